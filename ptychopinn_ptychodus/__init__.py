@@ -1,0 +1,8 @@
+"""Neural-network ptychography reconstructors for Ptychodus."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("ptychopinn-ptychodus")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"

@@ -1,0 +1,1 @@
+"""Training and inference engines; each framework is imported only when its engine is chosen."""

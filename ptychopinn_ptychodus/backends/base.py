@@ -1,0 +1,176 @@
+"""What every engine offers, and the plain objects that cross its wall.
+
+An engine is found by name (:mod:`.registry`), constructed without importing its framework, and imports that
+framework inside the methods that need it. numpy arrays and dataclasses go in, numpy arrays and dataclasses
+come out; tensors never do.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
+from ..data.grouping import PtychoDataContainer
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """State of a training run after one epoch (losses are NaN-free; ``val_loss`` is None without data)."""
+
+    epoch: int
+    nepochs: int
+    train_loss: float
+    val_loss: float | None
+    seconds: float
+    patterns_per_second: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Time left at the average speed so far."""
+        return self.seconds / self.epoch * (self.nepochs - self.epoch)
+
+
+ReportEpoch = Callable[[EpochReport], None]
+ReportFraction = Callable[[float], None]
+ShouldStop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a model file says about itself.
+
+    ``history`` holds the lists ``train_loss`` and ``val_loss``, one value an epoch.
+    """
+
+    engine: str
+    version: str
+    model: ModelConfig
+    data: DataConfig
+    history: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished (or stopped) training run: the model file that it left and how it got there."""
+
+    model_path: Path
+    history: Mapping[str, list[float]]
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Object patches and the illumination that goes with them.
+
+    Attributes
+    ----------
+    patches
+        (B, C, N, N) complex64, each centred on its pattern's position.
+    probe
+        (modes, N, N) complex64, scaled so that ``Σ_m |FFT_ortho(probe_m · patch)|²`` is in counts.
+    """
+
+    patches: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+
+
+class ModelFileError(ValueError):
+    """A file is not a model that the engine can open; the message names file, reason and remedy."""
+
+
+class EngineUnavailableError(RuntimeError):
+    """The engine's framework is not installed; the message says what was selected and how to install it."""
+
+
+class Engine(ABC):
+    """One framework's way to train and apply a model."""
+
+    name: ClassVar[str]
+    """The value of the ``backend`` setting that selects this engine."""
+
+    title: ClassVar[str]
+    """Name for people."""
+
+    model_suffix: ClassVar[str]
+    """Extension of its model files, with the dot."""
+
+    model_filter: ClassVar[str]
+    """File-dialog filter for its model files."""
+
+    @abstractmethod
+    def problem(self) -> str | None:
+        """None if the framework is installed (found, not imported), else what is missing and the remedy."""
+
+    def require(self) -> None:
+        """Raise :class:`EngineUnavailableError` unless the framework is installed."""
+        problem = self.problem()
+        if problem is not None:
+            raise EngineUnavailableError(problem)
+
+    @abstractmethod
+    def accelerators(self) -> list[str]:
+        """Devices that the framework can use on this machine (imports the framework)."""
+
+    @abstractmethod
+    def recognises(self, path: Path) -> bool:
+        """Whether the content of ``path`` looks like a model of this engine; imports no framework."""
+
+    @abstractmethod
+    def describe(self, path: Path) -> ModelDescription:
+        """Read what a model file says about itself, without running code from it."""
+
+    @abstractmethod
+    def train(
+        self,
+        train: PtychoDataContainer,
+        validation: PtychoDataContainer | None,
+        config: TrainingConfig,
+        execution: ExecutionConfig,
+        *,
+        model_path: Path,
+        report: ReportEpoch | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> TrainingResult:
+        """Train and leave the best model at ``model_path``, replaced atomically.
+
+        ``should_stop`` is asked after every batch; when it answers True the best state so far is written.
+        """
+
+    @abstractmethod
+    def predict(
+        self,
+        model_path: Path,
+        container: PtychoDataContainer,
+        execution: ExecutionConfig,
+        *,
+        report: ReportFraction | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Prediction:
+        """Apply the model to every group of ``container``.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is not a model of this engine, or was made for another N or gridsize.
+        InterruptedError
+            If ``should_stop`` answered True.
+        """
+
+
+def manifest(engine: str, version: str, history: Mapping[str, list[float]]) -> dict[str, Any]:
+    """The entry by which a model file of any engine names itself."""
+    return {
+        "format": FORMAT_VERSION,
+        "backend": engine,
+        "version": version,
+        "history": {key: [float(v) for v in values] for key, values in history.items()},
+    }

@@ -1,0 +1,1 @@
+"""The PyTorch engine, trained by Lightning."""

@@ -1,0 +1,229 @@
+"""The Lightning workflow in the shape that scripts use: loaders, training, a whole run, opening a model.
+
+Containers may be this package's :class:`PtychoDataContainer`, a :class:`RawData` scan (grouped here), or a
+plain mapping with ``X`` (B, N, N, C) amplitudes, ``coords_relative`` (B, 1, 2, C) and, optionally, ``Y``
+(B, N, N, C) complex object patches, ``probe``, ``bad_pixels`` and ``coords_offsets``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
+from ...data.grouping import PtychoDataContainer
+from ...data.mapping import groups_from_mapping
+from ...data.raw import RawData
+from ...data.stitching import stitch
+from ..base import EngineUnavailableError
+from .engine import MODEL_NAME, LightningEngine
+
+logger = logging.getLogger(__name__)
+
+Data = PtychoDataContainer | RawData | Mapping[str, Any]
+
+
+def as_container(data: Data, config: TrainingConfig) -> PtychoDataContainer:
+    """``data`` as grouped data for ``config``; see the module's docstring for what is accepted."""
+    if isinstance(data, PtychoDataContainer):
+        return data
+    if isinstance(data, RawData):
+        if config.n_subsample is not None:
+            data = data.subsample(config.n_subsample, config.subsample_seed)
+        return data.generate_grouped_data(
+            config.model.N,
+            config.neighbor_count,
+            config.n_groups,
+            gridsize=config.model.gridsize,
+            seed=config.subsample_seed,
+            sequential=config.sequential_sampling,
+        )
+    if isinstance(data, Mapping):
+        return groups_from_mapping(data)
+    raise TypeError(f"Expected grouped data, RawData or a mapping with 'X', got {type(data).__name__}.")
+
+
+def _build_lightning_dataloaders(
+    train_container: Data,
+    test_container: Data | None,
+    config: TrainingConfig,
+    execution_config: ExecutionConfig | None = None,
+) -> tuple[Any, Any]:
+    """Training and validation loaders (the latter None without a test container) of TensorDict batches."""
+    _require_lightning()
+    from .loaders import GroupDataset, build_loader
+
+    execution = execution_config or ExecutionConfig()
+    train = as_container(train_container, config)
+    scale = train.input_scale
+    with_object = config.realspace_mae_weight > 0
+    train_loader = build_loader(
+        GroupDataset(train, scale, with_object=with_object),
+        config.batch_size,
+        execution,
+        shuffle=not config.sequential_sampling,
+        seed=config.subsample_seed,
+    )
+    if test_container is None:
+        return train_loader, None
+    # the test data are seen through the training data's normalisation: it is part of the model
+    dataset = GroupDataset(as_container(test_container, config), scale, with_object=with_object)
+    return train_loader, build_loader(dataset, config.batch_size, execution)
+
+
+def _train_with_lightning(
+    train_container: Data,
+    test_container: Data | None,
+    config: TrainingConfig,
+    execution_config: ExecutionConfig | None = None,
+    callbacks: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """Train a fresh model with ``lightning.pytorch.Trainer``.
+
+    Returns
+    -------
+    ``history`` (``train_loss`` and ``val_loss`` lists), ``train_container``, ``test_container``, ``models``
+    (with ``lightning_module``, at its best state) and ``trainer``.
+
+    Raises
+    ------
+    RuntimeError
+        If the framework is missing or training fails; the message says what to do.
+    ValueError
+        If data and configuration do not fit each other.
+    """
+    _require_lightning()
+    from lightning.pytorch import seed_everything
+
+    from .module import PtychoPINN_Lightning
+    from .training import fit
+
+    execution = execution_config or ExecutionConfig()
+    train = as_container(train_container, config)
+    test = None if test_container is None else as_container(test_container, config)
+    if config.subsample_seed is not None:
+        seed_everything(config.subsample_seed, workers=True, verbose=False)
+    module = PtychoPINN_Lightning.for_data(train, config, execution)
+    loaders = _build_lightning_dataloaders(train, test, config, execution)
+    trainer = fit(module, *loaders, config, execution, callbacks)
+    return {
+        "history": {name: list(values) for name, values in module.history.items()},
+        "train_container": train,
+        "test_container": test,
+        "models": {"lightning_module": module, "diffraction_to_obj": module},
+        "trainer": trainer,
+    }
+
+
+def train_cdi_model_torch(
+    train_data: Data,
+    test_data: Data | None,
+    config: TrainingConfig,
+    execution_config: ExecutionConfig | None = None,
+) -> dict[str, Any]:
+    """As :func:`_train_with_lightning`, and leave the model in ``config.output_dir``."""
+    results = _train_with_lightning(train_data, test_data, config, execution_config)
+    from .checkpoint import save_model
+
+    results["model_path"] = save_model(
+        results["models"]["lightning_module"], Path(config.output_dir) / MODEL_NAME
+    )
+    return results
+
+
+def run_cdi_example_torch(
+    train_data: Data,
+    test_data: Data | None,
+    config: TrainingConfig,
+    flip_x: bool = False,
+    flip_y: bool = False,
+    transpose: bool = False,
+    M: int = 20,
+    do_stitching: bool = False,
+    execution_config: ExecutionConfig | None = None,
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, dict[str, Any]]:
+    """Train, and with ``do_stitching`` reconstruct the test data (else the training data).
+
+    Parameters
+    ----------
+    flip_x, flip_y, transpose
+        Applied to the stitched object, in this order: transpose, then flips.
+    M
+        Stitch the central M × M pixels of each patch; 0 stands for the whole patch, weighted by illumination.
+
+    Returns
+    -------
+    Amplitude and phase images (None without stitching) and the results of :func:`train_cdi_model_torch`.
+    """
+    results = train_cdi_model_torch(train_data, test_data, config, execution_config)
+    if not do_stitching:
+        return None, None, results
+    container = results["test_container"] or results["train_container"]
+    module = results["models"]["lightning_module"]
+    from .inference import predict_patches
+
+    patches = predict_patches(module, container, execution_config or ExecutionConfig())
+    size = config.model.N
+    if M < 0 or size < M:
+        raise ValueError(f"M = {M} is not valid: use 1 to {size}, or 0 for whole patches.")
+    weight = np.abs(module.counts_probe().detach().cpu().numpy()) ** 2
+    window = np.zeros((size, size), bool)
+    inside = slice((size - M) // 2, (size - M) // 2 + M) if M else slice(None)
+    window[inside, inside] = True
+    x, y = container.coords[container.nn_indices].transpose(2, 0, 1)
+    x0, y0 = np.floor(x.min()) - size / 2, np.floor(y.min()) - size / 2
+    shape = (int(np.ceil(y.max() - y0 + size / 2)) + 1, int(np.ceil(x.max() - x0 + size / 2)) + 1)
+    canvas = stitch(
+        patches.reshape(-1, size, size),
+        (x - x0).ravel(),
+        (y - y0).ravel(),
+        shape,
+        weight=weight.sum(0) * window,
+    ).object
+    if transpose:
+        canvas = canvas.T
+    if flip_x:
+        canvas = canvas[:, ::-1]
+    if flip_y:
+        canvas = canvas[::-1]
+    amplitude, phase = np.abs(canvas), np.angle(canvas)
+    results.update(obj=canvas, recon_amp=amplitude, recon_phase=phase)
+    return amplitude, phase, results
+
+
+def load_inference_bundle_torch(
+    bundle_dir: str | Path,
+    config: TrainingConfig | InferenceConfig | None = None,
+    model_name: str = "diffraction_to_obj",
+) -> tuple[Any, dict[str, Any]]:
+    """Open a trained model: ``(module, params)``.
+
+    ``params`` holds the configuration and frozen statistics as plain dictionaries.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``bundle_dir`` holds no ``model.ckpt`` (it may also be the file itself).
+    ModelFileError
+        If the file is no model of this engine, or ``config`` asks for another N or gridsize.
+    """
+    if model_name != "diffraction_to_obj":
+        raise ValueError(f"Unknown model {model_name!r}: the Lightning engine offers 'diffraction_to_obj'.")
+    _require_lightning()
+    from .checkpoint import open_model
+
+    path = Path(bundle_dir)
+    path = path / MODEL_NAME if path.is_dir() else path
+    module = open_model(path, None if config is None else config.model)
+    return module, dict(module.hparams)
+
+
+def _require_lightning() -> None:
+    problem = LightningEngine().problem()
+    if problem is not None:
+        raise EngineUnavailableError(problem)

@@ -1,0 +1,78 @@
+"""Batches of grouped data as TensorDicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch.utils.data import DataLoader, Dataset
+
+from ...config import ExecutionConfig
+from ...data.grouping import PtychoDataContainer
+
+
+class GroupDataset(Dataset[TensorDict]):
+    """The groups of a container, gathered a batch at a time.
+
+    A batch holds ``amplitude`` (B, C, N, N) float32, normalised by ``input_scale``; ``offsets`` (B, C, 2)
+    float32; and, where asked for, ``object`` (B, C, N, N) complex64.
+    """
+
+    def __init__(
+        self, container: PtychoDataContainer, input_scale: float, *, with_object: bool = False
+    ) -> None:
+        self.container = container
+        self.input_scale = np.float32(input_scale)
+        self.with_object = with_object
+
+    def __len__(self) -> int:
+        return len(self.container)
+
+    def __getitem__(self, index: int) -> TensorDict:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> TensorDict:
+        chosen = np.asarray(indices)
+        offsets = self.container.coords_relative[chosen, 0].transpose(0, 2, 1)
+        amplitude = self.container.amplitude[self.container.nn_indices[chosen]] * self.input_scale
+        entries: dict[str, Any] = {
+            "amplitude": torch.from_numpy(amplitude),
+            "offsets": torch.from_numpy(np.ascontiguousarray(offsets, np.float32)),
+        }
+        if self.with_object:
+            patches = self.container.patches_for(chosen)
+            entries["object"] = torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 3, 1, 2)))
+        return TensorDict(entries, batch_size=[len(chosen)])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def build_loader(
+    dataset: GroupDataset,
+    batch_size: int,
+    execution: ExecutionConfig,
+    *,
+    shuffle: bool = False,
+    seed: int | None = None,
+) -> DataLoader[TensorDict]:
+    """A loader over ``dataset``; ``seed`` fixes the order of a shuffled one."""
+    generator = None
+    if seed is not None:
+        generator = torch.Generator()
+        generator.manual_seed(seed)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        generator=generator,
+        collate_fn=_as_it_is,
+        num_workers=execution.num_workers,
+        pin_memory=execution.pin_memory,
+        persistent_workers=execution.persistent_workers,
+        prefetch_factor=execution.prefetch_factor,
+    )

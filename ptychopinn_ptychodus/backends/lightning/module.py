@@ -1,0 +1,296 @@
+"""The LightningModule: network, physics, objective and optimiser of one model."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from ... import __version__
+from ...config import (
+    DataConfig,
+    ExecutionConfig,
+    InferenceConfig,
+    ModelConfig,
+    TrainingConfig,
+    from_dict,
+    to_dict,
+)
+from ...data.grouping import PtychoDataContainer
+from ..base import manifest
+from . import forward, losses
+from .network import build_network
+
+logger = logging.getLogger(__name__)
+
+MANIFEST_KEY = "ptychopinn_ptychodus"
+PHYSICS_RATE = 5.0
+"""Learning rate of physical parameters, relative to that of network weights."""
+
+COUNT_FLOOR = 1e-6
+"""Added to predicted counts, in units of the mean counts per pixel, so that λ > 0."""
+
+
+class PtychoPINN_Lightning(pl.LightningModule):
+    """A trainable ptychographic inverse model whose checkpoint rebuilds it without outside state.
+
+    Parameters
+    ----------
+    model_config, data_config, training_config, inference_config
+        Configuration objects, or the plain dictionaries that a checkpoint holds.
+    execution_config
+        Run-time knobs; not saved.
+    """
+
+    engine_name = "pytorch"
+    good_pixels: Tensor
+    mask: Tensor
+    smoothing: Tensor | None
+
+    def __init__(
+        self,
+        model_config: ModelConfig | Mapping[str, Any],
+        data_config: DataConfig | Mapping[str, Any],
+        training_config: TrainingConfig | Mapping[str, Any],
+        inference_config: InferenceConfig | Mapping[str, Any],
+        execution_config: ExecutionConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.model_config = _restored(ModelConfig, model_config)
+        self.data_config = _restored(DataConfig, data_config)
+        self.training_config = _restored(TrainingConfig, training_config)
+        self.inference_config = _restored(InferenceConfig, inference_config)
+        self.execution_config = execution_config or ExecutionConfig()
+        # plain dictionaries of JSON types: a checkpoint is data, readable without unpickling objects
+        self.save_hyperparameters(
+            {
+                "model_config": to_dict(self.model_config),
+                "data_config": to_dict(self.data_config),
+                "training_config": to_dict(self.training_config),
+                "inference_config": to_dict(self.inference_config),
+            }
+        )
+        self.history: dict[str, list[float]] = {"train_loss": [], "val_loss": []}
+
+        size = self.model_config.N
+        self.network = build_network(self.model_config)
+        probe = torch.zeros(self.data_config.probe_modes, size, size, 2)
+        self.probe_planes = nn.Parameter(probe, requires_grad=self.training_config.probe_trainable)
+        self.log_scale = nn.Parameter(
+            torch.zeros(()), requires_grad=self.training_config.intensity_scale_trainable
+        )
+        self.register_buffer("good_pixels", torch.ones(size, size))
+        mask = forward.probe_mask(size) if self.model_config.probe_mask else torch.ones(size, size)
+        self.register_buffer("mask", mask, persistent=False)
+        sigma = self.model_config.gaussian_smoothing_sigma
+        self.register_buffer(
+            "smoothing", forward.gaussian_kernel(sigma) if sigma > 0 else None, persistent=False
+        )
+
+    # ---- physics --------------------------------------------------------------------------------------
+
+    @classmethod
+    def for_data(
+        cls,
+        container: PtychoDataContainer,
+        config: TrainingConfig,
+        execution: ExecutionConfig | None = None,
+    ) -> Self:
+        """A fresh model for ``container``: statistics frozen, probe scale fitted from the data."""
+        modes, size, _ = container.probe.shape
+        model_config = config.model
+        if (size, container.gridsize) != (model_config.N, model_config.gridsize):
+            raise ValueError(
+                f"The data have {size}×{size} patterns in groups of gridsize {container.gridsize}, but "
+                f"ModelConfig says N = {model_config.N}, gridsize = {model_config.gridsize}: make them agree."
+            )
+        photons = container.photons_per_pattern
+        data_config = DataConfig(
+            N=size,
+            gridsize=container.gridsize,
+            probe_modes=modes,
+            input_scale=container.input_scale,
+            photons_per_pattern=config.nphotons if photons is None else photons,
+        )
+        module = cls(model_config, data_config, config, InferenceConfig(model=model_config), execution)
+        module.initialise_physics(container.probe, ~container.bad_pixels)
+        return module
+
+    def initialise_physics(self, probe: NDArray[np.complex64], good_pixels: NDArray[np.bool_]) -> None:
+        """Set the probe, rescaled to the network's world, and the scale from there to photon counts.
+
+        The probe is divided by ``probe_scale`` times its mean modulus; ``e^{2α}`` then starts at mean photons
+        per pattern over probe power, whatever scale the probe came in.
+        """
+        modulus = np.sqrt((np.abs(probe) ** 2).sum(0))
+        scaled = probe / (self.model_config.probe_scale * modulus.mean())
+        with torch.no_grad():
+            planes = np.stack((scaled.real, scaled.imag), -1).astype(np.float32)
+            self.probe_planes.copy_(torch.from_numpy(planes))
+            self.good_pixels.copy_(torch.from_numpy(np.ascontiguousarray(good_pixels)))
+            power = self.probe.abs().square().sum()
+            self.log_scale.copy_(0.5 * torch.log(self.data_config.photons_per_pattern / power))
+
+    @property
+    def probe(self) -> Tensor:
+        """(modes, N, N) complex64 probe in the network's world, masked if so configured."""
+        return torch.view_as_complex(self.probe_planes) * self.mask
+
+    def counts_probe(self) -> Tensor:
+        """(modes, N, N) complex64 probe for which ``Σ_m |F{P_m · O}|²`` is in photon counts."""
+        return self.probe * torch.exp(self.log_scale)
+
+    def forward(self, amplitude: Tensor, offsets: Tensor) -> Tensor:
+        """Normalised amplitudes (B, C, N, N) and offsets (B, C, 2) to complex patches (B, C, N, N)."""
+        probe = self.probe
+        # the same normalisation as the amplitudes', so that architectures may propagate it as it is
+        probe = probe * (0.5 * self.data_config.N / probe.abs().square().sum().sqrt())
+        patches: Tensor = self.network(amplitude, offsets, probe)
+        return patches
+
+    def constrained(self, patches: Tensor, offsets: Tensor) -> Tensor:
+        """The patches that the forward model sees: cuts of the group's merged object if ``object_big``."""
+        if not self.model_config.object_big or self.network.one_object:
+            return patches
+        return forward.merge_and_extract(patches, offsets)
+
+    def expected_counts(self, patches: Tensor) -> Tensor:
+        """λ = e^{2α} Σ_m |F{P_m · O_k}|², plus a floor that keeps it positive; (B, C, N, N)."""
+        waves = forward.illuminate(patches, self.probe, self.smoothing)
+        floor = COUNT_FLOOR * self.data_config.photons_per_pattern / self.data_config.N**2
+        counts: Tensor = torch.exp(2 * self.log_scale) * forward.intensity(waves) + floor
+        return counts
+
+    # ---- objective ------------------------------------------------------------------------------------
+
+    def loss(self, batch: TensorDict) -> Tensor:
+        """Weighted sum of the data and real-space terms that ``TrainingConfig`` asks for."""
+        config = self.training_config
+        amplitude, offsets = batch["amplitude"], batch["offsets"]
+        raw = self(amplitude, offsets)
+        patches = self.constrained(raw, offsets)
+        total = torch.zeros((), device=raw.device)
+        if config.nll_weight or config.mae_weight:
+            scale = self.amplitude_to_sqrt_counts
+            expected = self.expected_counts(patches)
+            if config.nll_weight:
+                counts = (amplitude * scale).square()
+                photons = self.data_config.photons_per_pattern
+                nll = losses.poisson_nll(counts, expected, self.good_pixels, photons)
+                total = total + config.nll_weight * nll
+            if config.mae_weight:
+                rms = math.sqrt(self.data_config.photons_per_pattern) / self.data_config.N
+                mae = losses.amplitude_mae(amplitude * scale, expected, self.good_pixels, rms)
+                total = total + config.mae_weight * mae
+        if config.realspace_weight:
+            total = total + config.realspace_weight * losses.total_variation(patches)
+        if config.realspace_mae_weight:
+            if batch.get("object", None) is None:
+                raise ValueError(
+                    "realspace_mae_weight > 0 (supervised training) needs a known object: add objectGuess to "
+                    "the training data, or set realspace_mae_weight to 0."
+                )
+            weight = self.probe.abs().square().sum(0)
+            truth = losses.realspace_mae(patches, batch["object"], weight / weight.max())
+            total = total + config.realspace_mae_weight * truth
+        return total
+
+    @property
+    def amplitude_to_sqrt_counts(self) -> float:
+        """Factor from normalised amplitude to the square root of counts."""
+        data = self.data_config
+        return float(2.0 / data.N * data.photons_per_pattern**0.5)
+
+    def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
+        return self._step(batch, "train_loss")
+
+    def validation_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
+        return self._step(batch, "val_loss")
+
+    def _step(self, batch: TensorDict, name: str) -> Tensor:
+        loss = self.loss(batch)
+        size = batch["amplitude"].shape[0]
+        self.log(name, loss, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"Training diverged: the loss is {float(loss)} in epoch {self.current_epoch + 1}. Lower the "
+                f"learning rate (now {self.execution_config.learning_rate:g}) or set gradient_clip_val."
+            )
+
+    # ---- optimisation ---------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """Adam over everything trainable, with the schedule that ``ExecutionConfig.scheduler`` names.
+
+        The few physical parameters learn faster than the many weights: :data:`PHYSICS_RATE` times the
+        learning rate for step sizes and momenta, and that relative to its own size for the probe.
+        """
+        execution = self.execution_config
+        rate = execution.learning_rate
+        few = self.network.physics_parameters()
+        chosen = {id(p) for p in [*few, self.probe_planes]}
+        groups = [
+            {"params": [p for p in self.parameters() if p.requires_grad and id(p) not in chosen], "lr": rate},
+            {"params": few, "lr": PHYSICS_RATE * rate},
+        ]
+        if self.probe_planes.requires_grad:
+            rms = float(self.probe.detach().abs().square().sum(0).mean().sqrt())
+            groups.append({"params": [self.probe_planes], "lr": 2 * rms * PHYSICS_RATE * rate})
+        optimizer = torch.optim.Adam([group for group in groups if group["params"]], lr=rate)
+        if execution.scheduler == "constant":
+            return optimizer
+        if execution.scheduler == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer,
+                factor=0.5,
+                patience=2,
+                min_lr=[min(0.1, 1e-4 / rate) * group["lr"] for group in optimizer.param_groups],
+            )
+            monitor = "val_loss" if self.trainer.val_dataloaders is not None else "train_loss"
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": monitor}}
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if execution.scheduler == "cosine":
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=0.01 * rate)
+        else:
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer,
+                max_lr=[group["lr"] for group in optimizer.param_groups],
+                total_steps=steps + 1,
+                pct_start=0.1,
+            )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # ---- persistence ----------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[MANIFEST_KEY] = manifest(self.engine_name, __version__, self.history)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        history = checkpoint.get(MANIFEST_KEY, {}).get("history", {})
+        self.history = {name: list(history.get(name, [])) for name in self.history}
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", **kwargs: Any
+    ) -> Self:
+        """Rebuild a model from its file alone; no object is ever unpickled from it."""
+        kwargs["weights_only"] = True
+        return super().load_from_checkpoint(checkpoint_path, map_location=map_location, **kwargs)
+
+
+def _restored(cls: type[Any], value: Any) -> Any:
+    return value if isinstance(value, cls) else from_dict(cls, value)

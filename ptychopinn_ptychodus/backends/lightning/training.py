@@ -1,0 +1,169 @@
+"""Running ``lightning.pytorch.Trainer``: callbacks, loggers, checkpoints, and errors that say what to do."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from ...config import ExecutionConfig, TrainingConfig
+from ..base import EpochReport, ReportEpoch, ShouldStop
+from .inference import choose_device
+from .module import PtychoPINN_Lightning
+
+logger = logging.getLogger(__name__)
+# hardware summaries and advertisements; warnings still come through
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+CHECKPOINT_DIRECTORY = "checkpoints"
+
+
+class _HistoryCallback(Callback):
+    """Appends each epoch's losses to the module's history, before anything else looks at it."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, PtychoPINN_Lightning)
+        for name, values in pl_module.history.items():
+            if name in trainer.callback_metrics:
+                values.append(float(trainer.callback_metrics[name]))
+
+
+class ProgressCallback(Callback):
+    """Reports each epoch, and ends training at the next batch when asked to."""
+
+    def __init__(self, report: ReportEpoch | None, should_stop: ShouldStop | None) -> None:
+        self.report = report
+        self.should_stop = should_stop
+        self.stopped = False
+        self._start = 0.0
+        self._patterns = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._patterns += batch["amplitude"].shape[:2].numel()
+        if self.should_stop is not None and self.should_stop():
+            self.stopped = True
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, PtychoPINN_Lightning)
+        if self.report is None:
+            return
+        seconds = time.monotonic() - self._start
+        history = pl_module.history
+        self.report(
+            EpochReport(
+                epoch=trainer.current_epoch + 1,
+                nepochs=pl_module.training_config.nepochs,
+                train_loss=history["train_loss"][-1],
+                val_loss=history["val_loss"][-1] if history["val_loss"] else None,
+                seconds=seconds,
+                patterns_per_second=self._patterns / max(seconds, 1e-9),
+            )
+        )
+
+
+def fit(
+    module: PtychoPINN_Lightning,
+    train_loader: Any,
+    validation_loader: Any | None,
+    config: TrainingConfig,
+    execution: ExecutionConfig,
+    callbacks: Iterable[Callback] = (),
+) -> pl.Trainer:
+    """Train ``module`` in place and leave it at its best state; returns the trainer.
+
+    While training runs, the best state so far is in ``config.output_dir / "checkpoints"``.
+
+    Raises
+    ------
+    RuntimeError
+        If the device is missing or out of memory, or training diverged; the message says what to change.
+    """
+    device = choose_device(execution.accelerator)
+    monitor = execution.checkpoint_monitor_metric if validation_loader is not None else "train_loss"
+    hooks: list[Callback] = [_HistoryCallback(), *callbacks]
+    hooks.append(
+        EarlyStopping(monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode)
+    )
+    best: ModelCheckpoint | None = None
+    if execution.enable_checkpointing:
+        best = ModelCheckpoint(
+            dirpath=Path(config.output_dir) / CHECKPOINT_DIRECTORY,
+            filename="best-{epoch:04d}",
+            monitor=monitor,
+            mode=execution.checkpoint_mode,
+            save_top_k=execution.checkpoint_save_top_k,
+        )
+        hooks.append(best)
+    trainer = pl.Trainer(
+        max_epochs=config.nepochs,
+        accelerator=execution.accelerator if execution.accelerator == "auto" else device.type,
+        devices=execution.devices,
+        num_nodes=execution.num_nodes,
+        strategy=execution.strategy,
+        precision=execution.precision,  # type: ignore[arg-type]
+        deterministic=execution.deterministic,
+        gradient_clip_val=execution.gradient_clip_val,
+        accumulate_grad_batches=execution.accum_steps,
+        log_every_n_steps=1,
+        default_root_dir=config.output_dir,
+        enable_progress_bar=execution.enable_progress_bar,
+        enable_checkpointing=execution.enable_checkpointing,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        logger=_make_logger(execution, Path(config.output_dir)),
+        callbacks=hooks,
+    )
+    try:
+        with warnings.catch_warnings():
+            # a beamline machine's core count is no advice for a scan that sits in memory
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            trainer.fit(module, train_loader, validation_loader)
+    except torch.OutOfMemoryError as exc:
+        raise RuntimeError(
+            f"The device ran out of memory while training: lower batch_size (now {config.batch_size}) or "
+            f"n_filters_scale (now {config.model.n_filters_scale})."
+        ) from exc
+    except FloatingPointError as exc:
+        raise RuntimeError(str(exc)) from exc
+    if best is not None and best.best_model_path:
+        # the state only: the history goes on to the end
+        content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(content["state_dict"])
+    return trainer
+
+
+def _make_logger(execution: ExecutionConfig, output_dir: Path) -> Logger | bool:
+    backend = execution.logger_backend
+    if backend == "none":
+        return False
+    if backend == "csv":
+        return CSVLogger(output_dir, name="logs")
+    needed = {"tensorboard": "tensorboard", "mlflow": "mlflow"}[backend]
+    if find_spec(needed) is None:
+        raise RuntimeError(
+            f"logger_backend = {backend!r} needs the package {needed}: pip install {needed}, or choose 'csv'."
+        )
+    if backend == "tensorboard":
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        return TensorBoardLogger(output_dir, name="logs")
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    return MLFlowLogger(experiment_name="ptychopinn-ptychodus", save_dir=str(output_dir / "mlruns"))

@@ -1,0 +1,173 @@
+"""The ``unrolled`` architecture: a few steps of a ptychographic solver, with learnt steps and corrections.
+
+A group of C neighbouring patterns shares one complex object on a square region. Each step projects the exit
+waves of the group onto the measured amplitudes, merges the resulting updates (weighted by illumination), and
+moves the object along them with a learnt step and momentum; after some of the steps a small U-Net, which sees
+object, update and illumination, corrects the object. Overlap is thereby used inside the network: what one
+frame barely determines, the large-scale phase, is tied down by its neighbours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...config import ModelConfig
+from .architecture import Architecture
+
+STEPS = 10
+STEPS_PER_CORRECTION = 5
+LEVELS = 3
+WIDTH = 8
+"""Channels of the U-Net's first level, times ``n_filters_scale``."""
+
+FIRST_STEP, FIRST_MOMENTUM = 0.8, 0.3
+WEIGHT_FLOOR = 0.02
+"""Relative illumination below which an update is damped rather than divided by it."""
+
+AMPLITUDE_FLOOR = 1e-6
+
+
+def fourier_shift(images: Tensor, shift: Tensor) -> Tensor:
+    """Move the content of complex (…, N, N) images by ``shift`` (…, 2), ``[x, y]`` in pixels."""
+    size = images.shape[-1]
+    frequency = torch.fft.fftfreq(size, device=images.device)
+    # a sub-pixel phase at the Nyquist frequency has no sign, and would make real images complex
+    frequency = torch.where(frequency == -0.5, torch.zeros_like(frequency), frequency)
+    x, y = shift[..., 0, None, None], shift[..., 1, None, None]
+    angle = -2 * math.pi * (frequency * x + frequency[:, None] * y)
+    moved: Tensor = torch.fft.ifft2(torch.fft.fft2(images) * torch.polar(torch.ones_like(angle), angle))
+    return moved
+
+
+class CorrectionNetwork(nn.Module):
+    """U-Net of conv3×3–ReLU pairs whose last layer starts at zero: at first it corrects nothing."""
+
+    def __init__(self, channels_in: int, channels_out: int, width: int) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(LEVELS)]
+        inputs = [channels_in, *widths[:-1]]
+        self.down = nn.ModuleList(_block(a, b) for a, b in zip(inputs, widths, strict=True))
+        self.up = nn.ModuleList(_block(a + b, a) for a, b in itertools.pairwise(widths))
+        self.out = nn.Conv2d(width, channels_out, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        if self.out.bias is not None:
+            nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, R, R) to (B, channels_out, R, R); R is a multiple of 2^(LEVELS-1)."""
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(F.avg_pool2d(x, 2) if level else x)
+            skips.append(x)
+        for level in reversed(range(len(self.up))):
+            x = self.up[level](torch.cat((skips[level], F.interpolate(x, scale_factor=2.0)), 1))
+        corrected: Tensor = self.out(x)
+        return corrected
+
+
+def _block(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels_out, channels_out, 3, padding=1),
+        nn.ReLU(inplace=True),
+    )
+
+
+class GroupRegion:
+    """Where the patches of each group lie on its region, to whole pixels; the rest moves the probe.
+
+    Parameters
+    ----------
+    offsets
+        (B, C, 2) ``[x, y]`` from the centre of the group, pixels.
+    size
+        N, the edge of a patch.
+    """
+
+    def __init__(self, offsets: Tensor, size: int) -> None:
+        self.groups, self.channels, _ = offsets.shape
+        whole = torch.round(offsets)
+        self.rest = offsets - whole
+        reach = int(whole.abs().max())
+        multiple = 2 ** (LEVELS - 1)
+        self.patch_size = size
+        self.size = -(-(size + 2 * reach) // multiple) * multiple
+        start = whole.long() + (self.size - size) // 2
+        axis = torch.arange(size, device=offsets.device)
+        columns, rows = start[..., 0, None] + axis, start[..., 1, None] + axis
+        first = torch.arange(self.groups, device=offsets.device)[:, None, None, None] * self.size**2
+        self._index = (first + rows[..., :, None] * self.size + columns[..., None, :]).reshape(-1)
+
+    def cut(self, region: Tensor) -> Tensor:
+        """(B, R, R) to (B, C, N, N)."""
+        if self.size == self.patch_size:
+            return region[:, None].expand(-1, self.channels, -1, -1)
+        patches = region.reshape(-1).index_select(0, self._index)
+        return patches.view(self.groups, self.channels, self.patch_size, self.patch_size)
+
+    def accumulate(self, patches: Tensor) -> Tensor:
+        """(B, C, N, N) to (B, R, R): the sum of the patches, each where it lies."""
+        if self.size == self.patch_size:
+            return patches.sum(1)
+        region = patches.new_zeros(self.groups * self.size**2)
+        summed = region.index_add(0, self._index, patches.reshape(-1))
+        return summed.view(self.groups, self.size, self.size)
+
+
+class UnrolledNetwork(Architecture):
+    """See the module's docstring; called as every :class:`Architecture`."""
+
+    one_object = True
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.joint = config.object_big
+        width = WIDTH * config.n_filters_scale
+        self.corrections = nn.ModuleList(
+            CorrectionNetwork(7, 2, width) for _ in range(STEPS // STEPS_PER_CORRECTION)
+        )
+        self.step = nn.Parameter(torch.full((STEPS,), FIRST_STEP))
+        self.momentum = nn.Parameter(torch.full((STEPS,), FIRST_MOMENTUM))
+
+    def physics_parameters(self) -> list[nn.Parameter]:
+        return [self.step, self.momentum]
+
+    def forward(self, amplitude: Tensor, offsets: Tensor, probe: Tensor) -> Tensor:
+        b, c, n, _ = amplitude.shape
+        if not self.joint:  # every pattern is a group of its own
+            amplitude, offsets = (
+                amplitude.reshape(b * c, 1, n, n),
+                torch.zeros_like(offsets).reshape(b * c, 1, 2),
+            )
+        region = GroupRegion(offsets, n)
+        moved_probe = fourier_shift(probe, region.rest[:, :, None])
+        patches = region.cut(self._solve(amplitude, region, moved_probe))
+        return fourier_shift(patches, -region.rest).reshape(b, c, n, n)
+
+    def _solve(self, amplitude: Tensor, region: GroupRegion, probe: Tensor) -> Tensor:
+        """Object of each group, (B, R, R) complex; ``probe`` is (B, C, modes, N, N), moved by the rest."""
+        measured = torch.fft.ifftshift(amplitude, dim=(-2, -1))[:, :, None]
+        illumination = region.accumulate((probe.real.square() + probe.imag.square()).sum(2))
+        brightest = illumination.amax((-2, -1), keepdim=True)
+        damping = 1 / (illumination + WEIGHT_FLOOR * brightest)
+        light = (illumination / brightest + AMPLITUDE_FLOOR).sqrt()
+        obj = torch.ones_like(illumination).to(probe.dtype)
+        velocity = torch.zeros_like(obj)
+        for step in range(STEPS):
+            wave = torch.fft.fft2(probe * region.cut(obj)[:, :, None], norm="ortho")
+            modelled = (wave.real.square() + wave.imag.square()).sum(2, keepdim=True) + AMPLITUDE_FLOOR
+            error = torch.fft.ifft2(wave * (measured / modelled.sqrt() - 1), norm="ortho")
+            update = region.accumulate((probe.conj() * error).sum(2)) * damping
+            velocity = self.momentum[step] * velocity + update
+            obj = obj + self.step[step] * velocity
+            if (step + 1) % STEPS_PER_CORRECTION == 0:
+                seen = (obj.real - 1, obj.imag, update.real, update.imag, velocity.real, velocity.imag, light)
+                correction = self.corrections[step // STEPS_PER_CORRECTION](torch.stack(seen, 1))
+                obj = obj + torch.complex(correction[:, 0], correction[:, 1])
+        return obj

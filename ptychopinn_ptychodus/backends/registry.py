@@ -1,0 +1,73 @@
+"""Engines by name, found through the entry-point group ``ptychopinn_ptychodus.backends``."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from .base import Engine, ModelFileError
+
+logger = logging.getLogger(__name__)
+
+GROUP = "ptychopinn_ptychodus.backends"
+
+
+@functools.cache
+def list_engines() -> dict[str, EntryPoint]:
+    """Names of the installed engines and where they come from; loads none of them."""
+    return {ep.name: ep for ep in sorted(entry_points(group=GROUP), key=lambda ep: ep.name)}
+
+
+@functools.cache
+def get_engine(name: str) -> Engine:
+    """The engine called ``name``; its framework is not imported.
+
+    Raises
+    ------
+    ValueError
+        If there is no such engine; the message lists those that exist.
+    RuntimeError
+        If the engine itself cannot be loaded; the message names it.
+    """
+    engines = list_engines()
+    if name not in engines:
+        installed = ", ".join(map(repr, engines)) or "none"
+        raise ValueError(f"Unknown engine {name!r}. Installed engines: {installed}.")
+    try:
+        engine = engines[name].load()()
+    except Exception as exc:
+        raise RuntimeError(f"Engine {name!r} ({engines[name].value}) could not be loaded: {exc}") from exc
+    if not isinstance(engine, Engine):
+        raise RuntimeError(f"Engine {name!r} ({engines[name].value}) is not an Engine.")
+    return engine
+
+
+def guess_engine(model_path: Path) -> Engine:
+    """The engine whose models look like the content of ``model_path``, whatever the file is called.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If no engine recognises it.
+    """
+    if not model_path.is_file():
+        raise FileNotFoundError(
+            f'There is no model file "{model_path}". Train a model or choose another file.'
+        )
+    for name in list_engines():
+        try:
+            engine = get_engine(name)
+        except RuntimeError as exc:  # one broken engine must not hide the others
+            logger.warning("%s", exc)
+            continue
+        if engine.recognises(model_path):
+            return engine
+    tried = ", ".join(list_engines()) or "no engine"
+    raise ModelFileError(
+        f'"{model_path}" is not a model of this package (tried: {tried}). '
+        "Choose a model file that was written by its training, or train again."
+    )

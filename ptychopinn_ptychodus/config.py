@@ -1,0 +1,326 @@
+"""Configuration: frozen, validated dataclasses, one per concern.
+
+``ModelConfig``, ``TrainingConfig`` and ``InferenceConfig`` are canonical and mean the same thing in every
+engine. ``ExecutionConfig`` holds run-time knobs and never takes part in a model's identity. ``DataConfig``
+records what a model learnt about its training data; it is frozen into the model file.
+
+Every class validates itself on construction (``ValueError`` naming the field, the value and what is allowed)
+and converts to and from plain dictionaries of JSON types with :func:`to_dict` and :func:`from_dict`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+SUPPORTED_N = (64, 128, 256)
+MODEL_TYPES = ("pinn", "supervised")
+ARCHITECTURES = ("cnn", "unrolled")
+AMP_ACTIVATIONS = ("sigmoid", "swish", "softplus", "relu")
+BACKENDS = ("tensorflow", "pytorch")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+SCHEDULERS = ("constant", "plateau", "cosine", "one_cycle")
+LOGGER_BACKENDS = ("csv", "tensorboard", "mlflow", "none")
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
+DEFAULT_N_GROUPS = 512
+
+_C = TypeVar("_C")
+
+
+def _check(condition: bool, owner: object, name: str, allowed: str) -> None:
+    if not condition:
+        value = getattr(owner, name)
+        raise ValueError(f"{type(owner).__name__}.{name} = {value!r} is not valid: use {allowed}.")
+
+
+def _one_of(owner: object, name: str, choices: tuple[Any, ...]) -> None:
+    _check(getattr(owner, name) in choices, owner, name, "one of " + ", ".join(map(repr, choices)))
+
+
+def _integer(owner: object, name: str, minimum: int, *, optional: bool = False) -> None:
+    value = getattr(owner, name)
+    if value is None and optional:
+        return
+    valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+    _check(valid, owner, name, f"an integer >= {minimum}" + (" or None" if optional else ""))
+
+
+def _real(
+    owner: object, name: str, minimum: float = 0.0, *, exclusive: bool = False, optional: bool = False
+) -> None:
+    value = getattr(owner, name)
+    if value is None and optional:
+        return
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    valid = valid and (value > minimum if exclusive else value >= minimum)
+    allowed = f"a finite number {'>' if exclusive else '>='} {minimum:g}" + (" or None" if optional else "")
+    _check(valid, owner, name, allowed)
+
+
+def _flags(owner: object, *names: str) -> None:
+    for name in names:
+        _check(isinstance(getattr(owner, name), bool), owner, name, "True or False")
+
+
+def _as_path(owner: object, name: str) -> None:
+    value = getattr(owner, name)
+    if value is not None:
+        object.__setattr__(owner, name, Path(value))
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network and of the physics around it."""
+
+    N: int = 64
+    gridsize: int = 1
+    n_filters_scale: int = 2
+    model_type: str = "pinn"
+    architecture: str = "cnn"
+    amp_activation: str = "sigmoid"
+    object_big: bool = True
+    probe_big: bool = True
+    probe_mask: bool = False
+    pad_object: bool = True
+    probe_scale: float = 4.0
+    gaussian_smoothing_sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of(self, "N", SUPPORTED_N)
+        _integer(self, "gridsize", 1)
+        _integer(self, "n_filters_scale", 1)
+        _one_of(self, "model_type", MODEL_TYPES)
+        _one_of(self, "architecture", ARCHITECTURES)
+        _one_of(self, "amp_activation", AMP_ACTIVATIONS)
+        _flags(self, "object_big", "probe_big", "probe_mask", "pad_object")
+        _real(self, "probe_scale", exclusive=True)
+        _real(self, "gaussian_smoothing_sigma")
+        if self.architecture == "unrolled":
+            # its patches are complex and full-size from the start: nothing to activate, pad or fill up
+            for name, default in (("amp_activation", "sigmoid"), ("probe_big", True), ("pad_object", True)):
+                allowed = f"{default!r} with architecture = 'unrolled' (it applies to 'cnn' alone)"
+                _check(getattr(self, name) == default, self, name, allowed)
+
+    @property
+    def channels(self) -> int:
+        """Patterns per group, C = gridsize²."""
+        return self.gridsize**2
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What to train on, for how long, and with which objective."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train_data_file: Path | None = None
+    test_data_file: Path | None = None
+    batch_size: int = 16
+    nepochs: int = 50
+    mae_weight: float = 0.0
+    nll_weight: float = 1.0
+    realspace_mae_weight: float = 0.0
+    realspace_weight: float = 0.0
+    nphotons: float = 1e9
+    n_groups: int | None = None
+    n_images: int | None = None
+    n_subsample: int | None = None
+    subsample_seed: int | None = None
+    neighbor_count: int = 4
+    positions_provided: bool = True
+    probe_trainable: bool = False
+    intensity_scale_trainable: bool = True
+    output_dir: Path = Path("training_outputs")
+    sequential_sampling: bool = False
+    backend: str = "tensorflow"
+
+    def __post_init__(self) -> None:
+        for name in ("train_data_file", "test_data_file", "output_dir"):
+            _as_path(self, name)
+        if self.n_images is not None:
+            _integer(self, "n_images", 1)
+            warnings.warn(
+                "TrainingConfig.n_images is deprecated: use n_groups.", DeprecationWarning, stacklevel=3
+            )
+            if self.n_groups not in (None, self.n_images):
+                raise ValueError(
+                    f"TrainingConfig.n_images = {self.n_images} contradicts n_groups = {self.n_groups}: "
+                    "set n_groups alone."
+                )
+            object.__setattr__(self, "n_groups", self.n_images)
+        if self.n_groups is None:
+            object.__setattr__(self, "n_groups", DEFAULT_N_GROUPS)
+        _integer(self, "batch_size", 1)
+        _integer(self, "nepochs", 1)
+        for name in ("mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight"):
+            _real(self, name)
+        _real(self, "nphotons", exclusive=True)
+        _integer(self, "n_groups", 1)
+        _integer(self, "n_subsample", 1, optional=True)
+        _integer(self, "subsample_seed", 0, optional=True)
+        _integer(self, "neighbor_count", 1)
+        _flags(
+            self, "positions_provided", "probe_trainable", "intensity_scale_trainable", "sequential_sampling"
+        )
+        _one_of(self, "backend", BACKENDS)
+        if not self.positions_provided and self.model.gridsize > 1:
+            _check(False, self, "positions_provided", "True with gridsize > 1: neighbours need positions")
+        if self.mae_weight == self.nll_weight == self.realspace_mae_weight == 0.0:
+            raise ValueError(
+                "TrainingConfig has nothing to learn from: set nll_weight, mae_weight or "
+                "realspace_mae_weight above 0."
+            )
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """Which model to apply to which data."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    model_path: Path | None = None
+    test_data_file: Path | None = None
+    n_groups: int | None = None
+    n_subsample: int | None = None
+    subsample_seed: int | None = None
+    neighbor_count: int = 4
+    debug: bool = False
+    output_dir: Path = Path("inference_outputs")
+    backend: str = "tensorflow"
+
+    def __post_init__(self) -> None:
+        for name in ("model_path", "test_data_file", "output_dir"):
+            _as_path(self, name)
+        _integer(self, "n_groups", 1, optional=True)
+        _integer(self, "n_subsample", 1, optional=True)
+        _integer(self, "subsample_seed", 0, optional=True)
+        _integer(self, "neighbor_count", 1)
+        _flags(self, "debug")
+        _one_of(self, "backend", BACKENDS)
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """Run-time knobs of an engine; never part of the canonical configuration or of a model's identity."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    deterministic: bool = False
+    gradient_clip_val: float | None = None
+    accum_steps: int = 1
+    num_workers: int = 0
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    prefetch_factor: int | None = None
+    learning_rate: float = 1e-3
+    scheduler: str = "plateau"
+    enable_progress_bar: bool = False
+    enable_checkpointing: bool = True
+    checkpoint_save_top_k: int = 1
+    checkpoint_monitor_metric: str = "val_loss"
+    checkpoint_mode: str = "min"
+    early_stop_patience: int = 100
+    logger_backend: str = "csv"
+    inference_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        _one_of(self, "accelerator", ACCELERATORS)
+        for name in ("devices", "num_nodes", "accum_steps"):
+            _integer(self, name, 1)
+        _check(isinstance(self.strategy, str) and bool(self.strategy), self, "strategy", "a strategy name")
+        _one_of(self, "precision", PRECISIONS)
+        _real(self, "gradient_clip_val", exclusive=True, optional=True)
+        _integer(self, "num_workers", 0)
+        _flags(
+            self,
+            "deterministic",
+            "pin_memory",
+            "persistent_workers",
+            "enable_progress_bar",
+            "enable_checkpointing",
+        )
+        if self.persistent_workers and self.num_workers == 0:
+            _check(False, self, "persistent_workers", "False while num_workers is 0")
+        _integer(self, "prefetch_factor", 1, optional=True)
+        if self.prefetch_factor is not None and self.num_workers == 0:
+            _check(False, self, "prefetch_factor", "None while num_workers is 0")
+        _real(self, "learning_rate", exclusive=True)
+        _one_of(self, "scheduler", SCHEDULERS)
+        _integer(self, "checkpoint_save_top_k", 1)
+        _one_of(self, "checkpoint_monitor_metric", ("val_loss", "train_loss"))
+        _one_of(self, "checkpoint_mode", ("min", "max"))
+        _integer(self, "early_stop_patience", 1)
+        _one_of(self, "logger_backend", LOGGER_BACKENDS)
+        _integer(self, "inference_batch_size", 1, optional=True)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Statistics of the training data, frozen into the model and reused unchanged at inference.
+
+    Attributes
+    ----------
+    N, gridsize
+        Pattern size in pixels; groups are of gridsize² patterns.
+    probe_modes
+        Number of incoherent probe modes.
+    input_scale
+        Network input is measured amplitude times this: ``sqrt((N/2)² / mean Σ|amplitude|²)``.
+    photons_per_pattern
+        Mean of Σ counts over the training patterns.
+    """
+
+    N: int = 64
+    gridsize: int = 1
+    probe_modes: int = 1
+    input_scale: float = 1.0
+    photons_per_pattern: float = 1e9
+
+    def __post_init__(self) -> None:
+        _one_of(self, "N", SUPPORTED_N)
+        _integer(self, "gridsize", 1)
+        _integer(self, "probe_modes", 1)
+        _real(self, "input_scale", exclusive=True)
+        _real(self, "photons_per_pattern", exclusive=True)
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """Nested plain dictionary of JSON types (paths become strings)."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise TypeError(f"Expected a configuration object, got {config!r}.")
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return to_dict(value)
+        return str(value) if isinstance(value, Path) else value
+
+    # a deprecated alias that was merged into its successor is not written again
+    names = [f.name for f in dataclasses.fields(config) if f.name != "n_images"]
+    return {name: plain(getattr(config, name)) for name in names}
+
+
+def from_dict(cls: type[_C], values: Mapping[str, Any]) -> _C:
+    """Inverse of :func:`to_dict`; an unknown key is a ``ValueError`` that names it."""
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no field {', '.join(map(repr, unknown))}.")
+    return cls(**{name: _restore(hints[name], value) for name, value in values.items()})
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type[Any], hint), value)
+    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    # JSON and .ini files write 1e9 as an integer where it is one
+    if float in members and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

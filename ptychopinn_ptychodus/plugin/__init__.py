@@ -1,0 +1,1 @@
+"""Everything that knows Ptychodus, and nothing else does."""

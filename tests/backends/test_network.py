@@ -1,0 +1,121 @@
+"""Architectures: shapes, conventions, and what each field of the configuration changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ptychopinn_ptychodus.backends.lightning import forward
+from ptychopinn_ptychodus.backends.lightning.network import build_network
+from ptychopinn_ptychodus.backends.lightning.unrolled import fourier_shift
+from ptychopinn_ptychodus.config import ModelConfig
+
+
+def _inputs(n: int, channels: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    amplitude = torch.rand(batch, channels, n, n, generator=generator)
+    offsets = (torch.rand(batch, channels, 2, generator=generator) - 0.5) * 12
+    axis = torch.arange(n) - (n - 1) / 2
+    probe = torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * (n / 8) ** 2)).to(torch.complex64)[None]
+    return amplitude, offsets, probe * (n / 2) / probe.abs().square().sum().sqrt()
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "unrolled"])
+@pytest.mark.parametrize(("n", "gridsize"), [(64, 1), (64, 2), (64, 3), (128, 1), (128, 2), (256, 1)])
+def test_every_size_gives_patches_of_the_input_shape(architecture: str, n: int, gridsize: int) -> None:
+    config = ModelConfig(N=n, gridsize=gridsize, architecture=architecture, n_filters_scale=1)
+    amplitude, offsets, probe = _inputs(n, config.channels, batch=1)
+    with torch.no_grad():
+        patches = build_network(config)(amplitude, offsets, probe)
+    assert patches.shape == amplitude.shape
+    assert patches.dtype == torch.complex64
+    assert torch.isfinite(torch.view_as_real(patches)).all()
+
+
+@pytest.mark.parametrize("pad_object", [True, False])
+@pytest.mark.parametrize("probe_big", [True, False])
+def test_padding_confines_the_object_unless_the_border_is_asked_for(
+    pad_object: bool, probe_big: bool
+) -> None:
+    config = ModelConfig(pad_object=pad_object, probe_big=probe_big, n_filters_scale=1)
+    with torch.no_grad():
+        patches = build_network(config)(*_inputs(64, 1))
+    border = patches.clone()
+    border[..., 16:48, 16:48] = 0
+    assert bool(border.abs().max() > 0) == (probe_big or not pad_object)
+    assert patches[..., 16:48, 16:48].abs().min() > 0
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "swish", "softplus", "relu"])
+def test_amplitude_activation_sets_the_range(activation: str) -> None:
+    network = build_network(ModelConfig(amp_activation=activation, n_filters_scale=1))
+    amplitude, offsets, probe = _inputs(64, 1)
+    with torch.no_grad():
+        network.amplitude.inner.bias.fill_(3.0)
+        centre = network(amplitude, offsets, probe)[..., 16:48, 16:48].abs().mean()
+    expected = {"sigmoid": 0.953, "swish": 2.858, "softplus": 3.049, "relu": 3.0}[activation]
+    assert float(centre) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(("n", "gridsize"), [(64, 1), (128, 1), (128, 2)])
+def test_fresh_cnn_tells_patterns_apart(n: int, gridsize: int) -> None:
+    """A network that starts out giving one patch for every pattern tends to stay there."""
+    torch.manual_seed(0)
+    config = ModelConfig(N=n, gridsize=gridsize, n_filters_scale=1)
+    amplitude, offsets, probe = _inputs(n, config.channels, batch=4)
+    with torch.no_grad():
+        patches = build_network(config)(amplitude, offsets, probe)
+    inside = patches[..., n // 4 : -n // 4, n // 4 : -n // 4]
+    assert float((inside - inside.mean(0)).abs().mean()) > 1e-3
+
+
+@pytest.mark.parametrize("gridsize", [1, 2])
+def test_unrolled_steps_lower_the_data_error_before_any_training(gridsize: int) -> None:
+    config = ModelConfig(gridsize=gridsize, architecture="unrolled", n_filters_scale=1)
+    _, offsets, probe = _inputs(64, config.channels)
+    generator = torch.Generator().manual_seed(1)
+    region = torch.polar(
+        0.8 + 0.2 * torch.rand(2, 96, 96, generator=generator), torch.rand(2, 96, 96, generator=generator)
+    )
+    truth = forward.extract(region, offsets, 64)
+    amplitude = forward.intensity(forward.illuminate(truth, probe)).sqrt()
+
+    def error(patches: torch.Tensor) -> float:
+        modelled = forward.intensity(forward.illuminate(patches, probe)).sqrt()
+        return float((modelled - amplitude).square().sum() / amplitude.square().sum())
+
+    with torch.no_grad():
+        patches = build_network(config)(amplitude, offsets, probe)
+    assert error(patches) < 0.25 * error(torch.ones_like(truth))
+
+
+def test_unrolled_patches_of_a_group_agree_where_they_overlap() -> None:
+    config = ModelConfig(gridsize=2, architecture="unrolled", n_filters_scale=1)
+    amplitude, _, probe = _inputs(64, 4, batch=1)
+    offsets = torch.tensor([[[-4.0, -4.0], [4.0, -4.0], [-4.0, 4.0], [4.0, 4.0]]])
+    with torch.no_grad():
+        left, right = build_network(config)(amplitude, offsets, probe)[0, :2]
+    torch.testing.assert_close(left[:, 8:], right[:, :-8])
+
+
+def test_object_big_off_keeps_patterns_apart() -> None:
+    amplitude, offsets, probe = _inputs(64, 4)
+    joint = build_network(ModelConfig(gridsize=2, architecture="unrolled", n_filters_scale=1))
+    apart = build_network(
+        ModelConfig(gridsize=2, architecture="unrolled", object_big=False, n_filters_scale=1)
+    )
+    other = amplitude.clone()
+    other[:, 1:] = torch.rand(other[:, 1:].shape)
+    with torch.no_grad():
+        assert torch.equal(apart(amplitude, offsets, probe)[:, 0], apart(other, offsets, probe)[:, 0])
+        assert not torch.equal(joint(amplitude, offsets, probe)[:, 0], joint(other, offsets, probe)[:, 0])
+
+
+def test_fourier_shift_moves_content_along_x_then_y() -> None:
+    axis = torch.arange(32.0)
+
+    def blob(x: float, y: float) -> torch.Tensor:
+        return torch.exp(-((axis - x) ** 2 + (axis[:, None] - y) ** 2) / 8).to(torch.complex64)
+
+    moved = fourier_shift(blob(14, 10)[None], torch.tensor([[2.5, -1.25]]))
+    torch.testing.assert_close(moved[0], blob(16.5, 8.75), atol=1e-3, rtol=0)

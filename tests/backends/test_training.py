@@ -1,0 +1,325 @@
+"""The workflow that scripts call: loaders, training, a whole run, opening a model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from tensordict import TensorDict
+
+from ptychopinn_ptychodus import params
+from ptychopinn_ptychodus.backends.base import EpochReport, ModelFileError
+from ptychopinn_ptychodus.backends.lightning import checkpoint
+from ptychopinn_ptychodus.backends.lightning.components import (
+    _build_lightning_dataloaders,
+    _train_with_lightning,
+    load_inference_bundle_torch,
+    run_cdi_example_torch,
+    train_cdi_model_torch,
+)
+from ptychopinn_ptychodus.backends.lightning.engine import LightningEngine
+from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.data import metrics
+from ptychopinn_ptychodus.data.raw import RawData
+
+QUICK = ExecutionConfig(accelerator="cpu", learning_rate=2e-3, scheduler="one_cycle", logger_backend="none")
+
+
+def _config(tmp_path: Path, gridsize: int = 1, **changes: object) -> TrainingConfig:
+    model = ModelConfig(gridsize=gridsize, architecture="unrolled", n_filters_scale=1)
+    values = {"model": model, "nepochs": 2, "batch_size": 8, "subsample_seed": 0, "n_groups": 36}
+    values |= {"output_dir": tmp_path / "out", "backend": "pytorch"} | changes
+    return TrainingConfig(**values)  # type: ignore[arg-type]
+
+
+def _mapping(scan: RawData, channels: int = 4) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(0, len(scan), (6, channels))
+    positions = np.stack((scan.xcoords, scan.ycoords), -1)[chosen]
+    relative = (positions - positions.mean(1, keepdims=True)).transpose(0, 2, 1)[:, None]
+    return {"X": np.moveaxis(scan.diff3d[chosen], 1, -1), "coords_relative": relative}
+
+
+def test_batches_are_tensordicts_of_the_documented_shapes(scan: RawData, tmp_path: Path) -> None:
+    train, validation = _build_lightning_dataloaders(scan, None, _config(tmp_path, gridsize=2), QUICK)
+    assert validation is None
+    batch = next(iter(train))
+    assert isinstance(batch, TensorDict)
+    assert batch["amplitude"].shape == (8, 4, 64, 64)
+    assert batch["offsets"].shape == (8, 4, 2)
+    torch.testing.assert_close(batch["offsets"].mean(1), torch.zeros(8, 2), atol=1e-4, rtol=0)
+
+
+def test_sequential_sampling_keeps_the_order_and_seeds_repeat_the_shuffle(
+    scan: RawData, tmp_path: Path
+) -> None:
+    def first(config: TrainingConfig) -> torch.Tensor:
+        loader, _ = _build_lightning_dataloaders(scan, None, config, QUICK)
+        return next(iter(loader))["amplitude"][:, 0]
+
+    ordered = first(_config(tmp_path, sequential_sampling=True))
+    scale = scan.generate_grouped_data(64, 4, None).input_scale
+    np.testing.assert_allclose(ordered.numpy(), scan.diff3d[:8] * scale, rtol=1e-6)
+    assert torch.equal(first(_config(tmp_path)), first(_config(tmp_path)))
+    assert not torch.equal(first(_config(tmp_path)), first(_config(tmp_path, subsample_seed=1)))
+
+
+def test_validation_data_are_seen_through_the_training_normalisation(
+    make_scan: Callable[..., RawData], scan: RawData, tmp_path: Path
+) -> None:
+    brighter = make_scan(photons=4e6)
+    _, validation = _build_lightning_dataloaders(scan, brighter, _config(tmp_path), QUICK)
+    power = next(iter(validation))["amplitude"].square().sum((-2, -1)).mean()
+    assert float(power) == pytest.approx(4 * 32**2, rel=0.1)
+
+
+def test_training_lowers_the_loss_and_returns_the_contracts_structure(scan: RawData, tmp_path: Path) -> None:
+    train, validation = scan.split(0.2, seed=0)
+    config = _config(tmp_path, nepochs=4, model=ModelConfig(n_filters_scale=1))
+    results = _train_with_lightning(train, validation, config, QUICK)
+    history = results["history"]
+    assert len(history["train_loss"]) == len(history["val_loss"]) == 4
+    assert history["train_loss"][-1] < 0.8 * history["train_loss"][0]
+    assert {"history", "train_container", "test_container", "models", "trainer"} <= set(results)
+    assert results["models"]["lightning_module"].data_config.N == 64
+    assert {"model_config", "data_config", "training_config", "inference_config"} == set(
+        results["models"]["lightning_module"].hparams
+    )
+
+
+def test_plain_mapping_trains_without_a_probe_and_says_what_it_assumed(
+    scan: RawData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = _config(tmp_path, gridsize=2, nepochs=1, nphotons=3e5)
+    results = _train_with_lightning(_mapping(scan), None, config, QUICK)
+    assert "idealised disk" in caplog.text
+    assert results["test_container"] is None
+    assert results["history"]["val_loss"] == []
+    # the mapping does not say how many photons there were: the configuration does
+    assert results["models"]["lightning_module"].data_config.photons_per_pattern == 3e5
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("X", None, "'X'"),
+        ("coords_relative", None, "'coords_relative'"),
+        ("X", np.ones((2, 64, 32, 1)), r"\(2, 64, 32, 1\)"),
+        ("X", -np.ones((6, 64, 64, 4)), "negative"),
+        ("X", np.full((6, 64, 64, 4), np.nan), "NaN"),
+        ("X", np.ones((6, 64, 64, 3)), "3 channels"),
+        ("coords_relative", np.zeros((6, 2, 4)), r"\(6, 1, 2, 4\)"),
+        ("probe", np.zeros((64, 64)), "probe"),
+        ("Y", np.ones((6, 64, 64, 1)), "'Y'"),
+    ],
+)
+def test_bad_mapping_is_refused_by_key(
+    scan: RawData, tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        _train_with_lightning(_mapping(scan) | {key: value}, None, _config(tmp_path, gridsize=2), QUICK)
+
+
+def test_supervised_training_approaches_the_known_object(scan: RawData, tmp_path: Path) -> None:
+    config = _config(tmp_path, nepochs=3, nll_weight=0.0, realspace_mae_weight=1.0)
+    losses = _train_with_lightning(scan, None, config, QUICK)["history"]["train_loss"]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_seeded_training_repeats(scan: RawData, tmp_path: Path) -> None:
+    runs = [_train_with_lightning(scan, None, _config(tmp_path, nepochs=1), QUICK) for _ in range(2)]
+    assert runs[0]["history"] == runs[1]["history"]
+
+
+def test_config_and_legacy_dictionary_are_left_alone(scan: RawData, tmp_path: Path) -> None:
+    config = _config(tmp_path, nepochs=1)
+    before, params.cfg["N"] = replace(config), 999
+    try:
+        _train_with_lightning(scan, None, config, QUICK)
+    finally:
+        assert params.cfg.pop("N") == 999
+    assert config == before
+
+
+def test_whole_run_shows_the_object(make_scan: Callable[..., RawData], tmp_path: Path) -> None:
+    scan = make_scan(count=10)
+    config = _config(tmp_path, gridsize=2, nepochs=6, n_groups=100, batch_size=4)
+    amplitude, phase, results = run_cdi_example_torch(
+        scan, None, config, do_stitching=True, M=0, execution_config=QUICK
+    )
+    assert amplitude is not None
+    assert phase is not None
+    truth = scan.objectGuess
+    assert truth is not None
+    x0 = int(np.floor(scan.xcoords.min()) - 32)
+    mask = np.zeros(truth.shape, bool)
+    mask[30:90, 30:90] = True
+    canvas = np.ones(truth.shape, complex)
+    h, w = (min(canvas.shape[0] - x0, amplitude.shape[0]), min(canvas.shape[1] - x0, amplitude.shape[1]))
+    canvas[x0 : x0 + h, x0 : x0 + w] = results["obj"][:h, :w]
+    assert metrics.compare(canvas, truth, mask).complex_correlation_centred > 0.8
+    flipped, *_ = run_cdi_example_torch(
+        scan, None, config, True, False, True, 0, do_stitching=True, execution_config=QUICK
+    )
+    np.testing.assert_allclose(flipped, amplitude.T[:, ::-1], rtol=1e-4, atol=1e-4)
+
+
+def test_model_left_by_a_run_opens_by_directory_and_by_file(scan: RawData, tmp_path: Path) -> None:
+    config = _config(tmp_path, nepochs=1)
+    results = train_cdi_model_torch(scan, None, config, QUICK)
+    module, values = load_inference_bundle_torch(tmp_path / "out", config)
+    assert results["model_path"] == tmp_path / "out" / "model.ckpt"
+    assert values["data_config"]["input_scale"] == results["train_container"].input_scale
+    assert load_inference_bundle_torch(tmp_path / "out" / "model.ckpt")[0].history == module.history
+    with pytest.raises(FileNotFoundError, match=r"model\.ckpt"):
+        load_inference_bundle_torch(tmp_path)
+    with pytest.raises(ModelFileError, match="gridsize = 2"):
+        load_inference_bundle_torch(tmp_path / "out", _config(tmp_path, gridsize=2))
+    with pytest.raises(ValueError, match="autoencoder"):
+        load_inference_bundle_torch(tmp_path / "out", model_name="autoencoder")
+
+
+def test_best_state_is_kept_and_not_the_last(scan: RawData, tmp_path: Path) -> None:
+    """Training that goes wrong after its first epochs must not cost the model that it had."""
+
+    class Spoil(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.current_epoch == 3:
+                with torch.no_grad():
+                    pl_module.log_scale += 1.0
+
+    train, validation = scan.split(0.25, seed=0)
+    config = _config(tmp_path, nepochs=4)
+    results = _train_with_lightning(train, validation, config, QUICK, [Spoil()])
+    module, history = results["models"]["lightning_module"], results["history"]["val_loss"]
+    assert min(history) < history[-1], "training did not get worse, so this test shows nothing"
+    _, loader = _build_lightning_dataloaders(train, results["test_container"], config, QUICK)
+    module.eval()
+    with torch.no_grad():
+        sizes, losses = zip(*((len(b), float(module.loss(b))) for b in loader), strict=True)
+    assert np.average(losses, weights=sizes) == pytest.approx(min(history), rel=1e-3)
+
+
+def test_early_stopping_ends_training_that_does_not_improve(scan: RawData, tmp_path: Path) -> None:
+    frozen = replace(QUICK, learning_rate=1e-12, scheduler="constant", early_stop_patience=2)
+    results = _train_with_lightning(scan, None, _config(tmp_path, nepochs=30), frozen)
+    assert len(results["history"]["train_loss"]) < 30
+
+
+def test_stop_keeps_a_usable_model_and_reports_every_epoch(scan: RawData, tmp_path: Path) -> None:
+    engine, reports = LightningEngine(), list[EpochReport]()
+    train, config = scan.generate_grouped_data(64, 4, 36), _config(tmp_path, nepochs=50)
+    result = engine.train(
+        train,
+        None,
+        config,
+        QUICK,
+        model_path=tmp_path / "model.ckpt",
+        report=reports.append,
+        should_stop=lambda: len(reports) >= 2,
+    )
+    assert result.stopped
+    assert [report.epoch for report in reports][:2] == [1, 2]
+    assert reports[0].seconds_left > 0
+    assert reports[0].patterns_per_second > 0
+    assert len(reports) < 5
+    patches = engine.predict(result.model_path, train, QUICK).patches
+    assert np.isfinite(patches).all()
+
+
+def test_stop_before_the_first_epoch_still_leaves_a_model(scan: RawData, tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    train = scan.generate_grouped_data(64, 4, 36)
+    LightningEngine().train(train, None, _config(tmp_path), QUICK, model_path=path, should_stop=lambda: True)
+    assert checkpoint.describe(path).data.N == 64
+
+
+def test_stop_during_inference_is_an_interruption(scan: RawData, tmp_path: Path) -> None:
+    train = scan.generate_grouped_data(64, 4, 36)
+    engine, path = LightningEngine(), tmp_path / "model.ckpt"
+    engine.train(train, None, _config(tmp_path, nepochs=1), QUICK, model_path=path)
+    with pytest.raises(InterruptedError):
+        engine.predict(path, train, QUICK, should_stop=lambda: True)
+
+
+def test_diverged_training_says_what_to_lower(scan: RawData, tmp_path: Path) -> None:
+    wild = replace(QUICK, learning_rate=1e30, scheduler="constant")
+    with pytest.raises(RuntimeError, match="learning rate"):
+        _train_with_lightning(scan, None, _config(tmp_path), wild)
+
+
+def test_missing_accelerator_lists_those_that_are_there(scan: RawData, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the accelerator whose absence is tested")
+    with pytest.raises(RuntimeError, match=r"'cuda'.*cpu"):
+        _train_with_lightning(scan, None, _config(tmp_path), replace(QUICK, accelerator="cuda"))
+
+
+@pytest.mark.parametrize(("changes", "message"), [({"N": 128}, "N = 128"), ({"gridsize": 2}, "gridsize = 2")])
+def test_data_that_do_not_fit_the_model_are_refused(
+    scan: RawData, tmp_path: Path, changes: dict[str, int], message: str
+) -> None:
+    container = scan.generate_grouped_data(64, 4, None)
+    config = _config(tmp_path)
+    config = replace(config, model=replace(config.model, **changes))
+    with pytest.raises(ValueError, match=message):
+        _train_with_lightning(container, None, config, QUICK)
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "plateau", "cosine", "one_cycle"])
+def test_every_schedule_runs(scan: RawData, tmp_path: Path, scheduler: str) -> None:
+    results = _train_with_lightning(
+        scan, None, _config(tmp_path, nepochs=2), replace(QUICK, scheduler=scheduler)
+    )
+    rate = results["trainer"].optimizers[0].param_groups[0]["lr"]
+    assert (rate < 0.1 * QUICK.learning_rate) == (scheduler in ("cosine", "one_cycle"))
+
+
+def test_csv_logger_and_checkpoints_lie_in_the_output_directory(scan: RawData, tmp_path: Path) -> None:
+    train_cdi_model_torch(scan, None, _config(tmp_path), replace(QUICK, logger_backend="csv"))
+    assert list((tmp_path / "out").rglob("metrics.csv"))
+    best = list((tmp_path / "out" / "checkpoints").glob("best-*.ckpt"))
+    assert len(best) == 1
+    assert checkpoint.describe(best[0]).history["train_loss"], "a killed run's best state opens alone"
+
+
+def test_engine_imports_no_framework_until_it_is_used() -> None:
+    code = (
+        "import sys\n"
+        "from ptychopinn_ptychodus.backends.registry import get_engine, list_engines\n"
+        "engine = get_engine('pytorch')\n"
+        "assert engine.problem() is None\n"
+        "import ptychopinn_ptychodus.backends.lightning.components\n"
+        "print([m for m in ('torch', 'lightning', 'tensordict', 'tensorflow', 'mlflow') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_missing_framework_says_what_was_selected_and_how_to_install_it(scan: RawData) -> None:
+    code = (
+        "import sys, importlib.abc\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'lightning', 'tensordict'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import importlib.util; importlib.util.find_spec = (lambda original: lambda name, *a: None\n"
+        "    if name in ('torch', 'lightning', 'tensordict') else original(name, *a))(importlib.util.find_spec)\n"
+        "from ptychopinn_ptychodus.backends.lightning import components\n"
+        "from ptychopinn_ptychodus.config import TrainingConfig\n"
+        "try: components._train_with_lightning({}, None, TrainingConfig())\n"
+        "except RuntimeError as exc: print(exc)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "PyTorch backend selected" in result.stdout
+    assert "unavailable" in result.stdout
+    assert 'pip install "ptychopinn-ptychodus[torch]"' in result.stdout
