@@ -116,7 +116,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What to train on, for how long, and with which objective."""
+    """What to train on, for how long, and with which objective.
+
+    ``probe_modes`` is this package's own: the number of incoherent probe modes to model, more than the data's
+    probe has if need be (None: as many as it has).
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     train_data_file: Path | None = None
@@ -135,6 +139,7 @@ class TrainingConfig:
     neighbor_count: int = 4
     positions_provided: bool = True
     probe_trainable: bool = False
+    probe_modes: int | None = None
     intensity_scale_trainable: bool = True
     output_dir: Path = Path("training_outputs")
     sequential_sampling: bool = False
@@ -165,6 +170,7 @@ class TrainingConfig:
         _integer(self, "n_subsample", 1, optional=True)
         _integer(self, "subsample_seed", 0, optional=True)
         _integer(self, "neighbor_count", 1)
+        _integer(self, "probe_modes", 1, optional=True)
         _flags(
             self, "positions_provided", "probe_trainable", "intensity_scale_trainable", "sequential_sampling"
         )

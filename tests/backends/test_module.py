@@ -255,7 +255,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(foreign, "w") as archive:
         archive.writestr("readme.txt", "hello")
     assert not LightningEngine().recognises(foreign)
-    with pytest.raises(FileNotFoundError, match="nowhere.ckpt"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.ckpt"):
         checkpoint.open_model(tmp_path / "nowhere.ckpt")
 
 

@@ -26,6 +26,7 @@ from ...config import (
     to_dict,
 )
 from ...data.grouping import PtychoDataContainer
+from ...data.probe import with_modes
 from ..base import manifest
 from . import forward, losses
 from .network import build_network
@@ -106,7 +107,8 @@ class PtychoPINN_Lightning(pl.LightningModule):
         execution: ExecutionConfig | None = None,
     ) -> Self:
         """A fresh model for ``container``: statistics frozen, probe scale fitted from the data."""
-        modes, size, _ = container.probe.shape
+        probe = with_modes(container.probe, config.probe_modes or len(container.probe))
+        modes, size, _ = probe.shape
         model_config = config.model
         if (size, container.gridsize) != (model_config.N, model_config.gridsize):
             raise ValueError(
@@ -122,7 +124,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
             photons_per_pattern=config.nphotons if photons is None else photons,
         )
         module = cls(model_config, data_config, config, InferenceConfig(model=model_config), execution)
-        module.initialise_physics(container.probe, ~container.bad_pixels)
+        module.initialise_physics(probe, ~container.bad_pixels)
         return module
 
     def initialise_physics(self, probe: NDArray[np.complex64], good_pixels: NDArray[np.bool_]) -> None:
