@@ -1,0 +1,107 @@
+"""From what a detector wrote to amplitude: checks on values, counts or amplitude, bad pixels.
+
+All of it works in chunks of patterns, so that a large scan is never held twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 256
+_FILL_NEIGHBOURS = 8
+
+_T = TypeVar("_T", bound=np.generic)
+
+
+def chunks(patterns: NDArray[_T]) -> Iterator[NDArray[_T]]:
+    for start in range(0, len(patterns), _CHUNK):
+        yield patterns[start : start + _CHUNK]
+
+
+def require_finite(array: NDArray[Any], name: str) -> None:
+    wrong = array.size - np.count_nonzero(np.isfinite(array))
+    if wrong:
+        raise ValueError(f"{name} has {wrong} values that are NaN or infinite: remove or repair them.")
+
+
+def check_values(patterns: NDArray[Any], good: NDArray[np.bool_]) -> None:
+    """Finite and not negative on good pixels; some light. What a bad pixel holds is of no account."""
+    dark = 0
+    for chunk in chunks(patterns):
+        floating = chunk.dtype.kind == "f"
+        if floating and not np.isfinite(chunk).all():
+            require_finite(chunk[:, good], "diff3d")
+        if chunk.dtype.kind != "u" and np.fmin.reduce(chunk, axis=None) < 0 and (chunk[:, good] < 0).any():
+            raise ValueError(
+                "diff3d has negative values on good pixels: counts and amplitudes are not negative; "
+                "mark such pixels in bad_pixels, or clip what background subtraction left below 0."
+            )
+        lit = chunk.any(axis=(1, 2)) if good.all() else chunk[:, good].any(axis=1)
+        dark += len(chunk) - int(np.count_nonzero(lit))
+    if dark == len(patterns):
+        raise ValueError("diff3d is zero everywhere: no pattern holds any light; check what was exported.")
+    if dark:
+        logger.warning("diff3d: %d of %d patterns hold no light.", dark, len(patterns))
+
+
+def guess_domain(patterns: NDArray[Any], good: NDArray[np.bool_]) -> str:
+    if patterns.dtype.kind != "f":
+        return "counts"
+    largest = 0.0
+    for chunk in chunks(patterns):
+        values = chunk if good.all() else chunk[:, good]
+        if not np.array_equal(values, np.rint(values)):
+            return "amplitude"
+        largest = max(largest, float(values.max()))
+    if largest <= 1.0:
+        return "amplitude"
+    logger.warning(
+        "diff3d does not say whether it holds amplitude or counts; all its values are whole numbers up to "
+        "%g, so they are taken as counts. If they are amplitude, say so (domain='amplitude').",
+        largest,
+    )
+    return "counts"
+
+
+def to_amplitude(patterns: NDArray[Any], domain: str) -> NDArray[np.float32]:
+    if domain == "amplitude":
+        return np.ascontiguousarray(patterns, dtype=np.float32)
+    amplitude = np.empty(patterns.shape, dtype=np.float32)
+    for source, target in zip(chunks(patterns), chunks(amplitude), strict=True):
+        # below 0 are only bad pixels, which are filled later
+        np.sqrt(np.maximum(source, 0), out=target, dtype=np.float32, casting="unsafe")
+    return amplitude
+
+
+def fill_bad_pixels(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Replace bad pixels by the mean of their nearest good ones, weighted with inverse squared distance."""
+    if not bad.any():
+        return amplitude
+    good_pixels = np.argwhere(~bad)
+    neighbours = min(_FILL_NEIGHBOURS, len(good_pixels))
+    distance, nearest = cKDTree(good_pixels).query(np.argwhere(bad), k=np.arange(1, neighbours + 1))
+    weights = distance**-2.0
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    source = np.flatnonzero(~bad)[nearest]
+    target = np.flatnonzero(bad)
+    filled = amplitude
+    for start in range(0, len(amplitude), _CHUNK):
+        pixels = amplitude[start : start + _CHUNK].reshape(-1, bad.size)
+        values = np.zeros((len(pixels), len(target)), dtype=np.float32)
+        for k in range(neighbours):
+            values += weights[:, k] * pixels[:, source[:, k]]
+        # files written here hold filled patterns: those are kept as they are, without a copy
+        if filled is amplitude and np.array_equal(pixels[:, target], values):
+            continue
+        if filled is amplitude:
+            filled = amplitude.copy()
+        filled[start : start + _CHUNK].reshape(-1, bad.size)[:, target] = values
+    return filled

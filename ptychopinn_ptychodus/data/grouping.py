@@ -1,0 +1,272 @@
+"""Neighbour groups: which patterns the network sees together, and where they lie relative to each other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+from .interpolation import PatchCutter
+
+if TYPE_CHECKING:
+    from .raw import RawData
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class PtychoDataContainer:
+    """Grouped patterns: what an engine trains on or reconstructs.
+
+    Patterns are held once; groups are indices into them, so that B groups of C patterns do not cost B·C
+    patterns of memory. M patterns, B groups, C = gridsize² channels. Channel c is (row, column) =
+    (c // gridsize, c % gridsize); channel 0 is the group's anchor.
+
+    Attributes
+    ----------
+    amplitude
+        (M, N, N) float32, square root of counts, bad pixels filled; may be memory-mapped.
+    nn_indices
+        (B, C) int64, patterns of each group.
+    coords_offsets
+        (B, 1, 2, 1) float64, centre [x, y] of each group, object pixels.
+    coords_relative
+        (B, 1, 2, C) float32, position [x, y] minus the group's centre, object pixels.
+    coords
+        (M, 2) float64, absolute position [x, y] of every pattern, object pixels.
+    probe
+        (modes, N, N) complex64.
+    bad_pixels
+        (N, N) bool, True where the detector was not measured.
+    photons_per_pattern
+        Mean of Σ counts over good pixels, or None where unknown.
+    object_guess
+        (H, W) complex64, or None.
+    seed
+        Seed of the draw of groups, or None.
+    """
+
+    amplitude: NDArray[np.float32]
+    nn_indices: NDArray[np.int64]
+    coords_offsets: NDArray[np.float64]
+    coords_relative: NDArray[np.float32]
+    coords: NDArray[np.float64]
+    probe: NDArray[np.complex64]
+    bad_pixels: NDArray[np.bool_]
+    photons_per_pattern: float | None = None
+    object_guess: NDArray[np.complex64] | None = None
+    seed: int | None = None
+
+    def __len__(self) -> int:
+        """Number of groups, B."""
+        return len(self.nn_indices)
+
+    @property
+    def N(self) -> int:
+        """Edge of a pattern, pixels."""
+        return int(self.amplitude.shape[-1])
+
+    @property
+    def gridsize(self) -> int:
+        """Square root of the number of patterns in a group."""
+        return math.isqrt(self.nn_indices.shape[1])
+
+    @property
+    def diffraction(self) -> NDArray[np.float32]:
+        """(B, N, N, C) float32 amplitude, materialised at every access: prefer :meth:`batch` in loops."""
+        return np.ascontiguousarray(self.batch(slice(None)))
+
+    @property
+    def X(self) -> NDArray[np.float32]:
+        """The same as :attr:`diffraction`, by the name that scripts use."""
+        return self.diffraction
+
+    @property
+    def Y(self) -> NDArray[np.complex64] | None:
+        """(B, N, N, C) complex64 patches of :attr:`object_guess`, materialised; None without one."""
+        return None if self.object_guess is None else np.ascontiguousarray(self.patches_for(slice(None)))
+
+    @cached_property
+    def input_scale(self) -> float:
+        """Factor from amplitude to network input, ``sqrt((N/2)² / mean over patterns of Σ|amplitude|²)``."""
+        total = 0.0
+        for start in range(0, len(self.amplitude), _CHUNK):
+            block = np.asarray(self.amplitude[start : start + _CHUNK])
+            # pairwise sums in float32 per pattern, float64 across patterns
+            total += float(np.einsum("kij,kij->k", block, block).sum(dtype=np.float64))
+        return float(np.sqrt((self.N / 2.0) ** 2 * len(self.amplitude) / total))
+
+    def batch(self, indices: ArrayLike | slice) -> NDArray[np.float32]:
+        """Amplitude of some groups.
+
+        Parameters
+        ----------
+        indices
+            (b,) group numbers, or a slice.
+
+        Returns
+        -------
+        ndarray
+            (b, N, N, C) float32: a channel-last view of freshly gathered, contiguous (b, C, N, N).
+        """
+        return np.moveaxis(self.amplitude[self._members(indices)], 1, -1)
+
+    def patches_for(self, indices: ArrayLike | slice) -> NDArray[np.complex64]:
+        """Object patches of some groups, cut by cubic splines from :attr:`object_guess`.
+
+        Parameters
+        ----------
+        indices
+            (b,) group numbers, or a slice.
+
+        Returns
+        -------
+        ndarray
+            (b, N, N, C) complex64: a channel-last view of contiguous (b, C, N, N).
+
+        Raises
+        ------
+        ValueError
+            If the container has no object guess.
+        """
+        members = self._members(indices)
+        patches = self._cut_patches(*self.coords[members.ravel()].T)
+        return np.moveaxis(patches.reshape(*members.shape, self.N, self.N), 1, -1)
+
+    @cached_property
+    def _cut_patches(self) -> PatchCutter:
+        if self.object_guess is None:
+            raise ValueError("The data hold no objectGuess to cut patches from: add it to the training data.")
+        return PatchCutter(self.object_guess, self.N, order=3)
+
+    def _members(self, indices: ArrayLike | slice) -> NDArray[np.int64]:
+        return self.nn_indices[indices if isinstance(indices, slice) else np.asarray(indices)]
+
+
+def _draw_anchors(
+    count: int, n_groups: int | None, rng: np.random.Generator, sequential: bool
+) -> NDArray[np.int64]:
+    if n_groups is None:
+        return np.arange(count)
+    rounds, rest = divmod(n_groups, count)
+    remainder = np.arange(rest) if sequential else rng.permutation(count)[:rest]
+    return np.concatenate([np.tile(np.arange(count), rounds), remainder])
+
+
+def _nearest_others(
+    coords: NDArray[np.float64], anchors: NDArray[np.int64], neighbor_count: int
+) -> NDArray[np.int64]:
+    """(B, neighbor_count) nearest patterns of each anchor, itself left out."""
+    tree = cKDTree(coords)
+    # every position is looked up once, however often it is an anchor
+    unique, inverse = np.unique(anchors, return_inverse=True)
+    _, near = tree.query(coords[unique], k=neighbor_count + 1)
+    is_self = near == unique[:, None]
+    # where more patterns than were asked for share one position, the anchor may not be among the answers
+    is_self[~is_self.any(axis=1), -1] = True
+    others: NDArray[np.int64] = near[~is_self].reshape(len(unique), neighbor_count)[inverse]
+    return others
+
+
+def group_neighbours(
+    coords: ArrayLike,
+    gridsize: int,
+    neighbor_count: int,
+    n_groups: int | None,
+    *,
+    seed: int | None,
+    sequential: bool = False,
+) -> NDArray[np.int64]:
+    """Draw groups of neighbouring patterns.
+
+    Each group is an anchor (channel 0) and ``gridsize² - 1`` of its ``neighbor_count`` nearest neighbours,
+    drawn without replacement.
+
+    Parameters
+    ----------
+    coords
+        (M, 2) positions, any unit.
+    gridsize
+        A group has gridsize² patterns; 1 needs no neighbours.
+    neighbor_count
+        Size of the neighbourhood to draw from; at most M - 1 are there.
+    n_groups
+        None: every position is an anchor once, in order. At most M: that many distinct anchors. More:
+        every position ``n_groups // M`` times and a remainder of distinct ones, each with its own draw.
+    seed
+        Seed of the draw; None draws differently every time.
+    sequential
+        Take the first positions in order as anchors instead of random ones.
+
+    Returns
+    -------
+    ndarray
+        (B, gridsize²) int64.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than gridsize² positions, or ``neighbor_count`` < gridsize² - 1, or a number is
+        not positive.
+    """
+    positions = np.asarray(coords, dtype=np.float64)
+    count, channels = len(positions), gridsize**2
+    if gridsize < 1:
+        raise ValueError(f"gridsize = {gridsize} is not valid: use an integer >= 1.")
+    if n_groups is not None and n_groups < 1:
+        raise ValueError(f"n_groups = {n_groups} is not valid: use an integer >= 1, or None for all.")
+    if count < channels:
+        raise ValueError(
+            f"gridsize = {gridsize} groups {channels} patterns, but the scan has {count}: "
+            "use a smaller gridsize or more patterns."
+        )
+    if neighbor_count < channels - 1:
+        raise ValueError(
+            f"neighbor_count = {neighbor_count} is too small for gridsize = {gridsize}, which draws "
+            f"{channels - 1} neighbours: use neighbor_count >= {channels - 1}."
+        )
+    rng = np.random.default_rng(seed)
+    anchors = _draw_anchors(count, n_groups, rng, sequential)
+    if gridsize == 1:
+        return anchors[:, None]
+    near = _nearest_others(positions, anchors, min(neighbor_count, count - 1))
+    # the smallest of independent random keys are a uniform draw without replacement
+    keys = rng.random(near.shape, dtype=np.float32)
+    drawn = np.argsort(keys, axis=1)[:, : channels - 1]
+    return np.concatenate([anchors[:, None], np.take_along_axis(near, drawn, axis=1)], axis=1)
+
+
+def group(
+    raw: RawData,
+    *,
+    gridsize: int = 1,
+    neighbor_count: int = 4,
+    n_groups: int | None = None,
+    seed: int | None = None,
+    sequential: bool = False,
+) -> PtychoDataContainer:
+    """Group a scan; see :func:`group_neighbours` for the parameters and errors.
+
+    The centre of a group is the mean of its members' positions.
+    """
+    coords = np.stack([raw.xcoords, raw.ycoords], axis=-1)
+    indices = group_neighbours(coords, gridsize, neighbor_count, n_groups, seed=seed, sequential=sequential)
+    members = coords[indices]
+    centres = members.mean(axis=1, keepdims=True)
+    return PtychoDataContainer(
+        amplitude=raw.diff3d,
+        nn_indices=indices,
+        coords_offsets=centres.transpose(0, 2, 1)[:, None],
+        coords_relative=(members - centres).transpose(0, 2, 1)[:, None].astype(np.float32),
+        coords=coords,
+        probe=raw.probeGuess,
+        bad_pixels=raw.bad_pixels,
+        photons_per_pattern=raw.photons_per_pattern,
+        object_guess=raw.objectGuess,
+        seed=seed,
+    )

@@ -1,0 +1,456 @@
+"""One scan in memory: patterns, positions, probe; read from and written to files; every check on input.
+
+Whatever constructs a :class:`RawData` has data that the rest of the package can rely on: float32 amplitude in
+(M, N, N), bad pixels filled, finite numbers, arrays that fit together.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+import zipfile
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptychopinn_ptychodus.config import SUPPORTED_N
+
+from .detector import check_values, chunks, fill_bad_pixels, guess_domain, require_finite, to_amplitude
+from .grouping import PtychoDataContainer, group
+from .interpolation import require_centres_inside
+
+DOMAINS = ("amplitude", "counts")
+DOMAIN_KEY = "diff3d_domain"
+_LEGACY_DIFFRACTION_KEY = "diffraction"
+_REQUIRED = ("xcoords", "ycoords", "probeGuess")
+_OPTIONAL = ("xcoords_start", "ycoords_start", "scan_index", "objectGuess", "bad_pixels")
+_ARRAYS = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "probeGuess", "scan_index")
+
+
+class RawData:
+    """One ptychographic scan.
+
+    Parameters
+    ----------
+    xcoords, ycoords
+        (M,) positions in pixels of the object array (columns, rows; pixel centres at integers). A pattern's
+        patch is centred on its position.
+    diff3d
+        (M, N, N) patterns, zero frequency at (N/2, N/2); (N, N, M) is accepted where N ≠ M.
+    probeGuess
+        (N, N), (modes, N, N), or Ptychodus' (OPR, modes, N, N), of which the first OPR index is used.
+    xcoords_start, ycoords_start
+        (M,) positions before refinement; equal to ``xcoords``, ``ycoords`` by default.
+    scan_index
+        (M,) number of the scan that a pattern belongs to; zeros by default.
+    objectGuess
+        (H, W) or (1, H, W) complex object, optional.
+    bad_pixels
+        (N, N) bool, True where the detector did not measure; none by default.
+    domain
+        What ``diff3d`` holds: ``"amplitude"`` (square root of counts), ``"counts"``, or None to find out.
+        Integers are then counts. Floating-point numbers are amplitude, unless every good pixel of the scan
+        holds a whole number and the largest exceeds 1: amplitudes of photon counts are square roots, so this
+        would need a scan in which no pixel ever counted 2, 3, 5, 6, … photons, whereas it is what a
+        floating-point copy of integer counts looks like. (If 1 is the largest, the two are the same.) A
+        warning says so when it happens.
+
+    Attributes
+    ----------
+    xcoords, ycoords, xcoords_start, ycoords_start
+        (M,) float64.
+    diff3d
+        (M, N, N) float32 amplitude; bad pixels hold a distance-weighted mean of the nearest good ones.
+        Float32 amplitude that needs no filling is kept without a copy.
+    probeGuess
+        (modes, N, N) complex64.
+    scan_index
+        (M,) int64.
+    objectGuess
+        (H, W) complex64 or None.
+    bad_pixels
+        (N, N) bool.
+
+    Raises
+    ------
+    ValueError
+        Naming the field, what is wrong with it and what to do.
+    """
+
+    xcoords: NDArray[np.float64]
+    ycoords: NDArray[np.float64]
+    xcoords_start: NDArray[np.float64]
+    ycoords_start: NDArray[np.float64]
+    diff3d: NDArray[np.float32]
+    probeGuess: NDArray[np.complex64]
+    scan_index: NDArray[np.int64]
+    objectGuess: NDArray[np.complex64] | None
+    bad_pixels: NDArray[np.bool_]
+
+    def __init__(
+        self,
+        *,
+        xcoords: ArrayLike,
+        ycoords: ArrayLike,
+        diff3d: ArrayLike,
+        probeGuess: ArrayLike,
+        xcoords_start: ArrayLike | None = None,
+        ycoords_start: ArrayLike | None = None,
+        scan_index: ArrayLike | None = None,
+        objectGuess: ArrayLike | None = None,
+        bad_pixels: ArrayLike | None = None,
+        domain: str | None = None,
+    ) -> None:
+        if domain is not None and domain not in DOMAINS:
+            raise ValueError(f"domain = {domain!r} is not valid: use 'amplitude', 'counts' or None.")
+        self.xcoords = _positions(xcoords, "xcoords")
+        count = len(self.xcoords)
+        if count == 0:
+            raise ValueError("xcoords is empty: a scan needs at least one position.")
+        self.ycoords = _positions(ycoords, "ycoords", count)
+        start_x = self.xcoords if xcoords_start is None else xcoords_start
+        start_y = self.ycoords if ycoords_start is None else ycoords_start
+        self.xcoords_start = _positions(start_x, "xcoords_start", count)
+        self.ycoords_start = _positions(start_y, "ycoords_start", count)
+        self.scan_index = _scan_index(scan_index, count)
+        patterns = _patterns(diff3d, count)
+        n = patterns.shape[-1]
+        self.bad_pixels = _bad_pixels(bad_pixels, n)
+        self.probeGuess = _probe(probeGuess, n)
+        self.objectGuess = None if objectGuess is None else _object(objectGuess)
+        if self.objectGuess is not None:
+            self.require_inside((self.objectGuess.shape[0], self.objectGuess.shape[1]))
+        check_values(patterns, ~self.bad_pixels)
+        amplitude = to_amplitude(patterns, domain or guess_domain(patterns, ~self.bad_pixels))
+        self.diff3d = fill_bad_pixels(amplitude, self.bad_pixels)
+
+    @classmethod
+    def _trusted(cls, **arrays: Any) -> RawData:
+        """Build from arrays that come out of another RawData: nothing is checked again."""
+        raw = cls.__new__(cls)
+        for name, value in arrays.items():
+            setattr(raw, name, value)
+        return raw
+
+    def __len__(self) -> int:
+        """Number of patterns."""
+        return len(self.xcoords)
+
+    def __repr__(self) -> str:
+        return (
+            f"RawData({self.n_patterns} patterns of {self.N} × {self.N}, {len(self.probeGuess)} probe modes)"
+        )
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of patterns, M."""
+        return len(self.xcoords)
+
+    @property
+    def N(self) -> int:
+        """Edge of a pattern, pixels."""
+        return int(self.diff3d.shape[-1])
+
+    @cached_property
+    def photons_per_pattern(self) -> float:
+        """Mean over patterns of Σ amplitude² over good pixels: photons, if the amplitude is √counts."""
+        good = (~self.bad_pixels).astype(np.float32)
+        sums = [np.einsum("kij,kij,ij->k", b, b, good, optimize=False) for b in chunks(self.diff3d)]
+        return float(np.concatenate(sums).mean(dtype=np.float64))
+
+    # ------------------------------------------------------------------ parts of a scan
+
+    def select(self, indices: ArrayLike | slice) -> RawData:
+        """The given patterns, in the given order; a slice shares memory with this scan.
+
+        Raises
+        ------
+        ValueError
+            If nothing is selected.
+        """
+        chosen = indices if isinstance(indices, slice) else np.asarray(indices)
+        if not isinstance(chosen, slice) and chosen.size == 0:
+            chosen = slice(0)
+        per_pattern = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index")
+        parts = {name: getattr(self, name)[chosen] for name in per_pattern}
+        if len(parts["xcoords"]) == 0:
+            raise ValueError("No pattern is selected: indices must pick at least one.")
+        shared = {name: getattr(self, name) for name in ("probeGuess", "objectGuess", "bad_pixels")}
+        return RawData._trusted(**parts, **shared)
+
+    def subsample(self, n: int, seed: int | None) -> RawData:
+        """``n`` random patterns in scan order; the scan itself if it has no more than ``n``.
+
+        Raises
+        ------
+        ValueError
+            If ``n`` < 1.
+        """
+        if n < 1:
+            raise ValueError(f"n_subsample = {n} is not valid: use an integer >= 1.")
+        if n >= self.n_patterns:
+            return self
+        return self.select(np.sort(np.random.default_rng(seed).permutation(self.n_patterns)[:n]))
+
+    def split(self, validation_fraction: float, seed: int | None) -> tuple[RawData, RawData | None]:
+        """Split at random into training and validation patterns, each in scan order.
+
+        Returns
+        -------
+        tuple
+            Training and validation data; validation is None where the fraction amounts to no pattern.
+
+        Raises
+        ------
+        ValueError
+            If the fraction is not in [0, 1), or leaves nothing to train on.
+        """
+        if not 0.0 <= validation_fraction < 1.0:
+            raise ValueError(f"validation_fraction = {validation_fraction} is not valid: use 0 <= f < 1.")
+        held_out = round(self.n_patterns * validation_fraction)
+        if held_out == 0:
+            return self, None
+        if held_out == self.n_patterns:
+            raise ValueError(
+                f"validation_fraction = {validation_fraction} of {self.n_patterns} patterns leaves none to "
+                "train on: use a smaller fraction or more patterns."
+            )
+        order = np.random.default_rng(seed).permutation(self.n_patterns)
+        return self.select(np.sort(order[held_out:])), self.select(np.sort(order[:held_out]))
+
+    def require_inside(self, shape: tuple[int, int]) -> None:
+        """Raise ``ValueError`` if a position is outside an object array of ``shape`` (rows, columns)."""
+        require_centres_inside(self.xcoords, self.ycoords, shape)
+
+    def generate_grouped_data(
+        self,
+        N: int,
+        K: int,
+        nsamples: int | None,
+        gridsize: int = 1,
+        seed: int | None = None,
+        sequential: bool = False,
+    ) -> PtychoDataContainer:
+        """Group neighbouring patterns (see :func:`.grouping.group_neighbours`).
+
+        Parameters
+        ----------
+        N
+            Edge of a pattern that the model expects, pixels.
+        K
+            Neighbours of each anchor to draw from.
+        nsamples
+            Number of groups; None makes every position an anchor once.
+        gridsize
+            A group has gridsize² patterns.
+        seed
+            Seed of the draw.
+        sequential
+            Take anchors in order instead of at random.
+
+        Raises
+        ------
+        ValueError
+            If ``N`` is not the patterns' size, or the scan is too small for the groups.
+        """
+        if N != self.N:
+            raise ValueError(
+                f"The model expects patterns of N = {N}, but diff3d holds {self.N} × {self.N}: set N to "
+                f"{self.N}, or crop or bin the patterns."
+            )
+        return group(
+            self, gridsize=gridsize, neighbor_count=K, n_groups=nsamples, seed=seed, sequential=sequential
+        )
+
+    # ------------------------------------------------------------------ files
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> RawData:
+        """Read an NPZ file written here, by Ptychodus' PtychoPINN exporter, or by older scripts.
+
+        Nothing in the file is executed: arrays of Python objects are refused.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            Naming the file, if it is not such a file, is damaged, or holds data that cannot be used.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no data file {path}: check the path.")
+        fields = _read_npz(path)
+        if "diff3d" not in fields and _LEGACY_DIFFRACTION_KEY in fields:
+            fields["diff3d"] = fields.pop(_LEGACY_DIFFRACTION_KEY)
+        missing = [key for key in (*_REQUIRED, "diff3d") if key not in fields]
+        if missing:
+            raise ValueError(
+                f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(fields)) or 'nothing'}. "
+                "Export the scan again as PtychoPINN training data."
+            )
+        domain = str(fields[DOMAIN_KEY]) if DOMAIN_KEY in fields else None
+        known = {key: fields[key] for key in (*_REQUIRED, "diff3d", *_OPTIONAL) if key in fields}
+        try:
+            return cls(**known, domain=domain)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def to_file(self, path: str | Path) -> None:
+        """Write an NPZ file, replacing an earlier one only once the new one is complete.
+
+        The patterns are written as float32 amplitude, and the key ``diff3d_domain`` says so.
+        """
+        path = Path(path)
+        fields: dict[str, Any] = {name: getattr(self, name) for name in (*_ARRAYS, "bad_pixels")}
+        if self.objectGuess is not None:
+            fields["objectGuess"] = self.objectGuess
+        fields[DOMAIN_KEY] = np.array("amplitude")
+        # in the same directory, because a rename is atomic only within one file system
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                np.savez(file, **fields)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def to_directory(self, path: str | Path) -> None:
+        """Leave the scan in ``path`` for another process to map: one ``.npy`` file per array."""
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        for name in (*_ARRAYS, "bad_pixels", "objectGuess"):
+            value = getattr(self, name)
+            if value is None:
+                (path / f"{name}.npy").unlink(missing_ok=True)
+            else:
+                np.save(path / f"{name}.npy", value)
+
+    @classmethod
+    def from_directory(cls, path: str | Path) -> RawData:
+        """Map what :meth:`to_directory` left, without reading the patterns.
+
+        The values are not checked again: the directory is private to the two processes, and it was a
+        RawData that wrote it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If an array is missing.
+        """
+        path = Path(path)
+        arrays: dict[str, Any] = {}
+        for name in (*_ARRAYS, "bad_pixels"):
+            file = path / f"{name}.npy"
+            if not file.is_file():
+                raise FileNotFoundError(f"{path} does not hold a scan: {file.name} is missing.")
+            arrays[name] = np.load(file, mmap_mode="r" if name == "diff3d" else None, allow_pickle=False)
+        guess = path / "objectGuess.npy"
+        arrays["objectGuess"] = np.load(guess, allow_pickle=False) if guess.is_file() else None
+        return cls._trusted(**arrays)
+
+
+# ---------------------------------------------------------------------- reading and checking
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, EOFError, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} cannot be read as an NPZ file of numeric arrays ({error}). It may be incomplete, of "
+            "another format, or hold Python objects, which are never loaded: export the scan again."
+        ) from error
+
+
+def _numeric(values: ArrayLike, name: str, kinds: str) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.dtype.kind not in kinds:
+        raise ValueError(f"{name} has the type {array.dtype}: give an array of numbers.")
+    return array
+
+
+def _positions(values: ArrayLike, name: str, count: int | None = None) -> NDArray[np.float64]:
+    array = _numeric(values, name, "iuf").astype(np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name} has the shape {array.shape}: give one position per pattern, (M,).")
+    if count is not None and len(array) != count:
+        raise ValueError(f"{name} has {len(array)} entries but xcoords has {count}: give one per pattern.")
+    require_finite(array, name)
+    return array
+
+
+def _scan_index(values: ArrayLike | None, count: int) -> NDArray[np.int64]:
+    if values is None:
+        return np.zeros(count, dtype=np.int64)
+    array = _numeric(values, "scan_index", "iu").astype(np.int64)
+    if array.shape != (count,):
+        raise ValueError(f"scan_index has the shape {array.shape}: give one per pattern, ({count},).")
+    return array
+
+
+def _patterns(values: ArrayLike, count: int) -> NDArray[Any]:
+    array = _numeric(values, "diff3d", "iuf")
+    if array.ndim != 3:
+        raise ValueError(f"diff3d has the shape {array.shape}: give patterns as (M, N, N).")
+    # older files hold (N, N, M); where all three are equal that cannot be told, and (M, N, N) is the schema
+    if array.shape[0] == array.shape[1] != array.shape[2] == count:
+        array = np.moveaxis(array, 2, 0)
+    if array.shape[1] != array.shape[2]:
+        raise ValueError(f"diff3d has the shape {array.shape}: patterns must be square; crop or pad them.")
+    if len(array) != count:
+        raise ValueError(f"diff3d has {len(array)} patterns but xcoords has {count} positions: match them.")
+    if array.shape[-1] not in SUPPORTED_N:
+        allowed = ", ".join(map(str, SUPPORTED_N))
+        raise ValueError(f"diff3d has patterns of N = {array.shape[-1]}: crop, pad or bin to N = {allowed}.")
+    return array
+
+
+def _bad_pixels(values: ArrayLike | None, n: int) -> NDArray[np.bool_]:
+    if values is None:
+        return np.zeros((n, n), dtype=np.bool_)
+    array = _numeric(values, "bad_pixels", "biu").astype(np.bool_)
+    if array.shape != (n, n):
+        raise ValueError(
+            f"bad_pixels has the shape {array.shape}: give one mask for all patterns, ({n}, {n})."
+        )
+    if array.all():
+        raise ValueError("bad_pixels covers the whole detector: True means bad; invert or repair the mask.")
+    return array
+
+
+def _probe(values: ArrayLike, n: int) -> NDArray[np.complex64]:
+    array = _numeric(values, "probeGuess", "fc")
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 4 and len(array):
+        array = array[0]
+    if array.ndim != 3 or len(array) == 0 or array.shape[1:] != (n, n):
+        raise ValueError(
+            f"probeGuess has the shape {np.shape(values)}: patterns of N = {n} need ({n}, {n}) or "
+            f"(modes, {n}, {n}); make the probe again for this pattern size."
+        )
+    require_finite(array, "probeGuess")
+    if not array.any():
+        raise ValueError("probeGuess is zero everywhere: give an estimate of the illumination.")
+    return np.ascontiguousarray(array, dtype=np.complex64)
+
+
+def _object(values: ArrayLike) -> NDArray[np.complex64]:
+    array = _numeric(values, "objectGuess", "fc")
+    if array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"objectGuess has the shape {array.shape}: give one layer, (H, W).")
+    require_finite(array, "objectGuess")
+    return np.ascontiguousarray(array, dtype=np.complex64)

@@ -1,0 +1,145 @@
+"""Neighbour groups and the container that engines read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from ptychopinn_ptychodus.data.grouping import group_neighbours
+
+N = 64
+
+
+@given(
+    m=st.integers(4, 60),
+    gridsize=st.integers(1, 3),
+    extra=st.integers(0, 6),
+    n_groups=st.none() | st.integers(1, 150),
+    seed=st.integers(0, 10_000),
+    sequential=st.booleans(),
+    crowded=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_groups_are_an_anchor_and_distinct_near_neighbours(
+    m, gridsize, extra, n_groups, seed, sequential, crowded
+):
+    channels = gridsize**2
+    m = max(m, channels)
+    neighbours = channels - 1 + extra
+    coords = np.random.default_rng(seed).uniform(0, 50, (m, 2))
+    if crowded:  # several patterns at the same place
+        coords = np.round(coords / 25) * 25
+    groups = group_neighbours(coords, gridsize, neighbours, n_groups, seed=seed, sequential=sequential)
+
+    assert groups.dtype == np.int64
+    assert groups.shape == (m if n_groups is None else n_groups, channels)
+    assert groups.min() >= 0
+    assert groups.max() < m
+    assert all(len(set(g)) == channels for g in groups)
+    distance = cdist(coords, coords)
+    np.fill_diagonal(distance, -1)
+    reach = np.sort(distance, axis=1)[:, min(neighbours, m - 1)]
+    anchors = groups[:, 0]
+    assert (distance[anchors[:, None], groups] <= reach[anchors, None] + 1e-9).all()
+    times = np.bincount(anchors, minlength=m)
+    assert times.max() - times.min() <= 1
+    if n_groups is None or (sequential and n_groups <= m):
+        np.testing.assert_array_equal(anchors, np.arange(len(groups)))
+    again = group_neighbours(coords, gridsize, neighbours, n_groups, seed=seed, sequential=sequential)
+    np.testing.assert_array_equal(groups, again)
+
+
+def test_every_neighbour_is_drawn_equally_often():
+    coords = np.random.default_rng(0).uniform(0, 10, (50, 2))
+    groups = group_neighbours(coords, 2, 6, 50 * 2000, seed=1)
+    drawn = groups[groups[:, 0] == 7, 1:]
+    _, times = np.unique(drawn, return_counts=True)
+    assert len(times) == 6
+    # 2000 draws of 3 out of 6: 1000 each, standard deviation 22
+    assert np.abs(times - 1000).max() < 120
+
+
+def test_oversampling_and_seeds_give_different_draws():
+    coords = np.random.default_rng(0).uniform(0, 10, (50, 2))
+    groups = group_neighbours(coords, 2, 12, 100, seed=1)
+    assert not np.array_equal(groups[:50], groups[50:])
+    assert not np.array_equal(groups, group_neighbours(coords, 2, 12, 100, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("gridsize", "neighbours", "n_groups", "m", "message"),
+    [
+        (2, 2, None, 20, "neighbor_count = 2 is too small for gridsize = 2.*>= 3"),
+        (2, 4, None, 3, "groups 4 patterns, but the scan has 3"),
+        (0, 4, None, 20, "gridsize = 0"),
+        (1, 4, 0, 20, "n_groups = 0"),
+    ],
+)
+def test_impossible_groups_are_refused(gridsize, neighbours, n_groups, m, message):
+    with pytest.raises(ValueError, match=message):
+        group_neighbours(np.random.default_rng(0).random((m, 2)), gridsize, neighbours, n_groups, seed=0)
+
+
+def test_container_follows_the_contract(scan):
+    container = scan.generate_grouped_data(N, 7, 30, gridsize=2, seed=4)
+    assert len(container) == 30
+    assert (container.N, container.gridsize, container.seed) == (N, 2, 4)
+    assert container.diffraction.shape == (30, N, N, 4)
+    assert container.diffraction.dtype == np.float32
+    assert container.diffraction.flags.c_contiguous
+    assert container.coords_offsets.shape == (30, 1, 2, 1)
+    assert container.coords_relative.shape == (30, 1, 2, 4)
+    assert container.coords_relative.dtype == np.float32
+    np.testing.assert_array_equal(container.X, container.diffraction)
+    # positions and patterns of every channel are those of the pattern that nn_indices names, [x, y]
+    absolute = container.coords_offsets + container.coords_relative
+    for b, c in ((0, 0), (3, 1), (29, 3)):
+        k = container.nn_indices[b, c]
+        np.testing.assert_array_equal(container.diffraction[b, :, :, c], scan.diff3d[k])
+        np.testing.assert_allclose(absolute[b, 0, :, c], [scan.xcoords[k], scan.ycoords[k]], atol=1e-4)
+    np.testing.assert_allclose(container.coords_relative.mean(axis=-1), 0, atol=1e-5)
+
+
+def test_batches_are_gathered_in_the_order_asked_for(scan):
+    container = scan.generate_grouped_data(N, 7, 30, gridsize=2, seed=4)
+    np.testing.assert_array_equal(container.batch([5, 2]), container.diffraction[[5, 2]])
+    np.testing.assert_array_equal(container.patches_for([5, 2]), container.Y[[5, 2]])
+
+
+def test_input_scale_brings_the_mean_energy_to_a_quarter_of_the_pixels(scan):
+    container = scan.generate_grouped_data(N, 4, None)
+    energy = ((container.input_scale * scan.diff3d.astype(float)) ** 2).sum(axis=(1, 2)).mean()
+    assert energy == pytest.approx((N / 2) ** 2, rel=1e-5)
+
+
+def test_object_patches_lie_where_the_positions_say(scan, obj):
+    container = scan.generate_grouped_data(N, 4, None)
+    assert container.Y.dtype == np.complex64
+    k = 5
+    column, row = scan.xcoords[k] - (N - 1) / 2, scan.ycoords[k] - (N - 1) / 2
+    whole = obj[round(row) : round(row) + N, round(column) : round(column) + N]
+    off = obj[round(column) : round(column) + N, round(row) : round(row) + N]
+    patch = container.Y[k, :, :, 0]
+    assert np.abs(patch - whole).mean() < 0.5 * np.abs(patch - off).mean()
+
+
+def test_data_without_an_object_have_no_object_patches(fields):
+    from ptychopinn_ptychodus.data.raw import RawData
+
+    container = RawData(**fields).generate_grouped_data(N, 4, None)
+    assert container.Y is None
+    with pytest.raises(ValueError, match="no objectGuess"):
+        container.patches_for([0])
+
+
+def test_mapped_scans_are_grouped_without_being_read(scan, tmp_path):
+    scan.to_directory(tmp_path)
+    from ptychopinn_ptychodus.data.raw import RawData
+
+    container = RawData.from_directory(tmp_path).generate_grouped_data(N, 7, None, gridsize=2, seed=0)
+    assert isinstance(container.amplitude, np.memmap)
+    expected = scan.generate_grouped_data(N, 7, None, gridsize=2, seed=0)
+    np.testing.assert_array_equal(container.batch([3]), expected.batch([3]))
