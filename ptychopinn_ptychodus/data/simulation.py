@@ -186,7 +186,7 @@ def _good(values: ArrayLike, good_pixels: ArrayLike | None) -> RealArray:
 
 
 def extract_patches(object_: ArrayLike, x: ArrayLike, y: ArrayLike, n: int) -> NDArray[np.complex64]:
-    """Patches centred on sub-pixel positions by cubic splines, (K, n, n) complex64; see :class:`.PatchCutter`."""
+    """Patches centred on sub-pixel positions by cubic splines, (K, n, n) complex64."""
     return PatchCutter(object_, n, order=3)(x, y)
 
 

@@ -7,7 +7,6 @@ import torch
 
 from ptychopinn_ptychodus.backends.lightning import forward
 from ptychopinn_ptychodus.backends.lightning.network import build_network
-from ptychopinn_ptychodus.backends.lightning.unrolled import fourier_shift
 from ptychopinn_ptychodus.config import ModelConfig
 
 
@@ -117,5 +116,5 @@ def test_fourier_shift_moves_content_along_x_then_y() -> None:
     def blob(x: float, y: float) -> torch.Tensor:
         return torch.exp(-((axis - x) ** 2 + (axis[:, None] - y) ** 2) / 8).to(torch.complex64)
 
-    moved = fourier_shift(blob(14, 10)[None], torch.tensor([[2.5, -1.25]]))
+    moved = forward.fourier_shift(blob(14, 10)[None], torch.tensor([[2.5, -1.25]]))
     torch.testing.assert_close(moved[0], blob(16.5, 8.75), atol=1e-3, rtol=0)

@@ -304,16 +304,24 @@ def test_engine_imports_no_framework_until_it_is_used() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_missing_framework_says_what_was_selected_and_how_to_install_it(scan: RawData) -> None:
+def test_missing_framework_says_what_was_selected_and_how_to_install_it(tmp_path: Path) -> None:
+    """In an interpreter that sees every installed package except the frameworks."""
+    for entry in Path(np.__file__).parents[1].iterdir():
+        if not entry.name.lower().startswith(
+            ("torch", "lightning", "pytorch_lightning", "tensordict", "__ed")
+        ):
+            (tmp_path / entry.name).symlink_to(entry)
+    package = Path(params.__file__).parents[1]
+    environment = {"PYTHONPATH": f"{package}:{tmp_path}", "PATH": ""}
     code = (
-        "import sys\n"
-        "for name in ('torch', 'lightning', 'tensordict'): sys.modules[name] = None  # cannot be imported\n"
         "from ptychopinn_ptychodus.backends.lightning import components\n"
         "from ptychopinn_ptychodus.config import TrainingConfig\n"
         "try: components._train_with_lightning({}, None, TrainingConfig())\n"
         "except RuntimeError as exc: print(exc)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert "PyTorch backend selected" in result.stdout
     assert "unavailable" in result.stdout
     assert 'pip install "ptychopinn-ptychodus[torch]"' in result.stdout

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Architecture(nn.Module):
@@ -25,3 +25,12 @@ class Architecture(nn.Module):
     def physics_parameters(self) -> list[nn.Parameter]:
         """Parameters with a physical meaning (step sizes, say), which learn at a faster rate."""
         return []
+
+    def on_pixels(self, amplitude: Tensor, offsets: Tensor, probe: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Patches as the forward model wants them, and by how much it has to move the probe for each.
+
+        A network that works on whole pixels returns its patches before they are moved to their exact
+        positions, and the remainders (B, C, 2) ``[x, y]``: it is the smooth probe that bears to be moved by a
+        fraction of a pixel. Others return what :meth:`forward` returns, and None.
+        """
+        return self(amplitude, offsets, probe), None

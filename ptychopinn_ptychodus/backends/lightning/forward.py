@@ -41,6 +41,18 @@ def resample(images: Tensor, shift: Tensor, size: int) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
+def fourier_shift(images: Tensor, shift: Tensor) -> Tensor:
+    """Move the content of complex (…, N, N) images by ``shift`` (…, 2), ``[x, y]`` in pixels."""
+    size = images.shape[-1]
+    frequency = torch.fft.fftfreq(size, device=images.device)
+    # a sub-pixel phase at the Nyquist frequency has no sign, and would make real images complex
+    frequency = torch.where(frequency == -0.5, torch.zeros_like(frequency), frequency)
+    x, y = shift[..., 0, None, None], shift[..., 1, None, None]
+    angle = -2 * math.pi * (frequency * x + frequency[:, None] * y)
+    moved: Tensor = torch.fft.ifft2(torch.fft.fft2(images) * torch.polar(torch.ones_like(angle), angle))
+    return moved
+
+
 def region_size(offsets: Tensor, size: int) -> int:
     """Pixels of the square region that holds every patch of every group: N + 2(⌈max|r|⌉ + 1)."""
     return size + 2 * (math.ceil(float(offsets.detach().abs().max())) + 1)
@@ -86,7 +98,10 @@ def merge_and_extract(patches: Tensor, offsets: Tensor) -> Tensor:
 
 
 def illuminate(patches: Tensor, probe: Tensor, smoothing: Tensor | None = None) -> Tensor:
-    """Exit waves ``P_m · O_k``: (B, C, N, N) and (modes, N, N) to (B, C, modes, N, N), smoothed if asked."""
+    """Exit waves ``P_m · O_k``, (B, C, modes, N, N), smoothed if asked.
+
+    ``patches`` are (B, C, N, N); ``probe`` is (modes, N, N), or (B, C, modes, N, N) where it differs.
+    """
     waves = patches[:, :, None] * probe
     if smoothing is None:
         return waves

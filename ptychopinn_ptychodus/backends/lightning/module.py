@@ -153,11 +153,14 @@ class PtychoPINN_Lightning(pl.LightningModule):
 
     def forward(self, amplitude: Tensor, offsets: Tensor) -> Tensor:
         """Normalised amplitudes (B, C, N, N) and offsets (B, C, 2) to complex patches (B, C, N, N)."""
-        probe = self.probe
-        # the same normalisation as the amplitudes', so that architectures may propagate it as it is
-        probe = probe * (0.5 * self.data_config.N / probe.abs().square().sum().sqrt())
-        patches: Tensor = self.network(amplitude, offsets, probe)
+        patches: Tensor = self.network(amplitude, offsets, self.network_probe())
         return patches
+
+    def network_probe(self) -> Tensor:
+        """The probe in the scale of the amplitudes, so that architectures may propagate it as it is."""
+        probe = self.probe
+        normalised: Tensor = probe * (0.5 * self.data_config.N / probe.abs().square().sum().sqrt())
+        return normalised
 
     def constrained(self, patches: Tensor, offsets: Tensor) -> Tensor:
         """The patches that the forward model sees: cuts of the group's merged object if ``object_big``."""
@@ -165,9 +168,13 @@ class PtychoPINN_Lightning(pl.LightningModule):
             return patches
         return forward.merge_and_extract(patches, offsets)
 
-    def expected_counts(self, patches: Tensor) -> Tensor:
-        """λ = e^{2α} Σ_m |F{P_m · O_k}|², plus a floor that keeps it positive; (B, C, N, N)."""
-        waves = forward.illuminate(patches, self.probe, self.smoothing)
+    def expected_counts(self, patches: Tensor, rest: Tensor | None = None) -> Tensor:
+        """λ = e^{2α} Σ_m |F{P_m · O_k}|², plus a floor that keeps it positive; (B, C, N, N).
+
+        ``rest`` (B, C, 2) moves the probe of each pattern, see :meth:`.Architecture.on_pixels`.
+        """
+        probe = self.probe if rest is None else forward.fourier_shift(self.probe, rest[:, :, None])
+        waves = forward.illuminate(patches, probe, self.smoothing)
         floor = COUNT_FLOOR * self.data_config.photons_per_pattern / self.data_config.N**2
         counts: Tensor = torch.exp(2 * self.log_scale) * forward.intensity(waves) + floor
         return counts
@@ -178,12 +185,12 @@ class PtychoPINN_Lightning(pl.LightningModule):
         """Weighted sum of the data and real-space terms that ``TrainingConfig`` asks for."""
         config = self.training_config
         amplitude, offsets = batch["amplitude"], batch["offsets"]
-        raw = self(amplitude, offsets)
+        raw, rest = self.network.on_pixels(amplitude, offsets, self.network_probe())
         patches = self.constrained(raw, offsets)
         total = torch.zeros((), device=raw.device)
         if config.nll_weight or config.mae_weight:
             scale = self.amplitude_to_sqrt_counts
-            expected = self.expected_counts(patches)
+            expected = self.expected_counts(patches, rest)
             if config.nll_weight:
                 counts = (amplitude * scale).square()
                 photons = self.data_config.photons_per_pattern
@@ -202,7 +209,8 @@ class PtychoPINN_Lightning(pl.LightningModule):
                     "the training data, or set realspace_mae_weight to 0."
                 )
             weight = self.probe.abs().square().sum(0)
-            truth = losses.realspace_mae(patches, batch["object"], weight / weight.max())
+            placed = patches if rest is None else forward.fourier_shift(patches, -rest)
+            truth = losses.realspace_mae(placed, batch["object"], weight / weight.max())
             total = total + config.realspace_mae_weight * truth
         return total
 

@@ -10,7 +10,6 @@ frame barely determines, the large-scale phase, is tied down by its neighbours.
 from __future__ import annotations
 
 import itertools
-import math
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 
 from ...config import ModelConfig
 from .architecture import Architecture
+from .forward import fourier_shift
 
 STEPS = 10
 STEPS_PER_CORRECTION = 5
@@ -30,18 +30,6 @@ WEIGHT_FLOOR = 0.02
 """Relative illumination below which an update is damped rather than divided by it."""
 
 AMPLITUDE_FLOOR = 1e-6
-
-
-def fourier_shift(images: Tensor, shift: Tensor) -> Tensor:
-    """Move the content of complex (…, N, N) images by ``shift`` (…, 2), ``[x, y]`` in pixels."""
-    size = images.shape[-1]
-    frequency = torch.fft.fftfreq(size, device=images.device)
-    # a sub-pixel phase at the Nyquist frequency has no sign, and would make real images complex
-    frequency = torch.where(frequency == -0.5, torch.zeros_like(frequency), frequency)
-    x, y = shift[..., 0, None, None], shift[..., 1, None, None]
-    angle = -2 * math.pi * (frequency * x + frequency[:, None] * y)
-    moved: Tensor = torch.fft.ifft2(torch.fft.fft2(images) * torch.polar(torch.ones_like(angle), angle))
-    return moved
 
 
 class CorrectionNetwork(nn.Module):
@@ -139,6 +127,10 @@ class UnrolledNetwork(Architecture):
         return [self.step, self.momentum]
 
     def forward(self, amplitude: Tensor, offsets: Tensor, probe: Tensor) -> Tensor:
+        patches, rest = self.on_pixels(amplitude, offsets, probe)
+        return fourier_shift(patches, -rest)
+
+    def on_pixels(self, amplitude: Tensor, offsets: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
         b, c, n, _ = amplitude.shape
         if not self.joint:  # every pattern is a group of its own
             amplitude, offsets = (
@@ -148,7 +140,7 @@ class UnrolledNetwork(Architecture):
         region = GroupRegion(offsets, n)
         moved_probe = fourier_shift(probe, region.rest[:, :, None])
         patches = region.cut(self._solve(amplitude, region, moved_probe))
-        return fourier_shift(patches, -region.rest).reshape(b, c, n, n)
+        return patches.reshape(b, c, n, n), region.rest.reshape(b, c, 2)
 
     def _solve(self, amplitude: Tensor, region: GroupRegion, probe: Tensor) -> Tensor:
         """Object of each group, (B, R, R) complex; ``probe`` is (B, C, modes, N, N), moved by the rest."""
