@@ -15,6 +15,7 @@ from scipy.sparse.linalg import eigsh
 from scipy.spatial import cKDTree
 
 _NEIGHBOURS = 8  # enough to tie a scan together; the nearest overlap most
+_LIT = 0.01  # pixels darker than this, relative to the brightest, say nothing about a phase
 _SHIFT = 1e-6  # keeps the factorisation regular where the phases agree exactly
 
 
@@ -52,6 +53,49 @@ def synchronise_phases(
     overlaps = np.array([_overlap(weighted[j], weighted[k], corners[k] - corners[j]) for j, k in pairs])
     phases = _leading_phases(pairs, overlaps, count)
     return (patches * np.conj(phases)[:, None, None]).astype(np.complex64)
+
+
+def synchronise_groups(
+    patches: NDArray[Any], nn_indices: NDArray[np.int64], weight: ArrayLike
+) -> NDArray[np.complex64]:
+    """Turn every group of patches by a constant phase so that groups agree on the patterns that they share.
+
+    As :func:`synchronise_phases`, with one phase a group and with ``h_ab = Σ_k Σ w O_a,k conj(w O_b,k)`` over
+    the patterns k that groups a and b both hold: the same pixels twice, so that nothing is interpolated.
+
+    Parameters
+    ----------
+    patches
+        (B, C, N, N) complex.
+    nn_indices
+        (B, C) patterns of each group.
+    weight
+        (N, N) real illumination.
+
+    Returns
+    -------
+    ndarray
+        (B, C, N, N) complex64.
+    """
+    w = np.asarray(weight, dtype=np.float32)
+    lit = np.flatnonzero(w > _LIT * w.max())
+    scale = np.sqrt(w.ravel()[lit] / w.max())
+    order = np.argsort(nn_indices, axis=None, kind="stable")
+    starts = np.flatnonzero(np.diff(nn_indices.ravel()[order], prepend=-1))
+    flat = patches.reshape(-1, w.size)
+    pairs, overlaps = [], []
+    for members in np.split(order, starts[1:]):
+        groups = members // nn_indices.shape[1]
+        views = flat[members][:, lit] * scale
+        gram = views @ views.conj().T
+        first, second = np.triu_indices(len(members), 1)
+        pairs.append(np.stack([groups[first], groups[second]], axis=-1))
+        overlaps.append(gram[first, second])
+    joined = np.concatenate(pairs)
+    if len(joined) == 0:
+        return np.asarray(patches, dtype=np.complex64)
+    phases = _leading_phases(joined, np.concatenate(overlaps).astype(np.complex128), len(patches))
+    return (patches * np.conj(phases)[:, None, None, None]).astype(np.complex64)
 
 
 def _overlapping_pairs(corners: NDArray[np.int64], n: int) -> NDArray[np.int64]:

@@ -157,10 +157,12 @@ class PtychoPINN_Lightning(pl.LightningModule):
         return patches
 
     def network_probe(self) -> Tensor:
-        """The probe in the scale of the amplitudes, so that architectures may propagate it as it is."""
-        probe = self.probe
-        normalised: Tensor = probe * (0.5 * self.data_config.N / probe.abs().square().sum().sqrt())
-        return normalised
+        """The probe in the scale of the normalised amplitudes: architectures may propagate it as it is.
+
+        It is the very probe that the objective uses: normalised by itself, it would drift away from that one
+        while either of them is being learnt.
+        """
+        return self.counts_probe() / self.amplitude_to_sqrt_counts
 
     def constrained(self, patches: Tensor, offsets: Tensor) -> Tensor:
         """The patches that the forward model sees: cuts of the group's merged object if ``object_big``."""
