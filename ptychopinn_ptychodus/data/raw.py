@@ -6,8 +6,6 @@ Whatever constructs a :class:`RawData` has data that the rest of the package can
 
 from __future__ import annotations
 
-import os
-import uuid
 import zipfile
 import zlib
 from functools import cached_property
@@ -17,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptychopinn_ptychodus.config import SUPPORTED_N
-
+from ..config import SUPPORTED_N
+from ..files import replacing
 from .detector import check_values, chunks, fill_bad_pixels, guess_domain, require_finite, to_amplitude
 from .grouping import PtychoDataContainer, group
 from .interpolation import require_centres_inside
@@ -310,16 +308,8 @@ class RawData:
         if self.objectGuess is not None:
             fields["objectGuess"] = self.objectGuess
         fields[DOMAIN_KEY] = np.array("amplitude")
-        # in the same directory, because a rename is atomic only within one file system
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                np.savez(file, **fields)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as file:
+            np.savez(file, **fields)
 
     def to_directory(self, path: str | Path) -> None:
         """Leave the scan in ``path`` for another process to map: one ``.npy`` file per array."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 
 from ... import __version__
 from ...config import DataConfig, ModelConfig, from_dict
+from ...files import replacing
 from ..base import FORMAT_VERSION, ModelDescription, ModelFileError, manifest
 from .module import MANIFEST_KEY, PtychoPINN_Lightning
 
@@ -21,8 +20,7 @@ from .module import MANIFEST_KEY, PtychoPINN_Lightning
 def save_model(module: PtychoPINN_Lightning, path: Path) -> Path:
     """Write ``module`` to ``path`` so that ``load_from_checkpoint(path)`` works alone; returns ``path``.
 
-    The file is written beside its destination and then moved over it: a full disk, a kill or an error leaves
-    an earlier model as it was.
+    A full disk, a kill or an error leaves an earlier model as it was.
     """
     content = {
         "pytorch-lightning_version": lightning.__version__,
@@ -33,16 +31,8 @@ def save_model(module: PtychoPINN_Lightning, path: Path) -> Path:
         MANIFEST_KEY: manifest(module.engine_name, __version__, module.history),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        torch.save(content, file)
     return path
 
 

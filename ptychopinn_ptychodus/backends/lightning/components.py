@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
+from ...data.assembly import assemble
 from ...data.grouping import PtychoDataContainer
 from ...data.mapping import groups_from_mapping
 from ...data.raw import RawData
-from ...data.stitching import stitch
 from ..base import EngineUnavailableError
 from .engine import MODEL_NAME, LightningEngine
 
@@ -175,16 +175,10 @@ def run_cdi_example_torch(
     window = np.zeros((size, size), bool)
     inside = slice((size - M) // 2, (size - M) // 2 + M) if M else slice(None)
     window[inside, inside] = True
-    x, y = container.coords[container.nn_indices].transpose(2, 0, 1)
-    x0, y0 = np.floor(x.min()) - size / 2, np.floor(y.min()) - size / 2
-    shape = (int(np.ceil(y.max() - y0 + size / 2)) + 1, int(np.ceil(x.max() - x0 + size / 2)) + 1)
-    canvas = stitch(
-        patches.reshape(-1, size, size),
-        (x - x0).ravel(),
-        (y - y0).ravel(),
-        shape,
-        weight=weight.sum(0) * window,
-    ).object
+    corner = np.floor(container.coords.min(0)) - size // 2
+    coords = container.coords - corner
+    width, height = np.ceil(coords.max(0)).astype(int) + size // 2 + 1
+    canvas = assemble(patches, container.nn_indices, coords, (height, width), weight.sum(0) * window).object
     if transpose:
         canvas = canvas.T
     if flip_x:

@@ -79,11 +79,12 @@ class LightningEngine(Engine):
         self.require()
         from .checkpoint import save_model
         from .components import _train_with_lightning
-        from .training import ProgressCallback
+        from .training import ProgressCallback, discard_checkpoints
 
         progress = ProgressCallback(report, should_stop)
         results = _train_with_lightning(train, validation, config, execution, [progress])
         save_model(results["models"]["lightning_module"], model_path)
+        discard_checkpoints(results["trainer"])
         return TrainingResult(model_path, results["history"], progress.stopped)
 
     def predict(

@@ -115,6 +115,11 @@ class PtychoPINN_Lightning(pl.LightningModule):
                 f"The data have {size}×{size} patterns in groups of gridsize {container.gridsize}, but "
                 f"ModelConfig says N = {model_config.N}, gridsize = {model_config.gridsize}: make them agree."
             )
+        if model_config.architecture == "unrolled" and model_config.channels == 1:
+            logger.warning(
+                "Single frames barely determine the large-scale phase: 'unrolled' lives by overlap. "
+                "Use gridsize 2 or more where positions allow."
+            )
         photons = container.photons_per_pattern
         data_config = DataConfig(
             N=size,

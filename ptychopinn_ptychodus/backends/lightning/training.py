@@ -149,6 +149,17 @@ def fit(
     return trainer
 
 
+def discard_checkpoints(trainer: pl.Trainer) -> None:
+    """Remove what a finished run kept for the case that it would not finish."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            for path in callback.best_k_models:
+                Path(path).unlink(missing_ok=True)
+            directory = Path(callback.dirpath or "")
+            if directory.is_dir() and not any(directory.iterdir()):
+                directory.rmdir()
+
+
 def _make_logger(execution: ExecutionConfig, output_dir: Path) -> Logger | bool:
     backend = execution.logger_backend
     if backend == "none":

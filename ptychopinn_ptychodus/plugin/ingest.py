@@ -1,0 +1,249 @@
+"""Ptychodus' data -> :class:`~ptychopinn_ptychodus.data.raw.RawData`; Ptychodus' types go no further.
+
+Ptychodus itself is imported only where its files are read: a worker that trains on NPZ files does without.
+"""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.raw import RawData
+
+if TYPE_CHECKING:
+    from ptychodus.api.reconstruct import ReconstructInput
+
+logger = logging.getLogger("PtychoPINN-Plugin")
+
+TRAIN_FILE = "train_data.npz"
+TEST_FILE = "test_data.npz"
+DIFFRACTION_FILE = "diffraction.h5"
+PRODUCT_FILE = "product.h5"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training directory holds, and which of its files that was."""
+
+    train: RawData
+    test: RawData | None
+    source: str
+
+
+# ---- from the running application -------------------------------------------------------------------------
+
+
+def from_reconstruct_input(parameters: ReconstructInput, *, with_object: bool) -> RawData:
+    """The scan of a :class:`~ptychodus.api.reconstruct.ReconstructInput`.
+
+    Positions become pixels of the product's object array, the probe is that of the first OPR mode, and the
+    object, where it is asked for, is the first layer.
+
+    Raises
+    ------
+    ValueError
+        If the product has no object grid or no probe, or if the data are not usable; the message says what
+        to do in Ptychodus.
+    """
+    product = parameters.product
+    patterns = np.asarray(parameters.diffraction_patterns)
+    if product.object_.width_px == 0 or product.object_.height_px == 0:
+        raise ValueError(
+            f'The product "{product.metadata.name}" has no object yet: build one in the Object view '
+            "(any initial object will do, it defines the pixel grid)."
+        )
+    if product.probes.width_px == 0 or product.probes.height_px == 0:
+        raise ValueError(
+            f'The product "{product.metadata.name}" has no probe yet: build one in the Probe view.'
+        )
+    if patterns.ndim == 3 and patterns.shape[1] != patterns.shape[2]:
+        raise ValueError(
+            f"The patterns have {patterns.shape[1]} × {patterns.shape[2]} pixels: crop them to a square in "
+            "the Patterns view."
+        )
+    x, y = object_positions(product)
+    return RawData(
+        xcoords=x,
+        ycoords=y,
+        diff3d=patterns,
+        probeGuess=np.asarray(product.probes.get_array())[0],
+        objectGuess=np.asarray(product.object_.get_layer(0)) if with_object else None,
+        scan_index=np.zeros(len(patterns), dtype=np.int64),
+        bad_pixels=None if parameters.bad_pixels is None else np.asarray(parameters.bad_pixels, dtype=bool),
+        domain="counts",
+    )
+
+
+def object_positions(product: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(x, y) of the probe positions in pixels of the product's object array."""
+    geometry = product.object_.get_geometry()
+    positions = product.probe_positions
+    if hasattr(geometry, "map_probe_positions_to_object_x_px"):
+        x = geometry.map_probe_positions_to_object_x_px(positions)
+        y = geometry.map_probe_positions_to_object_y_px(positions)
+    else:  # Ptychodus 1.6 and older, whose own mapping of single points was half a pixel off before 1.6
+        x_m, y_m = np.array([_metres(position) for position in positions]).T
+        x = (x_m - geometry.center_x_m) / geometry.pixel_width_m + (geometry.width_px - 1) / 2
+        y = (y_m - geometry.center_y_m) / geometry.pixel_height_m + (geometry.height_px - 1) / 2
+    return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+
+
+def _metres(position: Any) -> tuple[float, float]:
+    if hasattr(position, "x_m"):
+        return position.x_m, position.y_m
+    return position.coordinate_x_m, position.coordinate_y_m  # Ptychodus 1.5
+
+
+# ---- from a training directory ----------------------------------------------------------------------------
+
+
+def read_training_directory(directory: Path) -> TrainingData:
+    """Read the first of these that ``directory`` holds.
+
+    1. ``train_data.npz``, with ``test_data.npz`` for validation where there is one;
+    2. any other ``.npz`` files that hold patterns, taken together;
+    3. a Ptychodus standard directory: ``diffraction.h5`` and ``product.h5``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it holds none of them; the message says what was looked for, and where.
+    ValueError
+        If a file is not usable, or the files do not fit together; the message names the file.
+    """
+    if not directory.is_dir():
+        raise FileNotFoundError(f'There is no training directory "{directory}".')
+    train_path, test_path = directory / TRAIN_FILE, directory / TEST_FILE
+    test = RawData.from_file(test_path) if test_path.is_file() else None
+    if train_path.is_file():
+        train = RawData.from_file(train_path)
+        if test is not None:
+            _require_same(train, TRAIN_FILE, test, TEST_FILE)
+        return TrainingData(train, test, TRAIN_FILE)
+    others = [path for path in sorted(directory.glob("*.npz")) if path != test_path and _holds_patterns(path)]
+    if others:
+        scans = [RawData.from_file(path) for path in others]
+        names = [path.name for path in others]
+        for scan, name in zip(scans[1:], names[1:], strict=True):
+            _require_same(scans[0], names[0], scan, name)
+        if test is not None:
+            _require_same(scans[0], names[0], test, TEST_FILE)
+        return TrainingData(join_scans(scans), test, ", ".join(names))
+    diffraction_path, product_path = directory / DIFFRACTION_FILE, directory / PRODUCT_FILE
+    if diffraction_path.is_file() and product_path.is_file():
+        if test is not None:
+            logger.warning(
+                "%s is not used: it accompanies %s, which is not in %s.", TEST_FILE, TRAIN_FILE, directory
+            )
+        return TrainingData(read_standard_directory(directory), None, f"{DIFFRACTION_FILE}, {PRODUCT_FILE}")
+    raise FileNotFoundError(
+        f'There are no training data in "{directory}". Looked for {TRAIN_FILE}, other .npz files with '
+        f"patterns, and {DIFFRACTION_FILE} with {PRODUCT_FILE}. Export training data to this "
+        "directory, or choose another."
+    )
+
+
+def _holds_patterns(path: Path) -> bool:
+    """Whether an NPZ file looks like training data; what else lies in a directory is none of our business."""
+    if path.name.startswith("."):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            keys = {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return True  # damaged: reading it says so, which passing over it would not
+    if "xcoords" in keys and keys & {"diff3d", "diffraction"}:
+        return True
+    logger.info("%s holds no training data and is passed over.", path.name)
+    return False
+
+
+def read_standard_directory(directory: Path) -> RawData:
+    """The scan in ``diffraction.h5`` and ``product.h5``, its positions matched to its patterns."""
+    from ptychodus.api.io import load_diffraction_data, load_product
+    from ptychodus.api.reconstruct import prepare_reconstruct_input
+
+    def load(name: str, read: Callable[[Path], Any]) -> Any:
+        try:
+            return read(directory / name)
+        except (OSError, KeyError, ValueError) as exc:
+            raise ValueError(f'"{directory / name}" is not a usable Ptychodus file: {exc}') from exc
+
+    patterns = load(DIFFRACTION_FILE, load_diffraction_data)
+    product = load(PRODUCT_FILE, load_product)
+    return from_reconstruct_input(prepare_reconstruct_input(patterns, product), with_object=True)
+
+
+def join_scans(scans: Sequence[RawData]) -> RawData:
+    """Several scans as one, side by side on one canvas, so that no group mixes positions of two scans.
+
+    Each scan keeps its own object. The probe is that of the first one, and a pixel that is bad in any scan is
+    bad in all.
+    """
+    if len(scans) == 1:
+        return scans[0]
+    with_objects = all(scan.objectGuess is not None for scan in scans)
+    if not with_objects and any(scan.objectGuess is not None for scan in scans):
+        logger.warning("Not every training file holds an objectGuess: those that there are go unused.")
+    gap = 4 * scans[0].N
+    shifts, origin, boxes = [], gap, []
+    for scan in scans:
+        if scan.objectGuess is not None and with_objects:
+            left, width = 0, scan.objectGuess.shape[1]
+        else:
+            left = int(np.floor(scan.xcoords.min()))
+            width = int(np.ceil(scan.xcoords.max())) - left + 1
+        shifts.append(origin - left)
+        boxes.append(slice(origin, origin + width))
+        origin += width + gap
+    canvas: NDArray[np.complex64] | None = None
+    if with_objects:
+        objects = [scan.objectGuess for scan in scans if scan.objectGuess is not None]
+        canvas = np.ones((max(len(array) for array in objects), origin), dtype=np.complex64)
+        for array, box in zip(objects, boxes, strict=True):
+            canvas[: len(array), box] = array
+    return RawData(
+        xcoords=np.concatenate([scan.xcoords + shift for scan, shift in zip(scans, shifts, strict=True)]),
+        ycoords=np.concatenate([scan.ycoords for scan in scans]),
+        diff3d=np.concatenate([scan.diff3d for scan in scans]),
+        probeGuess=scans[0].probeGuess,
+        objectGuess=canvas,
+        scan_index=np.repeat(np.arange(len(scans)), [len(scan) for scan in scans]),
+        bad_pixels=np.any([scan.bad_pixels for scan in scans], axis=0),
+        domain="amplitude",
+    )
+
+
+def _require_same(first: RawData, first_name: str, other: RawData, other_name: str) -> None:
+    if first.N != other.N:
+        raise ValueError(
+            f"{first_name} holds patterns of {first.N} × {first.N} pixels and {other_name} of "
+            f"{other.N} × {other.N}: one model cannot learn from both. Keep one size in the directory."
+        )
+    if first.probeGuess.shape != other.probeGuess.shape or not np.allclose(
+        first.probeGuess, other.probeGuess, rtol=1e-3, atol=1e-3 * float(np.abs(first.probeGuess).max())
+    ):
+        raise ValueError(
+            f"{first_name} and {other_name} hold different probes: one model learns one probe. Keep the "
+            "scans of one probe in the directory."
+        )
+
+
+def require_object(raw: RawData, source: str) -> None:
+    """Raise ``ValueError`` unless the scan comes with an object that patches can be learnt from."""
+    guess = raw.objectGuess
+    remedy = (
+        "Supervised training needs a known object: reconstruct the scan first (PINN or an iterative "
+        "algorithm) and export training data from that product, or choose the reconstructor PINN."
+    )
+    if guess is None:
+        raise ValueError(f"The training data ({source}) hold no object. {remedy}")
+    if float(np.abs(guess - guess.mean()).max()) <= 1e-3 * max(float(np.abs(guess).max()), 1e-30):
+        raise ValueError(f"The object in the training data ({source}) is flat. {remedy}")

@@ -1,0 +1,140 @@
+"""What the parent asks of a worker, and the wire between the two.
+
+A job is a directory that holds ``job.json``; arrays lie beside it as ``.npy`` files. The worker answers with
+one JSON object a line on its standard output (which it keeps for this: whatever libraries print goes to
+standard error), each with a ``kind``:
+
+``log``
+    ``level``, ``name``, ``text``: a log record.
+``epoch``
+    the fields of an :class:`~ptychopinn_ptychodus.backends.base.EpochReport`.
+``progress``
+    ``fraction`` of the work done, 0 to 1.
+``result``
+    the last line of a job that ended well; its fields depend on the job.
+``error``
+    the last line of one that did not: ``classes`` (names, most derived first), ``text``, ``traceback``, and
+    ``os`` (errno, text, file) for an ``OSError``.
+
+A line ``stop`` on the worker's standard input asks it to keep its best state and end. The end of that input
+means that the parent is gone, and has the same effect.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..backends.base import EngineUnavailableError, ModelFileError
+from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, from_dict, to_dict
+
+JOB_FILE = "job.json"
+DATA_DIRECTORY = "data"
+OBJECT_FILE = "object.npy"
+PROBE_FILE = "probe.npy"
+
+_OWN_ERRORS: dict[str, type[Exception]] = {
+    cls.__name__: cls for cls in (ModelFileError, EngineUnavailableError)
+}
+
+
+class ChildDiedError(RuntimeError):
+    """The worker ended without an answer; the message says how, and shows its last output."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Train on the files in ``config.train_data_file`` (a directory) and leave the model at ``model_path``.
+
+    Attributes
+    ----------
+    config
+        ``model.N`` is set by the worker, and so are ``n_groups`` and ``nphotons`` where the flags say so.
+    validation_fraction
+        Part of the patterns that is held out where the directory has no test data.
+    use_all_positions, use_measured_photons
+        Take ``n_groups`` and ``nphotons`` from the data.
+    log_level
+        Of the records to send.
+    """
+
+    config: TrainingConfig
+    execution: ExecutionConfig
+    model_path: Path
+    validation_fraction: float
+    use_all_positions: bool
+    use_measured_photons: bool
+    log_level: int
+
+
+@dataclass(frozen=True)
+class ReconstructJob:
+    """Apply ``config.model_path`` to the scan in ``data/`` and stitch on a canvas of ``shape``."""
+
+    config: InferenceConfig
+    execution: ExecutionConfig
+    model_type: str
+    shape: tuple[int, int]
+    log_level: int
+
+
+Job = TrainJob | ReconstructJob
+
+
+def write_job(job: Job, directory: Path) -> None:
+    """Write ``job.json``."""
+    fields = {name: getattr(job, name) for name in job.__dataclass_fields__}
+    plain = {**fields, "config": to_dict(job.config), "execution": to_dict(job.execution)}
+    text = json.dumps({"job": type(job).__name__, **plain}, default=str)
+    (directory / JOB_FILE).write_text(text, encoding="utf-8")
+
+
+def read_job(directory: Path) -> Job:
+    """Inverse of :func:`write_job`."""
+    fields = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
+    kind = fields.pop("job")
+    fields["execution"] = from_dict(ExecutionConfig, fields["execution"])
+    if kind == TrainJob.__name__:
+        fields["config"] = from_dict(TrainingConfig, fields["config"])
+        return TrainJob(**{**fields, "model_path": Path(fields["model_path"])})
+    fields["config"] = from_dict(InferenceConfig, fields["config"])
+    return ReconstructJob(**{**fields, "shape": tuple(fields["shape"])})
+
+
+def describe_error(exc: BaseException) -> dict[str, Any]:
+    """An exception as the fields of an ``error`` message."""
+    fields: dict[str, Any] = {
+        "classes": [cls.__name__ for cls in type(exc).__mro__],
+        "text": str(exc) or type(exc).__name__,
+        "traceback": "".join(traceback.format_exception(exc)),
+    }
+    if isinstance(exc, OSError) and exc.errno is not None:
+        fields["os"] = [exc.errno, exc.strerror, None if exc.filename is None else str(exc.filename)]
+    return fields
+
+
+def rebuild_error(fields: dict[str, Any]) -> Exception:
+    """The exception that :func:`describe_error` saw, or the nearest that the parent knows.
+
+    An exception of a framework becomes the built-in that it derives from: the parent must not import the
+    framework to learn about it.
+    """
+    text = fields["text"]
+    for position, name in enumerate(fields["classes"]):
+        known = _OWN_ERRORS.get(name) or getattr(builtins, name, None)
+        if not (isinstance(known, type) and issubclass(known, Exception)):
+            continue
+        if known is Exception:
+            break
+        if issubclass(known, OSError) and "os" in fields:
+            errno, strerror, filename = fields["os"]
+            return known(errno, strerror, filename) if filename is not None else known(errno, strerror)
+        try:
+            return known(text if position == 0 else f"{fields['classes'][0]}: {text}")
+        except TypeError:  # needs more than a text, like UnicodeDecodeError
+            continue
+    return RuntimeError(f"{fields['classes'][0]}: {text}")

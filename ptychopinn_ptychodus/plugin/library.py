@@ -1,0 +1,41 @@
+"""The reconstructor library that Ptychodus finds by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ptychodus.api.reconstruct import Reconstructor, ReconstructorLibrary
+from ptychodus.api.settings import SettingsRegistry
+
+from .reconstructor import PtychoPINNReconstructor
+from .settings import PluginSettings
+
+NAME = "PtychoPINN-Plugin"
+
+
+class PtychoPINNPluginLibrary(ReconstructorLibrary):
+    """``PINN`` and ``Supervised``, with one set of settings between them.
+
+    Both are always offered, whether a framework is installed or not: an algorithm that a settings file names
+    and that is not there would make Ptychodus fall back to another one without a word.
+    """
+
+    def __init__(self, settings_registry: SettingsRegistry, is_developer_mode_enabled: bool) -> None:
+        super().__init__(NAME)
+        self.settings = PluginSettings(settings_registry)
+        self._reconstructors = [
+            PtychoPINNReconstructor("PINN", "pinn", self.settings, self.get_logger()),
+            PtychoPINNReconstructor("Supervised", "supervised", self.settings, self.get_logger()),
+        ]
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    def __iter__(self) -> Iterator[Reconstructor]:
+        return iter(self._reconstructors)
+
+    def close(self) -> None:
+        """Have whatever still runs keep its best state and end; nothing can be started afterwards."""
+        for reconstructor in self._reconstructors:
+            reconstructor.close()

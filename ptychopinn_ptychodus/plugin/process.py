@@ -1,0 +1,270 @@
+"""A child process for one call: started, listened to, stopped, and its death noticed.
+
+The framework lives in the child, so that the application never holds a GPU. The child is a fresh interpreter
+and not a ``multiprocessing`` spawn, which would run the main script of a user's session again. The wire is
+described in :mod:`.job`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from .job import ChildDiedError, Job, rebuild_error, write_job
+
+WORKER = "ptychopinn_ptychodus.plugin.worker"
+HEARTBEAT_S = 0.5
+STOP_GRACE_S = 20.0
+_LAST_WORDS_S = 0.5  # how long to look for messages of a child that is gone
+_KILL_GRACE_S = 2.0
+_EXIT_GRACE_S = 10.0
+_KEPT_LINES = 40
+
+Message = dict[str, Any]
+
+
+class ChildProcess:
+    """One job in a process of its own; a context manager that leaves neither process nor files behind.
+
+    Parameters
+    ----------
+    log
+        Where the child's log records go.
+
+    Examples
+    --------
+    >>> with ChildProcess(log) as child:
+    ...     raw.to_directory(child.directory / "data")
+    ...     child.start(job)
+    ...     for message in child.messages():  # None at least twice a second
+    ...         ...
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._queue: queue.Queue[Message | None] = queue.Queue()
+        self._stderr: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._threads: list[threading.Thread] = []
+        self._stop_requested = False
+        self.directory = Path(tempfile.mkdtemp(prefix="ptychopinn-"))
+        self.result: Message | None = None
+
+    def __enter__(self) -> ChildProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, once started."""
+        return None if self._process is None else self._process.pid
+
+    def start(self, job: Job) -> None:
+        """Write the job and start a worker on it."""
+        write_job(job, self.directory)
+        if not sys.executable:
+            raise RuntimeError(
+                "This Python does not know its own executable (sys.executable is empty), so no worker "
+                "process can be started. Run Ptychodus with a regular Python."
+            )
+        self._process = subprocess.Popen(
+            # -P: the directory that the user happens to be in is not a place to import from
+            [sys.executable, "-P", "-m", WORKER, str(self.directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        for target, stream in (
+            (self._read_messages, self._process.stdout),
+            (self._read_errors, self._process.stderr),
+        ):
+            thread = threading.Thread(target=target, args=(stream,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def messages(self) -> Iterator[Message | None]:
+        """Yield what the child reports, and None whenever it was silent for :data:`HEARTBEAT_S`.
+
+        Log records are passed on to the logger and not yielded. Ends with the child's result in
+        :attr:`result`.
+
+        Raises
+        ------
+        ChildDiedError
+            If the child ended without an answer.
+        Exception
+            The one that the child reported, as far as it can be rebuilt here.
+        """
+        assert self._process is not None
+        gone_since: float | None = None
+        while self.result is None:
+            try:
+                message = self._queue.get(timeout=HEARTBEAT_S / 2 if gone_since else HEARTBEAT_S)
+            except queue.Empty:
+                message = None
+            if message is not None:
+                if self._consume(message):
+                    yield message
+                continue
+            if self._process.poll() is not None:
+                # The end of the pipe is no condition: its data loaders may outlive it and hold it open.
+                gone_since = gone_since or time.monotonic()
+                readers_done = not any(thread.is_alive() for thread in self._threads)
+                if self._queue.empty() and (readers_done or time.monotonic() - gone_since > _LAST_WORDS_S):
+                    raise self._death()
+            yield None
+        # frameworks may take seconds to tear down: not a reason to fall silent
+        deadline = time.monotonic() + _EXIT_GRACE_S
+        while time.monotonic() < deadline:
+            try:
+                self._process.wait(timeout=HEARTBEAT_S)
+            except subprocess.TimeoutExpired:
+                yield None
+            else:
+                break
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Ask the child to keep its best state and end, wait for that, and end it if it does not.
+
+        Messages that arrive in the meantime are taken in; :attr:`result` is set if the child answered.
+        """
+        if self._process is None or self.result is not None:
+            return
+        self.request_stop()
+        deadline = time.monotonic() + grace_s
+        try:
+            for _ in self.messages():
+                if time.monotonic() > deadline:
+                    self._log.warning("The worker did not end within %.0f s and is ended now.", grace_s)
+                    break
+        except Exception as exc:  # whoever stops has no use for the way in which it ended
+            self._log.warning("While stopping: %s", exc)
+
+    def request_stop(self) -> None:
+        """Ask the child to keep its best state and end; returns at once."""
+        if self._process is None or self._process.stdin is None or self._stop_requested:
+            return
+        self._stop_requested = True
+        with contextlib.suppress(OSError):  # it has ended
+            self._process.stdin.write(b"stop\n")
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        """End the child and remove the scratch directory."""
+        try:
+            self._end()
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _end(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        try:
+            process.wait(timeout=HEARTBEAT_S if self.result is not None else 0)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                process.wait(timeout=_KILL_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        deadline = time.monotonic() + _LAST_WORDS_S
+        for thread in self._threads:
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        for stream in (process.stdin, process.stdout, process.stderr):
+            # a reader that still waits for a surviving grandchild owns its stream
+            if stream is not None and not any(thread.is_alive() for thread in self._threads):
+                with contextlib.suppress(OSError):  # an unsent "stop"
+                    stream.close()
+
+    def _consume(self, message: Message) -> bool:
+        """Deal with what is not for the caller; True if it is for the caller."""
+        kind = message.get("kind")
+        if kind == "log":
+            self._relay(message)
+            return False
+        if kind == "error":
+            self._log.debug("Traceback in the worker:\n%s", message["traceback"])
+            raise rebuild_error(message)
+        if kind == "result":
+            self.result = message
+        return True
+
+    def _relay(self, message: Message) -> None:
+        name, level, text = message["name"], message["level"], message["text"]
+        if not (name == self._log.name or name.startswith("ptychopinn_ptychodus")):
+            # what frameworks find worth telling is seldom news to the user
+            text = f"{name}: {text}"
+            level = level if level >= logging.WARNING else logging.DEBUG
+        self._log.log(level, "%s", text)
+
+    def _read_messages(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            try:
+                message = json.loads(line)
+                if not isinstance(message, dict):
+                    raise ValueError("not an object")
+            except ValueError:
+                self._log.debug("Not a message of the worker: %r", line[:200])
+            else:
+                self._queue.put(message)
+        self._queue.put(None)  # wakes whoever waits for a child that is gone
+
+    def _read_errors(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            text = line.decode(errors="replace").rstrip()
+            self._stderr.append(text)
+            self._log.debug("%s", text)
+
+    def _death(self) -> ChildDiedError:
+        assert self._process is not None
+        code = self._process.returncode
+        if code is not None and code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            reason = f"was ended by {name}"
+            if name == "SIGKILL":
+                reason += (
+                    ". The machine probably ran out of memory: close other programs, or reduce BatchSize, "
+                    "NumFiltersScale or NumSubsample"
+                )
+        else:
+            reason = f"ended without an answer (exit code {code})"
+        said = "\n".join(line for line in self._stderr if line)
+        return ChildDiedError(f"The worker process {reason}." + (f" It last said:\n{said}" if said else ""))
+
+
+def _environment() -> dict[str, str]:
+    """The child imports what the parent would, from the same places in the same order."""
+    paths = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 ("" is the current directory)
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8",
+    }

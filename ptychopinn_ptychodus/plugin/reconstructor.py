@@ -1,0 +1,393 @@
+"""``PINN`` and ``Supervised``: the life of a model in Ptychodus, from training data to a product.
+
+This runs in the application's process, in a worker thread under the GUI: no framework, no Qt, no pyplot.
+Each train and each reconstruct is one child process (:mod:`.process`).
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ptychodus.api.object import Object
+from ptychodus.api.probe import ProbeSequence
+from ptychodus.api.product import LossValue, Product
+from ptychodus.api.reconstruct import (
+    ReconstructInput,
+    ReconstructOutput,
+    TrainableReconstructor,
+    TrainOutput,
+)
+
+from ..backends.base import EngineUnavailableError, EpochReport, ModelFileError
+from ..backends.registry import guess_engine
+from ..files import replacing
+from .history import TrainingHistory, losses_of
+from .ingest import from_reconstruct_input
+from .job import DATA_DIRECTORY, OBJECT_FILE, PROBE_FILE, ChildDiedError, ReconstructJob, TrainJob
+from .process import ChildProcess
+from .settings import (
+    PluginSettings,
+    make_execution_config,
+    make_inference_config,
+    make_training_config,
+    model_file_type,
+    select_engine,
+)
+
+MODEL_BASENAME = "model"  # what `ptychodus -b reconstruct` looks for in its input directory
+GOAL = 100
+"""Progress is in percent: Ptychodus reads the goal live, and the same one for training and reconstruction."""
+
+# Failures that their message explains in full; a traceback in the log pane would only bury it.
+_EXPECTED = (ValueError, OSError, MemoryError, EngineUnavailableError, ChildDiedError)
+
+
+class NoModelError(RuntimeError):
+    """There is no model to reconstruct with; the message says how to get one."""
+
+
+class PtychoPINNReconstructor(TrainableReconstructor):
+    """One trainable reconstructor; what it is trained on is ``model_type``.
+
+    Parameters
+    ----------
+    name
+        As the application lists it.
+    model_type
+        ``"pinn"`` or ``"supervised"``.
+    settings
+        Shared by the reconstructors of the library, and read anew at every run.
+    logger
+        The library's: the application shows only that one beside the progress bar.
+    """
+
+    def __init__(self, name: str, model_type: str, settings: PluginSettings, logger: logging.Logger) -> None:
+        super().__init__()
+        self._name = name
+        self._model_type = model_type
+        self._settings = settings
+        self._logger = logger
+        self._model_path: Path | None = None
+        self._monitor: Any = None
+        self._closing = threading.Event()
+        self.training_curves: dict[str, list[LossValue]] = {}
+        """Losses of the training that is running, for the application's plot; empty when none is."""
+
+    # ---- what the application asks before it does anything: none of it may raise
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def get_progress_goal(self) -> int:
+        return GOAL
+
+    def is_model_loaded(self) -> bool:
+        return self._model_path is not None
+
+    def get_model_file_filter(self) -> str:
+        return model_file_type(self._settings)[1]
+
+    def get_model_file_extension(self) -> str:
+        return model_file_type(self._settings)[0]
+
+    def get_training_data_file_filter(self) -> str:
+        return "PtychoPINN Training Data (*.npz)"
+
+    # ---- hooks of attach.py
+
+    def attach_task_monitor(self, monitor: Any) -> None:
+        """Learn of Stop, and show progress, without yielding a product for it."""
+        self._monitor = monitor
+
+    def close(self) -> None:
+        """Have what runs keep its best state and end, and start nothing more."""
+        self._closing.set()
+
+    def require_model(self) -> Path:
+        """The loaded model's path.
+
+        Raises
+        ------
+        NoModelError
+            If none is loaded.
+        FileNotFoundError
+            If its file is gone.
+        """
+        path = self._model_path
+        if path is None:
+            raise NoModelError(
+                f"{self.name} has no model. Train one, or load a model file; without the window, leave it in "
+                f'the input directory as "{MODEL_BASENAME}{self.get_model_file_extension()}".'
+            )
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'The loaded model file "{path}" is no longer there. Load another one, or train again.'
+            )
+        return path
+
+    # ---- model files
+
+    def load_model_from_file(self, file_path: Path) -> None:
+        with self._reporting("The model was not loaded"):
+            path = Path(file_path).absolute()
+            engine = guess_engine(path)
+            self._model_path = path
+            self._logger.info('Loaded "%s" (%s).', path, engine.title)
+
+    def save_model(self, file_path: Path) -> None:
+        with self._reporting("The model was not saved"):
+            source, target = self.require_model(), Path(file_path).absolute()
+            if target.exists() and target.samefile(source):
+                return
+            with source.open("rb") as model, replacing(target) as copy:
+                shutil.copyfileobj(model, copy)
+
+    def export_training_data(self, file_path: Path, parameters: ReconstructInput) -> None:
+        with self._reporting("The training data were not exported"):
+            path = Path(file_path)
+            if path.suffix != ".npz":
+                path = path.with_name(f"{path.name}.npz")
+            from_reconstruct_input(parameters, with_object=True).to_file(path)
+
+    # ---- training
+
+    def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
+        with self._reporting("Training failed"):
+            yield from self._train(Path(input_path).absolute(), Path(output_path).absolute())
+
+    def _train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
+        engine = select_engine(self._settings)
+        config = make_training_config(
+            self._settings,
+            self._model_type,
+            backend=engine.name,
+            input_path=input_path,
+            output_path=output_path,
+        )
+        settings = self._settings
+        _require_writable(output_path)
+        job = TrainJob(
+            config=config,
+            execution=make_execution_config(settings),
+            model_path=output_path / f"{MODEL_BASENAME}{engine.model_suffix}",
+            validation_fraction=settings.data.value("ValidationFraction"),
+            use_all_positions=settings.data.value("NumGroups") == 0,
+            use_measured_photons=settings.training.value("NumPhotons") == 0,
+            log_level=self._logger.getEffectiveLevel(),
+        )
+        history = TrainingHistory()
+        self.training_curves = history.curves
+        before = _identity(job.model_path)
+        progress = 0
+        try:
+            with ChildProcess(self._logger) as child:
+                try:
+                    child.start(job)
+                    for message in child.messages():
+                        if message is not None and message["kind"] == "epoch":
+                            report = _epoch_report(message)
+                            history.append(report)
+                            self._log_epoch(report)
+                            progress = min(GOAL - 1, GOAL * report.epoch // report.nepochs)
+                        if self._should_stop():
+                            child.stop()
+                            break
+                        # Ptychodus looks at its Stop button between two of these, and only then
+                        yield TrainOutput(history.training, history.validation, progress)
+                except GeneratorExit:
+                    child.stop()
+                    raise
+                finally:
+                    self._adopt(child.result, job.model_path, before, history)
+        finally:
+            self.training_curves = {}
+        yield TrainOutput(history.training, history.validation, GOAL)
+
+    def _adopt(
+        self,
+        result: dict[str, Any] | None,
+        model_path: Path,
+        before: tuple[int, ...],
+        history: TrainingHistory,
+    ) -> None:
+        """Make what the training left, however it ended, the loaded model."""
+        epochs = len(history.training)
+        # a worker that was ended has not told us whether it left one
+        written = _identity(model_path) not in ((), before)
+        if written:
+            self._model_path = model_path
+        if result is not None and not result["stopped"]:
+            self._logger.info('Trained for %d epochs; the model is "%s".', epochs, model_path)
+        elif written:
+            self._logger.warning(
+                'Training ended early, after %d epochs; the best model so far is "%s".', epochs, model_path
+            )
+        elif result is not None:
+            self._logger.warning("Training was stopped before there was a model to keep.")
+        try:
+            history.save(model_path.parent)
+        except OSError as exc:  # the model is what counts
+            self._logger.warning("The training history was not written: %s", exc)
+
+    def _log_epoch(self, report: EpochReport) -> None:
+        validation = "" if report.val_loss is None else f", validation {report.val_loss:.5g}"
+        self._logger.info(
+            "Epoch %d/%d: loss %.5g%s, %.0f patterns/s, %s left",
+            report.epoch,
+            report.nepochs,
+            report.train_loss,
+            validation,
+            report.patterns_per_second,
+            _duration(report.seconds_left),
+        )
+
+    # ---- reconstruction
+
+    def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
+        with self._reporting("Reconstruction failed"):
+            yield from self._reconstruct(parameters)
+
+    def _reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
+        model_path = self.require_model()
+        engine = guess_engine(model_path)
+        engine.require()
+        product = parameters.product
+        if product.object_.num_layers > 1:
+            raise ValueError(
+                f'The object of "{product.metadata.name}" has {product.object_.num_layers} layers, and this '
+                "reconstructor determines one. Build a single-layer object in the Object view."
+            )
+        raw = from_reconstruct_input(parameters, with_object=False)
+        shape = (product.object_.height_px, product.object_.width_px)
+        raw.require_inside(shape)
+        job = ReconstructJob(
+            config=make_inference_config(self._settings, backend=engine.name, model_path=model_path),
+            execution=make_execution_config(self._settings),
+            model_type=self._model_type,
+            shape=shape,
+            log_level=self._logger.getEffectiveLevel(),
+        )
+        with ChildProcess(self._logger) as child:
+            raw.to_directory(child.directory / DATA_DIRECTORY)
+            patterns = raw.n_patterns
+            del raw
+            started = time.monotonic()
+            child.start(job)
+            for message in child.messages():
+                if message is not None and message["kind"] == "progress":
+                    self._show_progress(int(GOAL * message["fraction"]))
+                if self._should_stop():
+                    child.stop()
+                    break
+            result = child.result
+            if result is None or result["stopped"]:
+                self._logger.warning("Reconstruction stopped: there is no result.")
+                return
+            array = np.load(child.directory / OBJECT_FILE, allow_pickle=False)
+            probe = np.load(child.directory / PROBE_FILE, allow_pickle=False)
+        self._logger.info("Reconstructed from %d patterns in %.1f s.", patterns, time.monotonic() - started)
+        # One output and no more: each one is a file without the window, and freezes the window for a second.
+        yield ReconstructOutput(
+            product=Product(
+                metadata=product.metadata,
+                probe_positions=product.probe_positions,
+                probes=self._probes(product.probes, probe),
+                object_=Object(
+                    array=array[np.newaxis].astype(product.object_.dtype, copy=False),
+                    pixel_geometry=product.object_.get_pixel_geometry(),
+                    center=product.object_.get_center(),
+                    layer_spacing_m=[],
+                ),
+                losses=losses_of(result["history"]),
+            ),
+            progress=GOAL,
+        )
+
+    def _probes(self, before: ProbeSequence, modes: np.ndarray[Any, Any]) -> ProbeSequence:
+        """The model's probe in the place of the product's.
+
+        Weights of an orthogonal probe relaxation belong to eigenprobes that the model does not have.
+        """
+        weights = before.get_opr_weights_or_none()
+        if before.num_coherent_modes > 1:
+            self._logger.info(
+                "The product's %d OPR modes and their weights are left out: the model has one probe for all "
+                "positions.",
+                before.num_coherent_modes,
+            )
+            weights = None
+        return ProbeSequence(
+            array=modes[np.newaxis].astype(before.dtype, copy=False),
+            opr_weights=weights,
+            pixel_geometry=before.get_pixel_geometry(),
+        )
+
+    # ---- helpers
+
+    def _should_stop(self) -> bool:
+        monitor = self._monitor
+        # a monitor keeps its last Stop until the next task: outside of a task it says nothing about this run
+        stopping = monitor is not None and monitor.is_processing and monitor.is_stopping
+        return bool(stopping) or self._closing.is_set()
+
+    def _show_progress(self, progress: int) -> None:
+        monitor = self._monitor
+        if monitor is not None and monitor.is_processing:
+            monitor.update_progress(min(progress, GOAL - 1), GOAL)
+
+    @contextmanager
+    def _reporting(self, what: str) -> Iterator[None]:
+        """Say in the library's log what failed (the window shows nothing else), and raise it again."""
+        try:
+            if self._closing.is_set():
+                raise RuntimeError("Ptychodus is closing: nothing is started any more.")
+            yield
+        except GeneratorExit:
+            raise
+        except Exception as exc:
+            expected = isinstance(exc, (*_EXPECTED, NoModelError, ModelFileError))
+            self._logger.error("%s: %s", what, exc, exc_info=None if expected else exc)
+            self._logger.debug("Traceback:", exc_info=exc)
+            raise
+
+
+def _epoch_report(message: dict[str, Any]) -> EpochReport:
+    return EpochReport(**{name: message[name] for name in EpochReport.__dataclass_fields__})
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Changes whenever the file is written or replaced; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def _require_writable(directory: Path) -> None:
+    """Raise ``OSError`` now rather than after hours of training."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+    except OSError as exc:
+        raise type(exc)(
+            exc.errno, f"The output directory cannot be written to ({exc.strerror})", str(directory)
+        ) from exc
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,379 @@
+"""Settings groups of the plugin, and the configuration objects that they stand for.
+
+Every function reads the settings at the moment that it is called, so that a change takes effect at the next
+run. A value that the configuration refuses is a ``ValueError`` that names the setting as it is written in a
+settings file, ``Group.Name``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ptychodus.api.parameters import ParameterBase, ParameterGroup
+from ptychodus.api.settings import SettingsRegistry
+
+from ..backends.base import Engine, EngineUnavailableError
+from ..backends.registry import get_engine, list_engines
+from ..config import BACKENDS, ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+
+logger = logging.getLogger("PtychoPINN-Plugin")
+
+AUTO = "auto"
+INSTALL = 'pip install "ptychopinn-ptychodus[torch]"'
+
+# What decides how well and how fast it trains out of the box: change these figures here, nowhere else.
+DEFAULT_ARCHITECTURE = "unrolled"
+DEFAULT_GRID_SIZE = 2
+DEFAULT_EPOCHS = 6
+DEFAULT_BATCH_SIZE = 4
+DEFAULT_LEARNING_RATE = 2e-3
+DEFAULT_SCHEDULER = "one_cycle"
+DEFAULT_GRADIENT_CLIP = 1.0
+DEFAULT_PROBE_MODES = 3
+DEFAULT_MAE_WEIGHT = 0.0
+DEFAULT_NLL_WEIGHT = 1.0
+DEFAULT_TV_WEIGHT = 0.0
+DEFAULT_OBJECT_MAE_WEIGHT = 0.0
+DEFAULT_EARLY_STOP_PATIENCE = 100
+
+
+class _Group:
+    """A settings group whose numbers are read as they were written.
+
+    Ptychodus hands out a number outside its limits as the nearest limit; a settings file that says 0 epochs
+    should hear about it instead.
+    """
+
+    def __init__(self, registry: SettingsRegistry, name: str) -> None:
+        self.group: ParameterGroup = registry.create_group(name)
+        self.name = name
+
+    def value(self, parameter_name: str) -> Any:
+        parameter: Any = self.group.parameters()[parameter_name]
+        value: Any = ParameterBase.get_value(parameter)
+        get_minimum = getattr(parameter, "get_minimum", None)
+        get_maximum = getattr(parameter, "get_maximum", None)
+        minimum = None if get_minimum is None else get_minimum()
+        maximum = None if get_maximum is None else get_maximum()
+        if (minimum is not None and not value >= minimum) or (maximum is not None and not value <= maximum):
+            limits = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+            raise ValueError(
+                f"The setting {self.name}.{parameter_name} = {value!r} is not valid: use a value {limits}."
+            )
+        return value
+
+    def optional(self, parameter_name: str) -> Any:
+        """Like :meth:`value`, with None for the 0 by which a settings file says "not set"."""
+        return self.value(parameter_name) or None
+
+
+class ModelSettings(_Group):
+    """Group ``PtychoPINNPluginModel``: the engine and the shape of the network."""
+
+    def __init__(self, registry: SettingsRegistry) -> None:
+        super().__init__(registry, "PtychoPINNPluginModel")
+        group = self.group
+        self.backend = group.create_string_parameter("Backend", AUTO)
+        self.architecture = group.create_string_parameter("Architecture", DEFAULT_ARCHITECTURE)
+        self.grid_size = group.create_integer_parameter("GridSize", DEFAULT_GRID_SIZE, minimum=1, maximum=8)
+        self.num_filters_scale = group.create_integer_parameter("NumFiltersScale", 2, minimum=1, maximum=16)
+        self.amplitude_activation = group.create_string_parameter("AmplitudeActivation", "sigmoid")
+        self.object_big = group.create_boolean_parameter("ObjectBig", True)
+        self.probe_big = group.create_boolean_parameter("ProbeBig", True)
+        self.pad_object = group.create_boolean_parameter("PadObject", True)
+        self.probe_mask = group.create_boolean_parameter("ProbeMask", False)
+        self.probe_scale = group.create_real_parameter("ProbeScale", 4.0, minimum=0.0)
+        self.gaussian_smoothing_sigma = group.create_real_parameter(
+            "GaussianSmoothingSigma", 0.0, minimum=0.0
+        )
+
+
+class DataSettings(_Group):
+    """Group ``PtychoPINNPluginData``: which patterns are learnt from, and how they are grouped."""
+
+    def __init__(self, registry: SettingsRegistry) -> None:
+        super().__init__(registry, "PtychoPINNPluginData")
+        group = self.group
+        self.num_groups = group.create_integer_parameter("NumGroups", 0, minimum=0)
+        # 0: a little more than a group needs, so that groups differ
+        self.neighbor_count = group.create_integer_parameter("NeighborCount", 0, minimum=0, maximum=64)
+        self.num_subsample = group.create_integer_parameter("NumSubsample", 0, minimum=0)
+        self.seed = group.create_integer_parameter("Seed", 0, minimum=0)
+        self.sequential_sampling = group.create_boolean_parameter("SequentialSampling", False)
+        self.validation_fraction = group.create_real_parameter(
+            "ValidationFraction", 0.05, minimum=0.0, maximum=0.9
+        )
+        self.positions_provided = group.create_boolean_parameter("PositionsProvided", True)
+
+
+class TrainingSettings(_Group):
+    """Group ``PtychoPINNPluginTraining``: objective, optimiser and hardware."""
+
+    def __init__(self, registry: SettingsRegistry) -> None:
+        super().__init__(registry, "PtychoPINNPluginTraining")
+        group = self.group
+        self.epochs = group.create_integer_parameter("Epochs", DEFAULT_EPOCHS, minimum=1)
+        self.batch_size = group.create_integer_parameter("BatchSize", DEFAULT_BATCH_SIZE, minimum=1)
+        self.learning_rate = group.create_real_parameter("LearningRate", DEFAULT_LEARNING_RATE, minimum=0.0)
+        self.scheduler = group.create_string_parameter("Scheduler", DEFAULT_SCHEDULER)
+        self.mae_weight = group.create_real_parameter("MAEWeight", DEFAULT_MAE_WEIGHT, minimum=0.0)
+        self.nll_weight = group.create_real_parameter("NLLWeight", DEFAULT_NLL_WEIGHT, minimum=0.0)
+        self.realspace_weight = group.create_real_parameter("RealspaceWeight", DEFAULT_TV_WEIGHT, minimum=0.0)
+        self.realspace_mae_weight = group.create_real_parameter(
+            "RealspaceMAEWeight", DEFAULT_OBJECT_MAE_WEIGHT, minimum=0.0
+        )
+        # the probe of a measured scan is an estimate: with a fixed one the object takes on its errors
+        self.probe_trainable = group.create_boolean_parameter("ProbeTrainable", True)
+        # 0: as many as the product has; fewer than it has are never taken
+        self.probe_modes = group.create_integer_parameter(
+            "ProbeModes", DEFAULT_PROBE_MODES, minimum=0, maximum=16
+        )
+        self.intensity_scale_trainable = group.create_boolean_parameter("IntensityScaleTrainable", True)
+        # 0: what the data say
+        self.num_photons = group.create_real_parameter("NumPhotons", 0.0, minimum=0.0)
+        self.early_stop_patience = group.create_integer_parameter(
+            "EarlyStopPatience", DEFAULT_EARLY_STOP_PATIENCE, minimum=1
+        )
+        self.gradient_clip = group.create_real_parameter("GradientClip", DEFAULT_GRADIENT_CLIP, minimum=0.0)
+        self.accelerator = group.create_string_parameter("Accelerator", "auto")
+        self.precision = group.create_string_parameter("Precision", "32-true")
+        self.num_workers = group.create_integer_parameter("NumWorkers", 0, minimum=0)
+        self.logger_backend = group.create_string_parameter("LoggerBackend", "none")
+
+
+class InferenceSettings(_Group):
+    """Group ``PtychoPINNPluginInference``: how a model is applied."""
+
+    def __init__(self, registry: SettingsRegistry) -> None:
+        super().__init__(registry, "PtychoPINNPluginInference")
+        group = self.group
+        self.batch_size = group.create_integer_parameter("BatchSize", 0, minimum=0)
+        self.num_groups = group.create_integer_parameter("NumGroups", 0, minimum=0)
+
+
+class PluginSettings:
+    """The four groups, shared by both reconstructors."""
+
+    def __init__(self, registry: SettingsRegistry) -> None:
+        self.model = ModelSettings(registry)
+        self.data = DataSettings(registry)
+        self.training = TrainingSettings(registry)
+        self.inference = InferenceSettings(registry)
+
+
+# Where the user finds what a configuration object complains about.
+_SETTING_OF_FIELD = {
+    ("ModelConfig", "gridsize"): "PtychoPINNPluginModel.GridSize",
+    ("ModelConfig", "n_filters_scale"): "PtychoPINNPluginModel.NumFiltersScale",
+    ("ModelConfig", "architecture"): "PtychoPINNPluginModel.Architecture",
+    ("ModelConfig", "amp_activation"): "PtychoPINNPluginModel.AmplitudeActivation",
+    ("ModelConfig", "probe_scale"): "PtychoPINNPluginModel.ProbeScale",
+    ("ModelConfig", "gaussian_smoothing_sigma"): "PtychoPINNPluginModel.GaussianSmoothingSigma",
+    ("TrainingConfig", "nepochs"): "PtychoPINNPluginTraining.Epochs",
+    ("TrainingConfig", "batch_size"): "PtychoPINNPluginTraining.BatchSize",
+    ("TrainingConfig", "mae_weight"): "PtychoPINNPluginTraining.MAEWeight",
+    ("TrainingConfig", "nll_weight"): "PtychoPINNPluginTraining.NLLWeight",
+    ("TrainingConfig", "realspace_weight"): "PtychoPINNPluginTraining.RealspaceWeight",
+    ("TrainingConfig", "realspace_mae_weight"): "PtychoPINNPluginTraining.RealspaceMAEWeight",
+    ("TrainingConfig", "probe_modes"): "PtychoPINNPluginTraining.ProbeModes",
+    ("TrainingConfig", "nphotons"): "PtychoPINNPluginTraining.NumPhotons",
+    ("TrainingConfig", "neighbor_count"): "PtychoPINNPluginData.NeighborCount",
+    ("ExecutionConfig", "learning_rate"): "PtychoPINNPluginTraining.LearningRate",
+    ("ExecutionConfig", "scheduler"): "PtychoPINNPluginTraining.Scheduler",
+    ("ExecutionConfig", "gradient_clip_val"): "PtychoPINNPluginTraining.GradientClip",
+    ("ExecutionConfig", "accelerator"): "PtychoPINNPluginTraining.Accelerator",
+    ("ExecutionConfig", "precision"): "PtychoPINNPluginTraining.Precision",
+    ("ExecutionConfig", "logger_backend"): "PtychoPINNPluginTraining.LoggerBackend",
+    ("ExecutionConfig", "early_stop_patience"): "PtychoPINNPluginTraining.EarlyStopPatience",
+    ("ExecutionConfig", "num_workers"): "PtychoPINNPluginTraining.NumWorkers",
+}
+
+
+@contextmanager
+def _naming_settings() -> Iterator[None]:
+    """Rewrite ``ModelConfig.field`` in an error as the setting that the user can change."""
+
+    def setting(match: re.Match[str]) -> str:
+        name = _SETTING_OF_FIELD.get((match[1], match[2]))
+        return match[0] if name is None else f"The setting {name}"
+
+    try:
+        yield
+    except ValueError as exc:
+        text = re.sub(r"\b(\w+Config)\.(\w+)", setting, str(exc))
+        if "has nothing to learn from" in text:
+            text = (
+                "There is nothing to learn from: set NLLWeight, MAEWeight or RealspaceMAEWeight "
+                "(PtychoPINNPluginTraining) above 0."
+            )
+        raise ValueError(text) from exc
+
+
+def make_model_config(settings: PluginSettings, model_type: str) -> ModelConfig:
+    """The model as it is set; its ``N`` is a placeholder, since the data decide on it."""
+    model = settings.model
+    with _naming_settings():
+        return ModelConfig(
+            gridsize=model.value("GridSize"),
+            n_filters_scale=model.value("NumFiltersScale"),
+            model_type=model_type,
+            architecture=model.value("Architecture"),
+            amp_activation=model.value("AmplitudeActivation"),
+            object_big=model.value("ObjectBig"),
+            probe_big=model.value("ProbeBig"),
+            probe_mask=model.value("ProbeMask"),
+            pad_object=model.value("PadObject"),
+            probe_scale=model.value("ProbeScale"),
+            gaussian_smoothing_sigma=model.value("GaussianSmoothingSigma"),
+        )
+
+
+def make_training_config(
+    settings: PluginSettings, model_type: str, *, backend: str, input_path: Path, output_path: Path
+) -> TrainingConfig:
+    """The training as it is set.
+
+    ``model.N`` and, where the settings leave them to the data, ``n_groups`` and ``nphotons`` are placeholders
+    that the worker fills in once it has seen the data.
+    """
+    data, training = settings.data, settings.training
+    model = make_model_config(settings, model_type)
+    neighbor_count = _neighbor_count(settings, model.gridsize)
+    with _naming_settings():
+        return TrainingConfig(
+            model=model,
+            train_data_file=input_path,
+            batch_size=training.value("BatchSize"),
+            nepochs=training.value("Epochs"),
+            mae_weight=training.value("MAEWeight"),
+            nll_weight=training.value("NLLWeight"),
+            realspace_mae_weight=_object_weight(settings, model_type),
+            realspace_weight=training.value("RealspaceWeight"),
+            nphotons=training.optional("NumPhotons") or TrainingConfig.nphotons,
+            n_groups=data.optional("NumGroups"),
+            n_subsample=data.optional("NumSubsample"),
+            subsample_seed=data.value("Seed"),
+            neighbor_count=neighbor_count,
+            positions_provided=data.value("PositionsProvided"),
+            probe_trainable=training.value("ProbeTrainable"),
+            probe_modes=training.optional("ProbeModes"),
+            intensity_scale_trainable=training.value("IntensityScaleTrainable"),
+            output_dir=output_path,
+            sequential_sampling=data.value("SequentialSampling"),
+            backend=backend,
+        )
+
+
+def _object_weight(settings: PluginSettings, model_type: str) -> float:
+    """Weight of the known object; where it is not set, ``Supervised`` has 1, since it lives by it."""
+    weight = float(settings.training.value("RealspaceMAEWeight"))
+    return 1.0 if weight == 0.0 and model_type == "supervised" else weight
+
+
+def _neighbor_count(settings: PluginSettings, gridsize: int) -> int:
+    neighbor_count: int = settings.data.optional("NeighborCount") or gridsize**2 + 2
+    if neighbor_count < gridsize**2 - 1:
+        raise ValueError(
+            f"The setting PtychoPINNPluginData.NeighborCount = {neighbor_count} is not valid: groups of "
+            f"GridSize² = {gridsize**2} patterns need at least {gridsize**2 - 1} neighbours to "
+            "choose from; 0 leaves it to the plugin."
+        )
+    return neighbor_count
+
+
+def make_inference_config(settings: PluginSettings, *, backend: str, model_path: Path) -> InferenceConfig:
+    """How a model is applied; its ``model`` is a placeholder, since the model file decides on it."""
+    with _naming_settings():
+        return InferenceConfig(
+            model_path=model_path,
+            n_groups=settings.inference.optional("NumGroups"),
+            subsample_seed=settings.data.value("Seed"),
+            # what the model's own gridsize needs on top of it is the worker's to add
+            neighbor_count=settings.data.optional("NeighborCount") or InferenceConfig.neighbor_count,
+            backend=backend,
+        )
+
+
+def make_execution_config(settings: PluginSettings) -> ExecutionConfig:
+    """Hardware and optimiser."""
+    training = settings.training
+    with _naming_settings():
+        return ExecutionConfig(
+            accelerator=training.value("Accelerator"),
+            precision=training.value("Precision"),
+            gradient_clip_val=training.optional("GradientClip"),
+            num_workers=training.value("NumWorkers"),
+            learning_rate=training.value("LearningRate"),
+            scheduler=training.value("Scheduler"),
+            early_stop_patience=training.value("EarlyStopPatience"),
+            logger_backend=training.value("LoggerBackend"),
+            inference_batch_size=settings.inference.optional("BatchSize"),
+        )
+
+
+def select_engine(settings: PluginSettings) -> Engine:
+    """The engine that is set, its framework installed.
+
+    Raises
+    ------
+    ValueError
+        If ``Backend`` is no engine's name.
+    EngineUnavailableError
+        If its engine or its framework (for ``auto``: every framework) is not installed.
+    """
+    backend = settings.model.value("Backend")
+    if backend != AUTO:
+        if backend not in BACKENDS:
+            allowed = ", ".join(map(repr, (AUTO, *BACKENDS)))
+            raise ValueError(
+                f"The setting PtychoPINNPluginModel.Backend = {backend!r} is not valid: use one of {allowed}."
+            )
+        engine = _installed_engine(backend)
+        engine.require()
+        return engine
+    problems = []
+    for name in BACKENDS:
+        try:
+            engine = _installed_engine(name)
+            engine.require()
+        except RuntimeError as exc:
+            problems.append(str(exc))
+        else:
+            logger.info('Backend "auto": %s is used.', engine.title)
+            return engine
+    raise EngineUnavailableError(
+        f"No framework is installed that could run this reconstructor. Install one: {INSTALL}. "
+        f"({' '.join(problems)})"
+    )
+
+
+def _installed_engine(name: str) -> Engine:
+    if name not in list_engines():
+        others = ", ".join(map(repr, list_engines())) or "none"
+        raise EngineUnavailableError(
+            f'The engine "{name}" is not part of this installation (there is: {others}). Set '
+            f"PtychoPINNPluginModel.Backend to auto, or install PyTorch: {INSTALL}."
+        )
+    return get_engine(name)
+
+
+def model_file_type(settings: PluginSettings) -> tuple[str, str]:
+    """Extension and file-dialog filter of the selected engine's models; never raises.
+
+    The application cannot survive an exception here, and it asks before anything has been selected.
+    """
+    try:
+        backend = settings.model.value("Backend")
+        names = [name for name in (backend, *BACKENDS) if name in list_engines()]
+        engines = [get_engine(name) for name in names]
+        if backend not in BACKENDS:  # auto
+            engines.sort(key=lambda engine: engine.problem() is not None)
+        return engines[0].model_suffix, engines[0].model_filter
+    except Exception as exc:
+        logger.debug("No engine says what its models are called: %s", exc)
+        return ".ckpt", "PtychoPINN Models (*.ckpt)"

@@ -1,0 +1,261 @@
+"""What runs in the child process: one job, from ``job.json`` to the result; see :mod:`.job` for the wire.
+
+``python -m ptychopinn_ptychodus.plugin.worker DIRECTORY``
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import ModelDescription, ModelFileError
+from ..backends.registry import get_engine, guess_engine
+from ..data.assembly import assemble
+from ..data.raw import RawData
+from .ingest import read_training_directory, require_object
+from .job import (
+    DATA_DIRECTORY,
+    OBJECT_FILE,
+    PROBE_FILE,
+    ReconstructJob,
+    TrainJob,
+    describe_error,
+    read_job,
+)
+
+logger = logging.getLogger("PtychoPINN-Plugin")
+
+ORPHAN_GRACE_S = 60.0
+
+Send = Callable[..., None]
+
+
+class Channel:
+    """The worker's way to the parent: standard output, out of reach of whatever libraries print."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Write one message; a parent that is gone is no error here, since the job is told to stop."""
+        line = json.dumps({"kind": kind, **fields})
+        try:
+            with self._lock:
+                self._file.write(line + "\n")
+                self._file.flush()
+        except (OSError, ValueError):
+            pass
+
+
+class ChannelHandler(logging.Handler):
+    """Sends log records to the parent."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._channel.send("log", level=record.levelno, name=record.name, text=self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def listen_for_stop(stop: threading.Event, orphaned: threading.Event) -> None:
+    """Set ``stop`` on a line of standard input, at its end, and on Ctrl-C.
+
+    At its end the parent is gone: a process that has not finished a while later has nobody left to end it.
+    """
+
+    def listen() -> None:
+        # not sys.stdin: an interpreter that ends while a thread holds its buffer dies of it
+        while os.read(0, 4096):
+            stop.set()
+        orphaned.set()
+        stop.set()
+        timer = threading.Timer(ORPHAN_GRACE_S, os._exit, args=(1,))
+        timer.daemon = True
+        timer.start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    # Ctrl-C at the terminal reaches parent and child alike: keep what has been learnt until then.
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+
+
+def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Train and return the fields of the result message."""
+    config = job.config
+    assert config.train_data_file is not None
+    data = read_training_directory(config.train_data_file)
+    supervised = config.model.model_type == "supervised"
+    if supervised:
+        require_object(data.train, data.source)
+        if data.test is not None:
+            require_object(data.test, data.source)
+    raw = data.train
+    if config.n_subsample is not None:
+        raw = raw.subsample(config.n_subsample, config.subsample_seed)
+    training, validation = raw, data.test
+    if validation is None:
+        training, validation = _hold_out(raw, job)
+
+    model = dataclasses.replace(config.model, N=raw.N)
+    config = dataclasses.replace(
+        config,
+        model=model,
+        n_groups=training.n_patterns if job.use_all_positions else config.n_groups,
+        probe_modes=max(config.probe_modes or 0, len(training.probeGuess)),
+        nphotons=training.photons_per_pattern if job.use_measured_photons else config.nphotons,
+    )
+
+    def grouped(part: RawData, count: int | None) -> Any:
+        return part.generate_grouped_data(
+            model.N,
+            config.neighbor_count,
+            count,
+            gridsize=model.gridsize,
+            seed=config.subsample_seed,
+            sequential=config.sequential_sampling,
+        )
+
+    engine = get_engine(config.backend)
+    engine.require()
+    logger.info(
+        "Training on %d patterns of %d × %d (%s), %d for validation, with %s.",
+        training.n_patterns,
+        raw.N,
+        raw.N,
+        data.source,
+        0 if validation is None else validation.n_patterns,
+        engine.title,
+    )
+    result = engine.train(
+        grouped(training, config.n_groups),
+        None if validation is None else grouped(validation, None),
+        config,
+        job.execution,
+        model_path=job.model_path,
+        report=lambda report: send("epoch", **dataclasses.asdict(report)),
+        should_stop=should_stop,
+    )
+    return {
+        "model_path": str(result.model_path),
+        "stopped": result.stopped,
+        "history": {key: [float(value) for value in values] for key, values in result.history.items()},
+    }
+
+
+def _hold_out(raw: RawData, job: TrainJob) -> tuple[RawData, RawData | None]:
+    training, validation = raw.split(job.validation_fraction, job.config.subsample_seed)
+    channels = job.config.model.channels
+    if validation is not None and (validation.n_patterns < channels or training.n_patterns < channels):
+        logger.warning(
+            "%d patterns are too few to hold some out for validation in groups of %d: all are trained on.",
+            raw.n_patterns,
+            channels,
+        )
+        return raw, None
+    return training, validation
+
+
+def reconstruct(
+    job: ReconstructJob, directory: Path, send: Send, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Apply the model, stitch, leave object and probe in ``directory``, return the fields of the result."""
+    config = job.config
+    assert config.model_path is not None
+    engine = guess_engine(config.model_path)
+    engine.require()
+    description = engine.describe(config.model_path)
+    raw = RawData.from_directory(directory / DATA_DIRECTORY)
+    _check_model(description, raw, job)
+    model = description.model
+    if config.n_groups is not None and config.n_groups < raw.n_patterns:
+        raw = raw.subsample(config.n_groups, config.subsample_seed)
+    container = raw.generate_grouped_data(
+        model.N,
+        max(config.neighbor_count, model.channels + 2),
+        None,  # every pattern is an anchor
+        gridsize=model.gridsize,
+        seed=config.subsample_seed,
+    )
+    logger.info("Reconstructing from %d patterns with %s.", raw.n_patterns, engine.title)
+    prediction = engine.predict(
+        config.model_path,
+        container,
+        job.execution,
+        report=lambda fraction: send("progress", fraction=0.9 * float(fraction)),
+        should_stop=should_stop,
+    )
+    weight = np.sum(np.abs(prediction.probe) ** 2, axis=0)
+    canvas = assemble(prediction.patches, container.nn_indices, container.coords, job.shape, weight)
+    np.save(directory / OBJECT_FILE, canvas.object)
+    np.save(directory / PROBE_FILE, prediction.probe)
+    return {
+        "stopped": False,
+        "engine": description.engine,
+        "patterns": raw.n_patterns,
+        "history": {key: [float(value) for value in values] for key, values in description.history.items()},
+    }
+
+
+def _check_model(description: ModelDescription, raw: RawData, job: ReconstructJob) -> None:
+    path, model = job.config.model_path, description.model
+    if model.N != raw.N:
+        raise ModelFileError(
+            f'The model "{path}" was trained on patterns of N = {model.N} pixels, but these are of '
+            f"N = {raw.N}. Train a model on such patterns, or crop or bin the patterns to N = {model.N}."
+        )
+    if model.model_type != job.model_type:
+        logger.warning(
+            'The model "%s" was trained as "%s", not "%s"; it is applied as it is.',
+            path,
+            model.model_type,
+            job.model_type,
+        )
+
+
+def main(directory: Path) -> int:
+    """Run the job in ``directory``; the exit code is for people, the parent reads the messages."""
+    channel = Channel()
+    stop = threading.Event()
+    orphaned = threading.Event()
+    listen_for_stop(stop, orphaned)
+    try:
+        job = read_job(directory)
+        root = logging.getLogger()
+        root.addHandler(ChannelHandler(channel))
+        root.setLevel(job.log_level)
+        if isinstance(job, TrainJob):
+            result = train(job, channel.send, stop.is_set)
+        else:
+            result = reconstruct(job, directory, channel.send, stop.is_set)
+    except InterruptedError:
+        channel.send("result", stopped=True)
+    except BaseException as exc:
+        channel.send("error", **describe_error(exc))
+        return 1
+    else:
+        channel.send("result", **result)
+    finally:
+        if orphaned.is_set():  # whoever would have removed it is gone
+            shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

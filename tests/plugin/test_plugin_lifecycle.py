@@ -1,0 +1,456 @@
+"""Train, reconstruct, save, open: the reconstructors as Ptychodus calls them, with a fake engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+
+import fake_engine
+import numpy as np
+import pytest
+from plugin_support import CENTER, SHAPE, make_library, run
+
+from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
+from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.plugin import process
+from ptychopinn_ptychodus.plugin.job import ChildDiedError
+
+pytestmark = pytest.mark.usefixtures("fake_site")
+
+
+def pinn(**settings):
+    return next(iter(make_library(**settings)))
+
+
+def supervised(**settings):
+    return list(make_library(**settings))[1]
+
+
+def trained(directory, tmp_path, **settings):
+    reconstructor = pinn(**{"Training_Epochs": 3, **settings})
+    run(reconstructor.train(directory, tmp_path / "out"))
+    return reconstructor
+
+
+class Monitor:
+    """The part of Ptychodus' task monitor that reconstructors look at."""
+
+    def __init__(self):
+        self.is_processing = True
+        self.is_stopping = False
+        self.progress = []
+
+    def update_progress(self, progress, goal):
+        self.progress.append((progress, goal))
+
+
+class TestTraining:
+    def test_leaves_a_model_and_its_history_and_loads_it(self, standard_directory, tmp_path, log):
+        reconstructor = pinn(Training_Epochs=3)
+        outputs = run(reconstructor.train(standard_directory, tmp_path / "out"))
+        assert outputs[-1].progress == reconstructor.get_progress_goal() == 100
+        assert [loss.value for loss in outputs[-1].training_loss] == pytest.approx([1, 1 / 2, 1 / 3])
+        assert [loss.epoch for loss in outputs[-1].validation_loss] == [1, 2, 3]
+        assert reconstructor.is_model_loaded()
+        names = {path.name for path in (tmp_path / "out").iterdir()}
+        assert names == {"model.ckpt", "training_history.csv", "training_history.png"}
+        table = (tmp_path / "out" / "training_history.csv").read_text().splitlines()
+        assert table[0] == "epoch,train_loss,val_loss"
+        assert len(table) == 4
+        assert (tmp_path / "out" / "training_history.png").read_bytes().startswith(b"\x89PNG")
+        assert sum("Epoch" in record.message for record in log.records) == 3
+        assert "left" in log.text
+        assert reconstructor.training_curves == {}
+
+    def test_takes_size_and_groups_and_photons_from_the_data(self, standard_directory, tmp_path):
+        trained(standard_directory, tmp_path, Data_ValidationFraction=0.1)
+        model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
+        assert model["model"]["N"] == 64
+        assert model["model"]["model_type"] == "pinn"
+        assert model["groups"] == 27
+        assert model["config"]["nphotons"] == pytest.approx(500 * 2 * np.pi * 36, rel=0.05)
+
+    def test_a_setting_takes_effect_at_the_next_run(self, standard_directory, tmp_path):
+        library = make_library(Training_Epochs=2)
+        reconstructor = next(iter(library))
+        assert len(run(reconstructor.train(standard_directory, tmp_path / "out"))[-1].training_loss) == 2
+        library.settings.training.epochs.set_value(4)
+        library.settings.data.num_groups.set_value(50)
+        library.settings.model.grid_size.set_value(2)
+        assert len(run(reconstructor.train(standard_directory, tmp_path / "out"))[-1].training_loss) == 4
+        model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
+        assert (model["groups"], model["data"]["gridsize"]) == (50, 2)
+
+    def test_output_may_be_the_input_directory(self, standard_directory):
+        reconstructor = pinn(Training_Epochs=1)
+        run(reconstructor.train(standard_directory, standard_directory))
+        run(reconstructor.train(standard_directory, standard_directory))
+        assert (standard_directory / "model.ckpt").is_file()
+
+    def test_keeps_yielding_while_the_engine_is_busy(self, standard_directory, tmp_path, wish):
+        wish(epoch_seconds=2.5)
+        times = []
+        for _ in pinn(Training_Epochs=1).train(standard_directory, tmp_path / "out"):
+            times.append(time.monotonic())
+        assert max(np.diff(times[:-1])) < 1.0  # before the last one, the history is written
+
+    def test_training_curves_are_there_while_it_runs(self, standard_directory, tmp_path, wish):
+        wish(epoch_seconds=0.1)
+        reconstructor = pinn(Training_Epochs=3)
+        seen = [
+            len(reconstructor.training_curves.get("Training", []))
+            for _ in reconstructor.train(standard_directory, tmp_path / "out")
+        ]
+        assert max(seen) == 3
+
+    def test_supervised_learns_from_the_object(self, standard_directory, tmp_path):
+        reconstructor = supervised(Training_Epochs=1)
+        run(reconstructor.train(standard_directory, tmp_path / "out"))
+        model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
+        assert model["model"]["model_type"] == "supervised"
+        assert model["config"]["realspace_mae_weight"] == 1.0
+
+    def test_supervised_refuses_a_flat_object(self, tmp_path, scan):
+        parameters = scan()
+        parameters.product.object_.get_array()[...] = 1.0
+        reconstructor = supervised()
+        reconstructor.export_training_data(tmp_path / "train_data.npz", parameters)
+        with pytest.raises(ValueError, match="is flat"):
+            run(reconstructor.train(tmp_path, tmp_path / "out"))
+
+
+class TestTrainingData:
+    def test_exported_data_train(self, tmp_path, scan):
+        (tmp_path / "in").mkdir()
+        reconstructor = pinn(Training_Epochs=1)
+        reconstructor.export_training_data(tmp_path / "in" / "train_data.npz", scan(30))
+        reconstructor.export_training_data(tmp_path / "in" / "test_data.npz", scan(8))
+        outputs = run(reconstructor.train(tmp_path / "in", tmp_path / "out"))
+        assert len(outputs[-1].validation_loss) == 1
+        assert json.loads((tmp_path / "out" / "model.ckpt").read_text())["groups"] == 30
+
+    def test_export_keeps_positions_object_and_bad_pixels(self, tmp_path, scan):
+        parameters = scan()
+        pinn().export_training_data(tmp_path / "data", parameters)
+        raw = RawData.from_file(tmp_path / "data.npz")
+        point = parameters.product.probe_positions[7]
+        geometry = parameters.product.object_.get_geometry()
+        position = geometry.map_coordinates_probe_to_object(point)
+        assert (raw.xcoords[7], raw.ycoords[7]) == pytest.approx((position.x_px, position.y_px))
+        assert raw.objectGuess is not None
+        assert raw.objectGuess.shape == SHAPE
+        assert raw.bad_pixels[3, 5]
+        good = ~raw.bad_pixels
+        counts = parameters.diffraction_patterns[7].astype(float)
+        np.testing.assert_allclose(raw.diff3d[7][good] ** 2, counts[good], rtol=1e-5)
+
+    def test_several_files_are_taken_together(self, tmp_path, scan):
+        (tmp_path / "in").mkdir()
+        reconstructor = pinn(Training_Epochs=1, Model_GridSize=2, Data_ValidationFraction=0.0)
+        reconstructor.export_training_data(tmp_path / "in" / "a.npz", scan(20))
+        reconstructor.export_training_data(tmp_path / "in" / "b.npz", scan(10))
+        run(reconstructor.train(tmp_path / "in", tmp_path / "out"))
+        assert json.loads((tmp_path / "out" / "model.ckpt").read_text())["groups"] == 30
+
+    def test_files_of_different_sizes_are_refused_by_name(self, tmp_path, scan):
+        (tmp_path / "in").mkdir()
+        reconstructor = pinn()
+        reconstructor.export_training_data(tmp_path / "in" / "a.npz", scan(5))
+        reconstructor.export_training_data(tmp_path / "in" / "b.npz", scan(5, 128))
+        with pytest.raises(ValueError, match=r"a\.npz holds patterns of 64 × 64 .* b\.npz of 128 × 128"):
+            run(reconstructor.train(tmp_path / "in", tmp_path / "out"))
+
+    def test_a_directory_without_data_is_an_error_that_says_what_was_looked_for(self, tmp_path):
+        (tmp_path / "in").mkdir()
+        with pytest.raises(FileNotFoundError, match=r"train_data\.npz.*diffraction\.h5"):
+            run(pinn().train(tmp_path / "in", tmp_path / "out"))
+
+    def test_other_arrays_in_the_directory_are_passed_over(self, standard_directory, tmp_path, log):
+        np.savez(standard_directory / "truth.npz", object=np.ones((3, 3)))
+        run(pinn(Training_Epochs=1).train(standard_directory, tmp_path / "out"))
+        assert "truth.npz holds no training data" in log.text
+
+    def test_a_damaged_file_is_named(self, standard_directory, tmp_path):
+        (standard_directory / "product.h5").write_bytes(b"nonsense")
+        with pytest.raises(ValueError, match=r"product\.h5"):
+            run(pinn().train(standard_directory, tmp_path / "out"))
+
+
+class TestStop:
+    def test_closing_the_generator_keeps_the_best_model(self, standard_directory, tmp_path, wish, log):
+        wish(epoch_seconds=0.1)
+        reconstructor = pinn(Training_Epochs=1000)
+        generator = reconstructor.train(standard_directory, tmp_path / "out")
+        for output in generator:
+            if len(output.training_loss) >= 2:
+                break
+        started = time.monotonic()
+        generator.close()
+        assert time.monotonic() - started < 5
+        assert reconstructor.is_model_loaded()
+        assert (tmp_path / "out" / "model.ckpt").is_file()
+        assert (tmp_path / "out" / "training_history.csv").is_file()
+        assert "best model so far" in log.text
+
+    def test_stop_is_seen_through_the_task_monitor(self, standard_directory, tmp_path, wish):
+        wish(epoch_seconds=0.1)
+        reconstructor = pinn(Training_Epochs=1000)
+        monitor = Monitor()
+        reconstructor.attach_task_monitor(monitor)
+        for output in reconstructor.train(standard_directory, tmp_path / "out"):
+            monitor.is_stopping = len(output.training_loss) >= 1
+        assert reconstructor.is_model_loaded()
+
+    def test_a_stop_of_an_earlier_task_stops_nothing(self, standard_directory, tmp_path):
+        reconstructor = pinn(Training_Epochs=2)
+        monitor = Monitor()
+        monitor.is_processing, monitor.is_stopping = False, True
+        reconstructor.attach_task_monitor(monitor)
+        assert len(run(reconstructor.train(standard_directory, tmp_path / "out"))[-1].training_loss) == 2
+
+    def test_closing_the_window_ends_a_training(self, standard_directory, tmp_path, wish):
+        wish(epoch_seconds=0.1)
+        library = make_library(Training_Epochs=1000)
+        reconstructor = next(iter(library))
+        threading.Timer(2.0, library.close).start()
+        run(reconstructor.train(standard_directory, tmp_path / "out"))
+        assert reconstructor.is_model_loaded()
+        with pytest.raises(RuntimeError, match="closing"):
+            run(reconstructor.train(standard_directory, tmp_path / "out"))
+
+    def test_an_engine_that_does_not_listen_is_ended(self, standard_directory, tmp_path, wish, monkeypatch):
+        monkeypatch.setattr("ptychopinn_ptychodus.plugin.process.ChildProcess.stop.__defaults__", (1.0,))
+        wish(hangs=True)
+        generator = pinn().train(standard_directory, tmp_path / "out")
+        next(generator)
+        time.sleep(1.5)
+        started = time.monotonic()
+        generator.close()
+        assert time.monotonic() - started < 6
+
+    def test_a_reconstruction_can_be_stopped(self, standard_directory, tmp_path, scan, wish, log):
+        reconstructor = trained(standard_directory, tmp_path)
+        wish(predict_seconds=60)
+        monitor = Monitor()
+        reconstructor.attach_task_monitor(monitor)
+        timer = threading.Timer(2.0, lambda: setattr(monitor, "is_stopping", True))
+        timer.start()
+        assert run(reconstructor.reconstruct(scan())) == []
+        assert "stopped" in log.text
+
+
+class TestReconstruction:
+    @pytest.mark.parametrize("gridsize", [1, 2])
+    def test_one_output_on_the_grid_of_the_product(self, standard_directory, tmp_path, scan, gridsize):
+        reconstructor = trained(standard_directory, tmp_path, Model_GridSize=gridsize)
+        monitor = Monitor()
+        reconstructor.attach_task_monitor(monitor)
+        parameters = scan()
+        (output,) = run(reconstructor.reconstruct(parameters))
+        before, after = parameters.product, output.product
+        assert output.progress == 100
+        assert after.object_.get_array().shape == (1, *SHAPE)
+        assert after.object_.get_center() == CENTER
+        assert after.object_.get_pixel_geometry() == before.object_.get_pixel_geometry()
+        assert after.object_.dtype == before.object_.dtype
+        assert after.probe_positions is before.probe_positions
+        assert after.metadata is before.metadata
+        assert after.probes.get_array().shape == (1, 2, 64, 64)
+        assert after.probes.dtype == before.probes.dtype
+        np.testing.assert_allclose(
+            after.probes.get_array(), fake_engine.PROBE_FACTOR * before.probes.get_array(), rtol=1e-5
+        )
+        assert after.object_.get_array()[0, 50, 60] == pytest.approx(fake_engine.VALUE, abs=1e-4)
+        assert len(after.losses) == 3
+        assert monitor.progress
+        assert all(goal == 100 and 0 <= value < 100 for value, goal in monitor.progress)
+
+    def test_a_new_reconstructor_reads_the_model_file(self, standard_directory, tmp_path, scan):
+        trained(standard_directory, tmp_path)
+        reconstructor = pinn()
+        assert not reconstructor.is_model_loaded()
+        reconstructor.load_model_from_file(tmp_path / "out" / "model.ckpt")
+        assert reconstructor.is_model_loaded()
+        assert len(run(reconstructor.reconstruct(scan()))) == 1
+
+    def test_without_a_model_the_error_says_how_to_get_one(self, scan):
+        with pytest.raises(RuntimeError, match=r"Train one, or load .*model\.ckpt"):
+            run(pinn().reconstruct(scan()))
+
+    def test_a_model_file_that_went_away(self, standard_directory, tmp_path, scan):
+        reconstructor = trained(standard_directory, tmp_path)
+        (tmp_path / "out" / "model.ckpt").unlink()
+        assert reconstructor.is_model_loaded()
+        with pytest.raises(FileNotFoundError, match="no longer there"):
+            run(reconstructor.reconstruct(scan()))
+
+    def test_a_model_for_another_pattern_size_names_both(self, standard_directory, tmp_path, scan):
+        reconstructor = trained(standard_directory, tmp_path)
+        with pytest.raises(ModelFileError, match=r"N = 64 .* N = 128"):
+            run(reconstructor.reconstruct(scan(6, 128)))
+
+    def test_several_layers_are_refused(self, standard_directory, tmp_path, scan):
+        reconstructor = trained(standard_directory, tmp_path)
+        with pytest.raises(ValueError, match="2 layers"):
+            run(reconstructor.reconstruct(scan(layers=2)))
+
+    def test_opr_modes_are_left_out_with_a_note(self, standard_directory, tmp_path, scan, log):
+        reconstructor = trained(standard_directory, tmp_path)
+        (output,) = run(reconstructor.reconstruct(scan(opr=3)))
+        assert output.product.probes.get_array().shape == (1, 2, 64, 64)
+        assert output.product.probes.get_opr_weights_or_none() is None
+        assert "OPR" in log.text
+
+    def test_positions_beyond_the_object_are_refused(self, standard_directory, tmp_path, scan):
+        reconstructor = trained(standard_directory, tmp_path)
+        parameters = scan()
+        parameters.product.probe_positions._coordinates_m[3] += 1e-5
+        with pytest.raises(ValueError, match="outside"):
+            run(reconstructor.reconstruct(parameters))
+
+    def test_an_error_of_the_engine_arrives_as_itself(self, standard_directory, tmp_path, scan, wish, log):
+        reconstructor = trained(standard_directory, tmp_path)
+        wish(fails_to_predict=True)
+        with pytest.raises(ModelFileError, match="as the test asked"):
+            run(reconstructor.reconstruct(scan()))
+        assert "Reconstruction failed: as the test asked" in log.text
+
+    def test_a_model_of_the_other_reconstructor_is_applied_with_a_warning(
+        self, standard_directory, tmp_path, scan, log
+    ):
+        trained(standard_directory, tmp_path)
+        reconstructor = supervised()
+        reconstructor.load_model_from_file(tmp_path / "out" / "model.ckpt")
+        assert len(run(reconstructor.reconstruct(scan()))) == 1
+        assert 'trained as "pinn"' in log.text
+
+
+class TestModelFiles:
+    def test_save_copies_the_model(self, standard_directory, tmp_path):
+        reconstructor = trained(standard_directory, tmp_path)
+        reconstructor.save_model(tmp_path / "copy.ckpt")
+        assert (tmp_path / "copy.ckpt").read_bytes() == (tmp_path / "out" / "model.ckpt").read_bytes()
+        reconstructor.save_model(tmp_path / "out" / "model.ckpt")
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+    def test_save_without_a_model(self, tmp_path):
+        with pytest.raises(RuntimeError, match="no model"):
+            pinn().save_model(tmp_path / "copy.ckpt")
+
+    def test_a_file_that_is_no_model_is_refused_and_the_model_stays(self, standard_directory, tmp_path, scan):
+        reconstructor = trained(standard_directory, tmp_path)
+        (tmp_path / "bad.ckpt").write_bytes(b"nonsense")
+        with pytest.raises(ModelFileError, match=r"bad\.ckpt"):
+            reconstructor.load_model_from_file(tmp_path / "bad.ckpt")
+        with pytest.raises(FileNotFoundError, match=r"none\.ckpt"):
+            reconstructor.load_model_from_file(tmp_path / "none.ckpt")
+        assert len(run(reconstructor.reconstruct(scan()))) == 1
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        "name", ["ValueError", "FileNotFoundError", "MemoryError", "RuntimeError", "OSError", "KeyError"]
+    )
+    def test_exceptions_arrive_as_themselves_and_in_the_log(
+        self, standard_directory, tmp_path, wish, log, name
+    ):
+        wish(raises=name)
+        with pytest.raises(Exception, match="as the test asked") as caught:
+            run(pinn().train(standard_directory, tmp_path / "out"))
+        assert type(caught.value).__name__ == name
+        assert "Training failed" in log.text
+
+    def test_an_exception_of_a_framework_becomes_what_it_derives_from(
+        self, standard_directory, tmp_path, wish
+    ):
+        wish(raises="FrameworkError")
+        with pytest.raises(RuntimeError, match="OutOfMemoryError: CUDA out of memory"):
+            run(pinn().train(standard_directory, tmp_path / "out"))
+
+    @pytest.mark.parametrize("has_children", [False, True])
+    def test_a_killed_worker_is_an_error_within_two_seconds(
+        self, standard_directory, tmp_path, wish, has_children
+    ):
+        wish(epoch_seconds=0.1, has_children=has_children)
+        children = []
+        original = process.ChildProcess.start
+
+        def start(self, job):
+            original(self, job)
+            children.append(self.pid)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(process.ChildProcess, "start", start)
+            generator = pinn(Training_Epochs=1000).train(standard_directory, tmp_path / "out")
+            for output in generator:
+                if output.training_loss:
+                    break
+        killed = time.monotonic()
+        os.kill(children[0], signal.SIGKILL)
+        with pytest.raises(ChildDiedError, match=r"SIGKILL.*memory"):
+            run(generator)
+        assert time.monotonic() - killed < 2.0
+
+    def test_stray_output_of_libraries_is_no_message(self, standard_directory, tmp_path, wish, log):
+        wish(prints=True)
+        reconstructor = pinn(Training_Epochs=2)
+        outputs = run(reconstructor.train(standard_directory, tmp_path / "out"))
+        assert len(outputs[-1].training_loss) == 2
+        assert "some.framework: framework warning" in log.text
+        assert "chatter" not in log.text
+
+    def test_output_that_cannot_be_written_is_an_error_before_training(self, standard_directory, tmp_path):
+        (tmp_path / "out").write_text("a file, where a directory is needed")
+        started = time.monotonic()
+        with pytest.raises(OSError, match="cannot be written"):
+            run(pinn().train(standard_directory, tmp_path / "out"))
+        assert time.monotonic() - started < 1
+
+    def test_history_that_cannot_be_written_does_not_spoil_the_model(self, standard_directory, tmp_path, log):
+        (tmp_path / "out" / "training_history.csv").mkdir(parents=True)
+        reconstructor = trained(standard_directory, tmp_path)
+        assert reconstructor.is_model_loaded()
+        assert "history was not written" in log.text
+
+    def test_without_a_framework_the_error_says_how_to_install_one(self, standard_directory, tmp_path, wish):
+        wish(unavailable='pip install "ptychopinn-ptychodus[torch]"')
+        reconstructor = pinn()
+        assert reconstructor.get_model_file_extension() == ".ckpt"
+        with pytest.raises(EngineUnavailableError, match="pip install"):
+            run(reconstructor.train(standard_directory, tmp_path / "out"))
+
+    def test_an_engine_that_is_not_there(self, standard_directory, tmp_path):
+        from ptychopinn_ptychodus.backends.registry import list_engines
+
+        if "tensorflow" in list_engines():
+            pytest.skip("there is a TensorFlow engine now")
+        reconstructor = pinn(Model_Backend="tensorflow")
+        with pytest.raises(EngineUnavailableError, match="tensorflow"):
+            run(reconstructor.train(standard_directory, tmp_path / "out"))
+        assert reconstructor.get_model_file_extension() == ".ckpt"
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "message"),
+        [
+            ("Model_Backend", "jax", r"PtychoPINNPluginModel\.Backend = 'jax'"),
+            ("Model_Architecture", "vit", r"PtychoPINNPluginModel\.Architecture = 'vit'"),
+            ("Model_AmplitudeActivation", "tanh", r"PtychoPINNPluginModel\.AmplitudeActivation"),
+            ("Training_Epochs", 0, r"PtychoPINNPluginTraining\.Epochs = 0"),
+            ("Training_LearningRate", 0.0, r"PtychoPINNPluginTraining\.LearningRate = 0"),
+            ("Training_Scheduler", "wild", r"PtychoPINNPluginTraining\.Scheduler"),
+            ("Training_NLLWeight", 0.0, "nothing to learn from: set NLLWeight"),
+            ("Training_Precision", "8", r"PtychoPINNPluginTraining\.Precision"),
+            ("Data_ValidationFraction", 1.5, r"PtychoPINNPluginData\.ValidationFraction = 1.5"),
+            ("Model_GridSize", 3, r"PtychoPINNPluginData\.NeighborCount = 4 .* at least 8"),
+        ],
+    )
+    def test_a_bad_setting_is_named_before_anything_starts(
+        self, standard_directory, tmp_path, setting, value, message
+    ):
+        started = time.monotonic()
+        with pytest.raises(ValueError, match=message):
+            run(pinn(**{setting: value}).train(standard_directory, tmp_path / "out"))
+        assert time.monotonic() - started < 1

@@ -1,0 +1,149 @@
+"""The wall between the application and the worker."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plugin_support import make_library, run
+
+from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
+from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.plugin import process
+from ptychopinn_ptychodus.plugin.ingest import join_scans
+from ptychopinn_ptychodus.plugin.job import (
+    ReconstructJob,
+    TrainJob,
+    describe_error,
+    read_job,
+    rebuild_error,
+    write_job,
+)
+
+
+def carried(exc: BaseException) -> Exception:
+    return rebuild_error(json.loads(json.dumps(describe_error(exc))))
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        ValueError("text"),
+        FileNotFoundError("text"),
+        ModelFileError("text"),
+        EngineUnavailableError("text"),
+        MemoryError("text"),
+    ],
+)
+def test_an_error_keeps_its_type_and_text(exc):
+    assert type(carried(exc)) is type(exc)
+    assert str(carried(exc)) == str(exc)
+
+
+def test_an_operating_system_error_keeps_its_number_and_file():
+    exc = carried(OSError(errno.ENOSPC, "No space left on device", Path("/data/model.ckpt")))
+    assert isinstance(exc, OSError)
+    assert (exc.errno, exc.filename) == (errno.ENOSPC, "/data/model.ckpt")
+
+
+def test_an_unknown_error_becomes_the_nearest_known_one():
+    class FrameworkError(Exception):
+        pass
+
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    assert type(carried(FrameworkError("text"))) is RuntimeError
+    assert str(carried(FrameworkError("text"))) == "FrameworkError: text"
+    assert str(carried(OutOfMemoryError("text"))) == "OutOfMemoryError: text"
+    assert type(carried(UnicodeDecodeError("utf-8", b"", 0, 1, "text"))) is UnicodeError
+    assert str(carried(MemoryError())) == "MemoryError"
+
+
+def test_jobs_survive_the_file(tmp_path):
+    train = TrainJob(
+        config=TrainingConfig(model=ModelConfig(gridsize=2), train_data_file=tmp_path, nphotons=1e9),
+        execution=ExecutionConfig(gradient_clip_val=1.0),
+        model_path=tmp_path / "model.ckpt",
+        validation_fraction=0.1,
+        use_all_positions=True,
+        use_measured_photons=False,
+        log_level=10,
+    )
+    reconstruct = ReconstructJob(
+        config=InferenceConfig(model_path=tmp_path / "model.ckpt"),
+        execution=ExecutionConfig(),
+        model_type="pinn",
+        shape=(3, 4),
+        log_level=20,
+    )
+    for job in (train, reconstruct):
+        write_job(job, tmp_path)
+        assert read_job(tmp_path) == job
+
+
+@pytest.mark.usefixtures("fake_site")
+class TestChannel:
+    def test_arrays_do_not_travel_through_the_pipe(self, standard_directory, tmp_path, scan, monkeypatch):
+        sizes = []
+        original = process.ChildProcess._consume
+
+        def consume(self, message):
+            sizes.append(len(json.dumps(message)))
+            return original(self, message)
+
+        monkeypatch.setattr(process.ChildProcess, "_consume", consume)
+        reconstructor = next(iter(make_library(Training_Epochs=1)))
+        run(reconstructor.train(standard_directory, tmp_path / "out"))
+        run(reconstructor.reconstruct(scan(200)))
+        assert 0 < sum(sizes) < 10_000
+
+    def test_a_full_scratch_disk_is_an_error_and_leaves_nothing(
+        self, standard_directory, tmp_path, scan, monkeypatch, scratch
+    ):
+        reconstructor = next(iter(make_library(Training_Epochs=1)))
+        run(reconstructor.train(standard_directory, tmp_path / "out"))
+
+        def full(self, path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(RawData, "to_directory", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(reconstructor.reconstruct(scan()))
+        assert list(scratch.iterdir()) == []
+
+    def test_records_below_the_level_are_not_sent(self, standard_directory, tmp_path, caplog):
+        library = make_library(Training_Epochs=1)
+        caplog.set_level(logging.WARNING, logger="PtychoPINN-Plugin")
+        run(next(iter(library)).train(standard_directory, tmp_path / "out"))
+        assert [record for record in caplog.records if record.name == "PtychoPINN-Plugin"] == []
+
+
+def test_joined_scans_share_no_neighbours():
+    def scan(seed: int) -> RawData:
+        rng = np.random.default_rng(seed)
+        return RawData(
+            xcoords=rng.uniform(40, 90, 12),
+            ycoords=rng.uniform(40, 90, 12),
+            diff3d=rng.uniform(0.1, 2.0, (12, 64, 64)).astype(np.float32),
+            probeGuess=np.ones((64, 64), dtype=np.complex64),
+            objectGuess=np.full((130, 130 + seed), np.exp(1j * seed), dtype=np.complex64),
+            domain="amplitude",
+        )
+
+    scans = [scan(1), scan(2), scan(3)]
+    joined = join_scans(scans)
+    container = joined.generate_grouped_data(64, 6, None, gridsize=2, seed=0)
+    assert (joined.scan_index[container.nn_indices] == joined.scan_index[:, None]).all()
+    patches = container.Y
+    assert patches is not None
+    for k, one in enumerate(scans):
+        expected = np.exp(1j * (k + 1))
+        centre = patches[joined.scan_index == k][:, 16:-16, 16:-16]
+        np.testing.assert_allclose(centre, expected, atol=1e-5)
+        assert one.objectGuess is not None

@@ -1,0 +1,125 @@
+"""The stock window with the plugin in it, driven without a screen."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.usefixtures("fake_site"),
+    pytest.mark.skipif(importlib.util.find_spec("PyQt5") is None, reason="needs PyQt5 (extra gui)"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("ptychodus.plugins.ptychopinn_ptychodus_attach") is None,
+        reason="needs the installed package: pip install -e . places the file that Ptychodus finds",
+    ),
+]
+
+SCRIPT = """
+import gc, json, sys, time, traceback
+from pathlib import Path
+from PyQt5 import QtWidgets
+from PyQt5.QtCore import QTimer
+from PyQt5.QtTest import QTest
+
+site, source, target = sys.argv[1:4]
+sys.path.append(site)
+sys.argv = ["ptychodus"]
+seen = {}
+
+def drive():
+    controller = next(o for o in gc.get_objects() if type(o).__name__ == "ControllerCore")
+    model = controller.model
+    processing = controller._processing_controller
+    api = model.processing_core.processing_api
+    parameter = model.processing_core.algorithm_parameter
+    monitor = api.task_monitor
+    epochs = model.settings_registry["PtychoPINNPluginTraining"].parameters()["Epochs"]
+    infer = processing._actions_view.reconstruct_button
+    data = model.workflow_api.load_assembled_diffraction_data(Path(source) / "diffraction.h5")
+    model.workflow_api.load_product(Path(source) / "product.h5", diffraction=data)
+    parameter.set_value("ptychopinn-plugin_pinn")
+    QTest.qWait(200)
+    page = processing._stacked_widget.currentWidget()
+    seen["page"] = page.text() if isinstance(page, QtWidgets.QLabel) else type(page).__name__
+
+    def close_dialog():
+        dialog = QtWidgets.QApplication.activeModalWidget()
+        seen["dialog"] = [label.text() for label in dialog.findChildren(QtWidgets.QLabel)]
+        dialog.close()
+
+    infer.setEnabled(True)
+    QTimer.singleShot(500, close_dialog)
+    infer.click()
+    seen["products"] = len(model.product_core.product_repository)
+
+    epochs.set_value(5)
+    api.train(Path(source), Path(target), product_index=0)
+    QTest.qWait(300)
+    titles = set()
+    while monitor.is_processing:
+        QTest.qWait(50)
+        titles.add(processing._status_view.axes.get_title())
+    seen["titles"] = sorted(titles)
+    QTest.qWait(1500)
+    seen["infer"] = infer.isEnabled()
+    seen["log"] = processing._status_view.text_edit.toPlainText()
+
+    epochs.set_value(100000)
+    api.train(Path(source), Path(target), product_index=0)
+    while monitor.get_progress_goal() == 0 or len(seen.setdefault("waits", [])) < 40:
+        seen["waits"].append(0)
+        QTest.qWait(50)
+    seen.pop("waits")
+
+def start():
+    try:
+        drive()
+    except BaseException:
+        traceback.print_exc()
+    seen["closed"] = time.monotonic()
+    QtWidgets.QApplication.exit(0)
+
+execute = QtWidgets.QApplication.exec
+
+def exec_with_script(*args):
+    QTimer.singleShot(500, start)
+    return execute()
+
+QtWidgets.QApplication.exec = staticmethod(exec_with_script)
+from ptychodus.__main__ import main
+seen["code"] = int(main())
+seen["seconds_to_close"] = time.monotonic() - seen.pop("closed")
+print("SEEN " + json.dumps(seen))
+"""
+
+
+def test_the_window(standard_directory, tmp_path, fake_site, wish):
+    wish(epoch_seconds=0.2)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(fake_site), str(standard_directory), str(tmp_path / "out")],
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "Could not load the Qt platform plugin" in done.stderr or "ImportError: lib" in done.stderr:
+        pytest.skip("Qt cannot be started here: a system library is missing")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("SEEN ")]
+    assert lines, done.stdout + done.stderr
+    seen = json.loads(lines[0].removeprefix("SEEN "))
+    assert "not found" not in seen["page"]  # what Ptychodus says where a library has no panel
+    assert any("PINN has no model" in text for text in seen["dialog"])
+    assert seen["products"] == 1
+    assert "PINN training" in seen["titles"]
+    assert seen["infer"] is True
+    assert "Epoch 5/5" in seen["log"]
+    assert seen["code"] == 0
+    assert seen["seconds_to_close"] < 5
+    assert Path(tmp_path / "out" / "model.ckpt").is_file()
