@@ -1,6 +1,6 @@
 """Image quality of the network alone, through the stock Ptychodus command line.
 
-    python benchmarks/quality.py --data ../shared/data [synthetic siemens_star] [--images docs/img]
+    python benchmarks/quality.py --data ../shared/data [--scans synthetic siemens_star] [--images docs/img]
 
 Each scan is copied to a scratch directory and goes through ``ptychodus -b train`` and ``ptychodus -b
 reconstruct`` with ``examples/<scan>.ini``; nothing else touches it. The object is scored, where the
@@ -115,7 +115,7 @@ def referee(script: Path, product: Path, truth: Any, probe: Any, positions: Any)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("scans", nargs="*", default=list(REFERENCES), choices=[*REFERENCES, []])
+    parser.add_argument("--scans", nargs="+", default=list(REFERENCES), choices=list(REFERENCES))
     parser.add_argument("--data", type=Path, required=True, help="directory that holds the scans")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "img")
     arguments = parser.parse_args()

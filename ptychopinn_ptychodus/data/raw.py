@@ -195,7 +195,10 @@ class RawData:
         return self.select(np.sort(np.random.default_rng(seed).permutation(self.n_patterns)[:n]))
 
     def split(self, validation_fraction: float, seed: int | None) -> tuple[RawData, RawData | None]:
-        """Split at random into training and validation patterns, each in scan order.
+        """Hold out a compact part of the scan for validation; both parts stay in scan order.
+
+        The part lies around a random position: its patterns are each other's neighbours, as groups need them
+        to be, and little of what it shows has been seen in training.
 
         Returns
         -------
@@ -217,7 +220,9 @@ class RawData:
                 f"validation_fraction = {validation_fraction} of {self.n_patterns} patterns leaves none to "
                 "train on: use a smaller fraction or more patterns."
             )
-        order = np.random.default_rng(seed).permutation(self.n_patterns)
+        centre = np.random.default_rng(seed).integers(self.n_patterns)
+        distance = np.hypot(self.xcoords - self.xcoords[centre], self.ycoords - self.ycoords[centre])
+        order = np.argsort(distance, kind="stable")
         return self.select(np.sort(order[held_out:])), self.select(np.sort(order[:held_out]))
 
     def require_inside(self, shape: tuple[int, int]) -> None:

@@ -137,6 +137,8 @@ def _leading_phases(
         start = np.ones(count, dtype=np.complex128)
         _, vectors = eigsh(laplacian, k=1, sigma=-_SHIFT, which="LM", v0=start)
         vector = vectors[:, 0]
+    # the phase common to all is free: the one that turns the patches least leaves them as they came
+    vector = vector * np.exp(-1j * np.angle(vector.sum()))
     size = np.abs(vector)
     free = alone | (size < 1e-12 * size.max())
     phases: NDArray[np.complex128] = np.where(free, 1.0, vector / np.where(free, 1.0, size))

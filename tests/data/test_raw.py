@@ -246,6 +246,13 @@ def test_split_parts_are_disjoint_and_complete(scan, fraction, seed):
     assert sorted([*train.xcoords, *held]) == sorted(scan.xcoords)
 
 
+def test_held_out_patterns_are_each_others_neighbours(scan):
+    _, validation = scan.split(0.1, 0)
+    # a tenth of the area, not a sprinkling over all of it
+    extent = np.ptp(validation.xcoords) * np.ptp(validation.ycoords)
+    assert extent < 0.3 * np.ptp(scan.xcoords) * np.ptp(scan.ycoords)
+
+
 def test_parts_that_cannot_be_are_refused(scan):
     for fraction in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match="validation_fraction"):

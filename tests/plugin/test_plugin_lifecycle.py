@@ -49,7 +49,7 @@ class Monitor:
 
 class TestTraining:
     def test_leaves_a_model_and_its_history_and_loads_it(self, standard_directory, tmp_path, log):
-        reconstructor = pinn(Training_Epochs=3)
+        reconstructor = pinn(Training_Epochs=3, Data_ValidationFraction=0.2)
         outputs = run(reconstructor.train(standard_directory, tmp_path / "out"))
         assert outputs[-1].progress == reconstructor.get_progress_goal() == 100
         assert [loss.value for loss in outputs[-1].training_loss] == pytest.approx([1, 1 / 2, 1 / 3])
@@ -66,11 +66,11 @@ class TestTraining:
         assert reconstructor.training_curves == {}
 
     def test_takes_size_and_groups_and_photons_from_the_data(self, standard_directory, tmp_path):
-        trained(standard_directory, tmp_path, Data_ValidationFraction=0.1)
+        trained(standard_directory, tmp_path, Data_ValidationFraction=0.2)
         model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
         assert model["model"]["N"] == 64
         assert model["model"]["model_type"] == "pinn"
-        assert model["groups"] == 27
+        assert model["groups"] == 24
         assert model["config"]["nphotons"] == pytest.approx(500 * 2 * np.pi * 36, rel=0.05)
 
     def test_a_setting_takes_effect_at_the_next_run(self, standard_directory, tmp_path):
@@ -444,7 +444,7 @@ class TestFailures:
             ("Training_NLLWeight", 0.0, "nothing to learn from: set NLLWeight"),
             ("Training_Precision", "8", r"PtychoPINNPluginTraining\.Precision"),
             ("Data_ValidationFraction", 1.5, r"PtychoPINNPluginData\.ValidationFraction = 1.5"),
-            ("Model_GridSize", 3, r"PtychoPINNPluginData\.NeighborCount = 4 .* at least 8"),
+            ("Data_NeighborCount", 2, r"PtychoPINNPluginData\.NeighborCount = 2 .* at least 3"),
         ],
     )
     def test_a_bad_setting_is_named_before_anything_starts(

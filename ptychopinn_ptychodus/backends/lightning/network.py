@@ -121,6 +121,8 @@ class ConvolutionalNetwork(Architecture):
 
 def build_network(config: ModelConfig) -> Architecture:
     """The network that ``config.architecture`` names, with fresh weights."""
-    if config.architecture == "cnn":
-        return ConvolutionalNetwork(config)
-    return UnrolledNetwork(config)
+    architectures: dict[str, type[Architecture]] = {"cnn": ConvolutionalNetwork, "unrolled": UnrolledNetwork}
+    network = architectures[config.architecture](config)
+    # convolutions on the CPU are a tenth to a third faster with channels last
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network

@@ -1,0 +1,187 @@
+"""The command ``ptychopinn-ptychodus``: demo, doctor, train, reconstruct, export.
+
+This module holds the command line only, and imports nothing heavy: each command loads what it needs, and no
+command imports a deep-learning framework into its own process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import FAILURE, INTERRUPTED, CommandError
+
+_EPILOG = """\
+settings: IN/settings.ini, then -s FILE, then --set, the later winning. A setting is Section.Key=value, for
+example --set PtychoPINNPluginTraining.Epochs=20.
+
+exit codes: 0 success, 1 failure, 2 wrong usage or missing input, 130 interrupted.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="ptychopinn-ptychodus",
+        description="Neural ptychography reconstructors for Ptychodus: try, check, and run them headless.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-v", "--verbose", action="store_true", help="show what the plugin logs")
+    common.add_argument("--debug", action="store_true", help="show tracebacks and all log entries")
+
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument(
+        "-s",
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="settings file; wins over IN/settings.ini",
+    )
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="SECTION.KEY=VALUE",
+        help="one setting; may be repeated, wins over files",
+    )
+    run.add_argument(
+        "--algorithm",
+        choices=("PINN", "Supervised"),
+        help="default: what the settings select, else PINN",
+    )
+
+    demo = commands.add_parser(
+        "demo",
+        parents=[common],
+        help="simulate a scan, train, reconstruct, and show the result",
+        description="Simulate a scan, train a network on it and reconstruct it, all through Ptychodus.",
+    )
+    demo.add_argument(
+        "-o", "--output", type=Path, default=Path("demo_output"), metavar="DIR", help="default: %(default)s"
+    )
+    demo.add_argument("--epochs", type=_positive, metavar="N", help="training epochs")
+    demo.add_argument("--quick", action="store_true", help="a small scan and few epochs: does it run at all?")
+
+    commands.add_parser(
+        "doctor",
+        parents=[common],
+        help="check the installation, and say how to mend it",
+        description="Check what is installed, whether Ptychodus finds the plugin, and which engines work.",
+    )
+
+    train = commands.add_parser(
+        "train",
+        parents=[common, run],
+        help="train a model",
+        description="Train a model, as `ptychodus -b train` does, with progress and time left. IN holds "
+        "diffraction.h5 and product.h5, or training data as NPZ files. OUT receives model.ckpt.",
+    )
+    train.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="data directory")
+    train.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="directory for the model"
+    )
+
+    reconstruct = commands.add_parser(
+        "reconstruct",
+        parents=[common, run],
+        help="reconstruct a scan with a trained model",
+        description="Reconstruct the scan in IN (diffraction.h5 and product.h5). OUT receives product.h5 and "
+        "a preview, object.png.",
+    )
+    reconstruct.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="scan directory")
+    reconstruct.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="directory for the result"
+    )
+    reconstruct.add_argument(
+        "-m", "--model", type=Path, metavar="MODEL", help="model file; default: IN/model.ckpt"
+    )
+
+    export = commands.add_parser(
+        "export",
+        parents=[common, run],
+        help="write a scan as training data",
+        description="Write the scan in IN (diffraction.h5 and product.h5) as an NPZ file of training data.",
+    )
+    export.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="scan directory")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz", help="file to write")
+    return parser
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 1")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; those of the process by default.
+    """
+    parser = make_parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as exc:  # argparse has said why
+        return exc.code if isinstance(exc.code, int) else FAILURE
+    if arguments.version:
+        from .. import __version__
+
+        print(f"ptychopinn-ptychodus {__version__}")
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return _run(arguments)
+    except CommandError as exc:
+        if arguments.debug:
+            raise
+        return _fail(str(exc), exc.code)
+    except KeyboardInterrupt:
+        return _fail("interrupted.", INTERRUPTED)
+    except ModuleNotFoundError as exc:
+        if arguments.debug:
+            raise
+        return _fail(f"{exc}. `ptychopinn-ptychodus doctor` says how to mend the installation.", FAILURE)
+    except Exception as exc:
+        if arguments.debug:
+            raise
+        text = str(exc)
+        # errors made for users are sentences; of others the kind is half of what there is to say
+        told = isinstance(exc, (OSError, ValueError, RuntimeError)) and " " in text
+        return _fail(text if told else f"{type(exc).__name__}: {text} (--debug shows where)", FAILURE)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "demo":
+        from .demo import demo
+
+        return demo(arguments)
+    if arguments.command == "doctor":
+        from .doctor import doctor
+
+        return doctor(arguments)
+    from . import commands
+
+    command = {"train": commands.train, "reconstruct": commands.reconstruct, "export": commands.export}
+    return command[arguments.command](arguments)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,136 @@
+"""``train``, ``reconstruct``, ``export``: what the application does without a window, with progress."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from .errors import FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
+from .session import DIFFRACTION, PRODUCT, SETTINGS, Application, application
+
+MODEL_BASENAME = "model"
+PREVIEW = "object.png"
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train a model; see ``ptychopinn-ptychodus train --help``."""
+    source, target = _input_directory(arguments.input), arguments.output.absolute()
+    has_scan = all((source / name).is_file() for name in (DIFFRACTION, PRODUCT))
+    if not has_scan and not any(source.glob("*.npz")):
+        raise UsageError(
+            f'There are no training data in "{source}". Looked for train_data.npz, other .npz files, and '
+            f"{DIFFRACTION} with {PRODUCT}."
+        )
+    require_writable_directory(target)
+    with _application(arguments) as app:
+        return train_in(app, source, target, has_scan=has_scan)
+
+
+def train_in(app: Application, source: Path, target: Path, *, has_scan: bool = True) -> int:
+    """Train on the data in ``source`` and say what there is in ``target`` afterwards."""
+    model = target / f"{MODEL_BASENAME}{app.model_extension}"
+    written = _Written(model)
+    finished = app.train(app.open_scan(source) if has_scan else None, source, target)
+    if not written():
+        print("Interrupted before there was a model to keep.")
+        return INTERRUPTED if not finished else FAILURE
+    print(f"{'Model' if finished else 'Interrupted. Best model so far'}: {model}")
+    for name in ("training_history.png", "training_history.csv"):
+        if (target / name).is_file():
+            print(f"Losses: {target / name}")
+    return SUCCESS if finished else INTERRUPTED
+
+
+def reconstruct(arguments: argparse.Namespace) -> int:
+    """Reconstruct a scan; see ``ptychopinn-ptychodus reconstruct --help``."""
+    source, target = _input_directory(arguments.input), arguments.output.absolute()
+    with _application(arguments) as app:
+        model = (arguments.model or source / f"{MODEL_BASENAME}{app.model_extension}").absolute()
+        if not model.is_file():
+            raise UsageError(
+                f'There is no model file "{model}". Train one '
+                f"(`ptychopinn-ptychodus train -i {source} -o {source}`), or name one with -m."
+            )
+        require_writable_directory(target)
+        return reconstruct_in(app, source, model, target)
+
+
+def reconstruct_in(app: Application, source: Path, model: Path, target: Path) -> int:
+    """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards."""
+    product = target / PRODUCT
+    if not app.reconstruct(app.open_scan(source), model, product):
+        print("Interrupted: there is no result.")
+        return INTERRUPTED
+    from .pictures import draw_object
+
+    print(f"Result: {product}")
+    draw_object(product, target / PREVIEW)
+    print(f"Preview: {target / PREVIEW}")
+    return SUCCESS
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write training data; see ``ptychopinn-ptychodus export --help``."""
+    source, path = _input_directory(arguments.input), arguments.output.absolute()
+    if path.suffix != ".npz":
+        raise UsageError(f'The output "{arguments.output}" must be a file name that ends with .npz.')
+    if path.is_dir():
+        raise UsageError(f'The output "{path}" is a directory: name a file in it.')
+    require_writable_directory(path.parent)
+    with _application(arguments) as app:
+        app.export(app.open_scan(source), path)
+    print(f"Training data: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return SUCCESS
+
+
+def _application(arguments: argparse.Namespace) -> AbstractContextManager[Application]:
+    inside = arguments.input / SETTINGS
+    files = [inside] if inside.is_file() else []
+    if arguments.settings is not None:
+        files.append(arguments.settings)
+    return application(
+        settings_files=files,
+        assignments=arguments.assignments,
+        algorithm=arguments.algorithm,
+        verbose=arguments.verbose,
+        debug=arguments.debug,
+    )
+
+
+def _input_directory(path: Path) -> Path:
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise UsageError(f'The input directory "{path}" {what}.')
+    return path.absolute()
+
+
+def require_writable_directory(path: Path) -> None:
+    """Make the directory; a ``CommandError`` if nothing can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as exc:
+        raise CommandError(
+            f'The output directory "{path}" cannot be written to ({exc.strerror}). Choose another with -o.'
+        ) from exc
+
+
+class _Written:
+    """Whether a file was written since this was made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = self._state()
+
+    def _state(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    def __call__(self) -> bool:
+        return self._state() not in (None, self._before)

@@ -1,0 +1,201 @@
+"""``demo``: a simulated scan, trained on and reconstructed by the stock application, set beside the truth."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.metrics import align, compare, illumination_mask
+from ..data.raw import RawData
+from ..data.simulation import make_object, make_probe, raster_positions, simulate_scan
+from .commands import reconstruct_in, require_writable_directory, train_in
+from .errors import SUCCESS
+from .progress import duration
+from .session import DIFFRACTION, PRODUCT, SETTINGS, application
+
+N = 64
+STEP_PX = 6.0
+MARGIN_PX = 36
+"""From the border of the object to the first position: half a pattern, and room for the jitter."""
+
+PHOTONS = 1e6
+SEED = 7
+
+# Geometry that makes a pixel of about 59 nm: only the pixel size matters, and it must agree with the rest.
+ENERGY_EV, DISTANCE_M, DETECTOR_PIXEL_M = 8800.0, 2.0, 75e-6
+WAVELENGTH_M = 1.239841984e-6 / ENERGY_EV
+PIXEL_M = WAVELENGTH_M * DISTANCE_M / (N * DETECTOR_PIXEL_M)
+
+SCAN, RESULT, PICTURE, TRUTH = "scan", "result", "demo.png", "truth.npz"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much work the demo is: positions along each axis, and epochs."""
+
+    positions: int
+    epochs: int
+
+
+FULL, QUICK = Size(24, 4), Size(8, 1)
+
+# The simulated probe is known and has one mode; the plugin's defaults allow for a measured one.
+_SETTINGS = """\
+[Processing]
+Algorithm = ptychopinn-plugin_pinn
+
+[PtychoPINNPluginModel]
+GridSize = 2
+
+[PtychoPINNPluginData]
+NeighborCount = 8
+
+[PtychoPINNPluginTraining]
+Epochs = {epochs}
+ProbeModes = 1
+ProbeTrainable = False
+"""
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Run the demo; see ``ptychopinn-ptychodus demo --help``."""
+    started = time.monotonic()
+    size = QUICK if arguments.quick else FULL
+    epochs = arguments.epochs or size.epochs
+    output = arguments.output.absolute()
+    scan, result = output / SCAN, output / RESULT
+    for directory in (output, scan, result):
+        require_writable_directory(directory)
+
+    raw = simulate(size.positions)
+    write_standard_directory(raw, scan)
+    (scan / SETTINGS).write_text(_SETTINGS.format(epochs=epochs), encoding="utf-8")
+    # not into the scan's directory, where a training would take it for data
+    np.savez(output / TRUTH, object=_object_of(raw), probe=raw.probeGuess, x=raw.xcoords, y=raw.ycoords)
+    print(f"Simulated scan: {scan} ({raw.n_patterns} patterns of {N} × {N}, {PHOTONS:.0e} photons each)")
+
+    with application(
+        settings_files=[scan / SETTINGS], stock=True, verbose=arguments.verbose, debug=arguments.debug
+    ) as app:
+        code = train_in(app, scan, scan)
+        if code == SUCCESS:
+            code = reconstruct_in(app, scan, scan / f"model{app.model_extension}", result)
+    if code != SUCCESS:
+        return code
+
+    score(raw, result / PRODUCT, scan / "training_history.csv", output / PICTURE)
+    print(f"Picture: {output / PICTURE}")
+    print(f"Truth: {output / TRUTH}")
+    print(f"Finished in {duration(time.monotonic() - started)}. The same with Ptychodus' own command:")
+    print(f"  ptychodus -b train -i {scan} -o {scan}")
+    print(f"  ptychodus -b reconstruct -i {scan} -o {result}")
+    return SUCCESS
+
+
+def simulate(positions: int) -> RawData:
+    """A raster scan of ``positions`` × ``positions`` over a test object."""
+    edge = 2 * MARGIN_PX + round(STEP_PX * (positions - 1)) + 1
+    x, y = raster_positions(positions, positions, STEP_PX, origin=MARGIN_PX, seed=SEED)
+    return simulate_scan(make_object((edge, edge), seed=SEED), make_probe(N), x, y, PHOTONS, SEED)
+
+
+def write_standard_directory(raw: RawData, directory: Path) -> None:
+    """Write a scan as a beamline leaves it: counts, positions, probe, and a flat object."""
+    from ptychodus.api.assemble import AssembledDiffractionData
+    from ptychodus.api.geometry import PixelGeometry
+    from ptychodus.api.io import save_diffraction_data, save_product
+    from ptychodus.api.object import Object, ObjectCenter
+    from ptychodus.api.probe import ProbeSequence
+    from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
+    from ptychodus.api.product import Product, ProductMetadata
+
+    object_ = _object_of(raw)
+    counts = np.rint(np.square(raw.diff3d, dtype=np.float64))
+    detector = PixelGeometry(width_m=DETECTOR_PIXEL_M, height_m=DETECTOR_PIXEL_M)
+    pixel = PixelGeometry(width_m=PIXEL_M, height_m=PIXEL_M)
+    middle_x, middle_y = (object_.shape[1] - 1) / 2, (object_.shape[0] - 1) / 2
+    positions = [
+        ProbePosition(index, (x - middle_x) * PIXEL_M, (y - middle_y) * PIXEL_M)
+        for index, (x, y) in enumerate(zip(raw.xcoords.tolist(), raw.ycoords.tolist(), strict=True))
+    ]
+    save_diffraction_data(
+        directory / DIFFRACTION,
+        AssembledDiffractionData(
+            np.arange(raw.n_patterns),
+            counts.astype(np.uint16 if counts.max() < 2**16 else np.uint32),
+            detector,
+            raw.bad_pixels,
+        ),
+    )
+    save_product(
+        directory / PRODUCT,
+        Product(
+            metadata=ProductMetadata(
+                name="demo",
+                comments="simulated by ptychopinn-ptychodus demo",
+                detector_distance_m=DISTANCE_M,
+                photon_energy_eV=ENERGY_EV,
+                probe_photon_count=PHOTONS,
+                exposure_time_s=1.0,
+                mass_attenuation_m2_per_kg=0.0,
+                tomography_angle_deg=0.0,
+            ),
+            probe_positions=ProbePositionSequence(positions),
+            probes=ProbeSequence(raw.probeGuess[np.newaxis], None, pixel),
+            object_=Object(np.ones((1, *object_.shape), np.complex64), pixel, ObjectCenter(0.0, 0.0), []),
+            losses=[],
+        ),
+    )
+
+
+def score(raw: RawData, product_file: Path, history_file: Path, picture: Path) -> None:
+    """Compare with the truth where there was light, print the scores, and draw both."""
+    from ptychodus.api.io import load_product
+
+    from .pictures import draw_comparison
+
+    truth = _object_of(raw)
+    found = np.asarray(load_product(product_file).object_.get_layer(0))
+    lit = illumination_mask(raw.probeGuess, raw.xcoords, raw.ycoords, (truth.shape[0], truth.shape[1]))
+    comparison = compare(found, truth, lit)
+    lines = [
+        f"SSIM {scores.ssim:.3f}, PSNR {scores.psnr_db:.1f} dB"
+        for scores in (comparison.amplitude, comparison.phase)
+    ]
+    print(f"Amplitude: {lines[0]}")
+    print(f"Phase: {lines[1]}")
+    correlation = comparison.complex_correlation_centred
+    print(f"Centred complex correlation: {correlation:.3f} (0 is flat, 1 the truth)")
+
+    aligned, _ = align(found, truth, lit)
+    rows, columns = (np.flatnonzero(lit.any(axis=axis)) for axis in (1, 0))
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    draw_comparison(
+        truth[window],
+        aligned[window],
+        _read_history(history_file),
+        lines,
+        f"Demo: {raw.n_patterns} simulated patterns, learnt from diffraction alone",
+        picture,
+    )
+
+
+def _object_of(raw: RawData) -> NDArray[np.complex64]:
+    assert raw.objectGuess is not None
+    return raw.objectGuess
+
+
+def _read_history(path: Path) -> dict[str, list[tuple[int, float]]]:
+    curves: dict[str, list[tuple[int, float]]] = {"training": [], "validation": []}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for label, column in (("training", "train_loss"), ("validation", "val_loss")):
+                if row[column]:
+                    curves[label].append((int(row["epoch"]), float(row[column])))
+    return {label: curve for label, curve in curves.items() if curve}

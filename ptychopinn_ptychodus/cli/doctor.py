@@ -1,0 +1,195 @@
+"""``doctor``: what is installed, what works, and the remedy for what does not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from .errors import FAILURE, SUCCESS
+from .inspection import MODULE, SHIM
+from .session import KEYS
+
+CHILD_TIMEOUT_S = 120.0
+
+OK, NOTE, FAULT = "ok", "-", "FAULT"
+
+INSTALL_TORCH = 'pip install "ptychopinn-ptychodus[torch]"'
+REINSTALL = "pip install --force-reinstall --no-deps ptychopinn-ptychodus"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table; a fault comes with its remedy."""
+
+    what: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Check the installation; see ``ptychopinn-ptychodus doctor --help``."""
+    findings = list(examine())
+    _print(findings)
+    return FAILURE if any(finding.state == FAULT for finding in findings) else SUCCESS
+
+
+def examine() -> Iterator[Finding]:
+    """Everything that is checked, in the order in which things depend on each other."""
+    yield Finding("Python", OK, f"{sys.version.split()[0]}, {sys.executable}")
+    yield Finding("ptychopinn-ptychodus", OK, f"{__version__}, {Path(__file__).parents[1]}")
+    yield from _packages()
+    yield from _application()
+    yield from _engines()
+    yield _window()
+
+
+def _packages() -> Iterator[Finding]:
+    needed = {"ptychodus": "ptychodus", "numpy": "numpy", "scipy": "scipy", "scikit-image": "skimage"}
+    for name, module in needed.items():
+        if find_spec(module) is None:
+            yield Finding(name, FAULT, "not installed", "pip install ptychopinn-ptychodus")
+        else:
+            yield Finding(name, OK, _version(name))
+    for name, use in (
+        ("torch", "the Lightning engine"),
+        ("lightning", "the Lightning engine"),
+        ("tensordict", "the Lightning engine"),
+        ("tensorflow", "an engine of a later version"),
+        ("mlflow", "the logger mlflow"),
+        ("tensorboard", "the logger tensorboard"),
+    ):
+        # what is missing here is a fault only if no engine works without it: the engines are asked below
+        installed = find_spec(name) is not None
+        detail = _version(name) if installed else f"not installed (for {use})"
+        yield Finding(name, OK if installed else NOTE, detail)
+
+
+def _application() -> Iterator[Finding]:
+    answer = _ask("application")
+    if isinstance(answer, str):
+        trial = 'python -c "from ptychodus.model import ModelCore; ModelCore()"'
+        remedy = f'pip install --upgrade "ptychodus<2"; if that does not help, see what this says: {trial}'
+        yield Finding("Ptychodus starts", FAULT, answer, remedy)
+        return
+    yield Finding("Ptychodus starts", OK, f"a stock ModelCore(), {Path(answer['folders'][0]).parent}")
+    if answer["shim"]:
+        yield Finding("Plugin shim", OK, str(Path(answer["shim"][0]) / SHIM))
+    else:
+        yield _missing_shim(answer["folders"])
+    missing = [name for name, key in KEYS.items() if key not in answer["reconstructors"]]
+    if missing:
+        remedy = f"{REINSTALL}; `ptychopinn-ptychodus doctor` then shows it here"
+        if not answer["shim"]:
+            remedy = "mend the shim first (above)"
+        yield Finding("Reconstructors", FAULT, f"Ptychodus does not list {' and '.join(missing)}", remedy)
+    else:
+        yield Finding("Reconstructors", OK, ", ".join(KEYS.values()))
+    if answer["frameworks"]:
+        yield Finding("Light start", NOTE, f"Ptychodus itself imports {', '.join(answer['frameworks'])}")
+
+
+def _missing_shim(folders: list[str]) -> Finding:
+    own = Path(sysconfig.get_path("purelib")) / "ptychodus" / "plugins" / SHIM
+    detail = f"{SHIM} is not in {' or '.join(folders)}"
+    if own.is_file():
+        return Finding(
+            "Plugin shim",
+            FAULT,
+            f"{detail}; it is in {own.parent}, an environment on top of the one that holds Ptychodus",
+            "install Ptychodus into that environment too (pip install --ignore-installed --no-deps "
+            f"ptychodus=={_version('ptychodus')}); until then, `ptychopinn-ptychodus train` and "
+            "`reconstruct` work without the shim",
+        )
+    return Finding("Plugin shim", FAULT, detail, REINSTALL)
+
+
+def _engines() -> Iterator[Finding]:
+    answer = _ask("engines")
+    if isinstance(answer, str):
+        yield Finding("Engines", FAULT, answer, f"{INSTALL_TORCH}, or repair the framework")
+        return
+    if not answer:
+        yield Finding("Engines", FAULT, "none is registered", REINSTALL)
+        return
+    works = any(engine["problem"] is None for engine in answer.values())
+    for name, engine in answer.items():
+        if engine["problem"] is None:
+            devices = ", ".join(engine["devices"]) or "none"
+            detail = f"{engine['title']}; accelerators: {devices}; loads in {engine['seconds']:.1f} s"
+            yield Finding(f"Engine {name}", OK, detail)
+        else:
+            state, remedy = (NOTE, "") if works else (FAULT, INSTALL_TORCH)
+            yield Finding(f"Engine {name}", state, engine["problem"], remedy)
+
+
+def _window() -> Finding:
+    if find_spec("PyQt5") is None:
+        hint = 'not installed; only the window needs it: pip install "ptychopinn-ptychodus[gui]"'
+        return Finding("PyQt5", NOTE, hint)
+    shown = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return Finding("PyQt5", OK, _version("PyQt5") + ("" if shown else "; there is no display here"))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # under another name, such as a build for one accelerator
+        return "installed"
+
+
+def _ask(subject: str) -> dict[str, Any] | str:
+    """The answer of a child process, or why there is none."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", MODULE, subject],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CHILD_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {CHILD_TIMEOUT_S:.0f} s"
+    lines = done.stdout.strip().splitlines()
+    try:
+        answer: dict[str, Any] = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        said = done.stderr.strip().splitlines()
+        return f"{said[-1] if said else 'no answer'} (exit code {done.returncode})"
+    return answer
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "State", "Detail"):
+        table.add_column(heading, overflow="fold")
+    colours = {OK: "green", NOTE: "yellow", FAULT: "bold red"}
+    for finding in findings:
+        table.add_row(
+            Text(finding.what), Text(finding.state, style=colours[finding.state]), Text(finding.detail)
+        )
+    console.print(table)
+    faults = [finding for finding in findings if finding.state == FAULT]
+    if not faults:
+        console.print("\nEverything that is needed works.")
+    for finding in faults:
+        console.print(Text(f"\n{finding.what}: {finding.detail}\n  remedy: {finding.remedy}"), soft_wrap=True)

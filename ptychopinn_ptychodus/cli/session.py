@@ -1,0 +1,290 @@
+"""One run of Ptychodus without a window: its ``ModelCore``, settings, and the plugin's reconstructors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import CommandError, UsageError
+from .progress import ProgressDisplay, TimeLeft
+from .settings import assign, open_settings_file
+
+if TYPE_CHECKING:
+    from ptychodus.api.workflow import ProductWorkflowAPI
+    from ptychodus.model import ModelCore
+
+LIBRARY = "PtychoPINN-Plugin"
+KEYS = {name: f"{LIBRARY}_{name}".casefold() for name in ("PINN", "Supervised")}
+
+DIFFRACTION, PRODUCT, SETTINGS = "diffraction.h5", "product.h5", "settings.ini"
+
+_POLL_S = 0.25
+# What a failed run logs is raised as well, and shown once, by the command.
+_ECHOES = (LIBRARY, "ptychodus.model.task_manager")
+
+# Ptychodus warns that the example path in its own default settings does not exist.
+_PLACEHOLDER = "/path/to/"
+
+
+class Application:
+    """A running ``ModelCore`` with one of the plugin's reconstructors selected; see :func:`application`."""
+
+    def __init__(self, core: ModelCore, reconstructor: str, log: _LogToConsole) -> None:
+        self._core = core
+        self._log = log
+        self.key = KEYS[reconstructor]
+        self.name = reconstructor
+        core.processing_core.processing_api.set_reconstructor_if_provided(self.key)
+
+    @property
+    def _reconstructor(self) -> Any:
+        return self._core.processing_core.algorithm_parameter.get_current_reconstructor()
+
+    @property
+    def model_extension(self) -> str:
+        """Extension of model files, with the dot."""
+        return str(self._reconstructor.get_model_file_extension())
+
+    def open_scan(self, directory: Path) -> ProductWorkflowAPI:
+        """Load a standard directory.
+
+        Raises
+        ------
+        UsageError
+            If a file is missing.
+        CommandError
+            If a file cannot be read.
+        """
+        for name in (DIFFRACTION, PRODUCT):
+            if not (directory / name).is_file():
+                raise UsageError(
+                    f'There is no {name} in "{directory}". Save the scan there with Ptychodus (a standard '
+                    f"directory holds {DIFFRACTION} and {PRODUCT})."
+                )
+        workflow = self._core.workflow_api
+        path = directory / DIFFRACTION
+        try:
+            diffraction = workflow.load_assembled_diffraction_data(path)
+            path = directory / PRODUCT
+            return workflow.load_product(path, diffraction=diffraction)
+        except (OSError, KeyError, ValueError, RuntimeError) as exc:
+            reason = str(exc.__cause__ or exc).strip("'\"")
+            raise CommandError(
+                f'"{path}" cannot be read ({reason}). It may be incomplete or of another kind: save it again.'
+            ) from exc
+
+    def train(self, scan: ProductWorkflowAPI | None, input_path: Path, output_path: Path) -> bool:
+        """Train with progress; True if it ran to its end.
+
+        Without a scan, the reconstructor is given the directory directly: Ptychodus' own way to it leads past
+        a product, which a directory of NPZ files does not have.
+        """
+        training = self._core.settings_registry["PtychoPINNPluginTraining"].parameters()
+        epochs = int(training["Epochs"].get_value())
+        trainer = self._reconstructor
+        left = TimeLeft()
+
+        def work() -> None:
+            if scan is not None:
+                scan.train_reconstructor_local(input_path, output_path, algorithm=self.key, block=True)
+                return
+            with self._monitor as monitor:
+                for result in trainer.train(input_path, output_path):
+                    monitor.update_progress(result.progress, trainer.get_progress_goal())
+                    if monitor.is_stopping:
+                        break
+
+        def show(display: ProgressDisplay) -> None:
+            curves = {label: losses[-1] for label, losses in list(trainer.training_curves.items()) if losses}
+            if not curves:
+                display.update(0.0, None, "loading, and the first epoch")
+                return
+            epoch = max(loss.epoch for loss in curves.values())
+            losses = ", ".join(f"{label.lower()} {loss.value:.4g}" for label, loss in curves.items())
+            # the run is over when the model is written, not when its last epoch is
+            fraction = min(epoch / epochs, 0.999)
+            display.update(fraction, left.at(epoch / epochs), f"epoch {epoch}/{epochs}  loss: {losses}")
+
+        return self._follow("training", work, show)
+
+    def reconstruct(self, scan: ProductWorkflowAPI, model: Path, output: Path) -> bool:
+        """Reconstruct into the product file ``output``, with progress; True if it ran to its end."""
+        self._log.drop_echoes = True
+        self._core.processing_core.processing_api.load_model_from_file(model, self.key)
+        left = TimeLeft()
+
+        def work(target: Path) -> None:
+            scan.reconstruct_local(algorithm=self.key, output_product_file=target, block=True)
+
+        def show(display: ProgressDisplay) -> None:
+            fraction = self._monitor.get_progress() / max(1, self._monitor.get_progress_goal())
+            if fraction > 0:
+                display.update(min(fraction, 0.999), left.at(fraction))
+
+        # Ptychodus puts the progress into the name of the file that it writes
+        with tempfile.TemporaryDirectory(prefix=".reconstruct-", dir=output.parent) as scratch:
+            finished = self._follow("reconstruction", lambda: work(Path(scratch) / PRODUCT), show)
+            written = sorted(Path(scratch).glob("*.h5"))
+            if not (finished and written):
+                return False
+            written[-1].replace(output)
+        return True
+
+    def export(self, scan: ProductWorkflowAPI, path: Path) -> None:
+        """Write training data."""
+        self._log.drop_echoes = True
+        scan.export_training_data(path, algorithm=self.key)
+
+    @property
+    def _monitor(self) -> Any:
+        return self._core.processing_core.processing_api.task_monitor
+
+    def _follow(self, title: str, work: Callable[[], None], show: Callable[[ProgressDisplay], None]) -> bool:
+        """Run ``work`` in a thread and show how far it is; True if nobody interrupted it."""
+        failures: list[BaseException] = []
+        # not Thread.join and is_alive: a join that Ctrl-C ends takes the thread for dead
+        over = threading.Event()
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as exc:
+                failures.append(exc)
+            finally:
+                over.set()
+
+        self._log.drop_echoes = True
+        thread = threading.Thread(target=run, name=title, daemon=True)
+        interrupted = False
+        with ProgressDisplay(title) as display, self._log.through(display):
+            thread.start()
+            while not over.is_set():
+                try:
+                    over.wait(_POLL_S)
+                    show(display)
+                except KeyboardInterrupt:
+                    if interrupted:
+                        raise
+                    interrupted = True
+                    display.console.print("Stopping; Ctrl-C again to give up at once.")
+                    self._monitor.stop_processing()
+            if not (failures or interrupted):
+                display.update(1.0, None, "done")
+        if failures and not interrupted:
+            raise failures[0]
+        return not interrupted
+
+
+@contextmanager
+def application(
+    *,
+    settings_files: Sequence[Path] = (),
+    assignments: Sequence[str] = (),
+    algorithm: str | None = None,
+    stock: bool = False,
+    verbose: bool = False,
+    debug: bool = False,
+) -> Iterator[Application]:
+    """Start Ptychodus without a window, apply settings (the later win), select a reconstructor.
+
+    Parameters
+    ----------
+    settings_files
+        Applied in this order.
+    assignments
+        ``Section.Key=value``, applied after the files.
+    algorithm
+        ``"PINN"`` or ``"Supervised"``; by default what the settings select, else ``"PINN"``.
+    stock
+        Rely on Ptychodus to find the plugin, as its own commands do. Otherwise it is attached here, which
+        also works in an environment that is layered over the one that holds Ptychodus.
+
+    Raises
+    ------
+    UsageError
+        If a settings file or an assignment is not valid.
+    CommandError
+        If the plugin is not part of this Ptychodus.
+    """
+    with _LogToConsole(verbose=verbose, debug=debug) as log:
+        if not stock:
+            from ..plugin.attach import attach
+
+            attach()
+        from ptychodus.model import ModelCore
+
+        core = ModelCore()
+        available = set(core.workflow_api.available_reconstructors())
+        if not available.issuperset(KEYS.values()):
+            raise CommandError(
+                "Ptychodus does not list this package's reconstructors. `ptychopinn-ptychodus doctor` "
+                "says why, and how to mend it."
+            )
+        for path in settings_files:
+            open_settings_file(core.settings_registry, path)
+        for assignment in assignments:
+            assign(core.settings_registry, assignment)
+        chosen = core.processing_core.algorithm_parameter.get_value()
+        by_settings = {key: name for name, key in KEYS.items()}.get(chosen, "PINN")
+        with core:
+            yield Application(core, algorithm or by_settings, log)
+
+
+class _LogToConsole:
+    """Log entries on standard error, beside the progress; the loggers as before when it ends."""
+
+    def __init__(self, *, verbose: bool, debug: bool) -> None:
+        self._level = logging.INFO if verbose or debug else logging.WARNING
+        self._debug = debug
+        self._handler = logging.StreamHandler(sys.stderr)
+        self._handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self._handler.addFilter(self._wanted)
+        self.drop_echoes = False
+
+    def _wanted(self, record: logging.LogRecord) -> bool:
+        echo = record.levelno >= logging.ERROR and record.name in _ECHOES
+        return self._debug or not ((echo and self.drop_echoes) or _PLACEHOLDER in record.getMessage())
+
+    @contextmanager
+    def through(self, display: ProgressDisplay) -> Iterator[None]:
+        """Write above the bar while there is one."""
+        before = self._handler.setStream(_ConsoleStream(display)) if display.console.is_terminal else None
+        try:
+            yield
+        finally:
+            if before is not None:
+                self._handler.setStream(before)
+
+    def __enter__(self) -> _LogToConsole:
+        root, own = logging.getLogger(), logging.getLogger(LIBRARY)
+        self._before = (root.level, own.level)
+        # Ptychodus would log to standard output, unless somebody has set up logging
+        root.addHandler(self._handler)
+        root.setLevel(self._level)
+        if self._debug:
+            own.setLevel(logging.DEBUG)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        root, own = logging.getLogger(), logging.getLogger(LIBRARY)
+        root.removeHandler(self._handler)
+        root.setLevel(self._before[0])
+        own.setLevel(self._before[1])
+
+
+class _ConsoleStream:
+    def __init__(self, display: ProgressDisplay) -> None:
+        self._display = display
+
+    def write(self, text: str) -> int:
+        self._display.console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+        return len(text)
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,71 @@
+"""A small simulated scan as a Ptychodus standard directory, and a demo with its model; both are read-only."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ptychopinn_ptychodus.cli import demo
+
+POSITIONS = 5
+SMALL = ["PtychoPINNPluginTraining.Epochs=1", "PtychoPINNPluginModel.NumFiltersScale=1"]
+
+# What the command's script does, and then a look at what it has imported.
+_PROGRAM = """
+import sys
+from ptychopinn_ptychodus.cli import main
+code = main(sys.argv[1:])
+assert not {"torch", "lightning", "tensorflow"} & set(sys.modules), "a framework in the parent"
+sys.exit(code)
+"""
+
+Done = subprocess.CompletedProcess[str]
+Command = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Runs the command in a process of its own, and fails if that process imports a framework."""
+
+    def run(*arguments: object) -> Done:
+        return subprocess.run(
+            [sys.executable, "-c", _PROGRAM, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small() -> list[str]:
+    """Arguments that keep a run short."""
+    return [part for setting in SMALL for part in ("--set", setting)]
+
+
+@pytest.fixture(scope="session")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """diffraction.h5 and product.h5."""
+    directory = tmp_path_factory.mktemp("scan")
+    demo.write_standard_directory(demo.simulate(POSITIONS), directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def demonstration(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """Where a small demo left its files, and what it said."""
+    output = tmp_path_factory.mktemp("demo")
+    return output, command("demo", "--quick", "--epochs", 1, "-o", output)
+
+
+@pytest.fixture
+def model(demonstration: tuple[Path, Done]) -> Path:
+    path = demonstration[0] / "scan" / "model.ckpt"
+    assert path.is_file(), demonstration[1].stderr
+    return path

@@ -1,0 +1,251 @@
+"""The work itself: settings that win, training, reconstruction, export, the demo, and the examples."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ptychodus.api.io import load_product
+from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
+from ptychodus.model import ModelCore
+
+from ptychopinn_ptychodus.cli import demo, main, session
+from ptychopinn_ptychodus.cli.session import application
+from ptychopinn_ptychodus.cli.settings import open_settings_file
+from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
+
+POSITIONS = 5  # along each axis, as in the fixture
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PNG = b"\x89PNG"
+
+Capture = pytest.CaptureFixture[str]
+
+Done = subprocess.CompletedProcess[str]
+Command = Callable[..., Done]
+Demonstration = tuple[Path, Done]
+
+
+def epochs_of(app: session.Application) -> int:
+    parameters = app._core.settings_registry["PtychoPINNPluginTraining"].parameters()
+    return int(parameters["Epochs"].get_value())
+
+
+# ---- settings ---------------------------------------------------------------------------------------------
+
+
+def test_later_settings_win(tmp_path: Path) -> None:
+    first, second = tmp_path / "settings.ini", tmp_path / "mine.ini"
+    first.write_text("[PtychoPINNPluginTraining]\nEpochs = 3\nBatchSize = 5\n")
+    second.write_text("[PtychoPINNPluginTraining]\nEpochs = 4\n")
+    with application(settings_files=[first, second]) as app:
+        assert epochs_of(app) == 4
+        parameters = app._core.settings_registry["PtychoPINNPluginTraining"].parameters()
+        assert parameters["BatchSize"].get_value() == 5
+    assignments = ["PtychoPINNPluginTraining.Epochs=6"]
+    with application(settings_files=[first, second], assignments=assignments) as app:
+        assert epochs_of(app) == 6
+
+
+@pytest.mark.parametrize(
+    ("in_file", "asked", "expected"),
+    [
+        ("pty-chi_lsqml", None, "PINN"),
+        ("PtychoPINN-Plugin_Supervised", None, "Supervised"),
+        ("ptychopinn-plugin_supervised", "PINN", "PINN"),
+    ],
+)
+def test_one_of_our_reconstructors_runs(
+    in_file: str, asked: str | None, expected: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.ini"
+    path.write_text(f"[Processing]\nAlgorithm = {in_file}\n")
+    with application(settings_files=[path], algorithm=asked) as app:
+        assert app.name == expected
+        assert app._reconstructor.name == expected
+
+
+# ---- training ---------------------------------------------------------------------------------------------
+
+
+def test_supervised_training_on_a_flat_object_is_refused(
+    command: Command, scan: Path, small: list[str], tmp_path: Path
+) -> None:
+    done = command("train", "-i", scan, "-o", tmp_path, "--algorithm", "Supervised", *small)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "flat" in errors[0]
+    assert done.stderr.count("is flat") == 1  # said once, not by every layer
+
+
+def test_interrupted_training_keeps_its_best_model(scan: Path, tmp_path: Path) -> None:
+    arguments = ["train", "-i", scan, "-o", tmp_path, "--set", "PtychoPINNPluginTraining.Epochs=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ptychopinn_ptychodus.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not list(tmp_path.glob("checkpoints/*.ckpt")) and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert (tmp_path / "model.ckpt").is_file()
+    assert "Best model so far" in out
+    assert str(tmp_path / "model.ckpt") in out
+
+
+# ---- reconstruction ---------------------------------------------------------------------------------------
+
+
+def test_reconstruction_leaves_product_and_preview(
+    scan: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    loaded = []
+
+    def worked(self: PtychoPINNReconstructor, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
+        loaded.append(self.require_model())
+        yield ReconstructOutput(product=parameters.product, progress=100)
+
+    monkeypatch.setattr(PtychoPINNReconstructor, "_reconstruct", worked)
+    renamed = Path(shutil.copy(model, tmp_path / "anything.ckpt"))
+    output = tmp_path / "out"
+    assert main(["reconstruct", "-i", str(scan), "-o", str(output), "-m", str(renamed)]) == 0
+    assert loaded == [renamed]
+    # the result under its plain name, a preview, and nothing else
+    assert sorted(path.name for path in output.iterdir()) == ["object.png", "product.h5"]
+    assert (output / "object.png").read_bytes().startswith(PNG)
+    assert str(output / "product.h5") in capsys.readouterr().out
+    before, after = load_product(scan / "product.h5"), load_product(output / "product.h5")
+    assert after.object_.get_geometry() == before.object_.get_geometry()
+
+
+def test_failed_reconstruction_leaves_an_earlier_result_alone(
+    scan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: Path,
+    capsys: Capture,
+) -> None:
+    (tmp_path / "product.h5").write_bytes(b"earlier")
+
+    def broken(self: object, parameters: object) -> object:
+        raise ValueError("The day is not good.")
+
+    monkeypatch.setattr(PtychoPINNReconstructor, "_reconstruct", broken)
+    assert main(["reconstruct", "-i", str(scan), "-o", str(tmp_path), "-m", str(model)]) == 1
+    assert capsys.readouterr().err.count("The day is not good.") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["product.h5"]
+    assert (tmp_path / "product.h5").read_bytes() == b"earlier"
+
+
+# ---- export, and training on what was exported ------------------------------------------------------------
+
+
+def test_exported_data_can_be_trained_on_by_themselves(
+    command: Command, scan: Path, small: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "data" / "train_data.npz"
+    assert main(["export", "-i", str(scan), "-o", str(path)]) == 0
+    exported, simulated = RawData.from_file(path), demo.simulate(POSITIONS)
+    np.testing.assert_allclose(exported.xcoords, simulated.xcoords, atol=1e-6)
+    np.testing.assert_allclose(exported.ycoords, simulated.ycoords, atol=1e-6)
+    np.testing.assert_allclose(exported.diff3d, simulated.diff3d, atol=1e-3)
+
+    done = command("train", "-i", path.parent, "-o", tmp_path / "model", *small)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model" / "model.ckpt").is_file()
+
+
+# ---- demo -------------------------------------------------------------------------------------------------
+
+
+def test_demo(demonstration: Demonstration) -> None:
+    output, done = demonstration
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "training: 100 %  done" in done.stderr
+    assert "Centred complex correlation: 0." in done.stdout
+    for name in (
+        "demo.png",
+        "truth.npz",
+        "scan/model.ckpt",
+        "scan/training_history.csv",
+        "scan/training_history.png",
+        "result/product.h5",
+        "result/object.png",
+    ):
+        assert (output / name).is_file()
+        assert str(output / name) in done.stdout
+    assert (output / "demo.png").read_bytes().startswith(PNG)
+    # what a training on the scan's directory would take for training data must not be there
+    assert not list((output / "scan").glob("*.npz"))
+
+
+def test_demo_reconstructs_what_was_simulated(demonstration: Demonstration) -> None:
+    output, done = demonstration
+    correlation = float(re.findall(r"complex correlation: (\S+)", done.stdout)[0])
+    assert correlation > 0.8
+    before, after = load_product(output / "scan/product.h5"), load_product(output / "result/product.h5")
+    assert after.object_.get_geometry() == before.object_.get_geometry()
+    assert len(after.losses) == 1
+
+
+def test_demo_is_a_fair_scan() -> None:
+    """The standard directory says what was simulated: a pixel is what geometry and files make it."""
+    raw = demo.simulate(POSITIONS)
+    assert raw.photons_per_pattern == pytest.approx(demo.PHOTONS, rel=0.01)
+    assert pytest.approx(demo.WAVELENGTH_M * demo.DISTANCE_M / (64 * 75e-6)) == demo.PIXEL_M
+
+
+def test_demo_without_the_plugin_sends_to_the_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(demo, "QUICK", demo.Size(3, 1))
+    monkeypatch.setattr(session, "KEYS", {"PINN": "not-attached_pinn"})
+    assert main(["demo", "--quick", "-o", str(tmp_path)]) == 1
+    assert "doctor" in capsys.readouterr().err
+
+
+# ---- examples ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["synthetic.ini", "siemens_star.ini"])
+def test_example_settings_are_understood(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    core = ModelCore()
+    caplog.clear()
+    open_settings_file(core.settings_registry, EXAMPLES / name)
+    assert not [record for record in caplog.records if "unrecognized" in record.message]
+    assert core.processing_core.algorithm_parameter.get_value() == "ptychopinn-plugin_pinn"
+
+
+def test_example_script(scan: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.ini"
+    settings.write_text("[PtychoPINNPluginTraining]\nEpochs = 1\n")
+    script = EXAMPLES / "workflow_api.py"
+    done = subprocess.run(
+        [sys.executable, script, scan, tmp_path / "result", "--settings", settings],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    product = load_product(tmp_path / "result" / "product.h5")
+    assert product.object_.get_geometry() == load_product(scan / "product.h5").object_.get_geometry()
+    assert np.ptp(np.abs(product.object_.get_layer(0))) > 0.05
