@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _tables import print_table
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from ptychodus.api.io import load_product
@@ -121,10 +122,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         rows = [run(name, arguments.data, arguments.images, Path(work)) for name in arguments.scans]
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + " --- |" * len(COLUMNS))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+    print_table("Network only, through the stock command line", COLUMNS, rows)
     return int(any(row[-1] != "0/0" for row in rows))
 
 

@@ -21,19 +21,19 @@ from _tables import alternated, cpu_seconds, print_header, print_table, use_one_
 
 use_one_thread()
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from scipy import ndimage  # noqa: E402
-from scipy.spatial import cKDTree  # noqa: E402
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
-from ptychopinn_ptychodus.backends.lightning.inference import predict_patches  # noqa: E402
-from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset, build_loader  # noqa: E402
-from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning  # noqa: E402
-from ptychopinn_ptychodus.config import ARCHITECTURES, ExecutionConfig, ModelConfig, TrainingConfig  # noqa: E402
-from ptychopinn_ptychodus.data import metrics, simulation  # noqa: E402
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer, group, group_neighbours  # noqa: E402
-from ptychopinn_ptychodus.data.interpolation import patch_corners  # noqa: E402
-from ptychopinn_ptychodus.data.stitching import stitch  # noqa: E402
+from ptychopinn_ptychodus.backends.lightning.inference import predict_patches
+from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset, build_loader
+from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
+from ptychopinn_ptychodus.config import ARCHITECTURES, ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.data import metrics, simulation
+from ptychopinn_ptychodus.data.grouping import PtychoDataContainer, group, group_neighbours
+from ptychopinn_ptychodus.data.interpolation import patch_corners
+from ptychopinn_ptychodus.data.stitching import stitch
 
 BATCH = 16
 NEIGHBOURS = 4
