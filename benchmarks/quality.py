@@ -43,6 +43,26 @@ def timed(command: list[str]) -> tuple[int, float, float]:
     return code, time.monotonic() - start, cpu
 
 
+def on_grid_of(truth: Any, positions: Any, product: Any) -> Any:
+    """The product's object moved by whole pixels to where the reference's positions have it; 1 outside."""
+    geometry = product.object_.get_geometry()
+    own = np.stack(
+        [
+            geometry.map_probe_positions_to_object_y_px(product.probe_positions),
+            geometry.map_probe_positions_to_object_x_px(product.probe_positions),
+        ],
+        axis=-1,
+    )
+    first = np.rint(np.median(positions - own, axis=0)).astype(int)
+    image = product.object_.get_layer(0)
+    canvas = np.ones(truth.shape, image.dtype)
+    start, stop = np.maximum(first, 0), np.minimum(first + image.shape, truth.shape)
+    canvas[start[0] : stop[0], start[1] : stop[1]] = image[
+        start[0] - first[0] : stop[0] - first[0], start[1] - first[1] : stop[1] - first[1]
+    ]
+    return canvas
+
+
 def side_by_side(aligned: Any, truth: Any, mask: Any, path: Path, title: str) -> None:
     """Amplitude and phase of reconstruction and reference on the same grey scales."""
     rows, columns = np.where(mask)
@@ -76,9 +96,9 @@ def run(name: str, data: Path, images: Path, work: Path) -> list[str]:
         return [name, *["-"] * 6, f"{trained}/{applied}"]
 
     product = output / "product.000100.h5"
-    reconstruction = load_product(product).object_.get_layer(0)
     with np.load(data / name / REFERENCES[name]) as file:
         truth, probe, positions = file["object"], file["probe"], file["positions_rc_px"]
+    reconstruction = on_grid_of(truth, positions, load_product(product))
     mask = metrics.illumination_mask(probe, positions[:, 1], positions[:, 0], truth.shape)
     scores = metrics.compare(reconstruction, truth, mask)
     aligned, _ = metrics.align(reconstruction, truth, mask)

@@ -28,7 +28,7 @@ BACKENDS = ("tensorflow", "pytorch")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 SCHEDULERS = ("constant", "plateau", "cosine", "one_cycle")
 LOGGER_BACKENDS = ("csv", "tensorboard", "mlflow", "none")
-PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 DEFAULT_N_GROUPS = 512
 
 _C = TypeVar("_C")
@@ -77,7 +77,12 @@ def _as_path(owner: object, name: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the network and of the physics around it."""
+    """Shape of the network and of the physics around it.
+
+    ``amp_activation``, ``probe_big`` and ``pad_object`` belong to the architecture ``cnn``. ``probe_scale`` is
+    the scale in which the probe is kept; what follows from it is taken back by the scale that is fitted from
+    the data, so that it does not change the result.
+    """
 
     N: int = 64
     gridsize: int = 1
@@ -175,8 +180,10 @@ class TrainingConfig:
             self, "positions_provided", "probe_trainable", "intensity_scale_trainable", "sequential_sampling"
         )
         _one_of(self, "backend", BACKENDS)
-        if not self.positions_provided and self.model.gridsize > 1:
-            _check(False, self, "positions_provided", "True with gridsize > 1: neighbours need positions")
+        _check(self.positions_provided, self, "positions_provided", "True: patches are stitched by position")
+        if self.model.model_type == "supervised":
+            allowed = "a number > 0 with model_type = 'supervised'"
+            _check(self.realspace_mae_weight > 0, self, "realspace_mae_weight", allowed)
         if self.mae_weight == self.nll_weight == self.realspace_mae_weight == 0.0:
             raise ValueError(
                 "TrainingConfig has nothing to learn from: set nll_weight, mae_weight or "
@@ -212,7 +219,11 @@ class InferenceConfig:
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """Run-time knobs of an engine; never part of the canonical configuration or of a model's identity."""
+    """Run-time knobs of an engine; never part of the canonical configuration or of a model's identity.
+
+    ``accelerator``, ``precision``, ``inference_batch_size`` and the knobs of the loaders apply to inference;
+    these, and all others, to training.
+    """
 
     accelerator: str = "auto"
     devices: int = 1

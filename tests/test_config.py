@@ -107,10 +107,16 @@ def test_field_that_an_architecture_cannot_honour_is_refused(changes: dict[str, 
         ModelConfig(architecture="unrolled", **changes)
 
 
-def test_groups_need_positions() -> None:
-    TrainingConfig(positions_provided=False)
+def test_positions_are_needed() -> None:
     with pytest.raises(ValueError, match="positions_provided"):
-        TrainingConfig(model=ModelConfig(gridsize=2), positions_provided=False)
+        TrainingConfig(positions_provided=False)
+
+
+def test_supervised_training_needs_the_object_in_its_objective() -> None:
+    supervised = ModelConfig(model_type="supervised")
+    TrainingConfig(model=supervised, realspace_mae_weight=1.0)
+    with pytest.raises(ValueError, match="realspace_mae_weight"):
+        TrainingConfig(model=supervised)
 
 
 def test_training_without_an_objective_is_refused() -> None:

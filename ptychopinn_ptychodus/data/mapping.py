@@ -20,10 +20,12 @@ logger = logging.getLogger(__name__)
 class MappedGroups(PtychoDataContainer):
     """Groups whose object patches, if known, were given and need not be cut from an object.
 
-    ``object_stack`` is (B, N, N, C) complex64, or None.
+    ``object_stack`` is (B, N, N, C) complex64, or None. Where not ``located``, the centres of the groups are
+    not known (all are 0), and nothing can be stitched.
     """
 
     object_stack: NDArray[np.complex64] | None = None
+    located: bool = True
 
     @property
     def Y(self) -> NDArray[np.complex64] | None:
@@ -97,6 +99,7 @@ def groups_from_mapping(data: Mapping[str, Any]) -> MappedGroups:
         else _array(data, "bad_pixels", (size, size), bool),
         photons_per_pattern=None if photons is None else float(photons),
         object_stack=stack,
+        located=data.get("coords_offsets") is not None,
     )
 
 

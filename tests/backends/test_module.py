@@ -159,6 +159,31 @@ def test_supervised_loss_without_a_known_object_says_what_is_missing(scan: RawDa
         module.loss(batch)
 
 
+def test_supervised_loss_does_not_teach_the_probe_to_look_away(scan: RawData) -> None:
+    supervised = replace(SMALL, model_type="supervised")
+    module = _module(scan, supervised, nll_weight=0.0, realspace_mae_weight=1.0, probe_trainable=True)
+    container = _grouped(scan)
+    dataset = GroupDataset(container, container.input_scale, with_object=True)
+    module.loss(dataset.__getitems__([0, 3])).backward()
+    gradient = module.probe_planes.grad
+    assert gradient is None or float(gradient.abs().max()) == 0.0
+
+
+def test_counts_are_counts_whatever_the_bad_pixels(scan: RawData) -> None:
+    """On a mask across the beam: what the objective takes for counts is what was measured."""
+    bad = np.zeros((64, 64), bool)
+    bad[30:35] = True
+    masked = RawData(
+        xcoords=scan.xcoords,
+        ycoords=scan.ycoords,
+        diff3d=scan.diff3d,
+        probeGuess=scan.probeGuess,
+        bad_pixels=bad,
+    )
+    module = PtychoPINN_Lightning.for_data(_grouped(masked), TrainingConfig(model=SMALL))
+    assert module.amplitude_to_sqrt_counts * module.data_config.input_scale == pytest.approx(1.0, rel=1e-6)
+
+
 @pytest.mark.parametrize("flag", [True, False])
 def test_trainable_flags_decide_what_the_optimiser_may_move(scan: RawData, flag: bool) -> None:
     module = _module(scan, probe_trainable=flag, intensity_scale_trainable=flag)
@@ -257,6 +282,27 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     assert not LightningEngine().recognises(foreign)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.ckpt"):
         checkpoint.open_model(tmp_path / "nowhere.ckpt")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content.pop("hyper_parameters"),
+        lambda content: content.pop("state_dict"),
+        lambda content: content["hyper_parameters"].pop("data_config"),
+        lambda content: content["hyper_parameters"]["model_config"].update(N=65),
+        lambda content: content["ptychopinn_ptychodus"].pop("history"),
+        lambda content: content["state_dict"].pop("log_scale"),
+    ],
+)
+def test_incomplete_model_file_is_refused_by_name(
+    model_file: Path, spoil: Callable[[dict[str, object]], object]
+) -> None:
+    content = checkpoint.read_checkpoint(model_file)
+    spoil(content)
+    torch.save(content, model_file)
+    with pytest.raises(ModelFileError, match=r"model\.ckpt"):
+        checkpoint.open_model(model_file)
 
 
 def test_newer_format_and_other_engines_are_refused_by_name(model_file: Path) -> None:

@@ -9,6 +9,8 @@ from ptychopinn_ptychodus.backends.lightning import forward
 from ptychopinn_ptychodus.backends.lightning.network import build_network
 from ptychopinn_ptychodus.config import ModelConfig
 
+GOOD = {n: torch.ones(n, n) for n in (64, 128, 256)}
+
 
 def _inputs(n: int, channels: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
@@ -25,7 +27,7 @@ def test_every_size_gives_patches_of_the_input_shape(architecture: str, n: int, 
     config = ModelConfig(N=n, gridsize=gridsize, architecture=architecture, n_filters_scale=1)
     amplitude, offsets, probe = _inputs(n, config.channels, batch=1)
     with torch.no_grad():
-        patches = build_network(config)(amplitude, offsets, probe)
+        patches = build_network(config)(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])
     assert patches.shape == amplitude.shape
     assert patches.dtype == torch.complex64
     assert torch.isfinite(torch.view_as_real(patches)).all()
@@ -38,7 +40,7 @@ def test_padding_confines_the_object_unless_the_border_is_asked_for(
 ) -> None:
     config = ModelConfig(pad_object=pad_object, probe_big=probe_big, n_filters_scale=1)
     with torch.no_grad():
-        patches = build_network(config)(*_inputs(64, 1))
+        patches = build_network(config)(*_inputs(64, 1), GOOD[64])
     border = patches.clone()
     border[..., 16:48, 16:48] = 0
     assert bool(border.abs().max() > 0) == (probe_big or not pad_object)
@@ -51,7 +53,7 @@ def test_amplitude_activation_sets_the_range(activation: str) -> None:
     amplitude, offsets, probe = _inputs(64, 1)
     with torch.no_grad():
         network.amplitude.inner.bias.fill_(3.0)
-        centre = network(amplitude, offsets, probe)[..., 16:48, 16:48].abs().mean()
+        centre = network(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])[..., 16:48, 16:48].abs().mean()
     expected = {"sigmoid": 0.953, "swish": 2.858, "softplus": 3.049, "relu": 3.0}[activation]
     assert float(centre) == pytest.approx(expected, rel=0.1)
 
@@ -63,7 +65,7 @@ def test_fresh_cnn_tells_patterns_apart(n: int, gridsize: int) -> None:
     config = ModelConfig(N=n, gridsize=gridsize, n_filters_scale=1)
     amplitude, offsets, probe = _inputs(n, config.channels, batch=4)
     with torch.no_grad():
-        patches = build_network(config)(amplitude, offsets, probe)
+        patches = build_network(config)(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])
     inside = patches[..., n // 4 : -n // 4, n // 4 : -n // 4]
     assert float((inside - inside.mean(0)).abs().mean()) > 1e-3
 
@@ -84,7 +86,7 @@ def test_unrolled_steps_lower_the_data_error_before_any_training(gridsize: int) 
         return float((modelled - amplitude).square().sum() / amplitude.square().sum())
 
     with torch.no_grad():
-        patches = build_network(config)(amplitude, offsets, probe)
+        patches = build_network(config)(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])
     assert error(patches) < 0.25 * error(torch.ones_like(truth))
 
 
@@ -93,8 +95,21 @@ def test_unrolled_patches_of_a_group_agree_where_they_overlap() -> None:
     amplitude, _, probe = _inputs(64, 4, batch=1)
     offsets = torch.tensor([[[-4.0, -4.0], [4.0, -4.0], [-4.0, 4.0], [4.0, 4.0]]])
     with torch.no_grad():
-        left, right = build_network(config)(amplitude, offsets, probe)[0, :2]
+        left, right = build_network(config)(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])[0, :2]
     torch.testing.assert_close(left[:, 8:], right[:, :-8])
+
+
+def test_bad_pixels_do_not_steer_the_unrolled_steps() -> None:
+    network = build_network(ModelConfig(gridsize=2, architecture="unrolled", n_filters_scale=1))
+    amplitude, offsets, probe = _inputs(64, 4)
+    good = GOOD[64].clone()
+    good[28:36] = 0
+    spoiled = torch.where(good > 0, amplitude, torch.tensor(9.0))
+    with torch.no_grad():
+        assert torch.equal(network(amplitude, offsets, probe, good), network(spoiled, offsets, probe, good))
+        assert not torch.equal(
+            network(amplitude, offsets, probe, good), network(amplitude, offsets, probe, GOOD[64])
+        )
 
 
 def test_object_big_off_keeps_patterns_apart() -> None:
@@ -106,8 +121,14 @@ def test_object_big_off_keeps_patterns_apart() -> None:
     other = amplitude.clone()
     other[:, 1:] = torch.rand(other[:, 1:].shape)
     with torch.no_grad():
-        assert torch.equal(apart(amplitude, offsets, probe)[:, 0], apart(other, offsets, probe)[:, 0])
-        assert not torch.equal(joint(amplitude, offsets, probe)[:, 0], joint(other, offsets, probe)[:, 0])
+        assert torch.equal(
+            apart(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])[:, 0],
+            apart(other, offsets, probe, GOOD[amplitude.shape[-1]])[:, 0],
+        )
+        assert not torch.equal(
+            joint(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])[:, 0],
+            joint(other, offsets, probe, GOOD[amplitude.shape[-1]])[:, 0],
+        )
 
 
 def test_fourier_shift_moves_content_along_x_then_y() -> None:

@@ -22,11 +22,14 @@ from ptychopinn_ptychodus.backends.lightning.components import (
     _build_lightning_dataloaders,
     _train_with_lightning,
     load_inference_bundle_torch,
+    reconstruct_cdi_torch,
     run_cdi_example_torch,
     train_cdi_model_torch,
 )
 from ptychopinn_ptychodus.backends.lightning.engine import LightningEngine
-from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.backends.lightning.inference import predict_patches
+from ptychopinn_ptychodus.backends.lightning.training import ProgressCallback
+from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
 
@@ -187,6 +190,19 @@ def test_model_left_by_a_run_opens_by_directory_and_by_file(scan: RawData, tmp_p
         load_inference_bundle_torch(tmp_path / "out", model_name="autoencoder")
 
 
+def test_data_files_of_the_configuration_are_read(scan: RawData, tmp_path: Path) -> None:
+    train, test = scan.split(0.25, seed=0)
+    assert test is not None
+    train.to_file(tmp_path / "train.npz")
+    test.to_file(tmp_path / "test.npz")
+    files = {"train_data_file": tmp_path / "train.npz", "test_data_file": tmp_path / "test.npz"}
+    results = train_cdi_model_torch(None, None, _config(tmp_path, nepochs=1, **files), QUICK)
+    np.testing.assert_allclose(results["train_container"].amplitude, train.diff3d)
+    assert len(results["history"]["val_loss"]) == 1
+    with pytest.raises(FileNotFoundError, match="train_data_file"):
+        train_cdi_model_torch(None, None, _config(tmp_path), QUICK)
+
+
 def test_best_state_is_kept_and_not_the_last(scan: RawData, tmp_path: Path) -> None:
     """Training that goes wrong after its first epochs must not cost the model that it had."""
 
@@ -233,6 +249,71 @@ def test_stop_keeps_a_usable_model_and_reports_every_epoch(scan: RawData, tmp_pa
     assert len(reports) < 5
     patches = engine.predict(result.model_path, train, QUICK).patches
     assert np.isfinite(patches).all()
+
+
+def test_stop_does_not_wait_for_a_validation_pass(scan: RawData, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Validation(Callback):
+        def on_validation_batch_start(self, *_: object) -> None:
+            asked.append(1)
+
+    train, validation = scan.split(0.5, seed=0)
+    progress = ProgressCallback(None, lambda: True)
+    config = _config(tmp_path, batch_size=1)
+    _train_with_lightning(train, validation, config, QUICK, [progress, Validation()])
+    assert progress.stopped
+    assert not asked
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+@pytest.mark.parametrize("architecture", ["cnn", "unrolled"])
+def test_mixed_precision_trains_and_infers(
+    scan: RawData, tmp_path: Path, precision: str, architecture: str
+) -> None:
+    model = ModelConfig(gridsize=2, architecture=architecture, n_filters_scale=1)
+    mixed = replace(QUICK, precision=precision)
+    results = _train_with_lightning(scan, None, _config(tmp_path, nepochs=1, model=model), mixed)
+    module, container = results["models"]["lightning_module"], results["train_container"]
+    exact = predict_patches(module, container, QUICK)
+    rough = predict_patches(module, container, mixed)
+    assert 0 < np.abs(rough - exact).mean() < 0.05 * np.abs(exact).mean()
+
+
+def test_test_data_in_other_groups_are_refused(scan: RawData, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="gridsize = 1, the training data"):
+        _train_with_lightning(
+            scan, scan.generate_grouped_data(64, 4, None), _config(tmp_path, gridsize=2), QUICK
+        )
+
+
+def test_inference_configuration_is_all_that_a_reconstruction_needs(scan: RawData, tmp_path: Path) -> None:
+    train_cdi_model_torch(scan, None, _config(tmp_path, gridsize=2, nepochs=1), QUICK)
+    scan.to_file(tmp_path / "test.npz")
+    config = InferenceConfig(
+        model_path=tmp_path / "out",
+        test_data_file=tmp_path / "test.npz",
+        output_dir=tmp_path / "result",
+        n_subsample=30,
+        n_groups=20,
+        subsample_seed=0,
+        debug=True,
+    )
+    object_, results = reconstruct_cdi_torch(config, QUICK)
+    assert results["patches"].shape == (20, 4, 64, 64)
+    with np.load(tmp_path / "result" / "reconstruction.npz") as file:
+        np.testing.assert_array_equal(file["object"], object_)
+        assert file["origin"][0] == pytest.approx(scan.xcoords.min() - 32, abs=1)
+    with pytest.raises(FileNotFoundError, match="test_data_file"):
+        reconstruct_cdi_torch(replace(config, test_data_file=None))
+
+
+def test_groups_of_unknown_place_are_not_stitched(scan: RawData, tmp_path: Path) -> None:
+    config = _config(tmp_path, gridsize=2, nepochs=1)
+    with pytest.raises(ValueError, match="coords_offsets"):
+        run_cdi_example_torch(_mapping(scan), None, config, do_stitching=True, execution_config=QUICK)
+    with pytest.raises(ValueError, match="M = 65"):
+        run_cdi_example_torch(scan, None, config, M=65, execution_config=QUICK)
 
 
 def test_stop_before_the_first_epoch_still_leaves_a_model(scan: RawData, tmp_path: Path) -> None:

@@ -82,14 +82,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def describe(path: Path) -> ModelDescription:
     """What the model file at ``path`` says about itself; see :func:`read_checkpoint` for errors."""
     content = read_checkpoint(path)
-    about, configs = content[MANIFEST_KEY], content[PtychoPINN_Lightning.CHECKPOINT_HYPER_PARAMS_KEY]
-    return ModelDescription(
-        engine=about["backend"],
-        version=about["version"],
-        model=from_dict(ModelConfig, configs["model_config"]),
-        data=from_dict(DataConfig, configs["data_config"]),
-        history=about["history"],
-    )
+    try:
+        about, configs = content[MANIFEST_KEY], content[PtychoPINN_Lightning.CHECKPOINT_HYPER_PARAMS_KEY]
+        return ModelDescription(
+            engine=about["backend"],
+            version=about["version"],
+            model=from_dict(ModelConfig, configs["model_config"]),
+            data=from_dict(DataConfig, configs["data_config"]),
+            history=about["history"],
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ModelFileError(
+            f'"{path}" does not describe its model as this version expects ({exc!r}). Train again.'
+        ) from exc
 
 
 def open_model(path: Path, expected: ModelConfig | None = None) -> PtychoPINN_Lightning:
@@ -102,7 +107,7 @@ def open_model(path: Path, expected: ModelConfig | None = None) -> PtychoPINN_Li
         )
     try:
         module = PtychoPINN_Lightning.load_from_checkpoint(path)
-    except RuntimeError as exc:  # missing or misshapen tensors
+    except (RuntimeError, KeyError, TypeError, ValueError) as exc:  # missing or misshapen entries
         raise ModelFileError(f'"{path}" does not fit its own description: {exc}') from exc
     module.eval()
     return module

@@ -3,6 +3,9 @@
 Containers may be this package's :class:`PtychoDataContainer`, a :class:`RawData` scan (grouped here), or a
 plain mapping with ``X`` (B, N, N, C) amplitudes, ``coords_relative`` (B, 1, 2, C) and, optionally, ``Y``
 (B, N, N, C) complex object patches, ``probe``, ``bad_pixels`` and ``coords_offsets``.
+
+Whoever calls one of these functions has chosen the engine: a configuration's ``backend`` is for the
+dispatcher in front of the engines.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +21,14 @@ from numpy.typing import NDArray
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.assembly import assemble
 from ...data.grouping import PtychoDataContainer
-from ...data.mapping import groups_from_mapping
+from ...data.mapping import MappedGroups, groups_from_mapping
 from ...data.raw import RawData
+from ...files import replacing
 from ..base import EngineUnavailableError
 from .engine import MODEL_NAME, LightningEngine
+
+if TYPE_CHECKING:
+    from .module import PtychoPINN_Lightning
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +113,11 @@ def _train_with_lightning(
     execution = execution_config or ExecutionConfig()
     train = as_container(train_container, config)
     test = None if test_container is None else as_container(test_container, config)
+    if test is not None and (test.N, test.gridsize) != (train.N, train.gridsize):
+        raise ValueError(
+            f"The test data have N = {test.N}, gridsize = {test.gridsize}, the training data N = {train.N}, "
+            f"gridsize = {train.gridsize}: make them agree."
+        )
     if config.subsample_seed is not None:
         seed_everything(config.subsample_seed, workers=True, verbose=False)
     module = PtychoPINN_Lightning.for_data(train, config, execution)
@@ -121,12 +133,26 @@ def _train_with_lightning(
 
 
 def train_cdi_model_torch(
-    train_data: Data,
+    train_data: Data | None,
     test_data: Data | None,
     config: TrainingConfig,
     execution_config: ExecutionConfig | None = None,
 ) -> dict[str, Any]:
-    """As :func:`_train_with_lightning`, and leave the model in ``config.output_dir``."""
+    """As :func:`_train_with_lightning`, and leave the model in ``config.output_dir``.
+
+    Data that are None are read from ``config.train_data_file`` and ``config.test_data_file``, NPZ files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no training data, or a file that the configuration names is missing.
+    """
+    if train_data is None:
+        if config.train_data_file is None:
+            raise FileNotFoundError("There are no training data: give train_data, or set train_data_file.")
+        train_data = RawData.from_file(config.train_data_file)
+    if test_data is None and config.test_data_file is not None:
+        test_data = RawData.from_file(config.test_data_file)
     results = _train_with_lightning(train_data, test_data, config, execution_config)
     from .checkpoint import save_model
 
@@ -137,7 +163,7 @@ def train_cdi_model_torch(
 
 
 def run_cdi_example_torch(
-    train_data: Data,
+    train_data: Data | None,
     test_data: Data | None,
     config: TrainingConfig,
     flip_x: bool = False,
@@ -160,25 +186,15 @@ def run_cdi_example_torch(
     -------
     Amplitude and phase images (None without stitching) and the results of :func:`train_cdi_model_torch`.
     """
+    size = config.model.N
+    if not 0 <= M <= size:
+        raise ValueError(f"M = {M} is not valid: use 1 to {size}, or 0 for whole patches.")
     results = train_cdi_model_torch(train_data, test_data, config, execution_config)
     if not do_stitching:
         return None, None, results
     container = results["test_container"] or results["train_container"]
-    module = results["models"]["lightning_module"]
-    from .inference import predict_patches
-
-    patches = predict_patches(module, container, execution_config or ExecutionConfig())
-    size = config.model.N
-    if M < 0 or size < M:
-        raise ValueError(f"M = {M} is not valid: use 1 to {size}, or 0 for whole patches.")
-    weight = np.abs(module.counts_probe().detach().cpu().numpy()) ** 2
-    window = np.zeros((size, size), bool)
-    inside = slice((size - M) // 2, (size - M) // 2 + M) if M else slice(None)
-    window[inside, inside] = True
-    corner = np.floor(container.coords.min(0)) - size // 2
-    coords = container.coords - corner
-    width, height = np.ceil(coords.max(0)).astype(int) + size // 2 + 1
-    canvas = assemble(patches, container.nn_indices, coords, (height, width), weight.sum(0) * window).object
+    execution = execution_config or ExecutionConfig()
+    canvas = _stitched(results["models"]["lightning_module"], container, execution, M or size)[0]
     if transpose:
         canvas = canvas.T
     if flip_x:
@@ -188,6 +204,71 @@ def run_cdi_example_torch(
     amplitude, phase = np.abs(canvas), np.angle(canvas)
     results.update(obj=canvas, recon_amp=amplitude, recon_phase=phase)
     return amplitude, phase, results
+
+
+def reconstruct_cdi_torch(
+    config: InferenceConfig, execution_config: ExecutionConfig | None = None
+) -> tuple[NDArray[np.complex64], dict[str, Any]]:
+    """Apply ``config.model_path`` to the scan in ``config.test_data_file``, an NPZ file.
+
+    Leaves ``reconstruction.npz`` in ``config.output_dir``: ``object`` (H, W) complex64, ``origin`` ``[x, y]``
+    of its first pixel in the pixels of the scan's positions, ``probe``, and, with ``debug``, ``patches``.
+
+    Returns
+    -------
+    The object, and what the file holds besides it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the configuration names no model or no data, or they are not there.
+    """
+    if config.model_path is None or config.test_data_file is None:
+        raise FileNotFoundError("There is nothing to reconstruct: set model_path and test_data_file.")
+    module, _ = load_inference_bundle_torch(config.model_path)
+    raw = RawData.from_file(config.test_data_file)
+    if config.n_subsample is not None:
+        raw = raw.subsample(config.n_subsample, config.subsample_seed)
+    model = module.model_config
+    container = raw.generate_grouped_data(
+        raw.N, config.neighbor_count, config.n_groups, gridsize=model.gridsize, seed=config.subsample_seed
+    )
+    canvas, origin, patches = _stitched(module, container, execution_config or ExecutionConfig(), model.N)
+    results = {"origin": origin, "probe": module.counts_probe().detach().cpu().numpy()}
+    if config.debug:
+        results["patches"] = patches
+    output = Path(config.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    with replacing(output / "reconstruction.npz") as file:
+        np.savez(file, object=canvas, **results)
+    return canvas, results
+
+
+def _stitched(
+    module: PtychoPINN_Lightning, container: PtychoDataContainer, execution: ExecutionConfig, window: int
+) -> tuple[NDArray[np.complex64], NDArray[np.float64], NDArray[np.complex64]]:
+    """Object of a canvas that just holds the scan, ``[x, y]`` of its first pixel, and the patches.
+
+    Of each patch the central ``window`` × ``window`` pixels are used.
+    """
+    from .inference import predict_patches
+
+    if isinstance(container, MappedGroups) and not container.located:
+        raise ValueError(
+            "The mapping does not say where its groups lie, so they cannot be stitched: add "
+            "'coords_offsets', (B, 1, 2, 1) pixels."
+        )
+    size = container.N
+    patches = predict_patches(module, container, execution)
+    weight = (np.abs(module.counts_probe().detach().cpu().numpy()) ** 2).sum(0)
+    inside = slice((size - window) // 2, (size - window) // 2 + window)
+    masked = np.zeros_like(weight)
+    masked[inside, inside] = weight[inside, inside]
+    origin = np.floor(container.coords.min(0)) - size // 2
+    coords = container.coords - origin
+    width, height = np.ceil(coords.max(0)).astype(int) + size // 2 + 1
+    canvas = assemble(patches, container.nn_indices, coords, (height, width), masked)
+    return canvas.object, origin, patches
 
 
 def load_inference_bundle_torch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +11,7 @@ from typing import ClassVar
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
 from ..base import (
+    INSTALL_HINT,
     Engine,
     ModelDescription,
     Prediction,
@@ -22,7 +24,9 @@ from ..base import (
 __all__ = ["LightningEngine"]
 
 MODEL_NAME = "model.ckpt"
-INSTALL_HINT = 'pip install "ptychopinn-ptychodus[torch]"'
+_LARGEST_INDEX = 64 * 2**20
+"""Bytes; what names the tensors of a model is thousands of times smaller."""
+
 _NEEDED = ("torch", "lightning", "tensordict")
 
 
@@ -53,10 +57,12 @@ class LightningEngine(Engine):
         try:
             with zipfile.ZipFile(path) as archive:
                 index = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+                if len(index) != 1 or archive.getinfo(index[0]).file_size > _LARGEST_INDEX:
+                    return False
                 # the manifest's key and the names of Lightning's own entries, as stored, unparsed
-                content = archive.read(index[0]) if len(index) == 1 else b""
-        except (zipfile.BadZipFile, OSError):
-            return False
+                content = archive.read(index[0])
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError):
+            return False  # damaged, encrypted, or no archive at all
         return b"ptychopinn_ptychodus" in content and b"state_dict" in content
 
     def describe(self, path: Path) -> ModelDescription:

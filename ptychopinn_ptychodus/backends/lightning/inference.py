@@ -76,7 +76,9 @@ def predict_patches(
     loader = build_loader(GroupDataset(container, data.input_scale), batch_size, execution)
     patches = np.empty((len(container), container.gridsize**2, size, size), np.complex64)
     done = 0
-    with torch.inference_mode():
+    dtype = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(execution.precision)
+    mixed = torch.autocast(device.type, dtype, enabled=dtype is not None)
+    with torch.inference_mode(), mixed:
         for batch in loader:
             if should_stop is not None and should_stop():
                 raise InterruptedError("Inference was stopped.")

@@ -158,7 +158,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
 
     def forward(self, amplitude: Tensor, offsets: Tensor) -> Tensor:
         """Normalised amplitudes (B, C, N, N) and offsets (B, C, 2) to complex patches (B, C, N, N)."""
-        patches: Tensor = self.network(amplitude, offsets, self.network_probe())
+        patches: Tensor = self.network(amplitude, offsets, self.network_probe(), self.good_pixels)
         return patches
 
     def network_probe(self) -> Tensor:
@@ -192,7 +192,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
         """Weighted sum of the data and real-space terms that ``TrainingConfig`` asks for."""
         config = self.training_config
         amplitude, offsets = batch["amplitude"], batch["offsets"]
-        raw, rest = self.network.on_pixels(amplitude, offsets, self.network_probe())
+        raw, rest = self.network.on_pixels(amplitude, offsets, self.network_probe(), self.good_pixels)
         patches = self.constrained(raw, offsets)
         total = torch.zeros((), device=raw.device)
         if config.nll_weight or config.mae_weight:
@@ -215,7 +215,8 @@ class PtychoPINN_Lightning(pl.LightningModule):
                     "realspace_mae_weight > 0 (supervised training) needs a known object: add objectGuess to "
                     "the training data, or set realspace_mae_weight to 0."
                 )
-            weight = self.probe.abs().square().sum(0)
+            # not to be learnt from: a probe could otherwise leave where the object is wrong in the dark
+            weight = self.probe.detach().abs().square().sum(0)
             placed = patches if rest is None else forward.fourier_shift(patches, -rest)
             truth = losses.realspace_mae(placed, batch["object"], weight / weight.max())
             total = total + config.realspace_mae_weight * truth
@@ -252,8 +253,8 @@ class PtychoPINN_Lightning(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam over everything trainable, with the schedule that ``ExecutionConfig.scheduler`` names.
 
-        The few physical parameters learn faster than the many weights: :data:`PHYSICS_RATE` times the
-        learning rate for step sizes and momenta, and that relative to its own size for the probe.
+        What a network calls its physical parameters (few, and far from noise) and the probe learn
+        :data:`PHYSICS_RATE` times as fast as the weights, the probe relative to its own size.
         """
         execution = self.execution_config
         rate = execution.learning_rate
@@ -304,9 +305,16 @@ class PtychoPINN_Lightning(pl.LightningModule):
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, map_location: Any = "cpu", **kwargs: Any
     ) -> Self:
-        """Rebuild a model from its file alone; no object is ever unpickled from it."""
-        kwargs["weights_only"] = True
-        return super().load_from_checkpoint(checkpoint_path, map_location=map_location, **kwargs)
+        """Rebuild a model from its file alone.
+
+        Not Lightning's own reader: some of the versions that this package runs with unpickle objects from a
+        file without asking. Here it is tensors and plain values, or ``pickle.UnpicklingError``.
+        """
+        content = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        module = cls(**content[cls.CHECKPOINT_HYPER_PARAMS_KEY], **kwargs)
+        module.on_load_checkpoint(content)
+        module.load_state_dict(content["state_dict"])
+        return module.to(map_location)
 
 
 def _restored(cls: type[Any], value: Any) -> Any:

@@ -104,8 +104,8 @@ class ConvolutionalNetwork(Architecture):
         for decoder in (self.amplitude, self.phase):
             nn.init.normal_(decoder.inner.weight, std=0.1 / math.sqrt(9 * decoder.inner.in_channels))
 
-    def forward(self, amplitude: Tensor, offsets: Tensor, probe: Tensor) -> Tensor:
-        """See :mod:`.architecture`; ``offsets`` and ``probe`` are not used by this network."""
+    def forward(self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor) -> Tensor:
+        """See :mod:`.architecture`; this network uses ``amplitude`` alone."""
         features = self.encoder(amplitude)
         magnitude = self._assemble(self.amplitude(features), self.activation)
         phase = self._assemble(self.phase(features), lambda x: math.pi * torch.tanh(x))

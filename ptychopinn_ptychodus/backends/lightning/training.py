@@ -37,8 +37,12 @@ class _HistoryCallback(Callback):
                 values.append(float(trainer.callback_metrics[name]))
 
 
+class _StopRequested(Exception):
+    """Leaves the trainer at once: validating on the way out could outlast the patience of whoever asked."""
+
+
 class ProgressCallback(Callback):
-    """Reports each epoch, and ends training at the next batch when asked to."""
+    """Reports each epoch, and ends training after the batch in hand when asked to."""
 
     def __init__(self, report: ReportEpoch | None, should_stop: ShouldStop | None) -> None:
         self.report = report
@@ -54,9 +58,17 @@ class ProgressCallback(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._patterns += batch["amplitude"].shape[:2].numel()
+        self._stop_if_asked()
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
         if self.should_stop is not None and self.should_stop():
             self.stopped = True
-            trainer.should_stop = True
+            raise _StopRequested
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, PtychoPINN_Lightning)
@@ -133,8 +145,11 @@ def fit(
             # a beamline machine's core count is no advice for a scan that sits in memory
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             trainer.fit(module, train_loader, validation_loader)
+    except _StopRequested:
+        logger.info("Training was stopped after %d epochs.", len(module.history["train_loss"]))
     except torch.OutOfMemoryError as exc:
         raise RuntimeError(
             f"The device ran out of memory while training: lower batch_size (now {config.batch_size}) or "

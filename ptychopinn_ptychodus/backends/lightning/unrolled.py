@@ -126,11 +126,13 @@ class UnrolledNetwork(Architecture):
     def physics_parameters(self) -> list[nn.Parameter]:
         return [self.step, self.momentum]
 
-    def forward(self, amplitude: Tensor, offsets: Tensor, probe: Tensor) -> Tensor:
-        patches, rest = self.on_pixels(amplitude, offsets, probe)
+    def forward(self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor) -> Tensor:
+        patches, rest = self.on_pixels(amplitude, offsets, probe, good_pixels)
         return fourier_shift(patches, -rest)
 
-    def on_pixels(self, amplitude: Tensor, offsets: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+    def on_pixels(
+        self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor
+    ) -> tuple[Tensor, Tensor]:
         b, c, n, _ = amplitude.shape
         if not self.joint:  # every pattern is a group of its own
             amplitude, offsets = (
@@ -139,12 +141,13 @@ class UnrolledNetwork(Architecture):
             )
         region = GroupRegion(offsets, n)
         moved_probe = fourier_shift(probe, region.rest[:, :, None])
-        patches = region.cut(self._solve(amplitude, region, moved_probe))
+        patches = region.cut(self._solve(amplitude, region, moved_probe, good_pixels))
         return patches.reshape(b, c, n, n), region.rest.reshape(b, c, 2)
 
-    def _solve(self, amplitude: Tensor, region: GroupRegion, probe: Tensor) -> Tensor:
+    def _solve(self, amplitude: Tensor, region: GroupRegion, probe: Tensor, good_pixels: Tensor) -> Tensor:
         """Object of each group, (B, R, R) complex; ``probe`` is (B, C, modes, N, N), moved by the rest."""
         measured = torch.fft.ifftshift(amplitude, dim=(-2, -1))[:, :, None]
+        good = torch.fft.ifftshift(good_pixels)
         illumination = region.accumulate((probe.real.square() + probe.imag.square()).sum(2))
         brightest = illumination.amax((-2, -1), keepdim=True)
         damping = 1 / (illumination + WEIGHT_FLOOR * brightest)
@@ -154,12 +157,13 @@ class UnrolledNetwork(Architecture):
         for step in range(STEPS):
             wave = torch.fft.fft2(probe * region.cut(obj)[:, :, None], norm="ortho")
             modelled = (wave.real.square() + wave.imag.square()).sum(2, keepdim=True) + AMPLITUDE_FLOOR
-            error = torch.fft.ifft2(wave * (measured / modelled.sqrt() - 1), norm="ortho")
+            error = torch.fft.ifft2(wave * (good * (measured / modelled.sqrt() - 1)), norm="ortho")
             update = region.accumulate((probe.conj() * error).sum(2)) * damping
             velocity = self.momentum[step] * velocity + update
             obj = obj + self.step[step] * velocity
             if (step + 1) % STEPS_PER_CORRECTION == 0:
                 seen = (obj.real - 1, obj.imag, update.real, update.imag, velocity.real, velocity.imag, light)
                 correction = self.corrections[step // STEPS_PER_CORRECTION](torch.stack(seen, 1))
-                obj = obj + torch.complex(correction[:, 0], correction[:, 1])
+                # complex numbers have no half precision to match that of a network under autocast
+                obj = obj + torch.complex(correction[:, 0].float(), correction[:, 1].float())
         return obj
