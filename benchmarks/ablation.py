@@ -76,7 +76,8 @@ def rows() -> list[Row]:
             _cnn(),
             ExecutionConfig(accelerator="cpu", logger_backend="none"),
         ),
-        ("cnn, gridsize 2", replace(BASE, model=replace(CNN, gridsize=2), nepochs=6), EXECUTION),
+        ("cnn, gridsize 2", _cnn_groups(), EXECUTION),
+        ("cnn, gridsize 2, learning rate 5e-4", _cnn_groups(), replace(EXECUTION, learning_rate=5e-4)),
     ]
 
 
@@ -86,6 +87,10 @@ def _half_width() -> TrainingConfig:
 
 def _cnn(**changes: Any) -> TrainingConfig:
     return replace(BASE, model=CNN, batch_size=16, nepochs=8, **changes)
+
+
+def _cnn_groups() -> TrainingConfig:
+    return replace(BASE, model=replace(CNN, gridsize=2), nepochs=6)
 
 
 def measure(row: Row, raw: RawData, reference: dict[str, Any]) -> list[str]:

@@ -43,9 +43,9 @@ def stage(name: str, patterns: int, size: int, gridsize: int) -> dict[str, Any]:
 
 
 def import_needed(*, model: bool) -> Any:
+    import ptychopinn_ptychodus.data.assembly
     import ptychopinn_ptychodus.data.raw
     import ptychopinn_ptychodus.data.simulation
-    import ptychopinn_ptychodus.data.stitching
 
     if not model:
         return None
@@ -90,7 +90,7 @@ def train_or_infer(container: Any, *, training: bool) -> None:
     from ptychopinn_ptychodus.backends.lightning.inference import predict_patches
     from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
     from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
-    from ptychopinn_ptychodus.data.stitching import stitch
+    from ptychopinn_ptychodus.data.assembly import assemble
 
     size = container.N
     model = ModelConfig(N=size, gridsize=container.gridsize, n_filters_scale=1, architecture="unrolled")
@@ -111,10 +111,9 @@ def train_or_infer(container: Any, *, training: bool) -> None:
             return
         module = PtychoPINN_Lightning.for_data(container, config, execution)
         patches = predict_patches(module, container, execution)
-        x, y = container.coords[container.nn_indices.ravel()].T
         extent = math.ceil(max(container.coords.max(axis=0))) + size
         weight = np.sum(np.abs(container.probe) ** 2, axis=0)
-        stitch(patches.reshape(-1, size, size), x, y, (extent, extent), weight=weight)
+        assemble(patches, container.nn_indices, container.coords, (extent, extent), weight)
 
 
 # ---- the parent -------------------------------------------------------------------------------------------
@@ -167,7 +166,8 @@ def main() -> None:
         "the scan as uint16, held while `RawData` is made of it, and let go after; grouping that stays below "
         "this peak adds nothing to it. Training: `unrolled`, `n_filters_scale` 1, "
         f"{STEPS} steps of {BATCH} patterns by Lightning's trainer, from the scan in memory. Inference: the "
-        "same network, every pattern an anchor, then stitching.",
+        "same network, every pattern an anchor, then `assemble`: one phase for all "
+        "patches, stitching.",
     )
 
 

@@ -31,6 +31,7 @@ from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset, build_
 from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
 from ptychopinn_ptychodus.config import ARCHITECTURES, ExecutionConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import metrics, simulation
+from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.grouping import PtychoDataContainer, group, group_neighbours
 from ptychopinn_ptychodus.data.interpolation import patch_corners
 from ptychopinn_ptychodus.data.stitching import stitch
@@ -142,18 +143,17 @@ def inference(sizes: tuple[int, ...], patterns: dict[int, int]) -> Rows:
         started = time.process_time()
         patches = predict_patches(module, container, execution)
         network = time.process_time() - started
-        x, y = container.coords[container.nn_indices.ravel()].T
         shape = container.object_guess.shape
         weight = np.sum(np.abs(module.counts_probe().detach().numpy()) ** 2, axis=0)
-        flat = patches.reshape(-1, container.N, container.N)
-        stitching = cpu_seconds(functools.partial(stitch, flat, x, y, shape, weight=weight))
-        total = network + stitching
+        place = functools.partial(assemble, patches, container.nn_indices, container.coords, shape, weight)
+        assembly = cpu_seconds(place)
+        total = network + assembly
         yield (
             *row,
             count,
             f"{count / total:.1f}",
-            f"{len(flat) / total:.1f}",
-            f"{100 * stitching / total:.1f} %",
+            f"{container.nn_indices.size / total:.1f}",
+            f"{100 * assembly / total:.1f} %",
             peer(*row, 1),
         )
 
@@ -290,14 +290,15 @@ def main() -> None:
             f"{PEER_NOTE}, {BATCH} groups a step.",
         )
     if "infer" in arguments.tables:
-        columns = ("scan", "scan patterns/s", "network patterns/s", "stitching", "PtychoPINN patterns/s")
+        columns = ("scan", "scan patterns/s", "network patterns/s", "assembly", "PtychoPINN patterns/s")
         print_table(
-            "Inference with stitching",
+            "Inference with assembly",
             (*model, *columns),
             inference(sizes, {64: 64 if quick else 400, 128: 100}),
-            "CPU seconds, `predict_patches` and `stitch` together; every pattern is the anchor of a group, "
-            "so with gridsize 2 the network sees each about four times, and the scan's patterns are a "
-            f"quarter of the network's. {PEER_NOTE}, its network's patterns, without stitching.",
+            "CPU seconds, `predict_patches` and `assemble` (one phase for all patches, stitching) together; "
+            "every pattern is the anchor of a group, so with gridsize 2 the network sees each about four "
+            f"times, and the scan's patterns are a quarter of the network's. {PEER_NOTE}, its network's "
+            "patterns, without stitching.",
         )
     if "stitch" in arguments.tables:
         print_table(

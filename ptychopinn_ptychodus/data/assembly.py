@@ -18,7 +18,7 @@ def assemble(
     shape: tuple[int, int],
     weight: ArrayLike,
 ) -> Canvas:
-    """Give all patches one global phase, then stitch them.
+    """Give all patches one global phase, and stitch them; the patches themselves stay as they are.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def assemble(
     ValueError
         As :func:`.stitching.stitch`.
     """
-    size = patches.shape[-1]
-    x, y = coords[nn_indices.ravel()].T
-    if nn_indices.shape[1] > 1:
-        patches = synchronise_groups(patches, nn_indices, weight)
+    _, channels, size, _ = patches.shape
     flat = patches.reshape(-1, size, size)
-    if nn_indices.shape[1] == 1:
-        flat = synchronise_phases(flat, x, y, weight)
-    return stitch(flat, x, y, shape, weight=weight)
+    x, y = coords[nn_indices.ravel()].T
+    if channels == 1:
+        factors = synchronise_phases(flat, x, y, weight)
+    else:
+        factors = np.repeat(synchronise_groups(patches, nn_indices, coords, weight), channels)
+    return stitch(flat, x, y, shape, weight=weight, factors=factors)

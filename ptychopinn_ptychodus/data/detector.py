@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 logger = logging.getLogger(__name__)
 
 _CHUNK = 256
+_SUM_CHUNK = 32  # good pixels are copied, and stay in the cache
 _FILL_NEIGHBOURS = 8
 
 _T = TypeVar("_T", bound=np.generic)
@@ -105,3 +106,15 @@ def fill_bad_pixels(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> N
             filled = amplitude.copy()
         filled[start : start + _CHUNK].reshape(-1, bad.size)[:, target] = values
     return filled
+
+
+def mean_energy(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:
+    """Mean over patterns of Σ amplitude² over good pixels: photons, if the amplitude is √counts."""
+    good = None if not bad.any() else ~bad
+    sums = []
+    for start in range(0, len(amplitude), _SUM_CHUNK):
+        block = np.asarray(amplitude[start : start + _SUM_CHUNK])
+        pixels = block.reshape(len(block), -1) if good is None else block[:, good]
+        # in float32 per pattern, float64 across patterns
+        sums.append(np.einsum("kp,kp->k", pixels, pixels))
+    return float(np.concatenate(sums).mean(dtype=np.float64))

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from .detector import mean_energy
 from .interpolation import PatchCutter
 
 if TYPE_CHECKING:
     from .raw import RawData
 
-_CHUNK = 256
+_NAMED = 3  # patterns that a message names at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +48,6 @@ class PtychoDataContainer:
         Mean of Σ counts over good pixels, or None where unknown.
     object_guess
         (H, W) complex64, or None.
-    seed
-        Seed of the draw of groups, or None.
     """
 
     amplitude: NDArray[np.float32]
@@ -60,7 +59,6 @@ class PtychoDataContainer:
     bad_pixels: NDArray[np.bool_]
     photons_per_pattern: float | None = None
     object_guess: NDArray[np.complex64] | None = None
-    seed: int | None = None
 
     def __len__(self) -> int:
         """Number of groups, B."""
@@ -93,13 +91,13 @@ class PtychoDataContainer:
 
     @cached_property
     def input_scale(self) -> float:
-        """Factor from amplitude to network input, ``sqrt((N/2)² / mean over patterns of Σ|amplitude|²)``."""
-        total = 0.0
-        for start in range(0, len(self.amplitude), _CHUNK):
-            block = np.asarray(self.amplitude[start : start + _CHUNK])
-            # pairwise sums in float32 per pattern, float64 across patterns
-            total += float(np.einsum("kij,kij->k", block, block).sum(dtype=np.float64))
-        return float(np.sqrt((self.N / 2.0) ** 2 * len(self.amplitude) / total))
+        """Factor from amplitude to network input, ``sqrt((N/2)² / mean over patterns of Σ|amplitude|²)``.
+
+        The sum is over good pixels, as in ``photons_per_pattern``: what is filled in was not measured. Where
+        the amplitude is √counts, a good pixel's count is therefore
+        ``(amplitude · input_scale)² · photons_per_pattern / (N/2)²``, exactly.
+        """
+        return 0.5 * self.N / math.sqrt(mean_energy(self.amplitude, self.bad_pixels))
 
     def batch(self, indices: ArrayLike | slice) -> NDArray[np.float32]:
         """Amplitude of some groups.
@@ -173,6 +171,22 @@ def _nearest_others(
     return others
 
 
+def _nearest_of_scan(
+    coords: NDArray[np.float64], scan: NDArray[np.int64], anchors: NDArray[np.int64], neighbor_count: int
+) -> NDArray[np.int64]:
+    """As :func:`_nearest_others` within each anchor's own scan; -1 where that has no more patterns."""
+    numbers, sizes = np.unique(scan, return_counts=True)
+    near = np.full((len(anchors), min(neighbor_count, sizes.max() - 1)), -1)
+    for number, size in zip(numbers, sizes, strict=True):
+        members = np.flatnonzero(scan == number)
+        own = scan[anchors] == number
+        if own.any():
+            places = np.searchsorted(members, anchors[own])
+            others = _nearest_others(coords[members], places, min(neighbor_count, size - 1))
+            near[own, : others.shape[1]] = members[others]
+    return near
+
+
 def group_neighbours(
     coords: ArrayLike,
     gridsize: int,
@@ -181,11 +195,12 @@ def group_neighbours(
     *,
     seed: int | None,
     sequential: bool = False,
+    scan_index: ArrayLike | None = None,
 ) -> NDArray[np.int64]:
     """Draw groups of neighbouring patterns.
 
     Each group is an anchor (channel 0) and ``gridsize² - 1`` of its ``neighbor_count`` nearest neighbours,
-    drawn without replacement.
+    drawn without replacement. All are of one scan.
 
     Parameters
     ----------
@@ -194,7 +209,7 @@ def group_neighbours(
     gridsize
         A group has gridsize² patterns; 1 needs no neighbours.
     neighbor_count
-        Size of the neighbourhood to draw from; at most M - 1 are there.
+        Size of the neighbourhood to draw from, or as many as the scan has.
     n_groups
         None: every position is an anchor once, in order. At most M: that many distinct anchors. More:
         every position ``n_groups // M`` times and a remainder of distinct ones, each with its own draw.
@@ -202,6 +217,8 @@ def group_neighbours(
         Seed of the draw; None draws differently every time.
     sequential
         Take the first positions in order as anchors instead of random ones.
+    scan_index
+        (M,) number of the scan that each position belongs to; None if they are of one scan.
 
     Returns
     -------
@@ -211,19 +228,23 @@ def group_neighbours(
     Raises
     ------
     ValueError
-        If there are fewer than gridsize² positions, or ``neighbor_count`` < gridsize² - 1, or a number is
+        If a scan has fewer than gridsize² positions, or ``neighbor_count`` < gridsize² - 1, or a number is
         not positive.
     """
     positions = np.asarray(coords, dtype=np.float64)
     count, channels = len(positions), gridsize**2
+    scan = np.zeros(count, np.int64) if scan_index is None else np.asarray(scan_index, dtype=np.int64)
     if gridsize < 1:
         raise ValueError(f"gridsize = {gridsize} is not valid: use an integer >= 1.")
     if n_groups is not None and n_groups < 1:
         raise ValueError(f"n_groups = {n_groups} is not valid: use an integer >= 1, or None for all.")
-    if count < channels:
+    numbers, sizes = np.unique(scan, return_counts=True)
+    if sizes.min(initial=count) < channels:
+        which = f"scan with scan_index {numbers[sizes.argmin()]}" if len(numbers) > 1 else "scan"
         raise ValueError(
-            f"gridsize = {gridsize} groups {channels} patterns, but the scan has {count}: "
-            "use a smaller gridsize or more patterns."
+            f"gridsize = {gridsize} groups {channels} patterns, but the {which} has "
+            f"{sizes.min(initial=count)}: use a smaller gridsize or more patterns"
+            + (", or leave that scan out." if len(numbers) > 1 else ".")
         )
     if neighbor_count < channels - 1:
         raise ValueError(
@@ -234,9 +255,10 @@ def group_neighbours(
     anchors = _draw_anchors(count, n_groups, rng, sequential)
     if gridsize == 1:
         return anchors[:, None]
-    near = _nearest_others(positions, anchors, min(neighbor_count, count - 1))
+    near = _nearest_of_scan(positions, scan, anchors, neighbor_count)
     # the smallest of independent random keys are a uniform draw without replacement
     keys = rng.random(near.shape, dtype=np.float32)
+    keys[near < 0] = np.inf
     drawn = np.argsort(keys, axis=1)[:, : channels - 1]
     return np.concatenate([anchors[:, None], np.take_along_axis(near, drawn, axis=1)], axis=1)
 
@@ -253,11 +275,25 @@ def group(
     """Group a scan; see :func:`group_neighbours` for the parameters and errors.
 
     The centre of a group is the mean of its members' positions.
+
+    Raises
+    ------
+    ValueError
+        Also if a pattern is so far from its group's centre that its patch does not reach there.
     """
     coords = np.stack([raw.xcoords, raw.ycoords], axis=-1)
-    indices = group_neighbours(coords, gridsize, neighbor_count, n_groups, seed=seed, sequential=sequential)
+    indices = group_neighbours(
+        coords,
+        gridsize,
+        neighbor_count,
+        n_groups,
+        seed=seed,
+        sequential=sequential,
+        scan_index=raw.scan_index,
+    )
     members = coords[indices]
     centres = members.mean(axis=1, keepdims=True)
+    _require_together(members - centres, indices, coords, raw.N)
     return PtychoDataContainer(
         amplitude=raw.diff3d,
         nn_indices=indices,
@@ -268,5 +304,30 @@ def group(
         bad_pixels=raw.bad_pixels,
         photons_per_pattern=raw.photons_per_pattern,
         object_guess=raw.objectGuess,
-        seed=seed,
+    )
+
+
+def _require_together(
+    relative: NDArray[np.float64], indices: NDArray[np.int64], coords: NDArray[np.float64], n: int
+) -> None:
+    """Refuse groups that are torn apart: the region that they span takes memory without end."""
+    distance = np.abs(relative).max(axis=2)
+    torn = np.flatnonzero(distance.max(axis=1) > n / 2)
+    if torn.size == 0:
+        return
+    # the furthest from a group's centre is the stray one, wherever it drew the centre to
+    torn = torn[np.argsort(-distance[torn].max(axis=1), kind="stable")]
+    _, first = np.unique(indices[torn, distance[torn].argmax(axis=1)], return_index=True)
+    worst = [(b, int(distance[b].argmax())) for b in torn[np.sort(first)[:_NAMED]]]
+    named = "; ".join(
+        "pattern {} at x = {:g}, y = {:g} ({:.0f} px)".format(
+            indices[b, c], *coords[indices[b, c]], distance[b, c]
+        )
+        for b, c in worst
+    )
+    raise ValueError(
+        f"{torn.size} of {len(indices)} groups reach further than N/2 = {n // 2} pixels from their centre, "
+        f"where their patches no longer overlap. The furthest: {named}. Check these positions and the unit "
+        "of all of them (pixels of the object); or use a smaller gridsize, a smaller neighbor_count or more "
+        "patterns."
     )

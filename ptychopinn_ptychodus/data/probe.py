@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 EXTRA_MODE_POWER = 0.04
 """Power of each added mode relative to the given ones: enough to learn from, too little to mislead."""
 
+_NEGLIGIBLE = 1e-4  # of a mode's amplitude: single precision leaves about that
+
 
 def with_modes(probe: NDArray[np.complex64], count: int) -> NDArray[np.complex64]:
     """``probe`` with further incoherent modes, for illumination that is only partly coherent.
 
     The added modes are the first one times x, y, xy, x², y², … (Hermite-like), made orthogonal to all
-    before them. The total power stays as it was.
+    before them. The total power stays as it was. Modes that are zero everywhere stay so, and take no part.
 
     Parameters
     ----------
     probe
-        (modes, N, N) complex64.
+        (modes, N, N) complex64, not zero everywhere.
     count
         Number of modes to return; as many as are there already, or more.
 
@@ -29,7 +33,7 @@ def with_modes(probe: NDArray[np.complex64], count: int) -> NDArray[np.complex64
     Raises
     ------
     ValueError
-        If ``count`` is smaller than the number of modes that the probe has.
+        If ``count`` is smaller than the number of modes that the probe has, or more than can be made of it.
     """
     modes, size, _ = probe.shape
     if count < modes:
@@ -42,16 +46,38 @@ def with_modes(probe: NDArray[np.complex64], count: int) -> NDArray[np.complex64
     axis = np.linspace(-1.0, 1.0, size)
     power = float((np.abs(probe) ** 2).sum())
     basis = [mode.astype(np.complex128).ravel() for mode in probe]
-    order = 1
-    while len(basis) < count:
-        for power_y in range(min(order + 1, count - len(basis))):
-            candidate = (
-                (probe[0] * np.outer(axis**power_y, axis ** (order - power_y))).astype(complex).ravel()
-            )
-            for other in basis:
-                candidate -= other * (np.vdot(other, candidate) / np.vdot(other, other))
-            candidate *= np.sqrt(EXTRA_MODE_POWER * power / np.vdot(candidate, candidate).real)
-            basis.append(candidate)
-        order += 1
+    first = next(mode for mode in basis if mode.any())
+    span: list[NDArray[np.complex128]] = []
+    for mode in basis:
+        _extend(span, mode)
+    for across, down in _powers():
+        if len(basis) == count:
+            break
+        # what the given modes amount to already adds nothing but rounding
+        if _extend(span, first * np.outer(axis**down, axis**across).ravel()):
+            basis.append(span[-1] * np.sqrt(EXTRA_MODE_POWER * power))
+    if len(basis) < count:
+        raise ValueError(
+            f"The probe is too narrow to make {count} modes of it: ask for {len(basis)} or fewer."
+        )
     stack = np.reshape(basis, (count, size, size))
     return np.asarray(stack * np.sqrt(power / (np.abs(stack) ** 2).sum()), np.complex64)
+
+
+def _powers() -> Iterator[tuple[int, int]]:
+    """Powers of x and y by total order, far beyond what any but a probe of a few pixels needs."""
+    for order in range(1, 16):
+        for down in range(order + 1):
+            yield order - down, down
+
+
+def _extend(span: list[NDArray[np.complex128]], vector: NDArray[np.complex128]) -> bool:
+    """Add the direction of ``vector`` that the orthonormal ``span`` lacks; False if it lacks none."""
+    rest = vector
+    for other in span:
+        rest = rest - other * np.vdot(other, rest)
+    size = np.linalg.norm(rest)
+    if size <= _NEGLIGIBLE * np.linalg.norm(vector):
+        return False
+    span.append(rest / size)
+    return True

@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..config import SUPPORTED_N
 from ..files import replacing
-from .detector import check_values, chunks, fill_bad_pixels, guess_domain, require_finite, to_amplitude
+from .detector import (
+    check_values,
+    fill_bad_pixels,
+    guess_domain,
+    mean_energy,
+    require_finite,
+    to_amplitude,
+)
 from .grouping import PtychoDataContainer, group
 from .interpolation import require_centres_inside
 
@@ -156,9 +163,7 @@ class RawData:
     @cached_property
     def photons_per_pattern(self) -> float:
         """Mean over patterns of Σ amplitude² over good pixels: photons, if the amplitude is √counts."""
-        good = (~self.bad_pixels).astype(np.float32)
-        sums = [np.einsum("kij,kij,ij->k", b, b, good, optimize=False) for b in chunks(self.diff3d)]
-        return float(np.concatenate(sums).mean(dtype=np.float64))
+        return mean_energy(self.diff3d, self.bad_pixels)
 
     # ------------------------------------------------------------------ parts of a scan
 
@@ -198,7 +203,7 @@ class RawData:
         """Hold out a compact part of the scan for validation; both parts stay in scan order.
 
         The part lies around a random position: its patterns are each other's neighbours, as groups need them
-        to be, and little of what it shows has been seen in training.
+        to be, and little of what it shows has been seen in training. It is of one scan, if that has enough.
 
         Returns
         -------
@@ -222,7 +227,7 @@ class RawData:
             )
         centre = np.random.default_rng(seed).integers(self.n_patterns)
         distance = np.hypot(self.xcoords - self.xcoords[centre], self.ycoords - self.ycoords[centre])
-        order = np.argsort(distance, kind="stable")
+        order = np.lexsort([distance, self.scan_index != self.scan_index[centre]])
         return self.select(np.sort(order[held_out:])), self.select(np.sort(order[:held_out]))
 
     def require_inside(self, shape: tuple[int, int]) -> None:
@@ -287,19 +292,19 @@ class RawData:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no data file {path}: check the path.")
-        fields = _read_npz(path)
-        if "diff3d" not in fields and _LEGACY_DIFFRACTION_KEY in fields:
+        fields, others = _read_npz(path)
+        if _LEGACY_DIFFRACTION_KEY in fields:
             fields["diff3d"] = fields.pop(_LEGACY_DIFFRACTION_KEY)
         missing = [key for key in (*_REQUIRED, "diff3d") if key not in fields]
         if missing:
+            held = ", ".join(sorted([*fields, *others])) or "nothing"
             raise ValueError(
-                f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(fields)) or 'nothing'}. "
+                f"{path} lacks {', '.join(missing)}; it holds {held}. "
                 "Export the scan again as PtychoPINN training data."
             )
-        domain = str(fields[DOMAIN_KEY]) if DOMAIN_KEY in fields else None
-        known = {key: fields[key] for key in (*_REQUIRED, "diff3d", *_OPTIONAL) if key in fields}
+        domain = str(fields.pop(DOMAIN_KEY)) if DOMAIN_KEY in fields else None
         try:
-            return cls(**known, domain=domain)
+            return cls(**fields, domain=domain)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -354,13 +359,17 @@ class RawData:
 # ---------------------------------------------------------------------- reading and checking
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def _read_npz(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The arrays that make a scan, and the names of others in the file, which are not read."""
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with archive:
-            return {key: archive[key] for key in archive.files}
+            diffraction = "diff3d" if "diff3d" in archive.files else _LEGACY_DIFFRACTION_KEY
+            keys = {*_REQUIRED, *_OPTIONAL, diffraction, DOMAIN_KEY} & set(archive.files)
+            fields = {key: archive[key] for key in sorted(keys)}
+            return fields, [key for key in archive.files if key not in keys]
     except (ValueError, EOFError, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path} cannot be read as an NPZ file of numeric arrays ({error}). It may be incomplete, of "

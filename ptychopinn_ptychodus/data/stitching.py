@@ -51,6 +51,7 @@ def stitch(
     shape: tuple[int, int],
     *,
     weight: ArrayLike | None = None,
+    factors: NDArray[np.complex64] | None = None,
     fill: complex = 1.0 + 0.0j,
 ) -> Canvas:
     """Average overlapping patches on a canvas.
@@ -66,6 +67,9 @@ def stitch(
     weight
         (N, N) real, not negative: how much each pixel of a patch is worth, as a rule the probe's intensity
         ``Σ_m |P_m|²``. None weighs all pixels equally.
+    factors
+        (K,) complex, what to multiply each patch by, as from :func:`.synchronisation.synchronise_phases`;
+        None leaves them as they are.
     fill
         Value of pixels whose coverage is below ``MINIMUM_COVERAGE`` times the median coverage of lit pixels
         (those above a twentieth of the largest).
@@ -87,13 +91,15 @@ def stitch(
         raise ValueError(f"patches has the shape {patches.shape}: give at least one square patch, (K, N, N).")
     if not len(patches) == xs.size == ys.size:
         raise ValueError(f"{len(patches)} patches have {xs.size} x and {ys.size} y positions: give one each.")
+    if factors is not None and factors.shape != xs.shape:
+        raise ValueError(f"factors has the shape {factors.shape}: give one a patch, ({xs.size},).")
     require_centres_inside(xs, ys, shape)
     n = patches.shape[-1]
     w, unit = _normalised_weight(weight, n)
     _warn_of_cropping(xs, ys, shape, n)
 
     grid = _Grid.of(xs, ys, shape, n)
-    numerator = grid.filtered(_accumulate(patches, w, grid))
+    numerator = grid.filtered(_accumulate(patches, factors, w, grid))
     coverage = grid.filtered(_accumulate_weight(w, grid))
     if not np.isfinite(numerator).all():
         raise ValueError("patches hold NaN or infinite values: the model's output cannot be stitched.")
@@ -179,8 +185,10 @@ def _warn_of_cropping(x: NDArray[np.float64], y: NDArray[np.float64], shape: tup
         )
 
 
-def _accumulate(patches: NDArray[Any], weight: NDArray[np.float32], grid: _Grid) -> NDArray[np.complex64]:
-    """``Σ_k β(r_k)[w · O_k]`` with the spline kernel β."""
+def _accumulate(
+    patches: NDArray[Any], factors: NDArray[Any] | None, weight: NDArray[np.float32], grid: _Grid
+) -> NDArray[np.complex64]:
+    """``Σ_k β(r_k)[w · f_k · O_k]`` with the spline kernel β and the factors f."""
     n = patches.shape[-1]
     taps = len(grid.taps_x)
     edge = n + taps - 1
@@ -195,7 +203,8 @@ def _accumulate(patches: NDArray[Any], weight: NDArray[np.float32], grid: _Grid)
     wy = grid.taps_y.astype(np.float32)[:, :, None, None]
     for start in range(0, len(patches), _CHUNK):
         part = slice(start, start + _CHUNK)
-        pairs = np.ascontiguousarray(patches[part], dtype=np.complex64).view(np.float32) * weight_pairs
+        block = patches[part] if factors is None else patches[part] * factors[part, None, None]
+        pairs = np.ascontiguousarray(block, dtype=np.complex64).view(np.float32) * weight_pairs
         b = len(pairs)
         across[:b] = 0
         for t in range(taps):

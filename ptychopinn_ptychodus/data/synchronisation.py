@@ -6,23 +6,29 @@ relative to each other. Patches whose phases disagree cancel when they are avera
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
+from scipy import signal, sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
-from scipy.spatial import cKDTree
+from scipy.spatial import Delaunay, QhullError, cKDTree
+
+logger = logging.getLogger(__name__)
 
 _NEIGHBOURS = 8  # enough to tie a scan together; the nearest overlap most
 _LIT = 0.01  # pixels darker than this, relative to the brightest, say nothing about a phase
+_SHARED = 1e-3  # of the light: Gaussian beams then meet where both have fallen to 3 % of their peak
 _SHIFT = 1e-6  # keeps the factorisation regular where the phases agree exactly
+_DENSE = 16  # matrices up to here are diagonalised whole
 
 
 def synchronise_phases(
     patches: NDArray[Any], x: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None
 ) -> NDArray[np.complex64]:
-    """Turn every patch by a constant phase so that overlapping patches agree.
+    """Constant phase factor for every patch, with which overlapping patches agree.
 
     With ``h_jk = Σ w O_j conj(w O_k)`` over the overlap of patches j and k, the phases maximise
     ``Σ_jk Re(exp(-iφ_j) h_jk exp(iφ_k))``, relaxed to the leading eigenvector of the normalised Hermitian
@@ -40,28 +46,26 @@ def synchronise_phases(
     Returns
     -------
     ndarray
-        (K, N, N) complex64, ``patches · exp(-iφ_k)``. One phase common to all of them stays
-        undetermined, as ever in ptychography. Patches without any overlap keep their phase.
+        (K,) complex64 of magnitude 1, ``exp(-iφ_k)``: the factors for :func:`.stitching.stitch`. One phase
+        common to all patches stays undetermined, as ever in ptychography: it is chosen to turn them least.
+        Where the patches fall into parts that do not overlap, each part has such a phase of its own, and a
+        warning says so. A patch without any overlap keeps its phase.
     """
-    count, n = len(patches), patches.shape[-1]
-    w = np.ones((n, n)) if weight is None else np.asarray(weight, dtype=np.float64)
-    corners = np.floor(np.stack([np.ravel(y), np.ravel(x)], axis=-1) + 0.5).astype(np.int64)
-    weighted = (patches * (w / w.max())).astype(np.complex64)
-    pairs = _overlapping_pairs(corners, n)
-    if len(pairs) == 0:
-        return np.asarray(patches, dtype=np.complex64)
-    overlaps = np.array([_overlap(weighted[j], weighted[k], corners[k] - corners[j]) for j, k in pairs])
-    phases = _leading_phases(pairs, overlaps, count)
-    return (patches * np.conj(phases)[:, None, None]).astype(np.complex64)
+    n = patches.shape[-1]
+    w = _relative(np.ones((n, n)) if weight is None else weight)
+    corners = _corners(np.ravel(x), np.ravel(y))
+    pairs = _overlapping_pairs(corners, w)
+    return _phase_factors(pairs, _overlaps(patches, pairs, corners, w), len(patches), "patches")
 
 
 def synchronise_groups(
-    patches: NDArray[Any], nn_indices: NDArray[np.int64], weight: ArrayLike
+    patches: NDArray[Any], nn_indices: NDArray[np.int64], coords: NDArray[np.float64], weight: ArrayLike
 ) -> NDArray[np.complex64]:
-    """Turn every group of patches by a constant phase so that groups agree on the patterns that they share.
+    """Constant phase factor for every group of patches, with which groups agree on what they share.
 
-    As :func:`synchronise_phases`, with one phase a group and with ``h_ab = Σ_k Σ w O_a,k conj(w O_b,k)`` over
+    As :func:`synchronise_phases`, with one phase a group and with ``h_ab = Σ_k Σ w O_a,k conj(O_b,k)`` over
     the patterns k that groups a and b both hold: the same pixels twice, so that nothing is interpolated.
+    Groups that no chain of shared patterns joins are joined by the overlaps of their patches.
 
     Parameters
     ----------
@@ -69,77 +73,182 @@ def synchronise_groups(
         (B, C, N, N) complex.
     nn_indices
         (B, C) patterns of each group.
+    coords
+        (M, 2) positions ``[x, y]`` of the patterns, pixels.
     weight
         (N, N) real illumination.
 
     Returns
     -------
     ndarray
-        (B, C, N, N) complex64.
+        (B,) complex64 of magnitude 1.
     """
-    w = np.asarray(weight, dtype=np.float32)
-    lit = np.flatnonzero(w > _LIT * w.max())
-    scale = np.sqrt(w.ravel()[lit] / w.max())
-    order = np.argsort(nn_indices, axis=None, kind="stable")
-    starts = np.flatnonzero(np.diff(nn_indices.ravel()[order], prepend=-1))
-    flat = patches.reshape(-1, w.size)
-    pairs, overlaps = [], []
-    for members in np.split(order, starts[1:]):
-        groups = members // nn_indices.shape[1]
-        views = flat[members][:, lit] * scale
-        gram = views @ views.conj().T
-        first, second = np.triu_indices(len(members), 1)
-        pairs.append(np.stack([groups[first], groups[second]], axis=-1))
-        overlaps.append(gram[first, second])
-    joined = np.concatenate(pairs)
-    if len(joined) == 0:
-        return np.asarray(patches, dtype=np.complex64)
-    phases = _leading_phases(joined, np.concatenate(overlaps).astype(np.complex128), len(patches))
-    return (patches * np.conj(phases)[:, None, None, None]).astype(np.complex64)
+    count, channels = nn_indices.shape
+    w = _relative(weight)
+    flat = patches.reshape(-1, *w.shape)
+    pairs, overlaps = _shared_patterns(flat, nn_indices, w)
+    parts, part = _components(pairs, count)
+    if parts > 1:
+        corners = _corners(*coords[nn_indices.ravel()].T)
+        # a pattern's groups are all in one part: any one of its patches stands for it there
+        _, first = np.unique(nn_indices, return_index=True)
+        bridges = first[_overlapping_pairs(corners[first], w)]
+        bridges = bridges[np.not_equal(*part[bridges.T // channels])]
+        overlaps = np.concatenate([overlaps, _overlaps(flat, bridges, corners, w)])
+        pairs = np.concatenate([pairs, bridges // channels])
+    return _phase_factors(pairs, overlaps, count, "groups")
 
 
-def _overlapping_pairs(corners: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """(E, 2) pairs j < k of near neighbours that share at least a quarter of a patch's edge each way."""
-    near = min(_NEIGHBOURS, len(corners) - 1) + 1
+def _relative(weight: ArrayLike) -> NDArray[np.float32]:
+    w = np.asarray(weight, dtype=np.float64)
+    relative: NDArray[np.float32] = (w / w.max()).astype(np.float32)
+    return relative
+
+
+def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(K, 2) positions [row, column] to whole pixels."""
+    return np.floor(np.stack([y, x], axis=-1) + 0.5).astype(np.int64)
+
+
+def _overlapping_pairs(corners: NDArray[np.int64], weight: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(E, 2) pairs j < k of neighbours that share light, and a quarter of a patch's edge each way.
+
+    The nearest of each alone would not do: along the rows of a fly scan they are all of one row, in a burst
+    at one point all of that point. The triangulation of the points joins whatever overlaps to one whole.
+    (Patches at one point need no more than their nearest: they all find the same ones.)
+    """
+    n, count = len(weight), len(corners)
+    points, first = np.unique(corners, axis=0, return_index=True)
+    near = min(_NEIGHBOURS, count - 1) + 1
     _, found = cKDTree(corners).query(corners, k=np.arange(1, near + 1))
-    pairs = np.stack([np.repeat(np.arange(len(corners)), near), found.ravel()], axis=-1)
+    nearest = np.stack([np.repeat(np.arange(count), near), found.ravel()], axis=-1)
+    pairs = np.concatenate([nearest, first[_triangulation(points)]])
     pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-    distance = np.abs(corners[pairs[:, 0]] - corners[pairs[:, 1]]).max(axis=1)
-    chosen: NDArray[np.int64] = pairs[(pairs[:, 0] != pairs[:, 1]) & (distance <= 0.75 * n)]
+    offset = corners[pairs[:, 0]] - corners[pairs[:, 1]]
+    near_enough = (pairs[:, 0] != pairs[:, 1]) & (np.abs(offset).max(axis=1) <= 0.75 * n)
+    pairs, offset = pairs[near_enough], offset[near_enough]
+    light = weight.astype(np.float64)
+    shared = signal.fftconvolve(light, light[::-1, ::-1])
+    chosen: NDArray[np.int64] = pairs[shared[tuple((offset + n - 1).T)] > _SHARED * shared[n - 1, n - 1]]
     return chosen
 
 
-def _overlap(first: NDArray[Any], second: NDArray[Any], offset: NDArray[np.int64]) -> complex:
-    """``Σ first · conj(second)`` where ``second`` lies ``offset`` [rows, columns] further on."""
-    n = len(first)
-    parts = tuple(slice(max(d, 0), n + min(d, 0)) for d in offset.tolist())
-    others = tuple(slice(max(-d, 0), n + min(-d, 0)) for d in offset.tolist())
-    return complex(np.vdot(second[others], first[parts]))
+def _triangulation(points: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(E, 2) edges between neighbouring points, all of which are different."""
+    try:
+        mesh = Delaunay(points)
+    except QhullError:  # too few points, or all on one line: each with the next
+        centred = points - points.mean(axis=0)
+        line = np.argsort(centred @ np.linalg.svd(centred, full_matrices=False)[2][0])
+        return np.stack([line[:-1], line[1:]], axis=-1)
+    starts, others = mesh.vertex_neighbor_vertices
+    edges = np.stack([np.repeat(np.arange(len(points)), np.diff(starts)), others], axis=-1)
+    # points that rounding kept out of the mesh go with their nearest corner of it
+    return np.concatenate([edges, mesh.coplanar[:, [0, 2]]]).astype(np.int64)
+
+
+def _overlaps(
+    patches: NDArray[Any], pairs: NDArray[np.int64], corners: NDArray[np.int64], weight: NDArray[np.float32]
+) -> NDArray[np.complex128]:
+    """``Σ w O_j conj(w O_k)`` of every pair; one patch at a time is weighted, never a copy of them all."""
+    overlaps = np.empty(len(pairs), dtype=np.complex128)
+    current, first = -1, patches[0]
+    for e, (j, k) in enumerate(pairs.tolist()):
+        if j != current:
+            current, first = j, patches[j] * weight
+        inside, others = _windows(corners[k] - corners[j], len(weight))
+        overlaps[e] = np.vdot(patches[k][others], first[inside] * weight[others])
+    return overlaps
+
+
+def _windows(offset: NDArray[np.int64], n: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where two patches overlap, in each of them; the second lies ``offset`` [rows, columns] further on."""
+    row, column = offset.tolist()
+    inside = (slice(max(row, 0), n + min(row, 0)), slice(max(column, 0), n + min(column, 0)))
+    others = (slice(max(-row, 0), n + min(-row, 0)), slice(max(-column, 0), n + min(-column, 0)))
+    return inside, others
+
+
+def _shared_patterns(
+    flat: NDArray[Any], nn_indices: NDArray[np.int64], weight: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
+    """(E, 2) pairs of groups that hold the same pattern, and the overlap of its patches; for each pattern."""
+    lit = np.flatnonzero(weight > _LIT)
+    scale = np.sqrt(weight.ravel()[lit])
+    order = np.argsort(nn_indices, axis=None, kind="stable")
+    starts = np.flatnonzero(np.diff(nn_indices.ravel()[order], prepend=-1))
+    pixels = flat.reshape(-1, weight.size)
+    pairs, overlaps = [], []
+    for members in np.split(order, starts[1:]):
+        views = pixels[members][:, lit] * scale
+        gram = views @ views.conj().T
+        first, second = np.triu_indices(len(members), 1)
+        groups = members // nn_indices.shape[1]
+        pairs.append(np.stack([groups[first], groups[second]], axis=-1))
+        overlaps.append(gram[first, second])
+    return np.concatenate(pairs), np.concatenate(overlaps).astype(np.complex128)
+
+
+def _components(pairs: NDArray[np.int64], count: int) -> tuple[int, NDArray[np.int32]]:
+    """Number of connected parts, and the part of each of ``count`` nodes."""
+    edges = sparse.coo_matrix((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(count, count))
+    parts, part = connected_components(edges, directed=False)
+    return parts, part
+
+
+def _phase_factors(
+    pairs: NDArray[np.int64], overlaps: NDArray[np.complex128], count: int, what: str
+) -> NDArray[np.complex64]:
+    # a pair without light would join parts in name only
+    pairs, overlaps = pairs[overlaps != 0], overlaps[overlaps != 0]
+    factors = np.ones(count, dtype=np.complex64)
+    if len(pairs) == 0:
+        return factors
+    parts, part = _components(pairs, count)
+    nodes = np.argsort(part, kind="stable")
+    sizes = np.bincount(part)
+    starts = np.cumsum(sizes) - sizes
+    within = np.empty(count, dtype=np.int64)
+    within[nodes] = np.arange(count) - np.repeat(starts, sizes)
+    edges = np.argsort(part[pairs[:, 0]], kind="stable")
+    edge_ends = np.cumsum(np.bincount(part[pairs[:, 0]], minlength=parts))
+    for members, own in zip(np.split(nodes, starts[1:]), np.split(edges, edge_ends[:-1]), strict=True):
+        if len(members) > 1:
+            factors[members] = _leading_phases(within[pairs[own]], overlaps[own], len(members)).conj()
+    several = np.count_nonzero(sizes > 1)
+    if several > 1:
+        logger.warning(
+            "The %s fall into %d parts that do not overlap: the phase of each part relative to the others "
+            "is undetermined.",
+            what,
+            several,
+        )
+    return factors
 
 
 def _leading_phases(
     pairs: NDArray[np.int64], overlaps: NDArray[np.complex128], count: int
 ) -> NDArray[np.complex128]:
+    """``exp(iφ)`` of nodes that are all connected."""
     j, k = pairs.T
     rows, columns = np.concatenate([j, k]), np.concatenate([k, j])
     values = np.concatenate([overlaps, overlaps.conj()])
     degree = np.bincount(rows, np.abs(values), minlength=count)
-    alone = degree == 0
-    degree[alone] = 1.0
     values = values / np.sqrt(degree[rows] * degree[columns])
     # smallest eigenvector of 1 - H: found by factorising once, as the gap to the next one is narrow
     laplacian = sparse.identity(count, format="csc") - sparse.csc_matrix(
         (values, (rows, columns)), shape=(count, count)
     )
-    if count < 8:
+    if count <= _DENSE:
         vector = np.linalg.eigh(laplacian.toarray())[1][:, 0]
     else:
         start = np.ones(count, dtype=np.complex128)
         _, vectors = eigsh(laplacian, k=1, sigma=-_SHIFT, which="LM", v0=start)
         vector = vectors[:, 0]
-    # the phase common to all is free: the one that turns the patches least leaves them as they came
-    vector = vector * np.exp(-1j * np.angle(vector.sum()))
     size = np.abs(vector)
-    free = alone | (size < 1e-12 * size.max())
-    phases: NDArray[np.complex128] = np.where(free, 1.0, vector / np.where(free, 1.0, size))
+    free = size < 1e-12 * size.max()
+    phases: NDArray[np.complex128] = np.where(free, 0.0, vector / np.where(free, 1.0, size))
+    # the phase common to all is free: the one that turns the patches least leaves them as they came
+    phases *= np.exp(-1j * np.angle(phases.sum()))
+    phases[free] = 1.0
     return phases

@@ -83,10 +83,89 @@ def test_impossible_groups_are_refused(gridsize, neighbours, n_groups, m, messag
         group_neighbours(np.random.default_rng(0).random((m, 2)), gridsize, neighbours, n_groups, seed=0)
 
 
+@given(
+    sizes=st.lists(st.integers(4, 20), min_size=1, max_size=4),
+    neighbours=st.integers(3, 12),
+    n_groups=st.none() | st.integers(1, 100),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=60, deadline=None)
+def test_groups_keep_to_their_scan(sizes, neighbours, n_groups, seed):
+    # scans that lie upon each other, their patterns in any order, and some smaller than the neighbourhood
+    rng = np.random.default_rng(seed)
+    scan = rng.permutation(np.repeat(np.arange(len(sizes)) * 7 - 3, sizes))
+    coords = rng.uniform(0, 20, (len(scan), 2))
+    groups = group_neighbours(coords, 2, neighbours, n_groups, seed=seed, scan_index=scan)
+    assert (scan[groups] == scan[groups[:, :1]]).all()
+    assert all(len(set(g)) == 4 for g in groups)
+    distance = np.where(scan[:, None] == scan, cdist(coords, coords), np.inf)
+    reach = np.sort(distance, axis=1)
+    last = np.minimum(neighbours, np.bincount(scan + 3)[scan + 3] - 1)
+    assert (distance[groups[:, :1], groups] <= reach[groups[:, 0], last[groups[:, 0]]][:, None] + 1e-9).all()
+
+
+def test_one_scan_by_any_number_is_drawn_as_ever():
+    coords = np.random.default_rng(0).uniform(0, 10, (50, 2))
+    plain = group_neighbours(coords, 2, 6, 70, seed=1)
+    np.testing.assert_array_equal(
+        plain, group_neighbours(coords, 2, 6, 70, seed=1, scan_index=np.full(50, 3))
+    )
+    # the draw that this package has made since its first version
+    assert plain[:3].tolist() == [[0, 12, 21, 17], [1, 29, 10, 9], [2, 49, 43, 45]]
+
+
+def test_a_scan_too_small_for_a_group_is_named():
+    coords = np.random.default_rng(0).uniform(0, 10, (20, 2))
+    scan = np.repeat([4, 9], [17, 3])
+    with pytest.raises(ValueError, match="scan with scan_index 9 has 3"):
+        group_neighbours(coords, 2, 6, None, seed=0, scan_index=scan)
+    assert len(group_neighbours(coords, 1, 6, None, seed=0, scan_index=scan)) == 20
+
+
+def test_container_keeps_scans_apart(scan):
+    from ptychopinn_ptychodus.data.raw import RawData
+
+    numbers = np.arange(len(scan)) % 2
+    several = RawData(
+        xcoords=scan.xcoords,
+        ycoords=scan.ycoords,
+        diff3d=scan.diff3d,
+        probeGuess=scan.probeGuess,
+        scan_index=numbers,
+        domain="amplitude",
+    )
+    members = several.generate_grouped_data(N, 7, None, gridsize=2, seed=0).nn_indices
+    assert (numbers[members] == numbers[members[:, :1]]).all()
+
+
+def test_a_stray_position_is_named_instead_of_a_region_of_thousands_of_pixels(fields):
+    from ptychopinn_ptychodus.data.raw import RawData
+
+    x, y = (a.ravel() for a in np.meshgrid(40.0 + 6 * np.arange(6), 40.0 + 6 * np.arange(6)))
+    x[17] += 3000
+    raw = RawData(xcoords=x, ycoords=y, diff3d=np.ones((36, N, N)), probeGuess=fields["probeGuess"])
+    with pytest.raises(
+        ValueError,
+        match=r"N/2 = 32 .*furthest: pattern 17 at x = 3070, y = 52 \(22\d\d px\)\..*smaller gridsize",
+    ):
+        raw.generate_grouped_data(N, 6, None, gridsize=2, seed=0)
+    assert len(raw.generate_grouped_data(N, 6, None)) == 36
+
+
+def test_positions_in_a_wrong_unit_are_refused_with_a_few_of_them(fields):
+    from ptychopinn_ptychodus.data.raw import RawData
+
+    x, y = (a.ravel() for a in np.meshgrid(600.0 * np.arange(6), 600.0 * np.arange(6)))
+    raw = RawData(xcoords=x, ycoords=y, diff3d=np.ones((36, N, N)), probeGuess=fields["probeGuess"])
+    with pytest.raises(ValueError, match="36 of 36 groups") as caught:
+        raw.generate_grouped_data(N, 6, None, gridsize=2, seed=0)
+    assert str(caught.value).count("pattern ") == 3
+
+
 def test_container_follows_the_contract(scan):
     container = scan.generate_grouped_data(N, 7, 30, gridsize=2, seed=4)
     assert len(container) == 30
-    assert (container.N, container.gridsize, container.seed) == (N, 2, 4)
+    assert (container.N, container.gridsize) == (N, 2)
     assert container.diffraction.shape == (30, N, N, 4)
     assert container.diffraction.dtype == np.float32
     assert container.diffraction.flags.c_contiguous

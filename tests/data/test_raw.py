@@ -86,6 +86,20 @@ def test_photons_are_counted_on_good_pixels_only(fields):
     assert raw.photons_per_pattern == pytest.approx(expected, rel=1e-6)
 
 
+def test_network_input_and_photons_give_the_counts_back_on_good_pixels(fields):
+    # both leave out the same pixels, here much of the beam, so that their product is exact
+    axis = np.arange(N) - N / 2
+    beam = 500 * np.exp(-(axis[:, None] ** 2 + axis**2) / 50)
+    counts = np.random.default_rng(0).poisson(beam, (5, N, N))
+    bad = np.zeros((N, N), bool)
+    bad[28:34, 26:36] = True
+    raw = RawData(**{**fields, "diff3d": counts}, bad_pixels=bad)
+    container = raw.generate_grouped_data(N, 4, None)
+    seen = container.batch(slice(None))[..., 0] * container.input_scale
+    photons = (seen * np.sqrt(container.photons_per_pattern) / (N / 2)) ** 2
+    np.testing.assert_allclose(photons[:, ~bad], counts[:, ~bad], rtol=1e-5)
+
+
 # ---------------------------------------------------------------------- bad pixels
 
 
@@ -253,6 +267,19 @@ def test_held_out_patterns_are_each_others_neighbours(scan):
     assert extent < 0.3 * np.ptp(scan.xcoords) * np.ptp(scan.ycoords)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_held_out_patterns_are_of_one_scan(fields, seed):
+    several = {
+        name: np.tile(fields[name], (4, 1, 1) if name == "diff3d" else 4) for name in ("ycoords", "diff3d")
+    }
+    raw = RawData(
+        **{**fields, **several, "xcoords": np.tile(fields["xcoords"], 4)},
+        scan_index=np.repeat([0, 1, 2, 3], 5),
+    )
+    _, validation = raw.split(0.25, seed)
+    assert len(set(validation.scan_index.tolist())) == 1
+
+
 def test_parts_that_cannot_be_are_refused(scan):
     for fraction in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match="validation_fraction"):
@@ -357,6 +384,13 @@ def test_missing_files_and_keys_are_named(fields, tmp_path):
     np.savez(tmp_path / "part.npz", xcoords=fields["xcoords"], foo=1)
     with pytest.raises(ValueError, match=r"part\.npz lacks ycoords, probeGuess, diff3d; it holds foo"):
         RawData.from_file(tmp_path / "part.npz")
+
+
+def test_what_is_not_of_the_scan_is_not_read(fields, tmp_path):
+    # neither refused nor loaded, whatever it holds: notes of another program, an array of gigabytes
+    notes = np.array([{"author": "someone"}], dtype=object)
+    np.savez(tmp_path / "a.npz", **fields, notes=notes, diffraction=notes, allow_pickle=True)
+    assert same(RawData.from_file(tmp_path / "a.npz"), RawData(**fields))
 
 
 def test_bad_content_names_the_file_too(fields, tmp_path):

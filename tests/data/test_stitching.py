@@ -156,6 +156,7 @@ def test_patches_that_fit_are_not_reported(caplog):
         ({"patches": np.ones((2, 16, 8), complex)}, "patches has the shape"),
         ({"patches": np.ones((0, 16, 16), complex), "x": [], "y": []}, "at least one"),
         ({"patches": np.full((2, 16, 16), np.nan + 0j)}, "patches hold NaN"),
+        ({"factors": np.ones(3, complex)}, "factors has the shape"),
         ({"weight": np.ones((8, 8))}, "weight has the shape"),
         ({"weight": np.zeros((16, 16))}, "somewhere above 0"),
         ({"weight": -np.ones((16, 16))}, "not negative"),
@@ -165,6 +166,16 @@ def test_what_cannot_be_stitched_is_refused(change, message):
     arguments = {"patches": np.ones((2, 16, 16), complex), "x": [8.0, 12.0], "y": [8.0, 9.0]}
     with pytest.raises(ValueError, match=message):
         stitch(**{**arguments, **change}, shape=(40, 40))
+
+
+def test_factors_multiply_their_patches(obj, positions):
+    x, y = (p[:30] for p in positions)
+    patches = PatchCutter(obj, N, order=3)(x, y)
+    factors = np.exp(1j * np.arange(30)).astype(np.complex64)
+    plain = stitch(patches * factors[:, None, None], x, y, obj.shape)
+    np.testing.assert_allclose(
+        stitch(patches, x, y, obj.shape, factors=factors).object, plain.object, atol=1e-4
+    )
 
 
 def test_coverage_of_is_the_coverage_of_stitch(probe, positions):
