@@ -6,8 +6,10 @@ VENV ?= .venv
 # PyTorch first and by itself: set TORCH to pick another build, e.g. one for your accelerator.
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+QT_LIBRARIES := libgl1 libegl1 libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcommon0
 
-.PHONY: demo test check clean
+.PHONY: demo test check qt-libraries clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -20,7 +22,16 @@ $(VENV)/.run: $(BIN)/python pyproject.toml shim/ptychopinn_ptychodus_attach.py
 
 $(VENV)/.test: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --editable ".[torch,gui,test]"
+	$(BIN)/python -c "import PyQt5.QtWidgets" 2>/dev/null || { $(MAKE) qt-libraries && \
+		$(BIN)/python -c "import PyQt5.QtWidgets"; }
 	touch $@
+
+# The system libraries that PyQt5 opens, for the tests that drive the Ptychodus window without a screen.
+qt-libraries:
+	@command -v apt-get >/dev/null || { echo "PyQt5 lacks system libraries: install OpenGL (libGL.so.1)," \
+		"GLib, fontconfig and D-Bus with your package manager, then run make again."; exit 1; }
+	$(SUDO) apt-get update -qq
+	$(SUDO) apt-get install -y -qq --no-install-recommends $(QT_LIBRARIES)
 
 demo: $(VENV)/.run
 	$(BIN)/ptychopinn-ptychodus demo

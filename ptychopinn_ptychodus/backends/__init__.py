@@ -1,1 +1,3 @@
 """Training and inference engines; each framework is imported only when its engine is chosen."""
+
+INSTALL_HINT = 'pip install "ptychopinn-ptychodus[torch]"'

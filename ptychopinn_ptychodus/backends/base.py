@@ -20,7 +20,6 @@ from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
 from ..data.grouping import PtychoDataContainer
 
 FORMAT_VERSION = 1
-INSTALL_HINT = 'pip install "ptychopinn-ptychodus[torch]"'
 
 
 @dataclass(frozen=True)

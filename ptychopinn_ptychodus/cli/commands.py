@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from ..plugin.layout import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE, identity, require_writable
 from .errors import FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
-from .session import DIFFRACTION, PRODUCT, SETTINGS, Application, application
+from .session import SETTINGS, Application, application
 
-MODEL_BASENAME = "model"
 PREVIEW = "object.png"
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Train a model; see ``ptychopinn-ptychodus train --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
-    has_scan = all((source / name).is_file() for name in (DIFFRACTION, PRODUCT))
+    has_scan = all((source / name).is_file() for name in (DIFFRACTION_FILE, PRODUCT_FILE))
     if not has_scan and not any(source.glob("*.npz")):
         raise UsageError(
             f'There are no training data in "{source}". Looked for train_data.npz, other .npz files, and '
-            f"{DIFFRACTION} with {PRODUCT}."
+            f"{DIFFRACTION_FILE} with {PRODUCT_FILE}."
         )
     require_writable_directory(target)
     with _application(arguments) as app:
@@ -31,9 +30,9 @@ def train(arguments: argparse.Namespace) -> int:
 def train_in(app: Application, source: Path, target: Path, *, has_scan: bool = True) -> int:
     """Train on the data in ``source`` and say what there is in ``target`` afterwards."""
     model = target / f"{MODEL_BASENAME}{app.model_extension}"
-    written = _Written(model)
+    before = identity(model)
     finished = app.train(app.open_scan(source) if has_scan else None, source, target)
-    if not written():
+    if identity(model) in ((), before):
         print("Interrupted before there was a model to keep.")
         return INTERRUPTED if not finished else FAILURE
     print(f"{'Model' if finished else 'Interrupted. Best model so far'}: {model}")
@@ -59,7 +58,7 @@ def reconstruct(arguments: argparse.Namespace) -> int:
 
 def reconstruct_in(app: Application, source: Path, model: Path, target: Path) -> int:
     """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards."""
-    product = target / PRODUCT
+    product = target / PRODUCT_FILE
     if not app.reconstruct(app.open_scan(source), model, product):
         print("Interrupted: there is no result.")
         return INTERRUPTED
@@ -109,28 +108,6 @@ def _input_directory(path: Path) -> Path:
 def require_writable_directory(path: Path) -> None:
     """Make the directory; a ``CommandError`` if nothing can be written there."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        require_writable(path)
     except OSError as exc:
-        raise CommandError(
-            f'The output directory "{path}" cannot be written to ({exc.strerror}). Choose another with -o.'
-        ) from exc
-
-
-class _Written:
-    """Whether a file was written since this was made."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._before = self._state()
-
-    def _state(self) -> tuple[int, int] | None:
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return None
-        return status.st_mtime_ns, status.st_ino
-
-    def __call__(self) -> bool:
-        return self._state() not in (None, self._before)
+        raise CommandError(f'{exc.strerror}: "{path}". Choose another with -o.') from exc

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ..data.metrics import align, compare, illumination_mask
 from ..data.raw import RawData
 from ..data.simulation import make_object, make_probe, raster_positions, simulate_scan
+from ..plugin.layout import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE
+from ..plugin.wording import duration
 from .commands import reconstruct_in, require_writable_directory, train_in
 from .errors import SUCCESS
-from .progress import duration
-from .session import DIFFRACTION, PRODUCT, SETTINGS, application
+from .session import SETTINGS, application
 
 N = 64
 STEP_PX = 6.0
@@ -85,11 +86,11 @@ def demo(arguments: argparse.Namespace) -> int:
     ) as app:
         code = train_in(app, scan, scan)
         if code == SUCCESS:
-            code = reconstruct_in(app, scan, scan / f"model{app.model_extension}", result)
+            code = reconstruct_in(app, scan, scan / f"{MODEL_BASENAME}{app.model_extension}", result)
     if code != SUCCESS:
         return code
 
-    score(raw, result / PRODUCT, scan / "training_history.csv", output / PICTURE)
+    score(raw, result / PRODUCT_FILE, scan / "training_history.csv", output / PICTURE)
     print(f"Picture: {output / PICTURE}")
     print(f"Truth: {output / TRUTH}")
     print(f"Finished in {duration(time.monotonic() - started)}. The same with Ptychodus' own command:")
@@ -125,7 +126,7 @@ def write_standard_directory(raw: RawData, directory: Path) -> None:
         for index, (x, y) in enumerate(zip(raw.xcoords.tolist(), raw.ycoords.tolist(), strict=True))
     ]
     save_diffraction_data(
-        directory / DIFFRACTION,
+        directory / DIFFRACTION_FILE,
         AssembledDiffractionData(
             np.arange(raw.n_patterns),
             counts.astype(np.uint16 if counts.max() < 2**16 else np.uint32),
@@ -134,7 +135,7 @@ def write_standard_directory(raw: RawData, directory: Path) -> None:
         ),
     )
     save_product(
-        directory / PRODUCT,
+        directory / PRODUCT_FILE,
         Product(
             metadata=ProductMetadata(
                 name="demo",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..backends import INSTALL_HINT
 from .errors import FAILURE, SUCCESS
 from .inspection import MODULE, SHIM
 from .session import KEYS
@@ -24,7 +25,6 @@ CHILD_TIMEOUT_S = 120.0
 
 OK, NOTE, FAULT = "ok", "-", "FAULT"
 
-INSTALL_TORCH = 'pip install "ptychopinn-ptychodus[torch]"'
 REINSTALL = "pip install --force-reinstall --no-deps ptychopinn-ptychodus"
 
 
@@ -118,7 +118,7 @@ def _missing_shim(folders: list[str]) -> Finding:
 def _engines() -> Iterator[Finding]:
     answer = _ask("engines")
     if isinstance(answer, str):
-        yield Finding("Engines", FAULT, answer, f"{INSTALL_TORCH}, or repair the framework")
+        yield Finding("Engines", FAULT, answer, f"{INSTALL_HINT}, or repair the framework")
         return
     if not answer:
         yield Finding("Engines", FAULT, "none is registered", REINSTALL)
@@ -130,7 +130,7 @@ def _engines() -> Iterator[Finding]:
             detail = f"{engine['title']}; accelerators: {devices}; loads in {engine['seconds']:.1f} s"
             yield Finding(f"Engine {name}", OK, detail)
         else:
-            state, remedy = (NOTE, "") if works else (FAULT, INSTALL_TORCH)
+            state, remedy = (NOTE, "") if works else (FAULT, INSTALL_HINT)
             yield Finding(f"Engine {name}", state, engine["problem"], remedy)
 
 

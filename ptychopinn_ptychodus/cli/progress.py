@@ -10,6 +10,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from ..plugin.wording import duration
+
 LINE_EVERY_S = 10.0
 
 
@@ -93,10 +95,3 @@ class TimeLeft:
         if done <= 0:
             done, since = self._last[0], self._last[1] - self._start
         return max(0.0, since / done * (1 - self._last[0]) - (now - self._last[1]))
-
-
-def duration(seconds: float) -> str:
-    """As 0:07, 12:30 or 1:02:03."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..plugin.layout import DIFFRACTION_FILE, PRODUCT_FILE
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay, TimeLeft
 from .settings import assign, open_settings_file
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 LIBRARY = "PtychoPINN-Plugin"
 KEYS = {name: f"{LIBRARY}_{name}".casefold() for name in ("PINN", "Supervised")}
 
-DIFFRACTION, PRODUCT, SETTINGS = "diffraction.h5", "product.h5", "settings.ini"
+SETTINGS = "settings.ini"
 
 _POLL_S = 0.25
 # What a failed run logs is raised as well, and shown once, by the command.
@@ -61,17 +62,17 @@ class Application:
         CommandError
             If a file cannot be read.
         """
-        for name in (DIFFRACTION, PRODUCT):
+        for name in (DIFFRACTION_FILE, PRODUCT_FILE):
             if not (directory / name).is_file():
                 raise UsageError(
                     f'There is no {name} in "{directory}". Save the scan there with Ptychodus (a standard '
-                    f"directory holds {DIFFRACTION} and {PRODUCT})."
+                    f"directory holds {DIFFRACTION_FILE} and {PRODUCT_FILE})."
                 )
         workflow = self._core.workflow_api
-        path = directory / DIFFRACTION
+        path = directory / DIFFRACTION_FILE
         try:
             diffraction = workflow.load_assembled_diffraction_data(path)
-            path = directory / PRODUCT
+            path = directory / PRODUCT_FILE
             return workflow.load_product(path, diffraction=diffraction)
         except (OSError, KeyError, ValueError, RuntimeError) as exc:
             reason = str(exc.__cause__ or exc).strip("'\"")
@@ -129,7 +130,7 @@ class Application:
 
         # Ptychodus puts the progress into the name of the file that it writes
         with tempfile.TemporaryDirectory(prefix=".reconstruct-", dir=output.parent) as scratch:
-            finished = self._follow("reconstruction", lambda: work(Path(scratch) / PRODUCT), show)
+            finished = self._follow("reconstruction", lambda: work(Path(scratch) / PRODUCT_FILE), show)
             written = sorted(Path(scratch).glob("*.h5"))
             if not (finished and written):
                 return False

@@ -10,7 +10,8 @@ those lists, so that what is registered under the entry-point groups
 
 is appended to them. Arguments are bound by name, because their order changed between releases. Nothing here
 is particular to one library: a reconstructor takes part in the extras by offering optional methods
-(``attach_task_monitor``, ``require_model``, ``training_curves``), a library by offering ``close``.
+(``attach_task_monitor``, ``require_model``, ``training_curves``), a library by offering ``close`` and
+``settings_groups``, names for the page of one that has no panel.
 
 This module runs each time the application starts: it imports neither the GUI nor a framework.
 """
@@ -226,15 +227,17 @@ class _Panel:
 
     def __init__(self, library: Any, create: Callable[[], Any] | None) -> None:
         self.name = library.name
+        self._library = library
         self._create = create
         self._factory: Any = None
 
     def create_view_controller(self, reconstructor_name: str) -> Any:
         if self._create is None:
+            groups = "".join(f"\n    [{group}]" for group in getattr(self._library, "settings_groups", ()))
             return self._notice(
-                f"{self.name} has no settings panel here.\n\n"
-                "It runs with its present settings. To change them, save the settings to a file, edit the "
-                "groups of this library there, and open the file."
+                f"{self.name} runs with the settings that are loaded.\n\nThere is no panel for them here. To "
+                "change one, go to Settings, save them to a file, edit the file, and open it again."
+                + (f"\n\nSections of {self.name} in the file:\n{groups}" if groups else "")
             )
         try:
             if self._factory is None:
@@ -252,6 +255,7 @@ class _Panel:
         label = QLabel(text)
         label.setWordWrap(True)  # the widest page sets the width of all
         label.setMargin(12)
+        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         label.setAlignment(Qt.AlignmentFlag.AlignTop)
         return label
 

@@ -16,16 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.raw import RawData
+from .layout import DIFFRACTION_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE
 
 if TYPE_CHECKING:
     from ptychodus.api.reconstruct import ReconstructInput
 
 logger = logging.getLogger("PtychoPINN-Plugin")
-
-TRAIN_FILE = "train_data.npz"
-TEST_FILE = "test_data.npz"
-DIFFRACTION_FILE = "diffraction.h5"
-PRODUCT_FILE = "product.h5"
 
 
 @dataclass(frozen=True)
@@ -182,10 +178,11 @@ def read_standard_directory(directory: Path) -> RawData:
 
 
 def join_scans(scans: Sequence[RawData]) -> RawData:
-    """Several scans as one, side by side on one canvas, so that no group mixes positions of two scans.
+    """Several scans as one, each with numbers of its own in ``scan_index``, within which groups stay.
 
-    Each scan keeps its own object. The probe is that of the first one, and a pixel that is bad in any scan is
-    bad in all.
+    They lie side by side on one canvas, so that patches show one scan's object and a compact part of the
+    whole, such as is held out for validation, is of one scan as far as may be. The probe is that of the first
+    one, and a pixel that is bad in any scan is bad in all.
     """
     if len(scans) == 1:
         return scans[0]
@@ -215,10 +212,20 @@ def join_scans(scans: Sequence[RawData]) -> RawData:
         diff3d=np.concatenate([scan.diff3d for scan in scans]),
         probeGuess=scans[0].probeGuess,
         objectGuess=canvas,
-        scan_index=np.repeat(np.arange(len(scans)), [len(scan) for scan in scans]),
+        scan_index=_numbered(scans),
         bad_pixels=np.any([scan.bad_pixels for scan in scans], axis=0),
         domain="amplitude",
     )
+
+
+def _numbered(scans: Sequence[RawData]) -> NDArray[np.int64]:
+    """``scan_index`` of several scans, counted on from one to the next: files may share numbers."""
+    numbers, count = [], 0
+    for scan in scans:
+        known, number = np.unique(scan.scan_index, return_inverse=True)
+        numbers.append(number + count)
+        count += len(known)
+    return np.concatenate(numbers).astype(np.int64)
 
 
 def _require_same(first: RawData, first_name: str, other: RawData, other_name: str) -> None:

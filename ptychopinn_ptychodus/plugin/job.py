@@ -53,11 +53,11 @@ class TrainJob:
     Attributes
     ----------
     config
-        ``model.N`` is set by the worker, and so are ``n_groups`` and ``nphotons`` where the flags say so.
+        ``model.N`` and ``nphotons`` are set by the worker, from the data.
     validation_fraction
         Part of the patterns that is held out where the directory has no test data.
-    use_all_positions, use_measured_photons
-        Take ``n_groups`` and ``nphotons`` from the data.
+    use_all_positions
+        Take ``n_groups`` from the data: one per position.
     log_level
         Of the records to send.
     """
@@ -67,22 +67,44 @@ class TrainJob:
     model_path: Path
     validation_fraction: float
     use_all_positions: bool
-    use_measured_photons: bool
     log_level: int
 
 
 @dataclass(frozen=True)
 class ReconstructJob:
-    """Apply ``config.model_path`` to the scan in ``data/`` and stitch on a canvas of ``shape``."""
+    """Apply ``config.model_path`` to the scan in ``data/`` and stitch on a canvas of ``shape``.
+
+    ``choose_neighbor_count``: take ``neighbor_count`` from the model's gridsize, which the worker reads.
+    """
 
     config: InferenceConfig
     execution: ExecutionConfig
     model_type: str
     shape: tuple[int, int]
+    choose_neighbor_count: bool
     log_level: int
 
 
 Job = TrainJob | ReconstructJob
+
+
+def neighbor_count(setting: int | None, gridsize: int) -> int:
+    """What the setting ``NeighborCount`` stands for; where it is not set, a little more than a group needs.
+
+    Raises
+    ------
+    ValueError
+        If it is too small for ``gridsize``.
+    """
+    if setting is None:
+        return gridsize**2 + 2  # so that groups differ
+    if setting < gridsize**2 - 1:
+        raise ValueError(
+            f"The setting PtychoPINNPluginData.NeighborCount = {setting} is not valid: groups of "
+            f"GridSize² = {gridsize**2} patterns need at least {gridsize**2 - 1} neighbours to "
+            "choose from; 0 leaves it to the plugin."
+        )
+    return setting
 
 
 def write_job(job: Job, directory: Path) -> None:

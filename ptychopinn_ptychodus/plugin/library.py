@@ -32,6 +32,14 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
     def name(self) -> str:
         return NAME
 
+    @property
+    def settings_groups(self) -> list[str]:
+        """Sections of the settings file that are this library's."""
+        settings = self.settings
+        return [
+            group.name for group in (settings.model, settings.data, settings.training, settings.inference)
+        ]
+
     def __iter__(self) -> Iterator[Reconstructor]:
         return iter(self._reconstructors)
 

@@ -87,7 +87,7 @@ class ChildProcess:
                 "process can be started. Run Ptychodus with a regular Python."
             )
         self._process = subprocess.Popen(
-            # -P: the directory that the user happens to be in is not a place to import from
+            # -P: -m would put the current directory before all others, see _environment
             [sys.executable, "-P", "-m", WORKER, str(self.directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -260,8 +260,11 @@ class ChildProcess:
 
 
 def _environment() -> dict[str, str]:
-    """The child imports what the parent would, from the same places in the same order."""
-    paths = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 ("" is the current directory)
+    """The child imports from the same places as the parent, in the same order.
+
+    But not from the directory that the user happens to be in, which an interactive Python has as "".
+    """
+    paths = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 (a zip file has no links)
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from ..files import replacing
 from .history import TrainingHistory, losses_of
 from .ingest import from_reconstruct_input
 from .job import DATA_DIRECTORY, OBJECT_FILE, PROBE_FILE, ChildDiedError, ReconstructJob, TrainJob
+from .layout import MODEL_BASENAME, RunFiles, require_writable
 from .process import ChildProcess
 from .settings import (
     PluginSettings,
@@ -42,8 +42,8 @@ from .settings import (
     model_file_type,
     select_engine,
 )
+from .wording import duration
 
-MODEL_BASENAME = "model"  # what `ptychodus -b reconstruct` looks for in its input directory
 GOAL = 100
 """Progress is in percent: Ptychodus reads the goal live, and the same one for training and reconstruction."""
 
@@ -175,23 +175,24 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             output_path=output_path,
         )
         settings = self._settings
-        _require_writable(output_path)
+        require_writable(output_path)
         job = TrainJob(
             config=config,
             execution=make_execution_config(settings),
             model_path=output_path / f"{MODEL_BASENAME}{engine.model_suffix}",
             validation_fraction=settings.data.value("ValidationFraction"),
             use_all_positions=settings.data.value("NumGroups") == 0,
-            use_measured_photons=settings.training.value("NumPhotons") == 0,
             log_level=self._logger.getEffectiveLevel(),
         )
         history = TrainingHistory()
-        self.training_curves = history.curves
-        before = _identity(job.model_path)
+        files = RunFiles(job.model_path)
+        child = ChildProcess(self._logger)
         progress = 0
+        stopped = False
         try:
-            with ChildProcess(self._logger) as child:
+            with child:
                 try:
+                    self.training_curves = history.curves
                     child.start(job)
                     for message in child.messages():
                         if message is not None and message["kind"] == "epoch":
@@ -200,30 +201,37 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                             self._log_epoch(report)
                             progress = min(GOAL - 1, GOAL * report.epoch // report.nepochs)
                         if self._should_stop():
+                            stopped = True
                             child.stop()
                             break
                         # Ptychodus looks at its Stop button between two of these, and only then
                         yield TrainOutput(history.training, history.validation, progress)
-                except GeneratorExit:
+                except (GeneratorExit, KeyboardInterrupt):
+                    stopped = True
                     child.stop()
                     raise
-                finally:
-                    self._adopt(child.result, job.model_path, before, history)
         finally:
+            # not before the child has ended: until then it may still write
             self.training_curves = {}
+            self._adopt(child.result, files, history, stopped=stopped)
         yield TrainOutput(history.training, history.validation, GOAL)
 
     def _adopt(
         self,
         result: dict[str, Any] | None,
-        model_path: Path,
-        before: tuple[int, ...],
+        files: RunFiles,
         history: TrainingHistory,
+        *,
+        stopped: bool,
     ) -> None:
-        """Make what the training left, however it ended, the loaded model."""
-        epochs = len(history.training)
+        """Make what the training left, however it ended, the loaded model.
+
+        A worker that was asked to stop and had to be ended may have left its best state as a checkpoint only:
+        that becomes the model. After a failure nobody asked for it, and the earlier model stays.
+        """
+        epochs, model_path = len(history.training), files.model_path
         # a worker that was ended has not told us whether it left one
-        written = _identity(model_path) not in ((), before)
+        written = files.has_model() or self._promote_checkpoint(files, stopped=stopped)
         if written:
             self._model_path = model_path
         if result is not None and not result["stopped"]:
@@ -232,12 +240,28 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             self._logger.warning(
                 'Training ended early, after %d epochs; the best model so far is "%s".', epochs, model_path
             )
-        elif result is not None:
+        elif stopped:
             self._logger.warning("Training was stopped before there was a model to keep.")
         try:
             history.save(model_path.parent)
         except OSError as exc:  # the model is what counts
             self._logger.warning("The training history was not written: %s", exc)
+
+    def _promote_checkpoint(self, files: RunFiles, *, stopped: bool) -> bool:
+        """True if a checkpoint has become the model."""
+        checkpoint = files.checkpoint()
+        if checkpoint is None:
+            return False
+        if stopped:
+            try:
+                files.promote(checkpoint)
+            except OSError as exc:
+                self._logger.warning('The model "%s" was not written: %s', files.model_path, exc)
+            else:
+                self._logger.info('The checkpoint "%s" is taken as the model.', checkpoint)
+                return True
+        self._logger.warning('Training left its best state in "%s": load that file to use it.', checkpoint)
+        return False
 
     def _log_epoch(self, report: EpochReport) -> None:
         validation = "" if report.val_loss is None else f", validation {report.val_loss:.5g}"
@@ -248,7 +272,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             report.train_loss,
             validation,
             report.patterns_per_second,
-            _duration(report.seconds_left),
+            duration(report.seconds_left),
         )
 
     # ---- reconstruction
@@ -275,6 +299,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             execution=make_execution_config(self._settings),
             model_type=self._model_type,
             shape=shape,
+            choose_neighbor_count=self._settings.data.value("NeighborCount") == 0,
             log_level=self._logger.getEffectiveLevel(),
         )
         with ChildProcess(self._logger) as child:
@@ -363,31 +388,3 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
 def _epoch_report(message: dict[str, Any]) -> EpochReport:
     return EpochReport(**{name: message[name] for name in EpochReport.__dataclass_fields__})
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    """Changes whenever the file is written or replaced; empty where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return (status.st_ino, status.st_mtime_ns, status.st_size)
-
-
-def _require_writable(directory: Path) -> None:
-    """Raise ``OSError`` now rather than after hours of training."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory) as file:
-            file.write(b"\0" * 4096)
-            file.flush()
-    except OSError as exc:
-        raise type(exc)(
-            exc.errno, f"The output directory cannot be written to ({exc.strerror})", str(directory)
-        ) from exc
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

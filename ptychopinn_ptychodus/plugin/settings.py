@@ -17,14 +17,15 @@ from typing import Any
 from ptychodus.api.parameters import ParameterBase, ParameterGroup
 from ptychodus.api.settings import SettingsRegistry
 
+from ..backends import INSTALL_HINT
 from ..backends.base import Engine, EngineUnavailableError
 from ..backends.registry import get_engine, list_engines
 from ..config import BACKENDS, ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from .job import neighbor_count
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
 AUTO = "auto"
-INSTALL = 'pip install "ptychopinn-ptychodus[torch]"'
 
 # What decides how well and how fast it trains out of the box: change these figures here, nowhere else.
 DEFAULT_ARCHITECTURE = "unrolled"
@@ -100,7 +101,7 @@ class DataSettings(_Group):
         super().__init__(registry, "PtychoPINNPluginData")
         group = self.group
         self.num_groups = group.create_integer_parameter("NumGroups", 0, minimum=0)
-        # 0: a little more than a group needs, so that groups differ
+        # 0: the plugin's choice, by GridSize
         self.neighbor_count = group.create_integer_parameter("NeighborCount", 0, minimum=0, maximum=64)
         self.num_subsample = group.create_integer_parameter("NumSubsample", 0, minimum=0)
         self.seed = group.create_integer_parameter("Seed", 0, minimum=0)
@@ -108,7 +109,6 @@ class DataSettings(_Group):
         self.validation_fraction = group.create_real_parameter(
             "ValidationFraction", 0.05, minimum=0.0, maximum=0.9
         )
-        self.positions_provided = group.create_boolean_parameter("PositionsProvided", True)
 
 
 class TrainingSettings(_Group):
@@ -134,8 +134,6 @@ class TrainingSettings(_Group):
             "ProbeModes", DEFAULT_PROBE_MODES, minimum=0, maximum=16
         )
         self.intensity_scale_trainable = group.create_boolean_parameter("IntensityScaleTrainable", True)
-        # 0: what the data say
-        self.num_photons = group.create_real_parameter("NumPhotons", 0.0, minimum=0.0)
         self.early_stop_patience = group.create_integer_parameter(
             "EarlyStopPatience", DEFAULT_EARLY_STOP_PATIENCE, minimum=1
         )
@@ -172,25 +170,38 @@ _SETTING_OF_FIELD = {
     ("ModelConfig", "n_filters_scale"): "PtychoPINNPluginModel.NumFiltersScale",
     ("ModelConfig", "architecture"): "PtychoPINNPluginModel.Architecture",
     ("ModelConfig", "amp_activation"): "PtychoPINNPluginModel.AmplitudeActivation",
+    ("ModelConfig", "object_big"): "PtychoPINNPluginModel.ObjectBig",
+    ("ModelConfig", "probe_big"): "PtychoPINNPluginModel.ProbeBig",
+    ("ModelConfig", "pad_object"): "PtychoPINNPluginModel.PadObject",
+    ("ModelConfig", "probe_mask"): "PtychoPINNPluginModel.ProbeMask",
     ("ModelConfig", "probe_scale"): "PtychoPINNPluginModel.ProbeScale",
     ("ModelConfig", "gaussian_smoothing_sigma"): "PtychoPINNPluginModel.GaussianSmoothingSigma",
+    ("TrainingConfig", "n_groups"): "PtychoPINNPluginData.NumGroups",
+    ("TrainingConfig", "n_subsample"): "PtychoPINNPluginData.NumSubsample",
+    ("TrainingConfig", "subsample_seed"): "PtychoPINNPluginData.Seed",
+    ("TrainingConfig", "neighbor_count"): "PtychoPINNPluginData.NeighborCount",
+    ("TrainingConfig", "sequential_sampling"): "PtychoPINNPluginData.SequentialSampling",
     ("TrainingConfig", "nepochs"): "PtychoPINNPluginTraining.Epochs",
     ("TrainingConfig", "batch_size"): "PtychoPINNPluginTraining.BatchSize",
     ("TrainingConfig", "mae_weight"): "PtychoPINNPluginTraining.MAEWeight",
     ("TrainingConfig", "nll_weight"): "PtychoPINNPluginTraining.NLLWeight",
     ("TrainingConfig", "realspace_weight"): "PtychoPINNPluginTraining.RealspaceWeight",
     ("TrainingConfig", "realspace_mae_weight"): "PtychoPINNPluginTraining.RealspaceMAEWeight",
+    ("TrainingConfig", "probe_trainable"): "PtychoPINNPluginTraining.ProbeTrainable",
     ("TrainingConfig", "probe_modes"): "PtychoPINNPluginTraining.ProbeModes",
-    ("TrainingConfig", "nphotons"): "PtychoPINNPluginTraining.NumPhotons",
-    ("TrainingConfig", "neighbor_count"): "PtychoPINNPluginData.NeighborCount",
+    ("TrainingConfig", "intensity_scale_trainable"): "PtychoPINNPluginTraining.IntensityScaleTrainable",
+    ("InferenceConfig", "n_groups"): "PtychoPINNPluginInference.NumGroups",
+    ("InferenceConfig", "subsample_seed"): "PtychoPINNPluginData.Seed",
+    ("InferenceConfig", "neighbor_count"): "PtychoPINNPluginData.NeighborCount",
     ("ExecutionConfig", "learning_rate"): "PtychoPINNPluginTraining.LearningRate",
     ("ExecutionConfig", "scheduler"): "PtychoPINNPluginTraining.Scheduler",
     ("ExecutionConfig", "gradient_clip_val"): "PtychoPINNPluginTraining.GradientClip",
+    ("ExecutionConfig", "early_stop_patience"): "PtychoPINNPluginTraining.EarlyStopPatience",
     ("ExecutionConfig", "accelerator"): "PtychoPINNPluginTraining.Accelerator",
     ("ExecutionConfig", "precision"): "PtychoPINNPluginTraining.Precision",
-    ("ExecutionConfig", "logger_backend"): "PtychoPINNPluginTraining.LoggerBackend",
-    ("ExecutionConfig", "early_stop_patience"): "PtychoPINNPluginTraining.EarlyStopPatience",
     ("ExecutionConfig", "num_workers"): "PtychoPINNPluginTraining.NumWorkers",
+    ("ExecutionConfig", "logger_backend"): "PtychoPINNPluginTraining.LoggerBackend",
+    ("ExecutionConfig", "inference_batch_size"): "PtychoPINNPluginInference.BatchSize",
 }
 
 
@@ -238,12 +249,11 @@ def make_training_config(
 ) -> TrainingConfig:
     """The training as it is set.
 
-    ``model.N`` and, where the settings leave them to the data, ``n_groups`` and ``nphotons`` are placeholders
-    that the worker fills in once it has seen the data.
+    ``model.N``, ``nphotons`` and, where the setting leaves it to the data, ``n_groups`` are placeholders that
+    the worker fills in once it has seen the data.
     """
     data, training = settings.data, settings.training
     model = make_model_config(settings, model_type)
-    neighbor_count = _neighbor_count(settings, model.gridsize)
     with _naming_settings():
         return TrainingConfig(
             model=model,
@@ -254,12 +264,10 @@ def make_training_config(
             nll_weight=training.value("NLLWeight"),
             realspace_mae_weight=_object_weight(settings, model_type),
             realspace_weight=training.value("RealspaceWeight"),
-            nphotons=training.optional("NumPhotons") or TrainingConfig.nphotons,
             n_groups=data.optional("NumGroups"),
             n_subsample=data.optional("NumSubsample"),
             subsample_seed=data.value("Seed"),
-            neighbor_count=neighbor_count,
-            positions_provided=data.value("PositionsProvided"),
+            neighbor_count=neighbor_count(data.optional("NeighborCount"), model.gridsize),
             probe_trainable=training.value("ProbeTrainable"),
             probe_modes=training.optional("ProbeModes"),
             intensity_scale_trainable=training.value("IntensityScaleTrainable"),
@@ -275,17 +283,6 @@ def _object_weight(settings: PluginSettings, model_type: str) -> float:
     return 1.0 if weight == 0.0 and model_type == "supervised" else weight
 
 
-def _neighbor_count(settings: PluginSettings, gridsize: int) -> int:
-    neighbor_count: int = settings.data.optional("NeighborCount") or gridsize**2 + 2
-    if neighbor_count < gridsize**2 - 1:
-        raise ValueError(
-            f"The setting PtychoPINNPluginData.NeighborCount = {neighbor_count} is not valid: groups of "
-            f"GridSize² = {gridsize**2} patterns need at least {gridsize**2 - 1} neighbours to "
-            "choose from; 0 leaves it to the plugin."
-        )
-    return neighbor_count
-
-
 def make_inference_config(settings: PluginSettings, *, backend: str, model_path: Path) -> InferenceConfig:
     """How a model is applied; its ``model`` is a placeholder, since the model file decides on it."""
     with _naming_settings():
@@ -293,7 +290,7 @@ def make_inference_config(settings: PluginSettings, *, backend: str, model_path:
             model_path=model_path,
             n_groups=settings.inference.optional("NumGroups"),
             subsample_seed=settings.data.value("Seed"),
-            # what the model's own gridsize needs on top of it is the worker's to add
+            # not set: the worker chooses it by the model's own gridsize
             neighbor_count=settings.data.optional("NeighborCount") or InferenceConfig.neighbor_count,
             backend=backend,
         )
@@ -347,7 +344,7 @@ def select_engine(settings: PluginSettings) -> Engine:
             logger.info('Backend "auto": %s is used.', engine.title)
             return engine
     raise EngineUnavailableError(
-        f"No framework is installed that could run this reconstructor. Install one: {INSTALL}. "
+        f"No framework is installed that could run this reconstructor. Install one: {INSTALL_HINT}. "
         f"({' '.join(problems)})"
     )
 
@@ -357,7 +354,7 @@ def _installed_engine(name: str) -> Engine:
         others = ", ".join(map(repr, list_engines())) or "none"
         raise EngineUnavailableError(
             f'The engine "{name}" is not part of this installation (there is: {others}). Set '
-            f"PtychoPINNPluginModel.Backend to auto, or install PyTorch: {INSTALL}."
+            f"PtychoPINNPluginModel.Backend to auto, or install PyTorch: {INSTALL_HINT}."
         )
     return get_engine(name)
 

@@ -31,6 +31,7 @@ from .job import (
     ReconstructJob,
     TrainJob,
     describe_error,
+    neighbor_count,
     read_job,
 )
 
@@ -75,11 +76,16 @@ class ChannelHandler(logging.Handler):
             self.handleError(record)
 
 
-def listen_for_stop(stop: threading.Event, orphaned: threading.Event) -> None:
+def listen_for_stop(stop: threading.Event, orphaned: threading.Event, directory: Path) -> None:
     """Set ``stop`` on a line of standard input, at its end, and on Ctrl-C.
 
-    At its end the parent is gone: a process that has not finished a while later has nobody left to end it.
+    At its end the parent is gone: a process that has not finished a while later has nobody left to end it, or
+    to remove ``directory``.
     """
+
+    def give_up() -> None:
+        shutil.rmtree(directory, ignore_errors=True)
+        os._exit(1)
 
     def listen() -> None:
         # not sys.stdin: an interpreter that ends while a thread holds its buffer dies of it
@@ -87,7 +93,7 @@ def listen_for_stop(stop: threading.Event, orphaned: threading.Event) -> None:
             stop.set()
         orphaned.set()
         stop.set()
-        timer = threading.Timer(ORPHAN_GRACE_S, os._exit, args=(1,))
+        timer = threading.Timer(ORPHAN_GRACE_S, give_up)
         timer.daemon = True
         timer.start()
 
@@ -118,8 +124,8 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         config,
         model=model,
         n_groups=training.n_patterns if job.use_all_positions else config.n_groups,
-        probe_modes=max(config.probe_modes or 0, len(training.probeGuess)),
-        nphotons=training.photons_per_pattern if job.use_measured_photons else config.nphotons,
+        probe_modes=_probe_modes(config.probe_modes, len(training.probeGuess)),
+        nphotons=training.photons_per_pattern,
     )
 
     def grouped(part: RawData, count: int | None) -> Any:
@@ -152,17 +158,25 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         report=lambda report: send("epoch", **dataclasses.asdict(report)),
         should_stop=should_stop,
     )
-    return {
-        "model_path": str(result.model_path),
-        "stopped": result.stopped,
-        "history": {key: [float(value) for value in values] for key, values in result.history.items()},
-    }
+    return {"stopped": result.stopped}
+
+
+def _probe_modes(wanted: int | None, present: int) -> int:
+    if wanted is not None and wanted < present:
+        logger.warning(
+            "The setting PtychoPINNPluginTraining.ProbeModes = %d is below the %d modes of the probe: all %d "
+            "are kept. Set it to 0 to take as many as the probe has, or choose a probe with fewer modes.",
+            wanted,
+            present,
+            present,
+        )
+    return max(wanted or 0, present)
 
 
 def _hold_out(raw: RawData, job: TrainJob) -> tuple[RawData, RawData | None]:
     training, validation = raw.split(job.validation_fraction, job.config.subsample_seed)
     channels = job.config.model.channels
-    if validation is not None and (validation.n_patterns < channels or training.n_patterns < channels):
+    if validation is not None and min(_smallest_scan(training), _smallest_scan(validation)) < channels:
         logger.warning(
             "%d patterns are too few to hold some out for validation in groups of %d: all are trained on.",
             raw.n_patterns,
@@ -170,6 +184,10 @@ def _hold_out(raw: RawData, job: TrainJob) -> tuple[RawData, RawData | None]:
         )
         return raw, None
     return training, validation
+
+
+def _smallest_scan(raw: RawData) -> int:
+    return int(np.unique(raw.scan_index, return_counts=True)[1].min())  # groups stay within a scan
 
 
 def reconstruct(
@@ -184,16 +202,14 @@ def reconstruct(
     raw = RawData.from_directory(directory / DATA_DIRECTORY)
     _check_model(description, raw, job)
     model = description.model
-    if config.n_groups is not None and config.n_groups < raw.n_patterns:
-        raw = raw.subsample(config.n_groups, config.subsample_seed)
     container = raw.generate_grouped_data(
         model.N,
-        max(config.neighbor_count, model.channels + 2),
-        None,  # every pattern is an anchor
+        neighbor_count(None if job.choose_neighbor_count else config.neighbor_count, model.gridsize),
+        config.n_groups,  # None: every pattern is an anchor
         gridsize=model.gridsize,
         seed=config.subsample_seed,
     )
-    logger.info("Reconstructing from %d patterns with %s.", raw.n_patterns, engine.title)
+    logger.info("Reconstructing %d groups of %d patterns with %s.", *container.nn_indices.shape, engine.title)
     prediction = engine.predict(
         config.model_path,
         container,
@@ -207,8 +223,6 @@ def reconstruct(
     np.save(directory / PROBE_FILE, prediction.probe)
     return {
         "stopped": False,
-        "engine": description.engine,
-        "patterns": raw.n_patterns,
         "history": {key: [float(value) for value in values] for key, values in description.history.items()},
     }
 
@@ -234,7 +248,7 @@ def main(directory: Path) -> int:
     channel = Channel()
     stop = threading.Event()
     orphaned = threading.Event()
-    listen_for_stop(stop, orphaned)
+    listen_for_stop(stop, orphaned, directory)
     try:
         job = read_job(directory)
         root = logging.getLogger()

@@ -51,6 +51,12 @@ def test_this_installation_is_healthy(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Everything that is needed works." in said
 
 
+def test_doctor_examines_an_installation_without_numpy() -> None:
+    code = "import sys, ptychopinn_ptychodus.cli.doctor as d; print({'numpy', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr
+
+
 def test_without_a_framework_doctor_says_how_to_install_one(tmp_path: Path) -> None:
     # an interpreter in which torch cannot be found, in the children too
     (tmp_path / "sitecustomize.py").write_text(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ptychopinn_ptychodus.cli import progress
-from ptychopinn_ptychodus.cli.progress import ProgressDisplay, TimeLeft, duration
+from ptychopinn_ptychodus.cli.progress import ProgressDisplay, TimeLeft
+from ptychopinn_ptychodus.plugin.wording import duration
 
 
 class Clock:

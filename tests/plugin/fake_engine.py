@@ -1,7 +1,8 @@
 """An engine without a framework, for tests: what it does wrong is asked of it in ``FAKE_ENGINE``.
 
 The environment variable holds a JSON object: ``epoch_seconds``, ``prints``, ``raises`` (an exception's
-name), ``hangs``, ``has_children``, ``fails_to_predict``, ``unavailable``.
+name), ``checkpoint`` (leaves one, readable by its owner alone), ``hangs``, ``has_children``,
+``fails_to_predict``, ``unavailable``.
 """
 
 from __future__ import annotations
@@ -93,6 +94,11 @@ class FakeEngine(Engine):
             logging.getLogger("some.framework").warning("framework warning")
         if wish.get("has_children"):  # as data loaders are: they hold the pipes of the worker
             subprocess.Popen(["sleep", "20"])
+        if wish.get("checkpoint"):
+            checkpoint = model_path.parent / "checkpoints" / "best-epoch=0000.ckpt"
+            checkpoint.parent.mkdir(exist_ok=True)
+            self._save(checkpoint, config, train, {"train_loss": [0.5]})
+            checkpoint.chmod(0o600)
         if "raises" in wish:
             if wish["raises"] == "FrameworkError":
                 raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")

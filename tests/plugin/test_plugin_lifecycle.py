@@ -35,6 +35,13 @@ def trained(directory, tmp_path, **settings):
     return reconstructor
 
 
+def wait_for(generator, path):
+    deadline = time.monotonic() + 30
+    while not path.is_file() and time.monotonic() < deadline:
+        next(generator)
+    assert path.is_file()
+
+
 class Monitor:
     """The part of Ptychodus' task monitor that reconstructors look at."""
 
@@ -64,6 +71,19 @@ class TestTraining:
         assert sum("Epoch" in record.message for record in log.records) == 3
         assert "left" in log.text
         assert reconstructor.training_curves == {}
+
+    def test_fewer_probe_modes_than_the_probe_has_are_not_taken_silently(
+        self, standard_directory, tmp_path, log
+    ):
+        trained(standard_directory, tmp_path, Training_ProbeModes=1)
+        assert "PtychoPINNPluginTraining.ProbeModes = 1 is below the 2 modes" in log.text
+        model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
+        assert model["config"]["probe_modes"] == 2
+
+    @pytest.mark.parametrize("modes", [0, 2, 3])
+    def test_enough_probe_modes_are_nothing_to_talk_about(self, standard_directory, tmp_path, log, modes):
+        trained(standard_directory, tmp_path, Training_ProbeModes=modes)
+        assert "ProbeModes" not in log.text
 
     def test_takes_size_and_groups_and_photons_from_the_data(self, standard_directory, tmp_path):
         trained(standard_directory, tmp_path, Data_ValidationFraction=0.2)
@@ -155,6 +175,15 @@ class TestTrainingData:
         run(reconstructor.train(tmp_path / "in", tmp_path / "out"))
         assert json.loads((tmp_path / "out" / "model.ckpt").read_text())["groups"] == 30
 
+    def test_no_file_is_left_with_too_few_patterns_for_a_group(self, tmp_path, scan, log):
+        (tmp_path / "in").mkdir()
+        reconstructor = pinn(Training_Epochs=1, Model_GridSize=2, Data_ValidationFraction=0.3)
+        for name in ("a", "b", "c"):  # of 5 patterns each: 4 or 5 of one file would be held out
+            reconstructor.export_training_data(tmp_path / "in" / f"{name}.npz", scan(5))
+        outputs = run(reconstructor.train(tmp_path / "in", tmp_path / "out"))
+        assert outputs[-1].validation_loss == []
+        assert "too few" in log.text
+
     def test_files_of_different_sizes_are_refused_by_name(self, tmp_path, scan):
         (tmp_path / "in").mkdir()
         reconstructor = pinn()
@@ -221,15 +250,43 @@ class TestStop:
         with pytest.raises(RuntimeError, match="closing"):
             run(reconstructor.train(standard_directory, tmp_path / "out"))
 
-    def test_an_engine_that_does_not_listen_is_ended(self, standard_directory, tmp_path, wish, monkeypatch):
+    def test_an_engine_that_does_not_listen_is_ended(
+        self, standard_directory, tmp_path, wish, monkeypatch, log
+    ):
+        trained(standard_directory, tmp_path)
+        earlier = (tmp_path / "out" / "model.ckpt").read_bytes()
+        (tmp_path / "out" / "checkpoints").mkdir()
+        stale = tmp_path / "out" / "checkpoints" / "best-epoch=0007.ckpt"  # of a run that was killed
+        stale.write_bytes(earlier.replace(b"0.5", b"0.7"))
         monkeypatch.setattr("ptychopinn_ptychodus.plugin.process.ChildProcess.stop.__defaults__", (1.0,))
         wish(hangs=True)
-        generator = pinn().train(standard_directory, tmp_path / "out")
+        reconstructor = pinn()
+        generator = reconstructor.train(standard_directory, tmp_path / "out")
         next(generator)
         time.sleep(1.5)
         started = time.monotonic()
         generator.close()
         assert time.monotonic() - started < 6
+        assert (tmp_path / "out" / "model.ckpt").read_bytes() == earlier
+        assert stale.is_file()
+        assert not reconstructor.is_model_loaded()
+        assert "before there was a model" in log.text
+
+    def test_its_checkpoint_becomes_the_model(self, standard_directory, tmp_path, wish, monkeypatch, log):
+        trained(standard_directory, tmp_path)
+        monkeypatch.setattr("ptychopinn_ptychodus.plugin.process.ChildProcess.stop.__defaults__", (1.0,))
+        wish(hangs=True, checkpoint=True)
+        reconstructor = pinn()
+        generator = reconstructor.train(standard_directory, tmp_path / "out")
+        wait_for(generator, tmp_path / "out" / "checkpoints" / "best-epoch=0000.ckpt")
+        generator.close()
+        model = tmp_path / "out" / "model.ckpt"
+        assert json.loads(model.read_text())["history"] == {"train_loss": [0.5]}
+        assert reconstructor.require_model() == model
+        (tmp_path / "ordinary").touch()
+        assert model.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+        assert not (tmp_path / "out" / "checkpoints").exists()
+        assert "best model so far" in log.text
 
     def test_a_reconstruction_can_be_stopped(self, standard_directory, tmp_path, scan, wish, log):
         reconstructor = trained(standard_directory, tmp_path)
@@ -372,9 +429,9 @@ class TestFailures:
 
     @pytest.mark.parametrize("has_children", [False, True])
     def test_a_killed_worker_is_an_error_within_two_seconds(
-        self, standard_directory, tmp_path, wish, has_children
+        self, standard_directory, tmp_path, wish, has_children, log
     ):
-        wish(epoch_seconds=0.1, has_children=has_children)
+        wish(epoch_seconds=0.1, has_children=has_children, checkpoint=True)
         children = []
         original = process.ChildProcess.start
 
@@ -384,7 +441,8 @@ class TestFailures:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(process.ChildProcess, "start", start)
-            generator = pinn(Training_Epochs=1000).train(standard_directory, tmp_path / "out")
+            reconstructor = pinn(Training_Epochs=1000)
+            generator = reconstructor.train(standard_directory, tmp_path / "out")
             for output in generator:
                 if output.training_loss:
                     break
@@ -393,6 +451,25 @@ class TestFailures:
         with pytest.raises(ChildDiedError, match=r"SIGKILL.*memory"):
             run(generator)
         assert time.monotonic() - killed < 2.0
+        assert "best-epoch=0000.ckpt" in log.text
+        assert not (tmp_path / "out" / "model.ckpt").exists()
+        assert not reconstructor.is_model_loaded()
+
+    def test_a_failure_leaves_the_earlier_model_and_names_the_checkpoint(
+        self, standard_directory, tmp_path, wish, log
+    ):
+        reconstructor = trained(standard_directory, tmp_path)
+        reconstructor.save_model(tmp_path / "earlier.ckpt")
+        reconstructor.load_model_from_file(tmp_path / "earlier.ckpt")
+        earlier = (tmp_path / "out" / "model.ckpt").read_bytes()
+        wish(raises="MemoryError", checkpoint=True)
+        with pytest.raises(MemoryError):
+            run(reconstructor.train(standard_directory, tmp_path / "out"))
+        checkpoint = tmp_path / "out" / "checkpoints" / "best-epoch=0000.ckpt"
+        assert f'left its best state in "{checkpoint}"' in log.text
+        assert (tmp_path / "out" / "model.ckpt").read_bytes() == earlier
+        assert reconstructor.require_model() == tmp_path / "earlier.ckpt"
+        reconstructor.load_model_from_file(checkpoint)  # it is there, and a model
 
     def test_stray_output_of_libraries_is_no_message(self, standard_directory, tmp_path, wish, log):
         wish(prints=True)
@@ -443,6 +520,7 @@ class TestFailures:
             ("Training_Scheduler", "wild", r"PtychoPINNPluginTraining\.Scheduler"),
             ("Training_NLLWeight", 0.0, "nothing to learn from: set NLLWeight"),
             ("Training_Precision", "8", r"PtychoPINNPluginTraining\.Precision"),
+            ("Model_PadObject", False, r"PtychoPINNPluginModel\.PadObject = False"),
             ("Data_ValidationFraction", 1.5, r"PtychoPINNPluginData\.ValidationFraction = 1.5"),
             ("Data_NeighborCount", 2, r"PtychoPINNPluginData\.NeighborCount = 2 .* at least 3"),
         ],

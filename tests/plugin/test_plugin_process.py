@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +75,6 @@ def test_jobs_survive_the_file(tmp_path):
         model_path=tmp_path / "model.ckpt",
         validation_fraction=0.1,
         use_all_positions=True,
-        use_measured_photons=False,
         log_level=10,
     )
     reconstruct = ReconstructJob(
@@ -80,6 +82,7 @@ def test_jobs_survive_the_file(tmp_path):
         execution=ExecutionConfig(),
         model_type="pinn",
         shape=(3, 4),
+        choose_neighbor_count=True,
         log_level=20,
     )
     for job in (train, reconstruct):
@@ -118,26 +121,54 @@ class TestChannel:
         assert list(scratch.iterdir()) == []
 
     def test_records_below_the_level_are_not_sent(self, standard_directory, tmp_path, caplog):
-        library = make_library(Training_Epochs=1)
+        library = make_library(Training_Epochs=1, Data_ValidationFraction=0.2)
         caplog.set_level(logging.WARNING, logger="PtychoPINN-Plugin")
         run(next(iter(library)).train(standard_directory, tmp_path / "out"))
         assert [record for record in caplog.records if record.name == "PtychoPINN-Plugin"] == []
 
 
-def test_joined_scans_share_no_neighbours():
+def test_the_child_does_not_import_from_the_current_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    monkeypatch.setattr(sys, "path", ["", "lib", *sys.path])
+    paths = process._environment()["PYTHONPATH"].split(os.pathsep)
+    assert paths[0] == str(tmp_path / "lib")
+    assert str(tmp_path) not in paths
+
+
+def test_an_orphan_that_has_to_be_ended_removes_its_directory(tmp_path):
+    directory = tmp_path / "job"
+    directory.mkdir()
+    code = f"""
+import threading, time
+from pathlib import Path
+from ptychopinn_ptychodus.plugin import worker
+worker.ORPHAN_GRACE_S = 0.2
+worker.listen_for_stop(threading.Event(), threading.Event(), Path({str(directory)!r}))
+time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, timeout=30, check=False)
+    assert done.returncode == 1
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("count", [12, 5])  # 5: fewer than there are neighbours to choose from
+def test_joined_scans_share_no_neighbours(count):
     def scan(seed: int) -> RawData:
         rng = np.random.default_rng(seed)
         return RawData(
-            xcoords=rng.uniform(40, 90, 12),
-            ycoords=rng.uniform(40, 90, 12),
-            diff3d=rng.uniform(0.1, 2.0, (12, 64, 64)).astype(np.float32),
+            xcoords=rng.uniform(40, 90, count),
+            ycoords=rng.uniform(40, 90, count),
+            diff3d=rng.uniform(0.1, 2.0, (count, 64, 64)).astype(np.float32),
             probeGuess=np.ones((64, 64), dtype=np.complex64),
             objectGuess=np.full((130, 130 + seed), np.exp(1j * seed), dtype=np.complex64),
+            scan_index=np.full(count, 7),
             domain="amplitude",
         )
 
     scans = [scan(1), scan(2), scan(3)]
     joined = join_scans(scans)
+    np.testing.assert_array_equal(joined.scan_index, np.repeat([0, 1, 2], count))
     container = joined.generate_grouped_data(64, 6, None, gridsize=2, seed=0)
     assert (joined.scan_index[container.nn_indices] == joined.scan_index[:, None]).all()
     patches = container.Y

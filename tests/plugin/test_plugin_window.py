@@ -115,6 +115,7 @@ def test_the_window(standard_directory, tmp_path, fake_site, wish):
     assert lines, done.stdout + done.stderr
     seen = json.loads(lines[0].removeprefix("SEEN "))
     assert "not found" not in seen["page"]  # what Ptychodus says where a library has no panel
+    assert "[PtychoPINNPluginTraining]" in seen["page"]
     assert any("PINN has no model" in text for text in seen["dialog"])
     assert seen["products"] == 1
     assert "PINN training" in seen["titles"]

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
+from .. import INSTALL_HINT
 from ..base import (
-    INSTALL_HINT,
     Engine,
     ModelDescription,
     Prediction,

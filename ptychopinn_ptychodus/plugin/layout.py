@@ -1,0 +1,94 @@
+"""Names of the files that Ptychodus, this plugin and its command line agree on, and what a run left of them.
+
+Importing it imports nothing else, for the sake of the command line: ``doctor`` works without numpy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..files import replacing
+
+DIFFRACTION_FILE = "diffraction.h5"
+PRODUCT_FILE = "product.h5"
+TRAIN_FILE = "train_data.npz"
+TEST_FILE = "test_data.npz"
+MODEL_BASENAME = "model"
+"""What ``ptychodus -b reconstruct`` looks for in its input directory, with the engine's extension."""
+
+CHECKPOINT_DIRECTORY = "checkpoints"
+"""Where an engine keeps the best state of a run that has not ended, beside the model."""
+
+
+def identity(path: Path) -> tuple[int, ...]:
+    """Changes whenever the file is written or replaced; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def require_writable(directory: Path) -> None:
+    """Make the directory; raise ``OSError`` now, not after hours of work, if it cannot be written to."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+    except OSError as exc:
+        raise type(exc)(
+            exc.errno, f"The output directory cannot be written to ({exc.strerror})", str(directory)
+        ) from exc
+
+
+class RunFiles:
+    """What a training run has left, told apart from what was there when this was made.
+
+    Parameters
+    ----------
+    model_path
+        Where the run is to leave its model.
+    """
+
+    def __init__(self, model_path: Path) -> None:
+        self.model_path = model_path
+        self._checkpoints = model_path.parent / CHECKPOINT_DIRECTORY
+        self._before = {path: identity(path) for path in (model_path, *self._checkpoints.glob("*"))}
+
+    def has_model(self) -> bool:
+        """Whether the run has written its model."""
+        return self._is_new(self.model_path)
+
+    def checkpoint(self) -> Path | None:
+        """The newest checkpoint of the run that is a model an engine can open, or None."""
+        from ..backends.base import ModelFileError
+        from ..backends.registry import guess_engine
+
+        found = [path for path in self._checkpoints.glob("*") if path.is_file() and self._is_new(path)]
+        for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            with contextlib.suppress(ModelFileError, OSError):
+                guess_engine(path)
+                return path
+        return None
+
+    def promote(self, checkpoint: Path) -> None:
+        """Make a checkpoint the model.
+
+        Raises
+        ------
+        OSError
+            If the model cannot be written; checkpoint and earlier model are then as they were.
+        """
+        # copied and not renamed: whoever wrote the checkpoint may have kept others from reading it
+        with checkpoint.open("rb") as source, replacing(self.model_path) as target:
+            shutil.copyfileobj(source, target)
+        with contextlib.suppress(OSError):  # what stays there does no harm
+            checkpoint.unlink()
+            self._checkpoints.rmdir()
+
+    def _is_new(self, path: Path) -> bool:
+        return identity(path) not in ((), self._before.get(path))

@@ -1,0 +1,87 @@
+"""Settings and what they stand for in the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from plugin_support import make_library
+
+from ptychopinn_ptychodus.plugin.job import neighbor_count
+from ptychopinn_ptychodus.plugin.settings import (
+    _SETTING_OF_FIELD,
+    make_execution_config,
+    make_inference_config,
+    make_training_config,
+)
+
+# So that each setting can be changed by itself: the architecture that takes them all, nothing left to choose.
+BASE = {"Model_Architecture": "cnn", "Data_NeighborCount": 9, "Training_RealspaceMAEWeight": 0.5}
+WORDS = {
+    "Architecture": "unrolled",
+    "AmplitudeActivation": "relu",
+    "Scheduler": "constant",
+    "Accelerator": "cpu",
+    "Precision": "16-mixed",
+    "LoggerBackend": "csv",
+}
+# They choose the engine, and what is held out: no field of a configuration.
+ELSEWHERE = {"PtychoPINNPluginModel.Backend", "PtychoPINNPluginData.ValidationFraction"}
+
+
+def fields(settings) -> dict[tuple[str, str], object]:
+    """Every field of every configuration that is made of the settings."""
+    training = make_training_config(
+        settings, "pinn", backend="pytorch", input_path=Path("in"), output_path=Path("out")
+    )
+    inference = make_inference_config(settings, backend="pytorch", model_path=Path("model.ckpt"))
+    return {
+        (type(config).__name__, field.name): getattr(config, field.name)
+        for config in (training.model, training, inference, make_execution_config(settings))
+        for field in dataclasses.fields(config)
+        if field.name != "model"
+    }
+
+
+def test_every_field_that_a_setting_fills_is_named_after_it():
+    library = make_library(**BASE)
+    before = fields(library.settings)
+    found = {}
+    for settings in (getattr(library.settings, name) for name in ("model", "data", "training", "inference")):
+        for name, parameter in settings.group.parameters().items():
+            old = parameter.get_value()
+            if isinstance(old, str) and name not in WORDS:
+                continue
+            new = WORDS[name] if isinstance(old, str) else not old if isinstance(old, bool) else old + 1
+            parameter.set_value(new)
+            after = fields(library.settings)
+            found |= {key: f"{settings.name}.{name}" for key in before if after[key] != before[key]}
+            parameter.set_value(old)
+    assert found == _SETTING_OF_FIELD
+    all_settings = {
+        f"{settings.name}.{name}"
+        for settings in (
+            getattr(library.settings, name) for name in ("model", "data", "training", "inference")
+        )
+        for name in settings.group.parameters()
+    }
+    assert all_settings - set(found.values()) == ELSEWHERE
+
+
+def test_settings_that_could_change_nothing_are_not_offered():
+    library = make_library()
+    assert "NumPhotons" not in library.settings.training.group.parameters()
+    assert "PositionsProvided" not in library.settings.data.group.parameters()
+
+
+@pytest.mark.parametrize(
+    ("setting", "gridsize", "expected"), [(None, 2, 6), (None, 1, 3), (3, 2, 3), (1, 1, 1)]
+)
+def test_neighbours_to_choose_from(setting, gridsize, expected):
+    assert neighbor_count(setting, gridsize) == expected
+
+
+def test_too_few_neighbours_to_choose_from():
+    with pytest.raises(ValueError, match=r"PtychoPINNPluginData\.NeighborCount = 7 .* at least 8"):
+        neighbor_count(7, 3)
