@@ -79,9 +79,9 @@ def _as_path(owner: object, name: str) -> None:
 class ModelConfig:
     """Shape of the network and of the physics around it.
 
-    ``amp_activation``, ``probe_big`` and ``pad_object`` belong to the architecture ``cnn``. ``probe_scale`` is
-    the scale in which the probe is kept; what follows from it is taken back by the scale that is fitted from
-    the data, so that it does not change the result.
+    ``amp_activation``, ``probe_big`` and ``pad_object`` belong to the architecture ``cnn``. ``probe_scale``
+    is the scale in which the probe is kept; the scale that is fitted from the data takes it back, so that it
+    does not change the result.
     """
 
     N: int = 64

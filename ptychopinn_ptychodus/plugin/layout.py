@@ -1,6 +1,6 @@
 """Names of the files that Ptychodus, this plugin and its command line agree on, and what a run left of them.
 
-Importing it imports nothing else, for the sake of the command line: ``doctor`` works without numpy.
+Importing it imports next to nothing, for the sake of the command line: ``doctor`` works without numpy.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ..backends import CHECKPOINT_DIRECTORY
 from ..files import replacing
 
 DIFFRACTION_FILE = "diffraction.h5"
@@ -18,9 +19,6 @@ TRAIN_FILE = "train_data.npz"
 TEST_FILE = "test_data.npz"
 MODEL_BASENAME = "model"
 """What ``ptychodus -b reconstruct`` looks for in its input directory, with the engine's extension."""
-
-CHECKPOINT_DIRECTORY = "checkpoints"
-"""Where an engine keeps the best state of a run that has not ended, beside the model."""
 
 
 def identity(path: Path) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from ...config import ExecutionConfig, TrainingConfig
+from .. import CHECKPOINT_DIRECTORY
 from ..base import EpochReport, ReportEpoch, ShouldStop
 from .inference import choose_device
 from .module import PtychoPINN_Lightning
@@ -23,8 +24,6 @@ from .module import PtychoPINN_Lightning
 logger = logging.getLogger(__name__)
 # hardware summaries and advertisements; warnings still come through
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
-CHECKPOINT_DIRECTORY = "checkpoints"
 
 
 class _HistoryCallback(Callback):
