@@ -126,9 +126,8 @@ def take_step(module: PtychoPINN_Lightning, optimizer: Any, batches: Iterator[An
 
 def network_alone(module: PtychoPINN_Lightning, batch: Any) -> None:
     """Forward and backward through the network, with nothing around it but a sum."""
-    probe = module.probe
-    probe = probe * (0.5 * module.data_config.N / probe.abs().square().sum().sqrt())
-    patches = module.network(batch["amplitude"], batch["offsets"], probe)
+    probe = module.network_probe().detach()
+    patches = module.network(batch["amplitude"], batch["offsets"], probe, module.good_pixels)
     module.network.zero_grad()
     torch.view_as_real(patches).sum().backward()
 
