@@ -333,20 +333,17 @@ def select_engine(settings: PluginSettings) -> Engine:
         engine = _installed_engine(backend)
         engine.require()
         return engine
-    problems = []
-    for name in BACKENDS:
+    reasons = [f"No framework is installed that could run this reconstructor. Install one: {INSTALL_HINT}"]
+    for name in (name for name in BACKENDS if name in list_engines()):
         try:
-            engine = _installed_engine(name)
-            engine.require()
-        except RuntimeError as exc:
-            problems.append(str(exc))
-        else:
+            engine = get_engine(name)
+        except RuntimeError as exc:  # the engine itself is broken: one more thing to mend
+            reasons.append(str(exc))
+            continue
+        if engine.problem() is None:
             logger.info('Backend "auto": %s is used.', engine.title)
             return engine
-    raise EngineUnavailableError(
-        f"No framework is installed that could run this reconstructor. Install one: {INSTALL_HINT}. "
-        f"({' '.join(problems)})"
-    )
+    raise EngineUnavailableError(" ".join(reasons))
 
 
 def _installed_engine(name: str) -> Engine:
