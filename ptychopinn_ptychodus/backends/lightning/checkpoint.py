@@ -81,7 +81,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def describe(path: Path) -> ModelDescription:
     """What the model file at ``path`` says about itself; see :func:`read_checkpoint` for errors."""
-    content = read_checkpoint(path)
+    return _describe(path, read_checkpoint(path))
+
+
+def _describe(path: Path, content: dict[str, Any]) -> ModelDescription:
     try:
         about, configs = content[MANIFEST_KEY], content[PtychoPINN_Lightning.CHECKPOINT_HYPER_PARAMS_KEY]
         return ModelDescription(
@@ -99,14 +102,15 @@ def describe(path: Path) -> ModelDescription:
 
 def open_model(path: Path, expected: ModelConfig | None = None) -> PtychoPINN_Lightning:
     """Rebuild the model at ``path``; ``expected``, if given, must agree in N and gridsize."""
-    model = describe(path).model
+    content = read_checkpoint(path)
+    model = _describe(path, content).model
     if expected is not None and (model.N, model.gridsize) != (expected.N, expected.gridsize):
         raise ModelFileError(
             f'"{path}" was trained for N = {model.N}, gridsize = {model.gridsize}, but N = {expected.N}, '
             f"gridsize = {expected.gridsize} is asked for. Use data of that size or train another model."
         )
     try:
-        module = PtychoPINN_Lightning.load_from_checkpoint(path)
+        module = PtychoPINN_Lightning.from_content(content)
     except (RuntimeError, KeyError, TypeError, ValueError) as exc:  # missing or misshapen entries
         raise ModelFileError(f'"{path}" does not fit its own description: {exc}') from exc
     module.eval()

@@ -24,7 +24,6 @@ from ...data.grouping import PtychoDataContainer
 from ...data.mapping import MappedGroups, groups_from_mapping
 from ...data.raw import RawData
 from ...files import replacing
-from ..base import EngineUnavailableError
 from .engine import MODEL_NAME, LightningEngine
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def _build_lightning_dataloaders(
     execution_config: ExecutionConfig | None = None,
 ) -> tuple[Any, Any]:
     """Training and validation loaders (the latter None without a test container) of TensorDict batches."""
-    _require_lightning()
+    LightningEngine().require()
     from .loaders import GroupDataset, build_loader
 
     execution = execution_config or ExecutionConfig()
@@ -104,7 +103,7 @@ def _train_with_lightning(
     ValueError
         If data and configuration do not fit each other.
     """
-    _require_lightning()
+    LightningEngine().require()
     from lightning.pytorch import seed_everything
 
     from .module import PtychoPINN_Lightning
@@ -289,16 +288,10 @@ def load_inference_bundle_torch(
     """
     if model_name != "diffraction_to_obj":
         raise ValueError(f"Unknown model {model_name!r}: the Lightning engine offers 'diffraction_to_obj'.")
-    _require_lightning()
+    LightningEngine().require()
     from .checkpoint import open_model
 
     path = Path(bundle_dir)
     path = path / MODEL_NAME if path.is_dir() else path
     module = open_model(path, None if config is None else config.model)
     return module, dict(module.hparams)
-
-
-def _require_lightning() -> None:
-    problem = LightningEngine().problem()
-    if problem is not None:
-        raise EngineUnavailableError(problem)

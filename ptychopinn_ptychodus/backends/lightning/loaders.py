@@ -37,9 +37,9 @@ class GroupDataset(Dataset[TensorDict]):
     def __getitems__(self, indices: Sequence[int]) -> TensorDict:
         chosen = np.asarray(indices)
         offsets = self.container.coords_relative[chosen, 0].transpose(0, 2, 1)
-        amplitude = self.container.amplitude[self.container.nn_indices[chosen]] * self.input_scale
+        amplitude = np.moveaxis(self.container.batch(chosen), -1, 1)
         entries: dict[str, Any] = {
-            "amplitude": torch.from_numpy(amplitude),
+            "amplitude": torch.from_numpy(amplitude * self.input_scale),
             "offsets": torch.from_numpy(np.ascontiguousarray(offsets, np.float32)),
         }
         if self.with_object:

@@ -29,6 +29,7 @@ from ...data.grouping import PtychoDataContainer
 from ...data.probe import with_modes
 from ..base import manifest
 from . import forward, losses
+from .engine import LightningEngine
 from .network import build_network
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
         Run-time knobs; not saved.
     """
 
-    engine_name = "pytorch"
+    engine_name = LightningEngine.name
     good_pixels: Tensor
     mask: Tensor
     smoothing: Tensor | None
@@ -311,10 +312,15 @@ class PtychoPINN_Lightning(pl.LightningModule):
         file without asking. Here it is tensors and plain values, or ``pickle.UnpicklingError``.
         """
         content = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        return cls.from_content(content, **kwargs).to(map_location)
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any], **kwargs: Any) -> Self:
+        """The model that the content of a checkpoint describes."""
         module = cls(**content[cls.CHECKPOINT_HYPER_PARAMS_KEY], **kwargs)
-        module.on_load_checkpoint(content)
+        module.on_load_checkpoint(dict(content))
         module.load_state_dict(content["state_dict"])
-        return module.to(map_location)
+        return module
 
 
 def _restored(cls: type[Any], value: Any) -> Any:
