@@ -17,6 +17,7 @@ import typing
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,11 @@ MODEL_TYPES = ("pinn", "supervised")
 ARCHITECTURES = ("cnn", "unrolled")
 AMP_ACTIVATIONS = ("sigmoid", "swish", "softplus", "relu")
 BACKENDS = ("tensorflow", "pytorch")
+"""The engines of this package."""
+
+BACKEND_GROUP = "ptychopinn_ptychodus.backends"
+"""Entry-point group by which engines are found, those of others among them."""
+
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 SCHEDULERS = ("constant", "plateau", "cosine", "one_cycle")
 LOGGER_BACKENDS = ("csv", "tensorboard", "mlflow", "none")
@@ -62,6 +68,17 @@ def _real(
     valid = valid and (value > minimum if exclusive else value >= minimum)
     allowed = f"a finite number {'>' if exclusive else '>='} {minimum:g}" + (" or None" if optional else "")
     _check(valid, owner, name, allowed)
+
+
+def backend_names() -> tuple[str, ...]:
+    """What ``backend`` may be: this package's engines, installed or not, and those that others add."""
+    others = sorted({ep.name for ep in entry_points(group=BACKEND_GROUP)} - set(BACKENDS))
+    return (*BACKENDS, *others)
+
+
+def _backend(owner: Any) -> None:
+    if owner.backend not in BACKENDS:  # else nobody has to look for entry points
+        _one_of(owner, "backend", backend_names())
 
 
 def _flags(owner: object, *names: str) -> None:
@@ -179,7 +196,7 @@ class TrainingConfig:
         _flags(
             self, "positions_provided", "probe_trainable", "intensity_scale_trainable", "sequential_sampling"
         )
-        _one_of(self, "backend", BACKENDS)
+        _backend(self)
         _check(self.positions_provided, self, "positions_provided", "True: patches are stitched by position")
         if self.model.model_type == "supervised":
             allowed = "a number > 0 with model_type = 'supervised'"
@@ -214,7 +231,7 @@ class InferenceConfig:
         _integer(self, "subsample_seed", 0, optional=True)
         _integer(self, "neighbor_count", 1)
         _flags(self, "debug")
-        _one_of(self, "backend", BACKENDS)
+        _backend(self)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ come out; tensors never do.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,27 @@ class ModelDescription:
 
 
 @dataclass(frozen=True)
+class ModelState:
+    """A trained model without its framework: what one engine hands to another.
+
+    Attributes
+    ----------
+    description
+        What the model file says about itself.
+    training
+        How it was trained.
+    arrays
+        Weights and frozen physics by name. Names and axes are those of PyTorch's ``state_dict`` of
+        ``PtychoPINN_Lightning``: convolution kernels ``network.….weight`` are (out, in, rows, columns),
+        ``probe_planes`` (modes, N, N, 2), ``log_scale`` (), ``good_pixels`` (N, N), all float32.
+    """
+
+    description: ModelDescription
+    training: TrainingConfig
+    arrays: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """A finished (or stopped) training run: the model file that it left and how it got there."""
 
@@ -81,6 +103,55 @@ class Prediction:
 
     patches: NDArray[np.complex64]
     probe: NDArray[np.complex64]
+
+
+class StopRequested(Exception):
+    """Leaves a training loop at once: validating on the way out could outlast the patience of who asked."""
+
+
+class Progress:
+    """What a training run tells, and is told, by way of an engine's callbacks.
+
+    Attributes
+    ----------
+    stopped
+        Whether the run was asked to stop.
+    """
+
+    def __init__(self, report: ReportEpoch | None = None, should_stop: ShouldStop | None = None) -> None:
+        self._report = report
+        self._should_stop = should_stop
+        self._start = 0.0
+        self._patterns = 0
+        self.stopped = False
+
+    def start(self) -> None:
+        """Training begins: the clock runs."""
+        self._start, self._patterns = time.monotonic(), 0
+
+    def batch(self, patterns: int = 0) -> None:
+        """A batch is done, ``patterns`` of them learnt from; raises :class:`StopRequested` if asked to."""
+        self._patterns += patterns
+        if self._should_stop is not None and self._should_stop():
+            self.stopped = True
+            raise StopRequested
+
+    def epoch(self, history: Mapping[str, list[float]], nepochs: int) -> None:
+        """An epoch is done; its losses are the last of ``history``."""
+        if self._report is None:
+            return
+        seconds = time.monotonic() - self._start
+        train, validation = history["train_loss"], history["val_loss"]
+        self._report(
+            EpochReport(
+                epoch=len(train),
+                nepochs=nepochs,
+                train_loss=train[-1],
+                val_loss=validation[-1] if validation else None,
+                seconds=seconds,
+                patterns_per_second=self._patterns / max(seconds, 1e-9),
+            )
+        )
 
 
 class ModelFileError(ValueError):
@@ -106,6 +177,9 @@ class Engine(ABC):
     model_filter: ClassVar[str]
     """File-dialog filter for its model files."""
 
+    install_hint: ClassVar[str]
+    """The command that installs its framework."""
+
     @abstractmethod
     def problem(self) -> str | None:
         """None if the framework is installed (found, not imported), else what is missing and the remedy."""
@@ -127,6 +201,43 @@ class Engine(ABC):
     @abstractmethod
     def describe(self, path: Path) -> ModelDescription:
         """Read what a model file says about itself, without running code from it."""
+
+    def read_state(self, path: Path) -> ModelState:
+        """A model file as arrays, for any engine to go on with; imports no framework.
+
+        Raises
+        ------
+        ModelFileError
+            As :meth:`describe`, or if this engine does not hand over its models.
+        """
+        raise ModelFileError(
+            f'"{path}" was written by the engine {self.name!r}, which does not hand over its models.'
+        )
+
+    def write_state(self, state: ModelState, path: Path) -> None:
+        """Write a model of any engine as a model file of this one, replaced atomically.
+
+        Raises
+        ------
+        ModelFileError
+            If this engine has no such model; the message names both engines and the reason.
+        """
+        raise ModelFileError(
+            f"The engine {self.name!r} does not take over models, such as this one of "
+            f"{state.description.engine!r}."
+        )
+
+    def workflow(self, name: str) -> Callable[..., Any]:
+        """The engine's own ``run_cdi_example``, ``train_cdi_model`` or ``load_inference_bundle``.
+
+        Raises
+        ------
+        EngineUnavailableError
+            If the framework is not installed.
+        RuntimeError
+            If the engine has none.
+        """
+        raise RuntimeError(f"The engine {self.name!r} has no {name}: use it by way of Ptychodus.")
 
     @abstractmethod
     def train(

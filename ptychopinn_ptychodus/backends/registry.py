@@ -7,17 +7,16 @@ import logging
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from ..config import BACKEND_GROUP
 from .base import Engine, ModelFileError
 
 logger = logging.getLogger(__name__)
-
-GROUP = "ptychopinn_ptychodus.backends"
 
 
 @functools.cache
 def list_engines() -> dict[str, EntryPoint]:
     """Names of the installed engines and where they come from; loads none of them."""
-    return {ep.name: ep for ep in sorted(entry_points(group=GROUP), key=lambda ep: ep.name)}
+    return {ep.name: ep for ep in sorted(entry_points(group=BACKEND_GROUP), key=lambda ep: ep.name)}
 
 
 @functools.cache
@@ -68,6 +67,40 @@ def guess_engine(model_path: Path) -> Engine:
             return engine
     tried = ", ".join(list_engines()) or "no engine"
     raise ModelFileError(
-        f'"{model_path}" is not a model of this package (tried: {tried}). '
+        f'"{model_path}" is not a model of this package, or it is damaged (tried: {tried}). '
         "Choose a model file that was written by its training, or train again."
     )
+
+
+def engine_for(model_path: Path, preferred: str | None = None) -> Engine:
+    """The engine to open ``model_path`` with, its framework installed.
+
+    That is the one that wrote it; where its framework is missing, another one that can convert its models,
+    ``preferred`` first.
+
+    Raises
+    ------
+    FileNotFoundError, ModelFileError
+        As :func:`guess_engine`.
+    EngineUnavailableError
+        If no framework is installed that could open it.
+    """
+    writer = guess_engine(model_path)
+    if writer.problem() is None:
+        return writer
+    for name in sorted(list_engines(), key=lambda name: (name != preferred, name)):
+        try:
+            engine = get_engine(name)
+        except RuntimeError as exc:
+            logger.warning("%s", exc)
+            continue
+        if engine.problem() is None:
+            logger.info(
+                '"%s" was written by %s, which is not installed: it is converted for %s.',
+                model_path,
+                writer.title,
+                engine.title,
+            )
+            return engine
+    writer.require()
+    return writer

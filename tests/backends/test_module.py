@@ -17,11 +17,12 @@ import torch
 from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.backends.lightning import checkpoint, inference
 from ptychopinn_ptychodus.backends.lightning.architecture import Architecture
+from ptychopinn_ptychodus.backends.lightning.components import load_inference_bundle_torch
 from ptychopinn_ptychodus.backends.lightning.engine import LightningEngine
 from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset
 from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
 from ptychopinn_ptychodus.backends.registry import guess_engine
-from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
 from ptychopinn_ptychodus.data.raw import RawData
@@ -225,7 +226,7 @@ def test_model_for_another_size_is_refused_with_both_sizes(
     with pytest.raises(ModelFileError, match=r"N = 64.*N = 128"):
         LightningEngine().predict(model_file, _grouped(larger, 2), ExecutionConfig())
     with pytest.raises(ModelFileError, match=r"N = 64.*N = 128"):
-        checkpoint.open_model(model_file, ModelConfig(N=128))
+        load_inference_bundle_torch(model_file, InferenceConfig(model=ModelConfig(N=128)))
 
 
 class _Touch:
@@ -245,13 +246,15 @@ def test_opening_a_crafted_model_runs_no_code_from_it(model_file: Path, kind: st
     if kind == "pickle":
         crafted.write_bytes(pickle.dumps({"state_dict": _Touch(trap)}))
     else:
-        content = checkpoint.read_checkpoint(model_file)
+        content = torch.load(model_file, weights_only=True)
         if kind == "torch":
             content["callbacks"] = _Touch(trap)
         else:
             content["hyper_parameters"]["model_config"]["N"] = _Touch(trap)
         torch.save(content, crafted)
     with pytest.raises(ModelFileError, match=r"refused|not a PyTorch file"):
+        checkpoint.read_state(crafted)
+    with pytest.raises(ModelFileError):
         checkpoint.open_model(crafted)
     with pytest.raises(pickle.UnpicklingError):
         PtychoPINN_Lightning.load_from_checkpoint(crafted)
@@ -261,11 +264,30 @@ def test_opening_a_crafted_model_runs_no_code_from_it(model_file: Path, kind: st
     assert trap.exists(), "the crafted file is harmless, so this test shows nothing"
 
 
+def test_tensor_that_reaches_out_of_its_storage_is_refused(model_file: Path) -> None:
+    """The bytes beside a tensor are another's, or nobody's: ``as_strided`` would read them all the same."""
+    with zipfile.ZipFile(model_file) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    index = next(name for name in entries if name.endswith("/data.pkl"))
+    reference = checkpoint.read_state(model_file).arrays["probe_planes"]
+    needle, hostile = b"K\x01K@K@K\x02t", b"K\x09K@K@K\x02t"  # as torch pickles (1, 64, 64, 2)
+    assert reference.shape == (1, 64, 64, 2)
+    assert entries[index].count(needle) == 1
+    entries[index] = entries[index].replace(needle, hostile)
+    with zipfile.ZipFile(model_file, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(ModelFileError, match="truncated or not a PyTorch file"):
+        checkpoint.read_state(model_file)
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.95])
 def test_truncated_model_file_is_refused(model_file: Path, keep: float) -> None:
     content = model_file.read_bytes()
     model_file.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
     with pytest.raises(ModelFileError, match="truncated"):
+        checkpoint.read_state(model_file)
+    with pytest.raises(ModelFileError, match="damaged"):
         checkpoint.open_model(model_file)
     assert not LightningEngine().recognises(model_file)
     with pytest.raises(ModelFileError, match="not a model of this package"):
@@ -276,7 +298,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.ckpt"
     torch.save({"state_dict": {}, "epoch": 3}, foreign)
     with pytest.raises(ModelFileError, match="not a model of this package"):
-        checkpoint.open_model(foreign)
+        checkpoint.read_state(foreign)
     with zipfile.ZipFile(foreign, "w") as archive:
         archive.writestr("readme.txt", "hello")
     assert not LightningEngine().recognises(foreign)
@@ -298,7 +320,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 def test_incomplete_model_file_is_refused_by_name(
     model_file: Path, spoil: Callable[[dict[str, object]], object]
 ) -> None:
-    content = checkpoint.read_checkpoint(model_file)
+    content = torch.load(model_file, weights_only=True)
     spoil(content)
     torch.save(content, model_file)
     with pytest.raises(ModelFileError, match=r"model\.ckpt"):
@@ -306,7 +328,7 @@ def test_incomplete_model_file_is_refused_by_name(
 
 
 def test_newer_format_and_other_engines_are_refused_by_name(model_file: Path) -> None:
-    content = checkpoint.read_checkpoint(model_file)
+    content = torch.load(model_file, weights_only=True)
     content["ptychopinn_ptychodus"]["format"] = 99
     torch.save(content, model_file)
     with pytest.raises(ModelFileError, match="99"):

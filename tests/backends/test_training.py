@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from tensordict import TensorDict
 
 from ptychopinn_ptychodus import params
-from ptychopinn_ptychodus.backends.base import EpochReport, ModelFileError
+from ptychopinn_ptychodus.backends.base import EpochReport, ModelFileError, Progress
 from ptychopinn_ptychodus.backends.lightning import checkpoint
 from ptychopinn_ptychodus.backends.lightning.components import (
     _build_lightning_dataloaders,
@@ -28,7 +26,7 @@ from ptychopinn_ptychodus.backends.lightning.components import (
 )
 from ptychopinn_ptychodus.backends.lightning.engine import LightningEngine
 from ptychopinn_ptychodus.backends.lightning.inference import predict_patches
-from ptychopinn_ptychodus.backends.lightning.training import ProgressCallback
+from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
 from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
@@ -186,8 +184,11 @@ def test_model_left_by_a_run_opens_by_directory_and_by_file(scan: RawData, tmp_p
         load_inference_bundle_torch(tmp_path)
     with pytest.raises(ModelFileError, match="gridsize = 2"):
         load_inference_bundle_torch(tmp_path / "out", _config(tmp_path, gridsize=2))
-    with pytest.raises(ValueError, match="autoencoder"):
-        load_inference_bundle_torch(tmp_path / "out", model_name="autoencoder")
+    assert (
+        load_inference_bundle_torch(tmp_path / "out", model_name="autoencoder")[0].history == module.history
+    )
+    with pytest.raises(ValueError, match=r"'encoder'.*'autoencoder'"):
+        load_inference_bundle_torch(tmp_path / "out", model_name="encoder")
 
 
 def test_data_files_of_the_configuration_are_read(scan: RawData, tmp_path: Path) -> None:
@@ -203,18 +204,20 @@ def test_data_files_of_the_configuration_are_read(scan: RawData, tmp_path: Path)
         train_cdi_model_torch(None, None, _config(tmp_path), QUICK)
 
 
-def test_best_state_is_kept_and_not_the_last(scan: RawData, tmp_path: Path) -> None:
+def test_best_state_is_kept_and_not_the_last(
+    scan: RawData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Training that goes wrong after its first epochs must not cost the model that it had."""
 
-    class Spoil(Callback):
-        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            if trainer.current_epoch == 3:
-                with torch.no_grad():
-                    pl_module.log_scale += 1.0
+    def spoil(module: PtychoPINN_Lightning) -> None:
+        if module.current_epoch == 3:
+            with torch.no_grad():
+                module.log_scale += 1.0
 
+    monkeypatch.setattr(PtychoPINN_Lightning, "on_train_epoch_start", spoil)
     train, validation = scan.split(0.25, seed=0)
     config = _config(tmp_path, nepochs=4)
-    results = _train_with_lightning(train, validation, config, QUICK, [Spoil()])
+    results = _train_with_lightning(train, validation, config, QUICK)
     module, history = results["models"]["lightning_module"], results["history"]["val_loss"]
     assert min(history) < history[-1], "training did not get worse, so this test shows nothing"
     _, loader = _build_lightning_dataloaders(train, results["test_container"], config, QUICK)
@@ -251,19 +254,16 @@ def test_stop_keeps_a_usable_model_and_reports_every_epoch(scan: RawData, tmp_pa
     assert np.isfinite(patches).all()
 
 
-def test_stop_does_not_wait_for_a_validation_pass(scan: RawData, tmp_path: Path) -> None:
-    asked: list[int] = []
-
-    class Validation(Callback):
-        def on_validation_batch_start(self, *_: object) -> None:
-            asked.append(1)
-
+def test_stop_does_not_wait_for_a_validation_pass(
+    scan: RawData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated: list[int] = []
+    monkeypatch.setattr(PtychoPINN_Lightning, "validation_step", lambda *_: validated.append(1))
     train, validation = scan.split(0.5, seed=0)
-    progress = ProgressCallback(None, lambda: True)
-    config = _config(tmp_path, batch_size=1)
-    _train_with_lightning(train, validation, config, QUICK, [progress, Validation()])
+    progress = Progress(should_stop=lambda: True)
+    _train_with_lightning(train, validation, _config(tmp_path, batch_size=1), QUICK, progress)
     assert progress.stopped
-    assert not asked
+    assert not validated
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
@@ -320,7 +320,7 @@ def test_stop_before_the_first_epoch_still_leaves_a_model(scan: RawData, tmp_pat
     path = tmp_path / "model.ckpt"
     train = scan.generate_grouped_data(64, 4, 36)
     LightningEngine().train(train, None, _config(tmp_path), QUICK, model_path=path, should_stop=lambda: True)
-    assert checkpoint.describe(path).data.N == 64
+    assert checkpoint.read_state(path).description.data.N == 64
 
 
 def test_stop_during_inference_is_an_interruption(scan: RawData, tmp_path: Path) -> None:
@@ -369,7 +369,9 @@ def test_csv_logger_and_checkpoints_lie_in_the_output_directory(scan: RawData, t
     assert list((tmp_path / "out").rglob("metrics.csv"))
     best = list((tmp_path / "out" / "checkpoints").glob("best-*.ckpt"))
     assert len(best) == 1
-    assert checkpoint.describe(best[0]).history["train_loss"], "a killed run's best state opens alone"
+    assert checkpoint.read_state(best[0]).description.history["train_loss"], (
+        "a killed run's best state opens alone"
+    )
 
 
 def test_engine_imports_no_framework_until_it_is_used() -> None:

@@ -1,57 +1,25 @@
 """The Lightning workflow in the shape that scripts use: loaders, training, a whole run, opening a model.
 
-Containers may be this package's :class:`PtychoDataContainer`, a :class:`RawData` scan (grouped here), or a
-plain mapping with ``X`` (B, N, N, C) amplitudes, ``coords_relative`` (B, 1, 2, C) and, optionally, ``Y``
-(B, N, N, C) complex object patches, ``probe``, ``bad_pixels`` and ``coords_offsets``.
-
-Whoever calls one of these functions has chosen the engine: a configuration's ``backend`` is for the
-dispatcher in front of the engines.
+What may be handed over as data is said in :mod:`..workflow`. Whoever calls one of these functions has chosen
+the engine: a configuration's ``backend`` is for the dispatcher in front of the engines.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
-from ...data.assembly import assemble
-from ...data.grouping import PtychoDataContainer
-from ...data.mapping import MappedGroups, groups_from_mapping
-from ...data.raw import RawData
-from ...files import replacing
-from .engine import MODEL_NAME, LightningEngine
+from .. import workflow
+from ..base import Progress
+from ..workflow import Data
+from .engine import LightningEngine
 
-if TYPE_CHECKING:
-    from .module import PtychoPINN_Lightning
-
-logger = logging.getLogger(__name__)
-
-Data = PtychoDataContainer | RawData | Mapping[str, Any]
-
-
-def as_container(data: Data, config: TrainingConfig) -> PtychoDataContainer:
-    """``data`` as grouped data for ``config``; see the module's docstring for what is accepted."""
-    if isinstance(data, PtychoDataContainer):
-        return data
-    if isinstance(data, RawData):
-        if config.n_subsample is not None:
-            data = data.subsample(config.n_subsample, config.subsample_seed)
-        return data.generate_grouped_data(
-            config.model.N,
-            config.neighbor_count,
-            config.n_groups,
-            gridsize=config.model.gridsize,
-            seed=config.subsample_seed,
-            sequential=config.sequential_sampling,
-        )
-    if isinstance(data, Mapping):
-        return groups_from_mapping(data)
-    raise TypeError(f"Expected grouped data, RawData or a mapping with 'X', got {type(data).__name__}.")
+MODEL_NAME = "model.ckpt"
+"""What a run leaves in its output directory."""
 
 
 def _build_lightning_dataloaders(
@@ -65,7 +33,7 @@ def _build_lightning_dataloaders(
     from .loaders import GroupDataset, build_loader
 
     execution = execution_config or ExecutionConfig()
-    train = as_container(train_container, config)
+    train, test = workflow.as_containers(train_container, test_container, config)
     scale = train.input_scale
     with_object = config.realspace_mae_weight > 0
     train_loader = build_loader(
@@ -75,10 +43,10 @@ def _build_lightning_dataloaders(
         shuffle=not config.sequential_sampling,
         seed=config.subsample_seed,
     )
-    if test_container is None:
+    if test is None:
         return train_loader, None
     # the test data are seen through the training data's normalisation: it is part of the model
-    dataset = GroupDataset(as_container(test_container, config), scale, with_object=with_object)
+    dataset = GroupDataset(test, scale, with_object=with_object)
     return train_loader, build_loader(dataset, config.batch_size, execution)
 
 
@@ -87,7 +55,7 @@ def _train_with_lightning(
     test_container: Data | None,
     config: TrainingConfig,
     execution_config: ExecutionConfig | None = None,
-    callbacks: Sequence[Any] = (),
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train a fresh model with ``lightning.pytorch.Trainer``.
 
@@ -110,23 +78,17 @@ def _train_with_lightning(
     from .training import fit
 
     execution = execution_config or ExecutionConfig()
-    train = as_container(train_container, config)
-    test = None if test_container is None else as_container(test_container, config)
-    if test is not None and (test.N, test.gridsize) != (train.N, train.gridsize):
-        raise ValueError(
-            f"The test data have N = {test.N}, gridsize = {test.gridsize}, the training data N = {train.N}, "
-            f"gridsize = {train.gridsize}: make them agree."
-        )
+    train, test = workflow.as_containers(train_container, test_container, config)
     if config.subsample_seed is not None:
         seed_everything(config.subsample_seed, workers=True, verbose=False)
     module = PtychoPINN_Lightning.for_data(train, config, execution)
     loaders = _build_lightning_dataloaders(train, test, config, execution)
-    trainer = fit(module, *loaders, config, execution, callbacks)
+    trainer = fit(module, *loaders, config, execution, progress)
     return {
         "history": {name: list(values) for name, values in module.history.items()},
         "train_container": train,
         "test_container": test,
-        "models": {"lightning_module": module, "diffraction_to_obj": module},
+        "models": {"lightning_module": module, "autoencoder": module, "diffraction_to_obj": module},
         "trainer": trainer,
     }
 
@@ -146,13 +108,8 @@ def train_cdi_model_torch(
     FileNotFoundError
         If there are no training data, or a file that the configuration names is missing.
     """
-    if train_data is None:
-        if config.train_data_file is None:
-            raise FileNotFoundError("There are no training data: give train_data, or set train_data_file.")
-        train_data = RawData.from_file(config.train_data_file)
-    if test_data is None and config.test_data_file is not None:
-        test_data = RawData.from_file(config.test_data_file)
-    results = _train_with_lightning(train_data, test_data, config, execution_config)
+    train, test = workflow.training_data(train_data, test_data, config)
+    results = _train_with_lightning(train, test, config, execution_config)
     from .checkpoint import save_model
 
     results["model_path"] = save_model(
@@ -185,21 +142,18 @@ def run_cdi_example_torch(
     -------
     Amplitude and phase images (None without stitching) and the results of :func:`train_cdi_model_torch`.
     """
-    size = config.model.N
-    if not 0 <= M <= size:
-        raise ValueError(f"M = {M} is not valid: use 1 to {size}, or 0 for whole patches.")
+    workflow.require_window(M, config.model.N)
     results = train_cdi_model_torch(train_data, test_data, config, execution_config)
     if not do_stitching:
         return None, None, results
+    from .inference import predict
+
     container = results["test_container"] or results["train_container"]
-    execution = execution_config or ExecutionConfig()
-    canvas = _stitched(results["models"]["lightning_module"], container, execution, M or size)[0]
-    if transpose:
-        canvas = canvas.T
-    if flip_x:
-        canvas = canvas[:, ::-1]
-    if flip_y:
-        canvas = canvas[::-1]
+    prediction = predict(
+        results["models"]["diffraction_to_obj"], container, execution_config or ExecutionConfig()
+    )
+    canvas, _ = workflow.stitched(prediction, container, M)
+    canvas = workflow.oriented(canvas, flip_x=flip_x, flip_y=flip_y, transpose=transpose)
     amplitude, phase = np.abs(canvas), np.angle(canvas)
     results.update(obj=canvas, recon_amp=amplitude, recon_phase=phase)
     return amplitude, phase, results
@@ -222,52 +176,7 @@ def reconstruct_cdi_torch(
     FileNotFoundError
         If the configuration names no model or no data, or they are not there.
     """
-    if config.model_path is None or config.test_data_file is None:
-        raise FileNotFoundError("There is nothing to reconstruct: set model_path and test_data_file.")
-    module, _ = load_inference_bundle_torch(config.model_path)
-    raw = RawData.from_file(config.test_data_file)
-    if config.n_subsample is not None:
-        raw = raw.subsample(config.n_subsample, config.subsample_seed)
-    model = module.model_config
-    container = raw.generate_grouped_data(
-        raw.N, config.neighbor_count, config.n_groups, gridsize=model.gridsize, seed=config.subsample_seed
-    )
-    canvas, origin, patches = _stitched(module, container, execution_config or ExecutionConfig(), model.N)
-    results = {"origin": origin, "probe": module.counts_probe().detach().cpu().numpy()}
-    if config.debug:
-        results["patches"] = patches
-    output = Path(config.output_dir)
-    output.mkdir(parents=True, exist_ok=True)
-    with replacing(output / "reconstruction.npz") as file:
-        np.savez(file, object=canvas, **results)
-    return canvas, results
-
-
-def _stitched(
-    module: PtychoPINN_Lightning, container: PtychoDataContainer, execution: ExecutionConfig, window: int
-) -> tuple[NDArray[np.complex64], NDArray[np.float64], NDArray[np.complex64]]:
-    """Object of a canvas that just holds the scan, ``[x, y]`` of its first pixel, and the patches.
-
-    Of each patch the central ``window`` × ``window`` pixels are used.
-    """
-    from .inference import predict_patches
-
-    if isinstance(container, MappedGroups) and not container.located:
-        raise ValueError(
-            "The mapping does not say where its groups lie, so they cannot be stitched: add "
-            "'coords_offsets', (B, 1, 2, 1) pixels."
-        )
-    size = container.N
-    patches = predict_patches(module, container, execution)
-    weight = (np.abs(module.counts_probe().detach().cpu().numpy()) ** 2).sum(0)
-    inside = slice((size - window) // 2, (size - window) // 2 + window)
-    masked = np.zeros_like(weight)
-    masked[inside, inside] = weight[inside, inside]
-    origin = np.floor(container.coords.min(0)) - size // 2
-    coords = container.coords - origin
-    width, height = np.ceil(coords.max(0)).astype(int) + size // 2 + 1
-    canvas = assemble(patches, container.nn_indices, coords, (height, width), masked)
-    return canvas.object, origin, patches
+    return workflow.reconstruct_cdi(LightningEngine(), config, execution_config, MODEL_NAME)
 
 
 def load_inference_bundle_torch(
@@ -275,23 +184,20 @@ def load_inference_bundle_torch(
     config: TrainingConfig | InferenceConfig | None = None,
     model_name: str = "diffraction_to_obj",
 ) -> tuple[Any, dict[str, Any]]:
-    """Open a trained model: ``(module, params)``.
+    """Open a trained model of either engine: ``(module, params)``.
 
-    ``params`` holds the configuration and frozen statistics as plain dictionaries.
+    The module is both models, ``diffraction_to_obj`` (it is called) and ``autoencoder`` (its
+    ``expected_counts``). ``params`` holds the configuration and frozen statistics as plain dictionaries.
 
     Raises
     ------
     FileNotFoundError
-        If ``bundle_dir`` holds no ``model.ckpt`` (it may also be the file itself).
+        If ``bundle_dir`` holds no model (it may also be the file itself).
     ModelFileError
-        If the file is no model of this engine, or ``config`` asks for another N or gridsize.
+        If the file cannot be opened, or ``config`` asks for another N or gridsize.
     """
-    if model_name != "diffraction_to_obj":
-        raise ValueError(f"Unknown model {model_name!r}: the Lightning engine offers 'diffraction_to_obj'.")
     LightningEngine().require()
-    from .checkpoint import open_model
+    from .module import PtychoPINN_Lightning
 
-    path = Path(bundle_dir)
-    path = path / MODEL_NAME if path.is_dir() else path
-    module = open_model(path, None if config is None else config.model)
-    return module, dict(module.hparams)
+    path, state = workflow.open_bundle(bundle_dir, config, model_name, MODEL_NAME)
+    return PtychoPINN_Lightning.from_state(state, path), workflow.parameters(state)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
-from .. import INSTALL_HINT
+from .. import TORCH_HINT
 from ..base import (
     Engine,
     ModelDescription,
+    ModelState,
     Prediction,
+    Progress,
     ReportEpoch,
     ReportFraction,
     ShouldStop,
@@ -22,10 +23,6 @@ from ..base import (
 )
 
 __all__ = ["LightningEngine"]
-
-MODEL_NAME = "model.ckpt"
-_LARGEST_INDEX = 64 * 2**20
-"""Bytes; what names the tensors of a model is thousands of times smaller."""
 
 _NEEDED = ("torch", "lightning", "tensordict")
 
@@ -37,6 +34,7 @@ class LightningEngine(Engine):
     title: ClassVar[str] = "PyTorch Lightning"
     model_suffix: ClassVar[str] = ".ckpt"
     model_filter: ClassVar[str] = "PtychoPINN Lightning Models (*.ckpt)"
+    install_hint: ClassVar[str] = TORCH_HINT
 
     def problem(self) -> str | None:
         missing = [name for name in _NEEDED if find_spec(name) is None]
@@ -44,7 +42,7 @@ class LightningEngine(Engine):
             return None
         return (
             f"PyTorch backend selected, but it is unavailable: {', '.join(missing)} not installed. "
-            f"Install it with: {INSTALL_HINT}"
+            f"Install it with: {self.install_hint}"
         )
 
     def accelerators(self) -> list[str]:
@@ -54,22 +52,31 @@ class LightningEngine(Engine):
         return available_devices()
 
     def recognises(self, path: Path) -> bool:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                index = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-                if len(index) != 1 or archive.getinfo(index[0]).file_size > _LARGEST_INDEX:
-                    return False
-                # the manifest's key and the names of Lightning's own entries, as stored, unparsed
-                content = archive.read(index[0])
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError):
-            return False  # damaged, encrypted, or no archive at all
-        return b"ptychopinn_ptychodus" in content and b"state_dict" in content
+        from .checkpoint import looks_like_checkpoint
+
+        return looks_like_checkpoint(path)
 
     def describe(self, path: Path) -> ModelDescription:
-        self.require()
-        from .checkpoint import describe
+        return self.read_state(path).description
 
-        return describe(path)
+    def read_state(self, path: Path) -> ModelState:
+        from .checkpoint import read_state
+
+        return read_state(path)
+
+    def write_state(self, state: ModelState, path: Path) -> None:
+        self.require()
+        from .checkpoint import save_model
+        from .module import PtychoPINN_Lightning
+
+        save_model(PtychoPINN_Lightning.from_state(state), path)
+
+    def workflow(self, name: str) -> Callable[..., Any]:
+        self.require()
+        from . import components
+
+        function: Callable[..., Any] = getattr(components, f"{name}_torch")
+        return function
 
     def train(
         self,
@@ -85,10 +92,10 @@ class LightningEngine(Engine):
         self.require()
         from .checkpoint import save_model
         from .components import _train_with_lightning
-        from .training import ProgressCallback, discard_checkpoints
+        from .training import discard_checkpoints
 
-        progress = ProgressCallback(report, should_stop)
-        results = _train_with_lightning(train, validation, config, execution, [progress])
+        progress = Progress(report, should_stop)
+        results = _train_with_lightning(train, validation, config, execution, progress)
         save_model(results["models"]["lightning_module"], model_path)
         discard_checkpoints(results["trainer"])
         return TrainingResult(model_path, results["history"], progress.stopped)
@@ -104,8 +111,6 @@ class LightningEngine(Engine):
     ) -> Prediction:
         self.require()
         from .checkpoint import open_model
-        from .inference import predict_patches
+        from .inference import predict
 
-        module = open_model(model_path)
-        patches = predict_patches(module, container, execution, report=report, should_stop=should_stop)
-        return Prediction(patches, module.counts_probe().detach().cpu().numpy())
+        return predict(open_model(model_path), container, execution, report=report, should_stop=should_stop)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MERGE_FLOOR = 1e-3
-"""Added to the overlap count, so that uncovered pixels of a merged region are zero and not NaN."""
+from ..recipe import MERGE_FLOOR
 
 
 def resample(images: Tensor, shift: Tensor, size: int) -> Tensor:
@@ -133,10 +132,3 @@ def gaussian_kernel(sigma: float) -> Tensor:
     x = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
     return kernel / kernel.sum()
-
-
-def probe_mask(size: int) -> Tensor:
-    """1 within N/4 pixels of the patch's centre, else 0; (N, N) float32."""
-    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-    inside = axis[:, None].square() + axis.square() <= (size / 4) ** 2
-    return inside.float()

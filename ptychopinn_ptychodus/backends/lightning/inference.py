@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
-from ..base import ModelFileError, ReportFraction, ShouldStop
+from ..base import Prediction, ReportFraction, ShouldStop
+from ..physics import require_fit
+from ..recipe import PATTERNS_PER_BATCH
 from .loaders import GroupDataset, build_loader
 from .module import PtychoPINN_Lightning
-
-DEFAULT_BATCH_SIZE = 32
 
 
 def available_devices() -> list[str]:
@@ -46,6 +46,19 @@ def choose_device(accelerator: str) -> torch.device:
     return torch.device(accelerator)
 
 
+def predict(
+    module: PtychoPINN_Lightning,
+    container: PtychoDataContainer,
+    execution: ExecutionConfig,
+    *,
+    report: ReportFraction | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Prediction:
+    """Patches of every group in ``container``, and the probe; see :func:`predict_patches`."""
+    patches = predict_patches(module, container, execution, report=report, should_stop=should_stop)
+    return Prediction(patches, module.counts_probe().detach().cpu().numpy())
+
+
 def predict_patches(
     module: PtychoPINN_Lightning,
     container: PtychoDataContainer,
@@ -64,17 +77,12 @@ def predict_patches(
         If ``should_stop`` answered True between two batches.
     """
     data = module.data_config
-    size = container.amplitude.shape[-1]
-    if (size, container.gridsize) != (data.N, data.gridsize):
-        raise ModelFileError(
-            f"The model was trained for N = {data.N}, gridsize = {data.gridsize}, but the data have "
-            f"N = {size}, gridsize = {container.gridsize}. Load a model for these data or train one."
-        )
+    require_fit(data, container)
     device = choose_device(execution.accelerator)
     module = module.to(device).eval()
-    batch_size = execution.inference_batch_size or max(1, DEFAULT_BATCH_SIZE // container.gridsize**2)
+    batch_size = execution.inference_batch_size or max(1, PATTERNS_PER_BATCH // container.gridsize**2)
     loader = build_loader(GroupDataset(container, data.input_scale), batch_size, execution)
-    patches = np.empty((len(container), container.gridsize**2, size, size), np.complex64)
+    patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
     done = 0
     dtype = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(execution.precision)
     mixed = torch.autocast(device.type, dtype, enabled=dtype is not None)

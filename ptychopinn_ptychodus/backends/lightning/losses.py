@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-TINY = 1e-12
+from ..recipe import MODULUS_FLOOR
 
 
 def poisson_nll(counts: Tensor, expected: Tensor, good: Tensor, photons_per_pattern: float) -> Tensor:
@@ -51,4 +51,4 @@ def realspace_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
 
 def _modulus(z: Tensor) -> Tensor:
     # torch.abs has no finite gradient at 0
-    return torch.sqrt(z.real.square() + z.imag.square() + TINY)
+    return torch.sqrt(z.real.square() + z.imag.square() + MODULUS_FLOOR)

@@ -11,7 +11,6 @@ from typing import Any, Self
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -26,20 +25,17 @@ from ...config import (
     to_dict,
 )
 from ...data.grouping import PtychoDataContainer
-from ...data.probe import with_modes
-from ..base import manifest
+from ..base import ModelState, manifest
+from ..conversion import not_convertible
+from ..physics import amplitude_to_sqrt_counts, central_disk, initial_physics
+from ..recipe import COUNT_FLOOR, PHYSICS_RATE
+from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_THRESHOLD, plateau_floor, stepwise
 from . import forward, losses
+from .checkpoint import MANIFEST_KEY
 from .engine import LightningEngine
 from .network import build_network
 
 logger = logging.getLogger(__name__)
-
-MANIFEST_KEY = "ptychopinn_ptychodus"
-PHYSICS_RATE = 5.0
-"""Learning rate of physical parameters, relative to that of network weights."""
-
-COUNT_FLOOR = 1e-6
-"""Added to predicted counts, in units of the mean counts per pixel, so that λ > 0."""
 
 
 class PtychoPINN_Lightning(pl.LightningModule):
@@ -81,6 +77,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
                 "inference_config": to_dict(self.inference_config),
             }
         )
+        self.amplitude_to_sqrt_counts = amplitude_to_sqrt_counts(self.data_config)
         self.history: dict[str, list[float]] = {"train_loss": [], "val_loss": []}
 
         size = self.model_config.N
@@ -91,7 +88,9 @@ class PtychoPINN_Lightning(pl.LightningModule):
             torch.zeros(()), requires_grad=self.training_config.intensity_scale_trainable
         )
         self.register_buffer("good_pixels", torch.ones(size, size))
-        mask = forward.probe_mask(size) if self.model_config.probe_mask else torch.ones(size, size)
+        mask = torch.ones(size, size)
+        if self.model_config.probe_mask:
+            mask = torch.from_numpy(central_disk(size))
         self.register_buffer("mask", mask, persistent=False)
         sigma = self.model_config.gaussian_smoothing_sigma
         self.register_buffer(
@@ -108,45 +107,13 @@ class PtychoPINN_Lightning(pl.LightningModule):
         execution: ExecutionConfig | None = None,
     ) -> Self:
         """A fresh model for ``container``: statistics frozen, probe scale fitted from the data."""
-        probe = with_modes(container.probe, config.probe_modes or len(container.probe))
-        modes, size, _ = probe.shape
-        model_config = config.model
-        if (size, container.gridsize) != (model_config.N, model_config.gridsize):
-            raise ValueError(
-                f"The data have {size}×{size} patterns in groups of gridsize {container.gridsize}, but "
-                f"ModelConfig says N = {model_config.N}, gridsize = {model_config.gridsize}: make them agree."
-            )
-        if model_config.architecture == "unrolled" and model_config.channels == 1:
-            logger.warning(
-                "Single frames barely determine the large-scale phase: 'unrolled' lives by overlap. "
-                "Use gridsize 2 or more where positions allow."
-            )
-        photons = container.photons_per_pattern
-        data_config = DataConfig(
-            N=size,
-            gridsize=container.gridsize,
-            probe_modes=modes,
-            input_scale=container.input_scale,
-            photons_per_pattern=config.nphotons if photons is None else photons,
-        )
-        module = cls(model_config, data_config, config, InferenceConfig(model=model_config), execution)
-        module.initialise_physics(probe, ~container.bad_pixels)
-        return module
-
-    def initialise_physics(self, probe: NDArray[np.complex64], good_pixels: NDArray[np.bool_]) -> None:
-        """Set the probe, rescaled to the network's world, and the scale from there to photon counts.
-
-        The probe is divided by ``probe_scale`` times its mean modulus; ``e^{2α}`` then starts at mean photons
-        per pattern over probe power, whatever scale the probe came in.
-        """
-        modulus = np.sqrt((np.abs(probe) ** 2).sum(0))
-        scaled = probe / (self.model_config.probe_scale * modulus.mean())
+        physics = initial_physics(container, config)
+        module = cls(config.model, physics.data, config, InferenceConfig(model=config.model), execution)
         with torch.no_grad():
-            planes = np.stack((scaled.real, scaled.imag), -1).astype(np.float32)
-            self.probe_planes.copy_(torch.from_numpy(planes))
-            self.good_pixels.copy_(torch.from_numpy(np.ascontiguousarray(good_pixels)))
-            power = self.probe.abs().square().sum()
-            self.log_scale.copy_(0.5 * torch.log(self.data_config.photons_per_pattern / power))
+            module.probe_planes.copy_(torch.from_numpy(physics.probe_planes))
+            module.log_scale.fill_(physics.log_scale)
+            module.good_pixels.copy_(torch.from_numpy(physics.good_pixels))
+        return module
 
     @property
     def probe(self) -> Tensor:
@@ -223,12 +190,6 @@ class PtychoPINN_Lightning(pl.LightningModule):
             total = total + config.realspace_mae_weight * truth
         return total
 
-    @property
-    def amplitude_to_sqrt_counts(self) -> float:
-        """Factor from normalised amplitude to the square root of counts."""
-        data = self.data_config
-        return float(2.0 / data.N * data.photons_per_pattern**0.5)
-
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
         return self._step(batch, "train_loss")
 
@@ -274,23 +235,16 @@ class PtychoPINN_Lightning(pl.LightningModule):
         if execution.scheduler == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer,
-                factor=0.5,
-                patience=2,
-                min_lr=[min(0.1, 1e-4 / rate) * group["lr"] for group in optimizer.param_groups],
+                factor=PLATEAU_FACTOR,
+                patience=PLATEAU_PATIENCE,
+                threshold=PLATEAU_THRESHOLD,
+                min_lr=[plateau_floor(rate) / rate * group["lr"] for group in optimizer.param_groups],
             )
             monitor = "val_loss" if self.trainer.val_dataloaders is not None else "train_loss"
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": monitor}}
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule: torch.optim.lr_scheduler.LRScheduler
-        if execution.scheduler == "cosine":
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=0.01 * rate)
-        else:
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer,
-                max_lr=[group["lr"] for group in optimizer.param_groups],
-                total_steps=steps + 1,
-                pct_start=0.1,
-            )
+        factor = stepwise(execution.scheduler, max(1, int(self.trainer.estimated_stepping_batches)))
+        assert factor is not None, execution.scheduler
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # ---- persistence ----------------------------------------------------------------------------------
@@ -312,15 +266,29 @@ class PtychoPINN_Lightning(pl.LightningModule):
         file without asking. Here it is tensors and plain values, or ``pickle.UnpicklingError``.
         """
         content = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
-        return cls.from_content(content, **kwargs).to(map_location)
+        module = cls(**content[cls.CHECKPOINT_HYPER_PARAMS_KEY], **kwargs)
+        module.on_load_checkpoint(content)
+        module.load_state_dict(content["state_dict"])
+        return module.to(map_location)
 
     @classmethod
-    def from_content(cls, content: Mapping[str, Any], **kwargs: Any) -> Self:
-        """The model that the content of a checkpoint describes."""
-        module = cls(**content[cls.CHECKPOINT_HYPER_PARAMS_KEY], **kwargs)
-        module.on_load_checkpoint(dict(content))
-        module.load_state_dict(content["state_dict"])
-        return module
+    def from_state(cls, state: ModelState, path: Path | None = None) -> Self:
+        """The model of ``state``, whichever engine it comes from, ready to be applied.
+
+        Raises
+        ------
+        ModelFileError
+            If this engine has no such model; ``path`` is for the message.
+        """
+        model = state.description.model
+        try:
+            module = cls(model, state.description.data, state.training, InferenceConfig(model=model))
+            arrays = {name: torch.from_numpy(np.array(array)) for name, array in state.arrays.items()}
+            module.load_state_dict(arrays)
+        except (RuntimeError, KeyError, TypeError, ValueError) as exc:  # missing or misshapen entries
+            raise not_convertible(state, cls.engine_name, exc, path) from exc
+        module.history = {name: list(state.description.history.get(name, [])) for name in module.history}
+        return module.eval()
 
 
 def _restored(cls: type[Any], value: Any) -> Any:

@@ -11,12 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...config import ModelConfig
+from ..recipe import DECODER_FILTERS, ENCODER_FILTERS, OUTER_CHANNELS
 from .architecture import Architecture
 from .unrolled import UnrolledNetwork
-
-ENCODER_FILTERS = {64: (32, 64, 128), 128: (16, 32, 64, 128), 256: (8, 16, 32, 64, 128)}
-DECODER_FILTERS = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
-OUTER_CHANNELS = 4
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,

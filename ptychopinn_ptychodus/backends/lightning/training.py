@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from ...config import ExecutionConfig, TrainingConfig
 from .. import CHECKPOINT_DIRECTORY
-from ..base import EpochReport, ReportEpoch, ShouldStop
+from ..base import Progress, StopRequested
 from .inference import choose_device
 from .module import PtychoPINN_Lightning
 
@@ -36,55 +34,28 @@ class _HistoryCallback(Callback):
                 values.append(float(trainer.callback_metrics[name]))
 
 
-class _StopRequested(Exception):
-    """Leaves the trainer at once: validating on the way out could outlast the patience of whoever asked."""
+class _ProgressCallback(Callback):
+    """Passes on what happens, and ends training after the batch in hand when asked to."""
 
-
-class ProgressCallback(Callback):
-    """Reports each epoch, and ends training after the batch in hand when asked to."""
-
-    def __init__(self, report: ReportEpoch | None, should_stop: ShouldStop | None) -> None:
-        self.report = report
-        self.should_stop = should_stop
-        self.stopped = False
-        self._start = 0.0
-        self._patterns = 0
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start = time.monotonic()
+        self.progress.start()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._patterns += batch["amplitude"].shape[:2].numel()
-        self._stop_if_asked()
+        self.progress.batch(batch["amplitude"].shape[:2].numel())
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        self._stop_if_asked()
-
-    def _stop_if_asked(self) -> None:
-        if self.should_stop is not None and self.should_stop():
-            self.stopped = True
-            raise _StopRequested
+        self.progress.batch()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, PtychoPINN_Lightning)
-        if self.report is None:
-            return
-        seconds = time.monotonic() - self._start
-        history = pl_module.history
-        self.report(
-            EpochReport(
-                epoch=trainer.current_epoch + 1,
-                nepochs=pl_module.training_config.nepochs,
-                train_loss=history["train_loss"][-1],
-                val_loss=history["val_loss"][-1] if history["val_loss"] else None,
-                seconds=seconds,
-                patterns_per_second=self._patterns / max(seconds, 1e-9),
-            )
-        )
+        self.progress.epoch(pl_module.history, pl_module.training_config.nepochs)
 
 
 def fit(
@@ -93,7 +64,7 @@ def fit(
     validation_loader: Any | None,
     config: TrainingConfig,
     execution: ExecutionConfig,
-    callbacks: Iterable[Callback] = (),
+    progress: Progress | None = None,
 ) -> pl.Trainer:
     """Train ``module`` in place and leave it at its best state; returns the trainer.
 
@@ -106,7 +77,7 @@ def fit(
     """
     device = choose_device(execution.accelerator)
     monitor = execution.checkpoint_monitor_metric if validation_loader is not None else "train_loss"
-    hooks: list[Callback] = [_HistoryCallback(), *callbacks]
+    hooks: list[Callback] = [_HistoryCallback(), _ProgressCallback(progress or Progress())]
     hooks.append(
         EarlyStopping(monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode)
     )
@@ -147,7 +118,7 @@ def fit(
             warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             trainer.fit(module, train_loader, validation_loader)
-    except _StopRequested:
+    except StopRequested:
         logger.info("Training was stopped after %d epochs.", len(module.history["train_loss"]))
     except torch.OutOfMemoryError as exc:
         raise RuntimeError(

@@ -16,20 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...config import ModelConfig
+from ..recipe import (
+    AMPLITUDE_FLOOR,
+    FIRST_MOMENTUM,
+    FIRST_STEP,
+    LEVELS,
+    STEPS,
+    STEPS_PER_CORRECTION,
+    WEIGHT_FLOOR,
+    WIDTH,
+)
 from .architecture import Architecture
 from .forward import fourier_shift
-
-STEPS = 10
-STEPS_PER_CORRECTION = 5
-LEVELS = 3
-WIDTH = 8
-"""Channels of the U-Net's first level, times ``n_filters_scale``."""
-
-FIRST_STEP, FIRST_MOMENTUM = 0.8, 0.3
-WEIGHT_FLOOR = 0.02
-"""Relative illumination below which an update is damped rather than divided by it."""
-
-AMPLITUDE_FLOOR = 1e-6
 
 
 class CorrectionNetwork(nn.Module):

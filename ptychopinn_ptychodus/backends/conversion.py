@@ -1,0 +1,51 @@
+"""Models of one engine in the hands of another: weights, physics and frozen statistics, as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .base import Engine, ModelFileError, ModelState
+from .registry import get_engine, guess_engine
+
+
+def read_model(path: Path) -> ModelState:
+    """The model in ``path``, whichever engine wrote it; imports no framework.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is no model, or its engine does not hand it over.
+    """
+    return guess_engine(path).read_state(path)
+
+
+def convert(source: Path, target: Path, backend: str) -> Engine:
+    """Write the model in ``source`` to ``target`` as a model of the engine ``backend``, which is returned.
+
+    Raises
+    ------
+    FileNotFoundError, ModelFileError
+        As :func:`read_model`, or if that engine has no such model; the message names both engines.
+    ValueError
+        If there is no engine of that name.
+    EngineUnavailableError
+        If its framework is needed and not installed.
+    """
+    engine = get_engine(backend)
+    engine.write_state(read_model(source), target)
+    return engine
+
+
+def not_convertible(
+    state: ModelState, backend: str, reason: object, path: Path | None = None
+) -> ModelFileError:
+    """The error for a model of one engine that another has no counterpart of, or that is damaged."""
+    named = "The model" if path is None else f'"{path}"'
+    if state.description.engine == backend:
+        return ModelFileError(f"{named} does not fit its own description: {reason}")
+    return ModelFileError(
+        f"{named} was written by the engine {state.description.engine!r} and cannot be converted for "
+        f"{backend!r}: {reason}"
+    )

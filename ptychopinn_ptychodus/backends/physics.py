@@ -1,0 +1,103 @@
+"""What a fresh model learns from its training data before the first step: statistics, probe and scale."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import DataConfig, TrainingConfig
+from ..data.grouping import PtychoDataContainer
+from ..data.probe import with_modes
+from .base import ModelFileError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InitialPhysics:
+    """Frozen statistics, and where the physical parameters start.
+
+    Attributes
+    ----------
+    data
+        Statistics of the training data.
+    probe_planes
+        (modes, N, N, 2) float32: real and imaginary part of the probe, divided by ``probe_scale`` times its
+        mean modulus.
+    log_scale
+        α, such that ``e^{2α} Σ|P|²`` is the mean number of photons per pattern, whatever scale the probe came
+        in.
+    good_pixels
+        (N, N) float32, 0 where the detector is not to be trusted.
+    """
+
+    data: DataConfig
+    probe_planes: NDArray[np.float32]
+    log_scale: float
+    good_pixels: NDArray[np.float32]
+
+
+def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> InitialPhysics:
+    """Statistics and starting values for a model of ``container``.
+
+    Raises
+    ------
+    ValueError
+        If data and configuration do not fit each other.
+    """
+    probe = with_modes(container.probe, config.probe_modes or len(container.probe))
+    modes, size, _ = probe.shape
+    model = config.model
+    if (size, container.gridsize) != (model.N, model.gridsize):
+        raise ValueError(
+            f"The data have {size}×{size} patterns in groups of gridsize {container.gridsize}, but "
+            f"ModelConfig says N = {model.N}, gridsize = {model.gridsize}: make them agree."
+        )
+    if model.architecture == "unrolled" and model.channels == 1:
+        logger.warning(
+            "Single frames barely determine the large-scale phase: 'unrolled' lives by overlap. "
+            "Use gridsize 2 or more where positions allow."
+        )
+    photons = container.photons_per_pattern
+    data = DataConfig(
+        N=size,
+        gridsize=container.gridsize,
+        probe_modes=modes,
+        input_scale=container.input_scale,
+        photons_per_pattern=config.nphotons if photons is None else photons,
+    )
+    modulus = np.sqrt((np.abs(probe) ** 2).sum(0))
+    scaled = probe / (model.probe_scale * modulus.mean())
+    planes = np.stack((scaled.real, scaled.imag), -1).astype(np.float32)
+    mask = central_disk(size) if model.probe_mask else np.float32(1)
+    power = float((planes.astype(np.float64) ** 2 * np.reshape(mask, (*np.shape(mask), 1))).sum())
+    return InitialPhysics(
+        data=data,
+        probe_planes=planes,
+        log_scale=0.5 * math.log(data.photons_per_pattern / power),
+        good_pixels=(~container.bad_pixels).astype(np.float32),
+    )
+
+
+def central_disk(size: int) -> NDArray[np.float32]:
+    """1 within N/4 pixels of the patch's centre, else 0; (N, N): what ``probe_mask`` leaves of the probe."""
+    axis = np.arange(size) - (size - 1) / 2
+    return (axis[:, None] ** 2 + axis**2 <= (size / 4) ** 2).astype(np.float32)
+
+
+def amplitude_to_sqrt_counts(data: DataConfig) -> float:
+    """Factor from normalised amplitude to the square root of counts."""
+    return float(2.0 / data.N * data.photons_per_pattern**0.5)
+
+
+def require_fit(data: DataConfig, container: PtychoDataContainer) -> None:
+    """Raise :class:`.ModelFileError` unless a model of ``data`` can be applied to ``container``."""
+    if (container.N, container.gridsize) != (data.N, data.gridsize):
+        raise ModelFileError(
+            f"The model was trained for N = {data.N}, gridsize = {data.gridsize}, but the data have "
+            f"N = {container.N}, gridsize = {container.gridsize}. Load a model for these data or train one."
+        )

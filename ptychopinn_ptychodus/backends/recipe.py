@@ -1,0 +1,43 @@
+"""The figures that make the engines one model: change them here, and every engine follows.
+
+Framework-free. What they are for is said where they are used, in the engines' modules of the same names.
+"""
+
+from __future__ import annotations
+
+# ---- 'cnn': channels of the blocks by N, times n_filters_scale
+ENCODER_FILTERS = {64: (32, 64, 128), 128: (16, 32, 64, 128), 256: (8, 16, 32, 64, 128)}
+DECODER_FILTERS = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
+OUTER_CHANNELS = 4
+"""Last channels of a decoder, of which the border outside ``pad_object``'s centre is made (``probe_big``)."""
+
+# ---- 'unrolled'
+STEPS = 10
+STEPS_PER_CORRECTION = 5
+LEVELS = 3
+WIDTH = 8
+"""Channels of the U-Net's first level, times ``n_filters_scale``."""
+
+FIRST_STEP, FIRST_MOMENTUM = 0.8, 0.3
+WEIGHT_FLOOR = 0.02
+"""Relative illumination below which an update is damped rather than divided by it."""
+
+AMPLITUDE_FLOOR = 1e-6
+
+# ---- forward model and objective
+MERGE_FLOOR = 1e-3
+"""Added to the overlap count, so that uncovered pixels of a merged region are zero and not NaN."""
+
+COUNT_FLOOR = 1e-6
+"""Added to predicted counts, in units of the mean counts per pixel, so that λ > 0."""
+
+MODULUS_FLOOR = 1e-12
+"""Added to |z|² under the root: the modulus has no finite gradient at 0."""
+
+# ---- optimisation
+PHYSICS_RATE = 5.0
+"""Learning rate of physical parameters, relative to that of network weights."""
+
+# ---- inference
+PATTERNS_PER_BATCH = 32
+"""Where ``inference_batch_size`` is not set: so many patterns at once, in groups of gridsize²."""

@@ -1,0 +1,218 @@
+"""What the engines' workflows have in common: data in whatever shape, and patches to one image.
+
+Data may be this package's :class:`PtychoDataContainer`, a :class:`RawData` scan (grouped here), or a plain
+mapping with ``X`` (B, N, N, C) amplitudes, ``coords_relative`` (B, 1, 2, C) and, optionally, ``Y``
+(B, N, N, C) complex object patches, ``probe``, ``bad_pixels`` and ``coords_offsets``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
+from ..data.assembly import assemble
+from ..data.grouping import PtychoDataContainer
+from ..data.mapping import MappedGroups, groups_from_mapping
+from ..data.raw import RawData
+from ..files import replacing
+from .base import Engine, ModelFileError, ModelState, Prediction
+from .conversion import read_model
+from .registry import guess_engine
+
+MODELS = ("diffraction_to_obj", "autoencoder")
+"""The models of a bundle: patches from patterns, and the trained whole, physics included."""
+
+MODEL_FILES = ("wts.h5.zip", "model.ckpt", "model.wts.h5.zip")
+"""What the engines' workflows, and Ptychodus, leave in a run's output directory."""
+
+Data = PtychoDataContainer | RawData | Mapping[str, Any]
+
+
+def as_container(data: Data, config: TrainingConfig) -> PtychoDataContainer:
+    """``data`` as grouped data for ``config``; see the module's docstring for what is accepted."""
+    if isinstance(data, PtychoDataContainer):
+        return data
+    if isinstance(data, RawData):
+        if config.n_subsample is not None:
+            data = data.subsample(config.n_subsample, config.subsample_seed)
+        return grouped(data, config, config.n_groups)
+    if isinstance(data, Mapping):
+        return groups_from_mapping(data)
+    raise TypeError(f"Expected grouped data, RawData or a mapping with 'X', got {type(data).__name__}.")
+
+
+def grouped(raw: RawData, config: TrainingConfig, count: int | None) -> PtychoDataContainer:
+    """``count`` groups (None: one per pattern) of the patterns in ``raw``, as ``config`` has them."""
+    return raw.generate_grouped_data(
+        config.model.N,
+        config.neighbor_count,
+        count,
+        gridsize=config.model.gridsize,
+        seed=config.subsample_seed,
+        sequential=config.sequential_sampling,
+    )
+
+
+def as_containers(
+    train: Data, test: Data | None, config: TrainingConfig
+) -> tuple[PtychoDataContainer, PtychoDataContainer | None]:
+    """Training and test data as grouped data; a ``ValueError`` if they do not fit each other."""
+    container = as_container(train, config)
+    if test is None:
+        return container, None
+    other = as_container(test, config)
+    if (other.N, other.gridsize) != (container.N, container.gridsize):
+        raise ValueError(
+            f"The test data have N = {other.N}, gridsize = {other.gridsize}, the training data "
+            f"N = {container.N}, gridsize = {container.gridsize}: make them agree."
+        )
+    return container, other
+
+
+def training_data(
+    train_data: Data | None, test_data: Data | None, config: TrainingConfig
+) -> tuple[Data, Data | None]:
+    """The data, read from the NPZ files that ``config`` names where they are None.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no training data, or a file that the configuration names is missing.
+    """
+    if train_data is None:
+        if config.train_data_file is None:
+            raise FileNotFoundError("There are no training data: give train_data, or set train_data_file.")
+        train_data = RawData.from_file(config.train_data_file)
+    if test_data is None and config.test_data_file is not None:
+        test_data = RawData.from_file(config.test_data_file)
+    return train_data, test_data
+
+
+def require_window(window: int, size: int) -> None:
+    """Raise ``ValueError`` unless ``window`` pixels of a patch of ``size`` can be stitched (0: all)."""
+    if not 0 <= window <= size:
+        raise ValueError(f"M = {window} is not valid: use 1 to {size}, or 0 for whole patches.")
+
+
+def oriented(
+    image: NDArray[np.complex64], *, flip_x: bool, flip_y: bool, transpose: bool
+) -> NDArray[np.complex64]:
+    """The image transposed, then mirrored."""
+    if transpose:
+        image = image.T
+    if flip_x:
+        image = image[:, ::-1]
+    return image[::-1] if flip_y else image
+
+
+def stitched(
+    prediction: Prediction, container: PtychoDataContainer, window: int = 0
+) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
+    """Object on a canvas that just holds the scan, and ``[x, y]`` of its first pixel.
+
+    Each patch takes part with its central ``window`` × ``window`` pixels (0: all), weighted by illumination.
+    """
+    if isinstance(container, MappedGroups) and not container.located:
+        raise ValueError(
+            "The mapping does not say where its groups lie, so they cannot be stitched: add "
+            "'coords_offsets', (B, 1, 2, 1) [x, y] pixels."
+        )
+    size = container.N
+    window = window or size
+    weight = (np.abs(prediction.probe) ** 2).sum(0)
+    inside = slice((size - window) // 2, (size - window) // 2 + window)
+    masked = np.zeros_like(weight)
+    masked[inside, inside] = weight[inside, inside]
+    origin = np.floor(container.coords.min(0)) - size // 2
+    coords = container.coords - origin
+    width, height = np.ceil(coords.max(0)).astype(int) + size // 2 + 1
+    canvas = assemble(prediction.patches, container.nn_indices, coords, (height, width), masked)
+    return canvas.object, origin
+
+
+def reconstruct_cdi(
+    engine: Engine, config: InferenceConfig, execution: ExecutionConfig | None, file_name: str
+) -> tuple[NDArray[np.complex64], dict[str, Any]]:
+    """Apply ``config.model_path`` (see :func:`model_file`) to ``config.test_data_file``, an NPZ file.
+
+    Leaves ``reconstruction.npz`` in ``config.output_dir``: ``object`` (H, W) complex64, ``origin`` ``[x, y]``
+    of its first pixel in the pixels of the scan's positions, ``probe``, and, with ``debug``, ``patches``.
+    Returns the object, and what the file holds besides it.
+    """
+    if config.model_path is None or config.test_data_file is None:
+        raise FileNotFoundError("There is nothing to reconstruct: set model_path and test_data_file.")
+    path = model_file(config.model_path, file_name)
+    model = guess_engine(path).describe(path).model
+    raw = RawData.from_file(config.test_data_file)
+    if config.n_subsample is not None:
+        raw = raw.subsample(config.n_subsample, config.subsample_seed)
+    container = raw.generate_grouped_data(
+        raw.N, config.neighbor_count, config.n_groups, gridsize=model.gridsize, seed=config.subsample_seed
+    )
+    prediction = engine.predict(path, container, execution or ExecutionConfig())
+    canvas, origin = stitched(prediction, container)
+    results: dict[str, Any] = {"origin": origin, "probe": prediction.probe}
+    if config.debug:
+        results["patches"] = prediction.patches
+    output = Path(config.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    with replacing(output / "reconstruction.npz") as file:
+        np.savez(file, object=canvas, **results)
+    return canvas, results
+
+
+def model_file(path: str | Path, file_name: str) -> Path:
+    """A file as it is; in a directory ``file_name``, or whichever of :data:`MODEL_FILES` is there."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    names = (file_name, *MODEL_FILES)
+    return next((path / name for name in names if (path / name).is_file()), path / file_name)
+
+
+def open_bundle(
+    bundle_dir: str | Path,
+    config: TrainingConfig | InferenceConfig | None,
+    model_name: str,
+    file_name: str,
+) -> tuple[Path, ModelState]:
+    """The model in a directory (``file_name``, else one of :data:`MODEL_FILES`) or file, checked.
+
+    Raises
+    ------
+    ValueError
+        If there is no model of the name ``model_name``.
+    FileNotFoundError
+        If there is no file.
+    ModelFileError
+        If it is no model, or ``config`` asks for another N or gridsize.
+    """
+    if model_name not in MODELS:
+        raise ValueError(f"Unknown model {model_name!r}: use one of {', '.join(map(repr, MODELS))}.")
+    path = model_file(bundle_dir, file_name)
+    state = read_model(path)
+    model = state.description.model
+    if config is not None and (model.N, model.gridsize) != (config.model.N, config.model.gridsize):
+        raise ModelFileError(
+            f'"{path}" was trained for N = {model.N}, gridsize = {model.gridsize}, but '
+            f"N = {config.model.N}, gridsize = {config.model.gridsize} is asked for. Use data of that size "
+            "or train another model."
+        )
+    return path, state
+
+
+def parameters(state: ModelState) -> dict[str, Any]:
+    """Configuration, frozen statistics and history as plain dictionaries."""
+    description = state.description
+    return {
+        "model_config": to_dict(description.model),
+        "data_config": to_dict(description.data),
+        "training_config": to_dict(state.training),
+        "history": {name: list(values) for name, values in description.history.items()},
+        "version": description.version,
+    }
