@@ -9,9 +9,8 @@ COSINE_END = 0.01
 ONE_CYCLE_START, ONE_CYCLE_END, ONE_CYCLE_RISE = 0.04, 4e-6, 0.1
 
 
-PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_THRESHOLD = 0.5, 2, 1e-4
-"""The plateau schedule halves the rate after more than so many epochs without an improvement by so much,
-relatively."""
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 2
+"""The plateau schedule: factor of the rate, after more than so many epochs without an improvement."""
 
 
 def plateau_floor(learning_rate: float) -> float:

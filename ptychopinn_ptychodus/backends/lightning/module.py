@@ -29,7 +29,7 @@ from ..base import ModelState, manifest
 from ..conversion import not_convertible
 from ..physics import amplitude_to_sqrt_counts, central_disk, initial_physics
 from ..recipe import COUNT_FLOOR, PHYSICS_RATE
-from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_THRESHOLD, plateau_floor, stepwise
+from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
 from . import forward, losses
 from .checkpoint import MANIFEST_KEY
 from .engine import LightningEngine
@@ -237,7 +237,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
                 optimizer,
                 factor=PLATEAU_FACTOR,
                 patience=PLATEAU_PATIENCE,
-                threshold=PLATEAU_THRESHOLD,
+                threshold=0.0,
                 min_lr=[plateau_floor(rate) / rate * group["lr"] for group in optimizer.param_groups],
             )
             monitor = "val_loss" if self.trainer.val_dataloaders is not None else "train_loss"

@@ -1,0 +1,1 @@
+"""The engine `tensorflow`: Keras on TensorFlow."""

@@ -1,0 +1,110 @@
+"""What every architecture has in common: how it is called, and what it tells the module about itself.
+
+A network is called as ``network(amplitude, offsets, probe, good_pixels)`` with
+
+- ``amplitude``: (B, N, N, C) float32, normalised, zero frequency at (N/2, N/2); the one tensor with its
+  channels last, as the convolutions want it;
+- ``offsets``: (B, C, 2) float32, ``[x, y]`` of each pattern from the centre of its group, pixels;
+- ``probe``: (modes, N, N) complex64, in the scale of the amplitudes (``Σ|P|² ≈ (N/2)²``);
+- ``good_pixels``: (N, N) float32, 0 where an amplitude was not measured but filled from its neighbours;
+
+and returns (B, C, N, N) complex64 patches, each centred on its pattern's position. B may be unknown when a
+graph is traced; C and N are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike, NDArray
+
+Tensor: TypeAlias = tf.Tensor
+
+
+class Architecture(keras.layers.Layer):
+    """Base of the networks; its variables exist as soon as it does.
+
+    Parameters
+    ----------
+    dtype
+        Keras dtype policy of the convolutions. All else is float32 and complex64 whatever it says.
+    """
+
+    one_object: ClassVar[bool] = False
+    """Whether a group's patches are cut from one object already, so that merging would only blur them."""
+
+    def __init__(self, dtype: str = "float32") -> None:
+        # a policy of half precision would round the offsets before call() sees them
+        super().__init__(dtype="float32", autocast=False)
+        self.convolution_dtype = dtype
+        self.convolutions: dict[str, keras.layers.Conv2D] = {}
+        self.built = True
+
+    def convolution(
+        self, name: str, channels_in: int, channels_out: int, *, relu: bool = False, **initializers: Any
+    ) -> keras.layers.Conv2D:
+        """A 3×3 convolution that is one of this network's, under the name that it has in PyTorch's."""
+        layer = keras.layers.Conv2D(
+            channels_out,
+            3,
+            padding="same",
+            activation="relu" if relu else None,
+            dtype=self.convolution_dtype,
+            **initializers,
+        )
+        layer.build((None, None, None, channels_in))
+        self.convolutions[name] = layer
+        return layer
+
+    def physics_variables(self) -> list[keras.Variable]:
+        """Variables with a physical meaning (step sizes, say), which learn at a faster rate."""
+        return []
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """Every variable, by the name of its counterpart in the PyTorch network's ``state_dict()``."""
+        named = {variable.name: variable for variable in self.physics_variables()}
+        for name, layer in self.convolutions.items():
+            named |= {f"{name}.weight": layer.kernel, f"{name}.bias": layer.bias}
+        return named
+
+    def on_pixels(
+        self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Patches as the forward model wants them, and by how much it has to move the probe for each.
+
+        A network that works on whole pixels returns its patches before they are moved to their exact
+        positions, and the remainders (B, C, 2) ``[x, y]``: it is the smooth probe that bears to be moved by a
+        fraction of a pixel. Others return what calling them returns, and None.
+        """
+        return self(amplitude, offsets, probe, good_pixels), None
+
+
+def chain(layers: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    """``x`` through one layer after the other."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def to_portable(variable: keras.Variable) -> NDArray[np.float32]:
+    """A copy of a variable as PyTorch would hold it: kernels as (out, in, height, width)."""
+    value = np.array(variable.numpy())
+    return np.ascontiguousarray(value.transpose(3, 2, 0, 1)) if value.ndim == 4 else value
+
+
+def from_portable(variable: keras.Variable, array: ArrayLike) -> None:
+    """Set a variable to what :func:`to_portable` gave; ``ValueError`` if the shapes differ."""
+    value = np.asarray(array)
+    if value.ndim == 4:
+        value = value.transpose(2, 3, 1, 0)
+    if value.shape != tuple(variable.shape):
+        raise ValueError(
+            f"An array of shape {np.shape(array)} does not fit variable {variable.path!r}, which is "
+            f"{tuple(variable.shape)}; kernels are (out, in, height, width) outside and "
+            "(height, width, in, out) inside."
+        )
+    variable.assign(value)

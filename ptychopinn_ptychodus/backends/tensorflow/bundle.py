@@ -1,0 +1,162 @@
+"""Model files: a zip archive of a manifest, the configuration and ``wts.h5``, written whole or not at all.
+
+Both models of a bundle, ``autoencoder`` and ``diffraction_to_obj``, are made of the same weights, which are
+stored once, as :class:`~ptychopinn_ptychodus.backends.base.ModelState` has them. No layer is deserialised:
+the configuration says how to build the network. Bundles are read and written without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ...config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig, from_dict, to_dict
+from ...files import replacing
+from ..base import FORMAT_VERSION, ModelDescription, ModelFileError, ModelState, manifest
+from ..conversion import read_model
+from ..workflow import MODELS
+from .engine import TensorFlowEngine
+
+if TYPE_CHECKING:
+    from .module import PtychoPINN_TensorFlow
+
+MANIFEST, CONFIGURATION, WEIGHTS = "manifest.json", "config.json", "wts.h5"
+
+_LARGEST_TEXT = 64 * 2**20
+"""Bytes; manifests and configurations are thousands of times smaller."""
+
+
+def save_model(model: PtychoPINN_TensorFlow, path: Path) -> Path:
+    """Write ``model`` to ``path``; returns ``path``.
+
+    A full disk, a kill or an error leaves an earlier model as it was.
+    """
+    state = model.state()
+    about = manifest(state.description.engine, state.description.version, state.description.history)
+    configuration = {
+        "model_config": to_dict(state.description.model),
+        "data_config": to_dict(state.description.data),
+        "training_config": to_dict(state.training),
+    }
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        for name, array in state.arrays.items():
+            file.create_dataset(name, data=array)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # stored, not deflated: weights are noise to a compressor, and a reader knows their size beforehand
+    with replacing(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(MANIFEST, json.dumps({"models": sorted(MODELS), **about}, indent=1))
+        archive.writestr(CONFIGURATION, json.dumps(configuration, indent=1))
+        archive.writestr(WEIGHTS, weights.getvalue())
+    return path
+
+
+def open_model(path: Path, execution: ExecutionConfig | None = None) -> PtychoPINN_TensorFlow:
+    """Rebuild the model at ``path``, whichever engine wrote it, for a run of ``execution``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is damaged or foreign, or this engine has no such model.
+    """
+    from .module import PtychoPINN_TensorFlow
+
+    return PtychoPINN_TensorFlow.from_state(read_model(path), path, execution)
+
+
+def looks_like_bundle(path: Path) -> bool:
+    """Whether ``path`` is a bundle of this engine, going by its content."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = _read_json(archive, MANIFEST)
+            return about["backend"] == TensorFlowEngine.name and bool(about["models"])
+    except Exception:  # damaged, encrypted, foreign, or no archive at all: whatever that leads to
+        return False
+
+
+def read_bundle(path: Path) -> ModelState:
+    """The model at ``path`` as arrays.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is truncated, foreign, incomplete or from a newer version.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'There is no model file "{path}". Train a model or choose another file.')
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about, configs = _read_json(archive, MANIFEST), _read_json(archive, CONFIGURATION)
+            arrays = _read_weights(archive)
+    except Exception as exc:  # whatever a damaged archive, JSON or HDF5 file leads to
+        raise ModelFileError(
+            f'"{path}" is truncated or not a bundle of this package ({type(exc).__name__}: {exc}). '
+            "Copy it again or train again."
+        ) from exc
+    if about.get("backend") != TensorFlowEngine.name:
+        raise ModelFileError(
+            f'"{path}" says that it was written by the engine {about.get("backend")!r}, but is a bundle of '
+            f"{TensorFlowEngine.name!r}. Use a model written by this package."
+        )
+    try:
+        if int(about["format"]) > FORMAT_VERSION:
+            raise ModelFileError(
+                f'"{path}" has model format {about["format"]}, newer than this version reads '
+                f"({FORMAT_VERSION}). Upgrade with: pip install --upgrade ptychopinn-ptychodus"
+            )
+        return ModelState(
+            description=ModelDescription(
+                engine=about["backend"],
+                version=about["version"],
+                model=from_dict(ModelConfig, configs["model_config"]),
+                data=from_dict(DataConfig, configs["data_config"]),
+                history=about["history"],
+            ),
+            training=from_dict(TrainingConfig, configs["training_config"]),
+            arrays=arrays,
+        )
+    except ModelFileError:
+        raise
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ModelFileError(
+            f'"{path}" does not describe its model as this version expects ({exc!r}). Train again.'
+        ) from exc
+
+
+def _read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+    if archive.getinfo(name).file_size > _LARGEST_TEXT:
+        raise ValueError(f"{name} is too large")
+    content = json.loads(archive.read(name))
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} holds no JSON object")
+    return content
+
+
+def _read_weights(archive: zipfile.ZipFile) -> dict[str, NDArray[Any]]:
+    if archive.getinfo(WEIGHTS).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{WEIGHTS} is compressed")
+    with h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r") as file:
+        return {name: _read_array(file, name) for name in file}
+
+
+def _read_array(file: Any, name: str) -> NDArray[Any]:
+    # a link could lead to another file, and so could a dataset that keeps its values elsewhere
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link")
+    item = file[name]
+    if not isinstance(item, h5py.Dataset) or item.dtype.kind != "f" or item.is_virtual or item.external:
+        raise ValueError(f"{name} is no plain array of numbers")
+    if item.id.get_storage_size() != item.nbytes:  # a few bytes can claim to be terabytes of fill value
+        raise ValueError(f"{name} does not hold the values that it declares")
+    return np.asarray(item[()])

@@ -1,0 +1,117 @@
+"""The engine ``tensorflow``: Keras models in ``.wts.h5.zip`` bundles; importing it imports no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...config import ExecutionConfig, TrainingConfig
+from ...data.grouping import PtychoDataContainer
+from .. import TENSORFLOW_HINT
+from ..base import (
+    Engine,
+    ModelDescription,
+    ModelState,
+    Prediction,
+    Progress,
+    ReportEpoch,
+    ReportFraction,
+    ShouldStop,
+    TrainingResult,
+)
+
+__all__ = ["TensorFlowEngine"]
+
+_NEEDED = ("tensorflow", "keras")
+
+
+class TensorFlowEngine(Engine):
+    """TensorFlow, trained by Keras."""
+
+    name: ClassVar[str] = "tensorflow"
+    title: ClassVar[str] = "TensorFlow"
+    model_suffix: ClassVar[str] = ".wts.h5.zip"
+    model_filter: ClassVar[str] = "PtychoPINN TensorFlow Models (*.wts.h5.zip wts.h5.zip)"
+    install_hint: ClassVar[str] = TENSORFLOW_HINT
+
+    def problem(self) -> str | None:
+        missing = [name for name in _NEEDED if find_spec(name) is None]
+        if not missing:
+            return None
+        return (
+            f"TensorFlow backend selected, but it is unavailable: {', '.join(missing)} not installed. "
+            f"Install it with: {self.install_hint}"
+        )
+
+    def accelerators(self) -> list[str]:
+        self.require()
+        from .inference import available_devices
+
+        return available_devices()
+
+    def recognises(self, path: Path) -> bool:
+        from .bundle import looks_like_bundle
+
+        return looks_like_bundle(path)
+
+    def describe(self, path: Path) -> ModelDescription:
+        return self.read_state(path).description
+
+    def read_state(self, path: Path) -> ModelState:
+        from .bundle import read_bundle
+
+        return read_bundle(path)
+
+    def write_state(self, state: ModelState, path: Path) -> None:
+        self.require()
+        from .bundle import save_model
+        from .module import PtychoPINN_TensorFlow
+
+        save_model(PtychoPINN_TensorFlow.from_state(state), path)
+
+    def workflow(self, name: str) -> Callable[..., Any]:
+        self.require()
+        from . import components
+
+        function: Callable[..., Any] = getattr(components, name)
+        return function
+
+    def train(
+        self,
+        train: PtychoDataContainer,
+        validation: PtychoDataContainer | None,
+        config: TrainingConfig,
+        execution: ExecutionConfig,
+        *,
+        model_path: Path,
+        report: ReportEpoch | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> TrainingResult:
+        self.require()
+        from .bundle import save_model
+        from .components import _train_with_keras
+
+        progress = Progress(report, should_stop)
+        results = _train_with_keras(train, validation, config, execution, progress)
+        save_model(results["models"]["autoencoder"], model_path)
+        if results["best_state"] is not None:
+            results["best_state"].discard()
+        return TrainingResult(model_path, results["history"], progress.stopped)
+
+    def predict(
+        self,
+        model_path: Path,
+        container: PtychoDataContainer,
+        execution: ExecutionConfig,
+        *,
+        report: ReportFraction | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Prediction:
+        self.require()
+        from .bundle import open_model
+        from .inference import predict
+
+        model = open_model(model_path, execution)
+        return predict(model, container, execution, report=report, should_stop=should_stop)

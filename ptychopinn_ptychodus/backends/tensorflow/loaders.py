@@ -1,0 +1,58 @@
+"""Batches of grouped data as ``tf.data`` datasets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ...config import ExecutionConfig
+from ...data.grouping import PtychoDataContainer
+
+
+def build_dataset(
+    container: PtychoDataContainer,
+    input_scale: float,
+    batch_size: int,
+    execution: ExecutionConfig,
+    *,
+    with_object: bool = False,
+    shuffle: bool = False,
+    seed: int | None = None,
+) -> tf.data.Dataset:
+    """The groups of ``container``, gathered a batch at a time; ``seed`` fixes the order of shuffled ones.
+
+    A batch is a dictionary of ``amplitude`` (B, N, N, C) float32, normalised by ``input_scale``; ``offsets``
+    (B, C, 2) float32; and, where asked for, ``object`` (B, C, N, N) complex64.
+    """
+    scale = np.float32(input_scale)
+    size, channels = container.N, container.gridsize**2
+
+    def gather(chosen: Any) -> list[Any]:
+        offsets = container.coords_relative[chosen, 0].transpose(0, 2, 1)
+        batch = [container.batch(chosen) * scale, np.ascontiguousarray(offsets, np.float32)]
+        if with_object:
+            batch.append(np.ascontiguousarray(container.patches_for(chosen).transpose(0, 3, 1, 2)))
+        return batch
+
+    shapes = {"amplitude": (None, size, size, channels), "offsets": (None, channels, 2)}
+    types = [tf.float32, tf.float32]
+    if with_object:
+        shapes["object"] = (None, channels, size, size)
+        types.append(tf.complex64)
+
+    def load(chosen: tf.Tensor) -> dict[str, tf.Tensor]:
+        # numpy gathers: the scan is in memory once, and not a second time as a constant of a graph
+        arrays = tf.numpy_function(gather, [chosen], types, stateful=False)
+        return {
+            name: tf.ensure_shape(array, shape)
+            for (name, shape), array in zip(shapes.items(), arrays, strict=True)
+        }
+
+    dataset = tf.data.Dataset.range(len(container))
+    if shuffle:
+        dataset = dataset.shuffle(len(container), seed=seed, reshuffle_each_iteration=True)
+    workers = execution.num_workers
+    dataset = dataset.batch(batch_size).map(load, num_parallel_calls=workers or None)
+    return dataset.prefetch((execution.prefetch_factor or 2) * max(1, workers))

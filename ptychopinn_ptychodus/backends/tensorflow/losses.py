@@ -1,0 +1,55 @@
+"""Objectives: how far predicted counts are from measured ones, and what a good object looks like.
+
+All are means over the batch, of order one whatever the dose, so that one learning rate serves every scan.
+Bad pixels (``good`` = 0) take no part in the data terms.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from ..recipe import MODULUS_FLOOR
+from .architecture import Tensor
+from .forward import power
+
+
+def poisson_nll(counts: Tensor, expected: Tensor, good: Tensor, photons_per_pattern: float) -> Tensor:
+    """Poisson negative log-likelihood per pattern over the mean photons per pattern.
+
+    ``Σ [(λ − n log λ) − (n − n log n)] / photons``: the bracket's second half does not depend on the model;
+    it makes 0 the value of a perfect prediction.
+
+    Parameters
+    ----------
+    counts, expected
+        (B, C, N, N), measured n and predicted λ; λ > 0.
+    good
+        (N, N), 1 where the detector is to be trusted.
+    photons_per_pattern
+        Mean of Σ n over the training set.
+    """
+    deviance = expected - counts + tf.math.xlogy(counts, counts) - tf.math.xlogy(counts, expected)
+    return tf.reduce_mean(tf.reduce_sum(deviance * good, (-2, -1))) / photons_per_pattern
+
+
+def amplitude_mae(amplitude: Tensor, expected: Tensor, good: Tensor, rms_amplitude: float) -> Tensor:
+    """Mean over good pixels of ``|√n - √λ|``, in units of the training set's RMS amplitude."""
+    difference = tf.abs(amplitude - tf.sqrt(expected)) * good
+    return tf.reduce_mean(tf.reduce_sum(difference, (-2, -1))) / (tf.reduce_sum(good) * rms_amplitude)
+
+
+def total_variation(patches: Tensor) -> Tensor:
+    """Mean modulus of the differences between neighbouring pixels of complex patches (B, C, N, N)."""
+    vertical = patches[..., 1:, :] - patches[..., :-1, :]
+    horizontal = patches[..., :, 1:] - patches[..., :, :-1]
+    return tf.reduce_mean(_modulus(vertical)) + tf.reduce_mean(_modulus(horizontal))
+
+
+def realspace_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Illumination-weighted mean of ``|O − O_true|``; patches and truth (B, C, N, N), weight (N, N)."""
+    return tf.reduce_mean(_modulus(patches - truth) * weight) / tf.reduce_mean(weight)
+
+
+def _modulus(z: Tensor) -> Tensor:
+    # tf.abs has no finite gradient at 0
+    return tf.sqrt(power(z) + MODULUS_FLOOR)

@@ -1,0 +1,136 @@
+"""The architectures by name, and the convolutional one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ...config import ModelConfig
+from ..recipe import DECODER_FILTERS, ENCODER_FILTERS, OUTER_CHANNELS
+from .architecture import Architecture, Tensor, chain
+from .unrolled import UnrolledNetwork
+
+Layers = list[keras.layers.Layer]
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": tf.sigmoid,
+    "swish": tf.nn.silu,
+    "softplus": tf.nn.softplus,
+    "relu": tf.nn.relu,
+}
+
+
+def _conv(
+    network: Architecture, name: str, channels_in: int, channels_out: int, *, relu: bool = False
+) -> keras.layers.Conv2D:
+    # variance-preserving through ReLU: Keras' default loses half of the signal's variance a layer, which is
+    # how deep (N ≥ 128) encoders end up giving one patch for every pattern
+    kernel = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+    return network.convolution(name, channels_in, channels_out, relu=relu, kernel_initializer=kernel)
+
+
+def _double_conv(network: Architecture, name: str, channels_in: int, channels_out: int) -> Layers:
+    # numbered as in PyTorch, where the activations between are layers too
+    return [
+        _conv(network, f"{name}.0", channels_in, channels_out, relu=True),
+        _conv(network, f"{name}.2", channels_out, channels_out, relu=True),
+    ]
+
+
+def _up_block(network: Architecture, name: str, channels_in: int, channels_out: int) -> Layers:
+    upsampling = keras.layers.UpSampling2D(2, dtype=network.convolution_dtype)
+    return [*_double_conv(network, name, channels_in, channels_out), upsampling]
+
+
+class _Decoder:
+    """Features at N/8 … N/2 resolution to one real (B, N, N, C) map, before its activation."""
+
+    def __init__(self, network: Architecture, name: str, config: ModelConfig, channels_in: int) -> None:
+        scale = config.n_filters_scale
+        filters = [channels_in, *(f * scale for f in DECODER_FILTERS[config.N])]
+        last = filters[-1]
+        if not config.pad_object:
+            filters.append(last)
+        self.blocks: Layers = []
+        for number, (a, b) in enumerate(itertools.pairwise(filters)):
+            self.blocks += _up_block(network, f"{name}.blocks.{number}", a, b)
+        self.pad = config.N // 4 if config.pad_object else 0
+        outer = config.pad_object and config.probe_big
+        channels = last - OUTER_CHANNELS if outer else last
+        self.inner = network.convolution(
+            f"{name}.inner",
+            channels,
+            config.channels,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1 / math.sqrt(9 * channels)),
+        )
+        self.outer: Layers | None = None
+        if outer:
+            self.outer = [
+                *_up_block(network, f"{name}.outer.0", OUTER_CHANNELS, OUTER_CHANNELS),
+                _conv(network, f"{name}.outer.1", OUTER_CHANNELS, config.channels),
+            ]
+
+    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The central map and, with ``probe_big``, the full-size map of which only the border is used."""
+        x = chain(self.blocks, features)
+        if self.outer is None:
+            return self.inner(x), None
+        return self.inner(x[..., :-OUTER_CHANNELS]), chain(self.outer, x[..., -OUTER_CHANNELS:])
+
+
+class ConvolutionalNetwork(Architecture):
+    """The ``cnn`` architecture: one encoder, two decoders (amplitude and phase), after Hoidn et al. (2023).
+
+    With ``pad_object`` the object is reconstructed in the central N/2 × N/2 pixels and zero-padded;
+    ``probe_big`` adds a low-resolution border, so that the probe's tails see an object too.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: str = "float32") -> None:
+        super().__init__(dtype)
+        scale = config.n_filters_scale
+        filters = [config.channels, *(f * scale for f in ENCODER_FILTERS[config.N])]
+        self.encoder: Layers = []
+        for number, (a, b) in enumerate(itertools.pairwise(filters)):
+            self.encoder += _double_conv(self, f"encoder.{number}", a, b)
+            self.encoder.append(keras.layers.MaxPooling2D(2, dtype=dtype))
+        self.amplitude = _Decoder(self, "amplitude", config, filters[-1])
+        self.phase = _Decoder(self, "phase", config, filters[-1])
+        self.activation = _ACTIVATIONS[config.amp_activation]
+        self.pad = self.amplitude.pad
+        self.border = np.ones((config.N, config.N, 1), np.float32)
+        inside = slice(self.pad, config.N - self.pad)
+        self.border[inside, inside] = 0.0
+
+    def call(self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor) -> Tensor:
+        """See :mod:`.architecture`; this network uses ``amplitude`` alone."""
+        features = chain(self.encoder, amplitude)
+        magnitude = self._assemble(self.amplitude(features), self.activation)
+        phase = self._assemble(self.phase(features), lambda x: math.pi * tf.tanh(x))
+        patches = tf.complex(magnitude * tf.cos(phase), magnitude * tf.sin(phase))
+        return tf.transpose(patches, (0, 3, 1, 2))
+
+    def _assemble(
+        self, maps: tuple[Tensor, Tensor | None], activation: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        # complex numbers have no half precision to match that of a network under a mixed policy
+        inner, outer = (None if x is None else activation(tf.cast(x, tf.float32)) for x in maps)
+        edge = (self.pad, self.pad)
+        result = tf.pad(inner, ((0, 0), edge, edge, (0, 0)))
+        return result if outer is None else result + self.border * outer
+
+
+def build_network(config: ModelConfig, dtype: str = "float32") -> Architecture:
+    """The network that ``config.architecture`` names, with fresh weights.
+
+    ``dtype`` is the Keras dtype policy of its convolutions: "float32", "mixed_bfloat16" or "mixed_float16".
+    """
+    architectures: dict[str, type[ConvolutionalNetwork | UnrolledNetwork]] = {
+        "cnn": ConvolutionalNetwork,
+        "unrolled": UnrolledNetwork,
+    }
+    return architectures[config.architecture](config, dtype)

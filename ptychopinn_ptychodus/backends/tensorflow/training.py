@@ -1,0 +1,229 @@
+"""Running ``keras.Model.fit``: callbacks, loggers, checkpoints, and errors that say what to do."""
+
+from __future__ import annotations
+
+import logging
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ...config import ExecutionConfig, TrainingConfig
+from .. import CHECKPOINT_DIRECTORY
+from ..base import Progress, StopRequested
+from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
+from .bundle import save_model
+from .engine import TensorFlowEngine
+from .inference import choose_device
+from .module import PtychoPINN_TensorFlow
+
+logger = logging.getLogger(__name__)
+
+_ONLY = {
+    "devices": (1,),
+    "num_nodes": (1,),
+    "strategy": ("auto",),
+    "pin_memory": (False,),
+    "persistent_workers": (False,),
+    "accelerator": ("auto", "cpu", "gpu", "cuda"),
+    "logger_backend": ("csv", "tensorboard", "none"),
+}
+"""Fields of ``ExecutionConfig`` that this engine honours with these values only."""
+
+
+def require_supported(execution: ExecutionConfig) -> None:
+    """Raise ``ValueError`` for a run-time knob that this engine has not."""
+    for name, allowed in _ONLY.items():
+        value = getattr(execution, name)
+        if value not in allowed:
+            raise ValueError(
+                f"ExecutionConfig.{name} = {value!r} is not supported by the engine "
+                f"{TensorFlowEngine.name!r}: use {' or '.join(map(repr, allowed))}, or the engine 'pytorch'."
+            )
+
+
+class _HistoryCallback(keras.callbacks.Callback):
+    """Appends each epoch's losses to the model's history, before anything else looks at it."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        for name, key in (("train_loss", "loss"), ("val_loss", "val_loss")):
+            if key in logs:
+                self.model.loss_history[name].append(float(logs[key]))
+
+
+class _ProgressCallback(keras.callbacks.Callback):
+    """Passes on what happens; ends training after the batch in hand when asked to, or when it diverged."""
+
+    def __init__(self, progress: Progress, batch_size: int, groups: int) -> None:
+        super().__init__()
+        self.progress = progress
+        self.batch_size = batch_size
+        self.groups = groups
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.progress.start()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        model = self.model
+        if not math.isfinite(float(logs["loss"])):
+            raise FloatingPointError(
+                f"Training diverged: the loss is {float(logs['loss'])} in epoch "
+                f"{len(model.loss_history['train_loss']) + 1}. Lower the learning rate (now "
+                f"{model.execution_config.learning_rate:g}) or set gradient_clip_val."
+            )
+        size = min(self.batch_size, self.groups - batch * self.batch_size)
+        self.progress.batch(size * model.model_config.channels)
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.progress.batch()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.progress.epoch(self.model.loss_history, self.model.training_config.nepochs)
+
+
+class _StepwiseSchedule(keras.callbacks.Callback):
+    """Sets the learning rate before every optimiser step."""
+
+    def __init__(self, execution: ExecutionConfig, batches: int) -> None:
+        super().__init__()
+        factor = stepwise(execution.scheduler, max(1, batches // execution.accum_steps))
+        assert factor is not None, execution.scheduler
+        self.factor = factor
+        self.rate = execution.learning_rate
+        self.accumulated = execution.accum_steps
+        self.batches = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.model.optimizer.learning_rate = self.rate * self.factor(self.batches // self.accumulated)
+        self.batches += 1
+
+
+class BestState(keras.callbacks.Callback):
+    """Keeps the best states of a run as bundles in ``directory``; sets the model to the best in the end."""
+
+    def __init__(self, directory: Path, execution: ExecutionConfig, monitor: str) -> None:
+        super().__init__()
+        self.directory = directory
+        self.keep = execution.checkpoint_save_top_k
+        self.sign = 1.0 if execution.checkpoint_mode == "min" else -1.0
+        self.monitor = monitor
+        self.saved: list[tuple[float, Path]] = []
+        self.best: dict[str, Any] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        value = self.sign * float(logs[self.monitor])
+        if not math.isfinite(value) or (len(self.saved) >= self.keep and value >= self.saved[-1][0]):
+            return
+        if not self.saved or value < self.saved[0][0]:
+            self.best = self.model.arrays()
+        suffix = TensorFlowEngine.model_suffix
+        path = save_model(self.model, self.directory / f"best-epoch={epoch:04d}{suffix}")
+        self.saved = sorted([*self.saved, (value, path)])
+        for _, worse in self.saved[self.keep :]:
+            worse.unlink(missing_ok=True)
+        self.saved = self.saved[: self.keep]
+
+    def restore(self) -> None:
+        """Set the model to its best state; the history goes on to the end."""
+        if self.best is not None:
+            self.model.set_arrays(self.best)
+
+    def discard(self) -> None:
+        """Remove what was kept for the case that the run would not finish."""
+        for _, path in self.saved:
+            path.unlink(missing_ok=True)
+        if self.directory.is_dir() and not any(self.directory.iterdir()):
+            self.directory.rmdir()
+
+
+def fit(
+    model: PtychoPINN_TensorFlow,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset | None,
+    config: TrainingConfig,
+    groups: int,
+    progress: Progress | None = None,
+) -> BestState | None:
+    """Train ``model`` in place on ``groups`` groups, and leave it at its best state.
+
+    While training runs, the best state so far is in ``config.output_dir / "checkpoints"``; returns what
+    keeps it there (None without checkpoints).
+
+    Raises
+    ------
+    RuntimeError
+        If the device is missing or out of memory, or training diverged; the message says what to change.
+    """
+    execution = model.execution_config
+    monitor = "val_loss"
+    if validation is None or execution.checkpoint_monitor_metric == "train_loss":
+        monitor = "loss"
+    callbacks: list[keras.callbacks.Callback] = [
+        _HistoryCallback(),
+        _ProgressCallback(progress or Progress(), config.batch_size, groups),
+        keras.callbacks.EarlyStopping(
+            monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
+        ),
+        *_schedule(execution, math.ceil(groups / config.batch_size) * config.nepochs, validation is not None),
+        *_make_logger(execution, Path(config.output_dir)),
+    ]
+    best: BestState | None = None
+    if execution.enable_checkpointing:
+        best = BestState(Path(config.output_dir) / CHECKPOINT_DIRECTORY, execution, monitor)
+        callbacks.append(best)
+    model.configure_optimizer()
+    try:
+        with tf.device(choose_device(execution.accelerator)):
+            model.fit(
+                train,
+                validation_data=validation,
+                epochs=config.nepochs,
+                shuffle=False,  # the dataset does
+                callbacks=callbacks,
+                verbose="auto" if execution.enable_progress_bar else 0,
+            )
+    except StopRequested:
+        logger.info("Training was stopped after %d epochs.", len(model.loss_history["train_loss"]))
+    except tf.errors.ResourceExhaustedError as exc:
+        raise RuntimeError(
+            f"The device ran out of memory while training: lower batch_size (now {config.batch_size}) or "
+            f"n_filters_scale (now {config.model.n_filters_scale})."
+        ) from exc
+    except FloatingPointError as exc:
+        raise RuntimeError(str(exc)) from exc
+    if best is not None:
+        best.restore()
+    return best
+
+
+def _schedule(execution: ExecutionConfig, batches: int, validated: bool) -> list[keras.callbacks.Callback]:
+    if execution.scheduler == "constant":
+        return []
+    if execution.scheduler == "plateau":
+        plateau = keras.callbacks.ReduceLROnPlateau(
+            "val_loss" if validated else "loss",
+            factor=PLATEAU_FACTOR,
+            patience=PLATEAU_PATIENCE + 1,  # Keras counts the epoch that it acts in
+            min_delta=0.0,
+            min_lr=plateau_floor(execution.learning_rate),
+        )
+        return [plateau]
+    return [_StepwiseSchedule(execution, batches)]
+
+
+def _make_logger(execution: ExecutionConfig, output_dir: Path) -> list[keras.callbacks.Callback]:
+    directory = output_dir / "logs"
+    if execution.logger_backend == "csv":
+        directory.mkdir(parents=True, exist_ok=True)
+        return [keras.callbacks.CSVLogger(str(directory / "metrics.csv"))]
+    if execution.logger_backend == "tensorboard":
+        if find_spec("tensorboard") is None:
+            raise RuntimeError(
+                "logger_backend = 'tensorboard' needs the package tensorboard: pip install tensorboard, or "
+                "choose 'csv'."
+            )
+        return [keras.callbacks.TensorBoard(str(directory))]
+    return []

@@ -1,0 +1,213 @@
+"""The ``unrolled`` architecture: a few steps of a ptychographic solver, with learnt steps and corrections.
+
+A group of C neighbouring patterns shares one complex object on a square region. Each step projects the exit
+waves of the group onto the measured amplitudes, merges the resulting updates (weighted by illumination), and
+moves the object along them with a learnt step and momentum; after some of the steps a small U-Net, which sees
+object, update and illumination, corrects the object. Overlap is thereby used inside the network: what one
+frame barely determines, the large-scale phase, is tied down by its neighbours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from ...config import ModelConfig
+from ..recipe import (
+    AMPLITUDE_FLOOR,
+    FIRST_MOMENTUM,
+    FIRST_STEP,
+    LEVELS,
+    STEPS,
+    STEPS_PER_CORRECTION,
+    WEIGHT_FLOOR,
+    WIDTH,
+)
+from .architecture import Architecture, Tensor, chain
+from .forward import as_complex, fourier_shift, power
+
+
+class CorrectionNetwork:
+    """U-Net of conv3×3–ReLU pairs whose last layer starts at zero: at first it corrects nothing."""
+
+    def __init__(
+        self, network: Architecture, name: str, channels_in: int, channels_out: int, width: int
+    ) -> None:
+        widths = [width * 2**level for level in range(LEVELS)]
+        inputs = [channels_in, *widths[:-1]]
+        self.down = [
+            _block(network, f"{name}.down.{level}", a, b)
+            for level, (a, b) in enumerate(zip(inputs, widths, strict=True))
+        ]
+        self.up = [
+            _block(network, f"{name}.up.{level}", a + b, a)
+            for level, (a, b) in enumerate(itertools.pairwise(widths))
+        ]
+        self.out = network.convolution(f"{name}.out", width, channels_out, kernel_initializer="zeros")
+        self.halve = keras.layers.AveragePooling2D(2, dtype=network.convolution_dtype)
+        self.double = keras.layers.UpSampling2D(2, dtype=network.convolution_dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, R, R, channels_in) to (B, R, R, channels_out); R is a multiple of 2^(LEVELS-1)."""
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = chain(block, self.halve(x) if level else x)
+            skips.append(x)
+        for level in reversed(range(len(self.up))):
+            x = chain(self.up[level], tf.concat((skips[level], self.double(x)), -1))
+        return self.out(x)
+
+
+def _block(
+    network: Architecture, name: str, channels_in: int, channels_out: int
+) -> list[keras.layers.Conv2D]:
+    # PyTorch's default initialisation, and its numbering: there, the activations between are layers too
+    layers = []
+    for number, channels in ((0, channels_in), (2, channels_out)):
+        bound = 1 / math.sqrt(9 * channels)
+        kernel, bias = (keras.initializers.RandomUniform(-bound, bound) for _ in range(2))
+        layers.append(
+            network.convolution(
+                f"{name}.{number}",
+                channels,
+                channels_out,
+                relu=True,
+                kernel_initializer=kernel,
+                bias_initializer=bias,
+            )
+        )
+    return layers
+
+
+class GroupRegion:
+    """Where the patches of each group lie on its region, to whole pixels; the rest moves the probe.
+
+    Parameters
+    ----------
+    offsets
+        (B, C, 2) ``[x, y]`` from the centre of the group, pixels; or None for groups of one, at rest: their
+        regions are their patches.
+    size
+        N, the edge of a patch.
+    """
+
+    def __init__(self, offsets: Tensor | None, size: int) -> None:
+        self.alone = offsets is None
+        if offsets is None:
+            return
+        whole = tf.round(offsets)
+        self.rest = offsets - whole
+        reach = tf.cast(tf.reduce_max(tf.abs(whole)), tf.int32)
+        multiple = 2 ** (LEVELS - 1)
+        edge = -(-(size + 2 * reach) // multiple) * multiple
+        start = tf.cast(whole, tf.int32) + (edge - size) // 2
+        axis = tf.range(size)
+        columns, rows = start[..., 0, None] + axis, start[..., 1, None] + axis
+        groups = tf.shape(offsets)[0]
+        first = tf.range(groups)[:, None, None, None] * edge**2
+        self._index = first + rows[..., :, None] * edge + columns[..., None, :]
+        self._shape = (groups, edge, edge)
+
+    def cut(self, region: Tensor) -> Tensor:
+        """(B, R, R) to (B, C, N, N)."""
+        return region[:, None] if self.alone else _adjoint(self._gather, self._scatter)(region)
+
+    def accumulate(self, patches: Tensor) -> Tensor:
+        """(B, C, N, N) to (B, R, R): the sum of the patches, each where it lies."""
+        return patches[:, 0] if self.alone else _adjoint(self._scatter, self._gather)(patches)
+
+    def _gather(self, region: Tensor) -> Tensor:
+        return tf.gather(tf.reshape(region, (-1,)), self._index)
+
+    def _scatter(self, patches: Tensor) -> Tensor:
+        groups, edge, _ = self._shape
+        return tf.reshape(tf.math.unsorted_segment_sum(patches, self._index, groups * edge**2), self._shape)
+
+
+def _adjoint(
+    linear: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """``linear`` with its adjoint for gradient: TensorFlow's own goes through sparse slices."""
+    differentiable: Callable[[Tensor], Tensor] = tf.custom_gradient(lambda x: (linear(x), adjoint))
+    return differentiable
+
+
+class UnrolledNetwork(Architecture):
+    """See the module's docstring; called as every :class:`Architecture`."""
+
+    one_object = True
+
+    def __init__(self, config: ModelConfig, dtype: str = "float32") -> None:
+        super().__init__(dtype)
+        self.joint = config.object_big
+        width = WIDTH * config.n_filters_scale
+        self.step = self._per_step("step", FIRST_STEP)
+        self.momentum = self._per_step("momentum", FIRST_MOMENTUM)
+        self.corrections = [
+            CorrectionNetwork(self, f"corrections.{number}", 7, 2, width)
+            for number in range(STEPS // STEPS_PER_CORRECTION)
+        ]
+
+    def _per_step(self, name: str, value: float) -> keras.Variable:
+        constant = keras.initializers.Constant(value)
+        return self.add_weight(name=name, shape=(STEPS,), initializer=constant)
+
+    def physics_variables(self) -> list[keras.Variable]:
+        return [self.step, self.momentum]
+
+    def call(self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor) -> Tensor:
+        patches, rest = self.on_pixels(amplitude, offsets, probe, good_pixels)
+        return fourier_shift(patches, -rest) if self.joint else patches
+
+    def on_pixels(
+        self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        _, n, _, c = amplitude.shape
+        measured = tf.transpose(amplitude, (0, 3, 1, 2))
+        if self.joint:
+            region = GroupRegion(offsets, n)
+            rest = region.rest
+            moved_probe = fourier_shift(probe, rest[:, :, None])
+        else:  # every pattern is a group of its own
+            region = GroupRegion(None, n)
+            rest = tf.zeros_like(offsets)
+            measured, moved_probe = tf.reshape(measured, (-1, 1, n, n)), probe[None, None]
+        patches = region.cut(self._solve(measured, region, moved_probe, good_pixels))
+        return tf.reshape(patches, (-1, c, n, n)), rest
+
+    def _solve(self, amplitude: Tensor, region: GroupRegion, probe: Tensor, good_pixels: Tensor) -> Tensor:
+        """Object of each group, (B, R, R) complex; ``probe`` is (B, C, modes, N, N), moved by the rest."""
+        # the norms of the two transforms of a step cancel, but for the one of the modelled intensity
+        norm = 1 / amplitude.shape[-1] ** 2
+        measured = tf.signal.ifftshift(amplitude, axes=(-2, -1))[:, :, None]
+        good = tf.signal.ifftshift(good_pixels)
+        conjugate = tf.math.conj(probe)
+        illumination = region.accumulate(tf.reduce_sum(power(probe), 2))
+        brightest = tf.reduce_max(illumination, (-2, -1), keepdims=True)
+        damping = as_complex(1 / (illumination + WEIGHT_FLOOR * brightest))
+        light = tf.sqrt(illumination / brightest + AMPLITUDE_FLOOR)
+        steps, momenta = (
+            tf.unstack(as_complex(tf.convert_to_tensor(rates))) for rates in (self.step, self.momentum)
+        )
+        obj = tf.ones_like(damping)
+        velocity = tf.zeros_like(obj)
+        for step in range(STEPS):
+            wave = tf.signal.fft2d(probe * region.cut(obj)[:, :, None])
+            modelled = norm * tf.reduce_sum(power(wave), 2, keepdims=True) + AMPLITUDE_FLOOR
+            error = tf.signal.ifft2d(wave * as_complex(good * (measured * tf.math.rsqrt(modelled) - 1)))
+            update = region.accumulate(tf.reduce_sum(conjugate * error, 2)) * damping
+            velocity = momenta[step] * velocity + update
+            obj = obj + steps[step] * velocity
+            if (step + 1) % STEPS_PER_CORRECTION == 0:
+                complex_planes = (obj - 1, update, velocity)
+                planes = [part(z) for z in complex_planes for part in (tf.math.real, tf.math.imag)]
+                planes.append(tf.broadcast_to(light, tf.shape(planes[0])))
+                correction = self.corrections[step // STEPS_PER_CORRECTION](tf.stack(planes, -1))
+                # complex numbers have no half precision to match that of a network under a mixed policy
+                correction = tf.cast(correction, tf.float32)
+                obj = obj + tf.complex(correction[..., 0], correction[..., 1])
+        return obj
