@@ -18,11 +18,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
 
 
 def use_one_thread() -> None:
-    """Before numpy or torch is imported: threads on a shared machine cost far more CPU than they save."""
+    """Before numpy or a framework is imported: threads on a shared machine cost more CPU than they save."""
     os.environ.update(dict.fromkeys(THREADS, "1"))
 
 

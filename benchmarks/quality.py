@@ -1,17 +1,20 @@
 """Image quality of the network alone, through the stock Ptychodus command line.
 
-    python benchmarks/quality.py --data ../shared/data [--scans synthetic siemens_star] [--images docs/img]
+    python benchmarks/quality.py --data ../shared/data [--scans synthetic siemens_star]
+        [--backends pytorch tensorflow] [--images docs/img]
 
 Each scan is copied to a scratch directory and goes through ``ptychodus -b train`` and ``ptychodus -b
-reconstruct`` with ``examples/<scan>.ini``; nothing else touches it. The object is scored, where the
-reference shows light, with this package's metrics and, if it lies beside the data, with
-``tools/evaluate.py``. Prints one table row a scan; writes reconstruction and reference side by side.
+reconstruct`` with ``examples/<scan>.ini`` and each engine as ``Backend``; nothing else touches it. The object
+is scored, where the reference shows light, with this package's metrics and, if it lies beside the data, with
+``tools/evaluate.py``. Prints one table row a scan and engine; writes reconstruction and reference side by
+side.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import resource
 import shutil
 import subprocess
@@ -31,7 +34,17 @@ from ptychopinn_ptychodus.data import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCES = {"synthetic": "truth.npz", "siemens_star": "reference.npz"}
-COLUMNS = ("scan", "train wall s", "train CPU s", "infer wall s", "corr", "amp SSIM", "phase SSIM", "exit")
+COLUMNS = (
+    "scan",
+    "engine",
+    "train wall s",
+    "train CPU s",
+    "infer wall s",
+    "corr",
+    "amp SSIM",
+    "phase SSIM",
+    "exit",
+)
 
 
 def timed(command: list[str]) -> tuple[int, float, float]:
@@ -81,19 +94,23 @@ def side_by_side(aligned: Any, truth: Any, mask: Any, path: Path, title: str) ->
     figure.savefig(path, dpi=90)
 
 
-def run(name: str, data: Path, images: Path, work: Path) -> list[str]:
-    """One scan through the stock command line; the cells of its table row."""
-    scan, output = work / name, work / f"{name}_out"
-    scan.mkdir()
+def run(name: str, backend: str, data: Path, images: Path, work: Path) -> list[str]:
+    """One scan through the stock command line with one engine; the cells of its table row."""
+    scan, output = work / backend / name, work / backend / f"{name}_out"
+    scan.mkdir(parents=True)
     # not its settings.ini: Ptychodus reads that after, and over, the file given with -s
     for file in ("diffraction.h5", "product.h5"):
         shutil.copy(data / name / file, scan)
-    settings = str(ROOT / "examples" / f"{name}.ini")
-    ptychodus = [str(Path(sys.executable).with_name("ptychodus")), "-s", settings, "-i", str(scan)]
+    section = "[PtychoPINNPluginModel]\n"
+    example = (ROOT / "examples" / f"{name}.ini").read_text()
+    assert section in example
+    settings = work / backend / f"{name}.ini"
+    settings.write_text(example.replace(section, f"{section}Backend = {backend}\n"))
+    ptychodus = [str(Path(sys.executable).with_name("ptychodus")), "-s", str(settings), "-i", str(scan)]
     trained, train_wall, train_cpu = timed([*ptychodus, "-b", "train", "-o", str(scan)])
     applied, infer_wall, _ = timed([*ptychodus, "-b", "reconstruct", "-o", str(output)])
     if trained or applied:
-        return [name, *["-"] * 6, f"{trained}/{applied}"]
+        return [name, backend, *["-"] * 6, f"{trained}/{applied}"]
 
     product = output / "product.000100.h5"
     with np.load(data / name / REFERENCES[name]) as file:
@@ -104,14 +121,15 @@ def run(name: str, data: Path, images: Path, work: Path) -> list[str]:
     aligned, _ = metrics.align(reconstruction, truth, mask)
     correlation = scores.complex_correlation_centred
     images.mkdir(parents=True, exist_ok=True)
-    side_by_side(
-        aligned, truth, mask, images / f"{name}.png", f"{name}: centred correlation {correlation:.3f}"
-    )
-    shutil.copy(scan / "training_history.png", images / f"{name}_training.png")
+    image = f"{name}_{backend}"
+    title = f"{name}, {backend}: centred correlation {correlation:.3f}"
+    side_by_side(aligned, truth, mask, images / f"{image}.png", title)
+    shutil.copy(scan / "training_history.png", images / f"{image}_training.png")
     referee(data / ".." / "tools" / "evaluate.py", product, truth, probe, positions)
     values = (correlation, scores.amplitude.ssim, scores.phase.ssim)
     return [
         name,
+        backend,
         *(f"{v:.0f}" for v in (train_wall, train_cpu, infer_wall)),
         *(f"{v:.3f}" for v in values),
         f"{trained}/{applied}",
@@ -137,11 +155,15 @@ def referee(script: Path, product: Path, truth: Any, probe: Any, positions: Any)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scans", nargs="+", default=list(REFERENCES), choices=list(REFERENCES))
+    parser.add_argument("--backends", nargs="+", default=["pytorch", "tensorflow"])
     parser.add_argument("--data", type=Path, required=True, help="directory that holds the scans")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "img")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        rows = [run(name, arguments.data, arguments.images, Path(work)) for name in arguments.scans]
+        rows = [
+            run(name, backend, arguments.data, arguments.images, Path(work))
+            for name, backend in itertools.product(arguments.scans, arguments.backends)
+        ]
     print_table("Network only, through the stock command line", COLUMNS, rows)
     return int(any(row[-1] != "0/0" for row in rows))
 

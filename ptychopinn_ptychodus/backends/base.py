@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
+from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig, from_dict
 from ..data.grouping import PtychoDataContainer
 
 FORMAT_VERSION = 1
@@ -275,6 +275,41 @@ class Engine(ABC):
         InterruptedError
             If ``should_stop`` answered True.
         """
+
+
+def model_state(
+    about: Mapping[str, Any], configs: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], path: Path
+) -> ModelState:
+    """A model from what its file holds: manifest, configuration as plain dictionaries, and arrays.
+
+    Raises
+    ------
+    ModelFileError
+        If it is from a newer version, or not of the shape that this one writes.
+    """
+    try:
+        if int(about["format"]) > FORMAT_VERSION:
+            raise ModelFileError(
+                f'"{path}" has model format {about["format"]}, newer than this version reads '
+                f"({FORMAT_VERSION}). Upgrade with: pip install --upgrade ptychopinn-ptychodus"
+            )
+        return ModelState(
+            description=ModelDescription(
+                engine=about["backend"],
+                version=about["version"],
+                model=from_dict(ModelConfig, configs["model_config"]),
+                data=from_dict(DataConfig, configs["data_config"]),
+                history={name: [float(v) for v in values] for name, values in about["history"].items()},
+            ),
+            training=from_dict(TrainingConfig, configs["training_config"]),
+            arrays=dict(arrays),
+        )
+    except ModelFileError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:  # not of the shape that we write
+        raise ModelFileError(
+            f'"{path}" does not describe its model as this version expects ({exc!r}). Train again.'
+        ) from exc
 
 
 def manifest(engine: str, version: str, history: Mapping[str, list[float]]) -> dict[str, Any]:

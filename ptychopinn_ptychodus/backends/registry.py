@@ -95,12 +95,6 @@ def engine_for(model_path: Path, preferred: str | None = None) -> Engine:
             logger.warning("%s", exc)
             continue
         if engine.problem() is None:
-            logger.info(
-                '"%s" was written by %s, which is not installed: it is converted for %s.',
-                model_path,
-                writer.title,
-                engine.title,
-            )
             return engine
     writer.require()
     return writer

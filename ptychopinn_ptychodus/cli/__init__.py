@@ -1,4 +1,4 @@
-"""The command ``ptychopinn-ptychodus``: demo, doctor, train, reconstruct, export.
+"""The command ``ptychopinn-ptychodus``: demo, doctor, train, reconstruct, export, convert.
 
 This module holds the command line only, and imports nothing heavy: each command loads what it needs, and no
 command imports a deep-learning framework into its own process.
@@ -82,7 +82,9 @@ def make_parser() -> argparse.ArgumentParser:
         parents=[common, run],
         help="train a model",
         description="Train a model, as `ptychodus -b train` does, with progress and time left. IN holds "
-        "diffraction.h5 and product.h5, or training data as NPZ files. OUT receives model.ckpt.",
+        "diffraction.h5 and product.h5, or training data as NPZ files. OUT receives the model: model.ckpt of "
+        "the engine pytorch, model.wts.h5.zip of tensorflow (setting PtychoPINNPluginModel.Backend; auto: "
+        "tensorflow where it is installed).",
     )
     train.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="data directory")
     train.add_argument(
@@ -101,7 +103,11 @@ def make_parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, required=True, metavar="OUT", help="directory for the result"
     )
     reconstruct.add_argument(
-        "-m", "--model", type=Path, metavar="MODEL", help="model file; default: IN/model.ckpt"
+        "-m",
+        "--model",
+        type=Path,
+        metavar="MODEL",
+        help="model file of any engine; default: IN/model.EXT of the engine that is set, else of another",
     )
 
     export = commands.add_parser(
@@ -112,6 +118,27 @@ def make_parser() -> argparse.ArgumentParser:
     )
     export.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="scan directory")
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz", help="file to write")
+
+    convert = commands.add_parser(
+        "convert",
+        parents=[common],
+        help="make a model of one engine a model of another",
+        description="Convert a model file: weights, physics and frozen statistics as they are. In Ptychodus "
+        "there is no need to: a model whose framework is missing is converted there when it is used.",
+    )
+    convert.add_argument("-i", "--input", type=Path, required=True, metavar="MODEL", help="model file")
+    convert.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="TARGET",
+        help="file to write, which is replaced; its extension says for which engine (.ckpt: pytorch, "
+        ".wts.h5.zip: tensorflow); or a directory, which receives model.EXT",
+    )
+    convert.add_argument(
+        "--backend", metavar="ENGINE", help="engine to convert for, if TARGET is a directory"
+    )
     return parser
 
 
@@ -176,6 +203,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from .doctor import doctor
 
         return doctor(arguments)
+    if arguments.command == "convert":
+        from .conversion import convert
+
+        return convert(arguments)
     from . import commands
 
     command = {"train": commands.train, "reconstruct": commands.reconstruct, "export": commands.export}

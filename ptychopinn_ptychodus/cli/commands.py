@@ -6,7 +6,14 @@ import argparse
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ..plugin.layout import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE, identity, require_writable
+from ..plugin.layout import (
+    DIFFRACTION_FILE,
+    MODEL_BASENAME,
+    PRODUCT_FILE,
+    identity,
+    models_in,
+    require_writable,
+)
 from .errors import FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
 from .session import SETTINGS, Application, application
 
@@ -46,7 +53,8 @@ def reconstruct(arguments: argparse.Namespace) -> int:
     """Reconstruct a scan; see ``ptychopinn-ptychodus reconstruct --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
     with _application(arguments) as app:
-        model = (arguments.model or source / f"{MODEL_BASENAME}{app.model_extension}").absolute()
+        model = arguments.model or _model_in(source, app.model_extension)
+        model = model.absolute()
         if not model.is_file():
             raise UsageError(
                 f'There is no model file "{model}". Train one '
@@ -54,6 +62,24 @@ def reconstruct(arguments: argparse.Namespace) -> int:
             )
         require_writable_directory(target)
         return reconstruct_in(app, source, model, target)
+
+
+def _model_in(directory: Path, extension: str) -> Path:
+    """The model of the engine that is set; where there is none, the one that another engine has left."""
+    preferred = directory / f"{MODEL_BASENAME}{extension}"
+    if preferred.is_file():
+        return preferred
+    others = models_in(directory)
+    if len(others) > 1:
+        listed = ", ".join(f'"{path.name}"' for path in others)
+        raise UsageError(
+            f'There is no model file "{preferred}", but there are others of other engines: {listed}. Name '
+            "one with -m."
+        )
+    for path in others:
+        print(f'There is no "{preferred.name}" in "{directory}": "{path.name}" is used, of another engine.')
+        return path
+    return preferred
 
 
 def reconstruct_in(app: Application, source: Path, model: Path, target: Path) -> int:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..backends import INSTALL_HINT
+from ..backends.inspection import answer_in
 from .errors import FAILURE, SUCCESS
 from .inspection import MODULE, SHIM
 from .session import KEYS
@@ -26,6 +26,7 @@ CHILD_TIMEOUT_S = 120.0
 OK, NOTE, FAULT = "ok", "-", "FAULT"
 
 REINSTALL = "pip install --force-reinstall --no-deps ptychopinn-ptychodus"
+BACKEND = "PtychoPINNPluginModel.Backend"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def _packages() -> Iterator[Finding]:
         ("torch", "the Lightning engine"),
         ("lightning", "the Lightning engine"),
         ("tensordict", "the Lightning engine"),
-        ("tensorflow", "an engine of a later version"),
+        ("tensorflow", "the TensorFlow engine"),
+        ("keras", "the TensorFlow engine"),
         ("mlflow", "the logger mlflow"),
         ("tensorboard", "the logger tensorboard"),
     ):
@@ -118,20 +120,32 @@ def _missing_shim(folders: list[str]) -> Finding:
 def _engines() -> Iterator[Finding]:
     answer = _ask("engines")
     if isinstance(answer, str):
-        yield Finding("Engines", FAULT, answer, f"{INSTALL_HINT}, or repair the framework")
+        yield Finding("Engines", FAULT, answer, REINSTALL)
         return
     if not answer:
         yield Finding("Engines", FAULT, "none is registered", REINSTALL)
         return
-    works = any(engine["problem"] is None for engine in answer.values())
+    works = False
     for name, engine in answer.items():
-        if engine["problem"] is None:
-            devices = ", ".join(engine["devices"]) or "none"
-            detail = f"{engine['title']}; accelerators: {devices}; loads in {engine['seconds']:.1f} s"
-            yield Finding(f"Engine {name}", OK, detail)
-        else:
-            state, remedy = (NOTE, "") if works else (FAULT, INSTALL_HINT)
-            yield Finding(f"Engine {name}", state, engine["problem"], remedy)
+        what = f"Engine {name}"
+        if engine["missing"] is not None:  # no fault as long as there is another
+            yield Finding(what, NOTE, engine["missing"])
+            continue
+        # each in a process of its own: the one that fails must not take the others along
+        tried = engine["broken"] or _ask("engine", name)
+        if isinstance(tried, str):
+            # a fault though others work: "auto" may choose it, and it is there to be used
+            hint = f" ({engine['install']})" if engine["install"] else ""
+            remedy = f"repair it{hint}, or uninstall it; until then, set {BACKEND} to another engine"
+            yield Finding(what, FAULT, f"{engine['title']} does not work: {tried}", remedy)
+            continue
+        works = True
+        devices = ", ".join(tried["devices"]) or "none"
+        detail = f"{engine['title']}; accelerators: {devices}; loads in {tried['seconds']:.1f} s"
+        yield Finding(what, OK, detail)
+    if not works:
+        hints = " or ".join(engine["install"] for engine in answer.values() if engine["install"])
+        yield Finding("Engines", FAULT, "none works, and one is needed", hints or INSTALL_HINT)
 
 
 def _window() -> Finding:
@@ -142,18 +156,19 @@ def _window() -> Finding:
     return Finding("PyQt5", OK, _version("PyQt5") + ("" if shown else "; there is no display here"))
 
 
-def _version(distribution: str) -> str:
+def _version(name: str) -> str:
     try:
-        return version(distribution)
+        return version(name)
     except PackageNotFoundError:  # under another name, such as a build for one accelerator
-        return "installed"
+        others = packages_distributions().get(name, [])
+        return ", ".join(f"{version(other)} ({other})" for other in others) or "installed"
 
 
-def _ask(subject: str) -> dict[str, Any] | str:
+def _ask(*question: str) -> dict[str, Any] | str:
     """The answer of a child process, or why there is none."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", MODULE, subject],
+            [sys.executable, "-P", "-m", MODULE, *question],
             capture_output=True,
             text=True,
             errors="replace",
@@ -162,10 +177,8 @@ def _ask(subject: str) -> dict[str, Any] | str:
         )
     except subprocess.TimeoutExpired:
         return f"no answer within {CHILD_TIMEOUT_S:.0f} s"
-    lines = done.stdout.strip().splitlines()
-    try:
-        answer: dict[str, Any] = json.loads(lines[-1])
-    except (IndexError, ValueError):
+    answer = answer_in(done.stdout)
+    if answer is None:
         said = done.stderr.strip().splitlines()
         return f"{said[-1] if said else 'no answer'} (exit code {done.returncode})"
     return answer
@@ -178,7 +191,7 @@ def _print(findings: list[Finding]) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=200)  # so that no command is broken in two
     table = Table(box=None, pad_edge=False)
     for heading in ("", "State", "Detail"):
         table.add_column(heading, overflow="fold")

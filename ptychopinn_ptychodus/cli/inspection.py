@@ -1,14 +1,17 @@
 """What ``doctor`` asks in processes of its own: a broken framework or application must not take it along.
 
-``python -m ptychopinn_ptychodus.cli.inspection application|engines`` prints one JSON object as its last line.
+``python -m ptychopinn_ptychodus.cli.inspection QUESTION`` prints one JSON object as its last line;
+the question is ``application``, ``engines`` or ``engine NAME``.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
+from collections.abc import Callable
 from typing import Any
+
+from ..backends.inspection import inspect_engine, inspect_engines
 
 MODULE = __name__ if __name__ != "__main__" else "ptychopinn_ptychodus.cli.inspection"
 SHIM = "ptychopinn_ptychodus_attach.py"
@@ -28,28 +31,15 @@ def inspect_application() -> dict[str, Any]:
         "folders": folders,
         "shim": [folder for folder in folders if (Path(folder) / SHIM).is_file()],
         "reconstructors": sorted(core.workflow_api.available_reconstructors()),
-        "frameworks": sorted({"torch", "tensorflow"} & set(sys.modules)),
+        "frameworks": sorted({"torch", "tensorflow", "keras"} & set(sys.modules)),
     }
 
 
-def inspect_engines() -> dict[str, Any]:
-    """What each registered engine says of itself, its framework imported."""
-    from ..backends.registry import get_engine, list_engines
-
-    found: dict[str, Any] = {}
-    for name in list_engines():
-        started = time.monotonic()
-        try:
-            engine = get_engine(name)
-            problem = engine.problem()
-            devices = [] if problem else engine.accelerators()
-            found[name] = {"title": engine.title, "problem": problem, "devices": devices}
-        except Exception as exc:  # a framework may fail in any way while it is imported
-            found[name] = {"title": name, "problem": f"{type(exc).__name__}: {exc}", "devices": []}
-        found[name]["seconds"] = time.monotonic() - started
-    return found
-
+QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "application": inspect_application,
+    "engines": inspect_engines,
+    "engine": inspect_engine,
+}
 
 if __name__ == "__main__":
-    answer = {"application": inspect_application, "engines": inspect_engines}[sys.argv[1]]()
-    print(json.dumps(answer))
+    print(json.dumps(QUESTIONS[sys.argv[1]](*sys.argv[2:])))

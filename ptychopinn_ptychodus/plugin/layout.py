@@ -30,6 +30,19 @@ def identity(path: Path) -> tuple[int, ...]:
     return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
+def models_in(directory: Path) -> list[Path]:
+    """Model files under their usual name, of whatever engine."""
+    from ..backends.registry import get_engine, list_engines
+
+    found = set()
+    for name in list_engines():
+        with contextlib.suppress(RuntimeError):  # an engine that cannot be loaded has nothing to open it with
+            path = directory / f"{MODEL_BASENAME}{get_engine(name).model_suffix}"
+            if path.is_file():
+                found.add(path)
+    return sorted(found)
+
+
 def require_writable(directory: Path) -> None:
     """Make the directory; raise ``OSError`` now, not after hours of work, if it cannot be written to."""
     try:

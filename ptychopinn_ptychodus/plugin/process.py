@@ -87,12 +87,12 @@ class ChildProcess:
                 "process can be started. Run Ptychodus with a regular Python."
             )
         self._process = subprocess.Popen(
-            # -P: -m would put the current directory before all others, see _environment
+            # -P: -m would put the current directory before all others, see child_environment
             [sys.executable, "-P", "-m", WORKER, str(self.directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env=child_environment(),
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -259,7 +259,7 @@ class ChildProcess:
         return ChildDiedError(f"The worker process {reason}." + (f" It last said:\n{said}" if said else ""))
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """The child imports from the same places as the parent, in the same order.
 
     But not from the directory that the user happens to be in, which an interactive Python has as "".

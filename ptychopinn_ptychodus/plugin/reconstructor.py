@@ -6,17 +6,19 @@ Each train and each reconstruct is one child process (:mod:`.process`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ptychodus.api.object import Object
+from ptychodus.api.observer import Observable
 from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import (
@@ -26,8 +28,8 @@ from ptychodus.api.reconstruct import (
     TrainOutput,
 )
 
-from ..backends.base import EngineUnavailableError, EpochReport, ModelFileError
-from ..backends.registry import guess_engine
+from ..backends.base import Engine, EngineUnavailableError, EpochReport, ModelFileError
+from ..backends.registry import engine_for, guess_engine
 from ..files import replacing
 from .history import TrainingHistory, losses_of
 from .ingest import from_reconstruct_input
@@ -35,17 +37,23 @@ from .job import DATA_DIRECTORY, OBJECT_FILE, PROBE_FILE, ChildDiedError, Recons
 from .layout import MODEL_BASENAME, RunFiles, require_writable
 from .process import ChildProcess
 from .settings import (
+    BACKEND_SETTING,
     PluginSettings,
     make_execution_config,
     make_inference_config,
     make_training_config,
     model_file_type,
+    naming_settings,
+    preferred_backend,
     select_engine,
 )
 from .wording import duration
 
 GOAL = 100
 """Progress is in percent: Ptychodus reads the goal live, and the same one for training and reconstruction."""
+
+SHOW_EVERY_S = 1.0
+"""How often, at most, the application is told to look at the losses: it draws them anew each time."""
 
 # Failures that their message explains in full; a traceback in the log pane would only bury it.
 _EXPECTED = (ValueError, OSError, MemoryError, EngineUnavailableError, ChildDiedError)
@@ -55,8 +63,10 @@ class NoModelError(RuntimeError):
     """There is no model to reconstruct with; the message says how to get one."""
 
 
-class PtychoPINNReconstructor(TrainableReconstructor):
+class PtychoPINNReconstructor(TrainableReconstructor, Observable):
     """One trainable reconstructor; what it is trained on is ``model_type``.
+
+    It notifies its observers of another loaded model and of epochs, in whatever thread that happens.
 
     Parameters
     ----------
@@ -73,12 +83,13 @@ class PtychoPINNReconstructor(TrainableReconstructor):
     def __init__(self, name: str, model_type: str, settings: PluginSettings, logger: logging.Logger) -> None:
         super().__init__()
         self._name = name
-        self._model_type = model_type
+        self.model_type = model_type
         self._settings = settings
         self._logger = logger
         self._model_path: Path | None = None
         self._monitor: Any = None
         self._closing = threading.Event()
+        self._shown_at = 0.0
         self.training_curves: dict[str, list[LossValue]] = {}
         """Losses of the training that is running, for the application's plot; empty when none is."""
 
@@ -127,7 +138,8 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         if path is None:
             raise NoModelError(
                 f"{self.name} has no model. Train one, or load a model file; without the window, leave it in "
-                f'the input directory as "{MODEL_BASENAME}{self.get_model_file_extension()}".'
+                f'the input directory as "{MODEL_BASENAME}{self.get_model_file_extension()}". The setting '
+                f"{BACKEND_SETTING} decides on the extension: models of other engines are not looked for."
             )
         if not path.is_file():
             raise FileNotFoundError(
@@ -140,9 +152,29 @@ class PtychoPINNReconstructor(TrainableReconstructor):
     def load_model_from_file(self, file_path: Path) -> None:
         with self._reporting("The model was not loaded"):
             path = Path(file_path).absolute()
-            engine = guess_engine(path)
-            self._model_path = path
-            self._logger.info('Loaded "%s" (%s).', path, engine.title)
+            writer = guess_engine(path)
+            self._take(path)
+            self._logger.info('Loaded "%s", a model of %s.', path, writer.title)
+            try:
+                self._engine_for(path)
+            except EngineUnavailableError as exc:
+                # no error yet: Ptychodus answers one here with a traceback, and the run says it again
+                self._logger.warning("Before it can be used: %s", exc)
+
+    def _take(self, path: Path) -> None:
+        self._model_path = path
+        self.notify_observers()  # of a retrained model as well, whose path is the same
+
+    def _engine_for(self, path: Path) -> Engine:
+        """The engine that opens a model: the one that wrote it, or one to convert it for; the log says so."""
+        try:
+            return engine_for(path, preferred_backend(self._settings))
+        except EngineUnavailableError as exc:
+            writer = guess_engine(path)
+            raise EngineUnavailableError(
+                f'The model "{path}" was written by the engine {writer.name!r}, and no framework that could '
+                f"open it is installed. {exc}"
+            ) from exc
 
     def save_model(self, file_path: Path) -> None:
         with self._reporting("The model was not saved"):
@@ -151,6 +183,9 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                 return
             with source.open("rb") as model, replacing(target) as copy:
                 shutil.copyfileobj(model, copy)
+            written = source.stat()
+            with contextlib.suppress(OSError):  # a file system without dates
+                os.utime(target, ns=(written.st_atime_ns, written.st_mtime_ns))
 
     def export_training_data(self, file_path: Path, parameters: ReconstructInput) -> None:
         with self._reporting("The training data were not exported"):
@@ -169,7 +204,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         engine = select_engine(self._settings)
         config = make_training_config(
             self._settings,
-            self._model_type,
+            self.model_type,
             backend=engine.name,
             input_path=input_path,
             output_path=output_path,
@@ -190,7 +225,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         progress = 0
         stopped = False
         try:
-            with child:
+            with child, naming_settings():
                 try:
                     self.training_curves = history.curves
                     child.start(job)
@@ -199,6 +234,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                             report = _epoch_report(message)
                             history.append(report)
                             self._log_epoch(report)
+                            self._show_epoch()
                             progress = min(GOAL - 1, GOAL * report.epoch // report.nepochs)
                         if self._should_stop():
                             stopped = True
@@ -233,7 +269,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         # a worker that was ended has not told us whether it left one
         written = files.has_model() or self._promote_checkpoint(files, stopped=stopped)
         if written:
-            self._model_path = model_path
+            self._take(model_path)
         if result is not None and not result["stopped"]:
             self._logger.info('Trained for %d epochs; the model is "%s".', epochs, model_path)
         elif written:
@@ -283,8 +319,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
     def _reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
         model_path = self.require_model()
-        engine = guess_engine(model_path)
-        engine.require()
+        engine = self._engine_for(model_path)
         product = parameters.product
         if product.object_.num_layers > 1:
             raise ValueError(
@@ -297,12 +332,12 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         job = ReconstructJob(
             config=make_inference_config(self._settings, backend=engine.name, model_path=model_path),
             execution=make_execution_config(self._settings),
-            model_type=self._model_type,
+            model_type=self.model_type,
             shape=shape,
             choose_neighbor_count=self._settings.data.value("NeighborCount") == 0,
             log_level=self._logger.getEffectiveLevel(),
         )
-        with ChildProcess(self._logger) as child:
+        with ChildProcess(self._logger) as child, naming_settings():
             raw.to_directory(child.directory / DATA_DIRECTORY)
             patterns = raw.n_patterns
             del raw
@@ -365,12 +400,19 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         stopping = monitor is not None and monitor.is_processing and monitor.is_stopping
         return bool(stopping) or self._closing.is_set()
 
+    def _show_epoch(self) -> None:
+        """Of more than 100 epochs, not each is a percent, and the application looks at the percents."""
+        now = time.monotonic()
+        if now - self._shown_at >= SHOW_EVERY_S:
+            self._shown_at = now
+            self.notify_observers()
+
     def _show_progress(self, progress: int) -> None:
         monitor = self._monitor
         if monitor is not None and monitor.is_processing:
             monitor.update_progress(min(progress, GOAL - 1), GOAL)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _reporting(self, what: str) -> Iterator[None]:
         """Say in the library's log what failed (the window shows nothing else), and raise it again."""
         try:

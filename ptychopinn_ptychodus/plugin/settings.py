@@ -20,12 +20,13 @@ from ptychodus.api.settings import SettingsRegistry
 from ..backends import INSTALL_HINT
 from ..backends.base import Engine, EngineUnavailableError
 from ..backends.registry import get_engine, list_engines
-from ..config import BACKENDS, ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig, backend_names
 from .job import neighbor_count
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
 AUTO = "auto"
+BACKEND_SETTING = "PtychoPINNPluginModel.Backend"
 
 # What decides how well and how fast it trains out of the box: change these figures here, nowhere else.
 DEFAULT_ARCHITECTURE = "unrolled"
@@ -206,7 +207,7 @@ _SETTING_OF_FIELD = {
 
 
 @contextmanager
-def _naming_settings() -> Iterator[None]:
+def naming_settings() -> Iterator[None]:
     """Rewrite ``ModelConfig.field`` in an error as the setting that the user can change."""
 
     def setting(match: re.Match[str]) -> str:
@@ -222,13 +223,15 @@ def _naming_settings() -> Iterator[None]:
                 "There is nothing to learn from: set NLLWeight, MAEWeight or RealspaceMAEWeight "
                 "(PtychoPINNPluginTraining) above 0."
             )
-        raise ValueError(text) from exc
+        if text == str(exc):
+            raise
+        raise type(exc)(text) from exc
 
 
 def make_model_config(settings: PluginSettings, model_type: str) -> ModelConfig:
     """The model as it is set; its ``N`` is a placeholder, since the data decide on it."""
     model = settings.model
-    with _naming_settings():
+    with naming_settings():
         return ModelConfig(
             gridsize=model.value("GridSize"),
             n_filters_scale=model.value("NumFiltersScale"),
@@ -254,7 +257,7 @@ def make_training_config(
     """
     data, training = settings.data, settings.training
     model = make_model_config(settings, model_type)
-    with _naming_settings():
+    with naming_settings():
         return TrainingConfig(
             model=model,
             train_data_file=input_path,
@@ -285,7 +288,7 @@ def _object_weight(settings: PluginSettings, model_type: str) -> float:
 
 def make_inference_config(settings: PluginSettings, *, backend: str, model_path: Path) -> InferenceConfig:
     """How a model is applied; its ``model`` is a placeholder, since the model file decides on it."""
-    with _naming_settings():
+    with naming_settings():
         return InferenceConfig(
             model_path=model_path,
             n_groups=settings.inference.optional("NumGroups"),
@@ -299,7 +302,7 @@ def make_inference_config(settings: PluginSettings, *, backend: str, model_path:
 def make_execution_config(settings: PluginSettings) -> ExecutionConfig:
     """Hardware and optimiser."""
     training = settings.training
-    with _naming_settings():
+    with naming_settings():
         return ExecutionConfig(
             accelerator=training.value("Accelerator"),
             precision=training.value("Precision"),
@@ -321,52 +324,87 @@ def select_engine(settings: PluginSettings) -> Engine:
     ValueError
         If ``Backend`` is no engine's name.
     EngineUnavailableError
-        If its engine or its framework (for ``auto``: every framework) is not installed.
+        If its engine or its framework (for ``auto``: every framework) is not installed. An engine that is
+        named is never replaced by another.
     """
     backend = settings.model.value("Backend")
     if backend != AUTO:
-        if backend not in BACKENDS:
-            allowed = ", ".join(map(repr, (AUTO, *BACKENDS)))
+        names = backend_names()
+        if backend not in names:
+            allowed = ", ".join(map(repr, (AUTO, *names)))
             raise ValueError(
-                f"The setting PtychoPINNPluginModel.Backend = {backend!r} is not valid: use one of {allowed}."
+                f"The setting {BACKEND_SETTING} = {backend!r} is not valid: use one of {allowed}."
             )
-        engine = _installed_engine(backend)
+        engine = _registered_engine(backend)
         engine.require()
         return engine
-    reasons = [f"No framework is installed that could run this reconstructor. Install one: {INSTALL_HINT}"]
-    for name in (name for name in BACKENDS if name in list_engines()):
-        try:
-            engine = get_engine(name)
-        except RuntimeError as exc:  # the engine itself is broken: one more thing to mend
-            reasons.append(str(exc))
-            continue
+    engines, broken = _engines()
+    for reason in broken:
+        logger.warning("%s", reason)
+    for engine in engines:
         if engine.problem() is None:
             logger.info('Backend "auto": %s is used.', engine.title)
             return engine
-    raise EngineUnavailableError(" ".join(reasons))
+    hints = " or ".join(dict.fromkeys(engine.install_hint for engine in engines)) or INSTALL_HINT
+    raise EngineUnavailableError(
+        " ".join(
+            [
+                f"No framework is installed that could run this reconstructor ({BACKEND_SETTING} = auto). "
+                f"Install one: {hints}",
+                *broken,
+            ]
+        )
+    )
 
 
-def _installed_engine(name: str) -> Engine:
+def _engines() -> tuple[list[Engine], list[str]]:
+    """All engines in the order in which ``auto`` tries them, and why others could not be loaded."""
+    engines, broken = [], []
+    for name in (name for name in backend_names() if name in list_engines()):
+        try:
+            engines.append(get_engine(name))
+        except RuntimeError as exc:
+            broken.append(str(exc))
+    return engines, broken
+
+
+def _registered_engine(name: str) -> Engine:
     if name not in list_engines():
         others = ", ".join(map(repr, list_engines())) or "none"
         raise EngineUnavailableError(
-            f'The engine "{name}" is not part of this installation (there is: {others}). Set '
-            f"PtychoPINNPluginModel.Backend to auto, or install PyTorch: {INSTALL_HINT}."
+            f"{BACKEND_SETTING} = {name!r} is selected, but that engine is not part of this installation "
+            f"(there is: {others}). Mend it with: pip install --force-reinstall --no-deps "
+            f"ptychopinn-ptychodus; or set {BACKEND_SETTING} to auto."
         )
     return get_engine(name)
+
+
+def preferred_backend(settings: PluginSettings) -> str | None:
+    """The engine that is to open a model whose own framework is missing: that which is set, else as ``auto``.
+
+    None if there is none; never raises: the model file decides, so that a wrong setting is no error here.
+    """
+    try:
+        backend = settings.model.value("Backend")
+        engines = [engine for engine in _engines()[0] if engine.problem() is None]
+        engines.sort(key=lambda engine: engine.name != backend)
+        return engines[0].name if engines else None
+    except Exception as exc:
+        logger.debug("No engine is preferred: %s", exc)
+        return None
 
 
 def model_file_type(settings: PluginSettings) -> tuple[str, str]:
     """Extension and file-dialog filter of the selected engine's models; never raises.
 
-    The application cannot survive an exception here, and it asks before anything has been selected.
+    The application cannot survive an exception here, and it asks before anything has been selected. Where
+    nothing useful is selected, they are those of the engine that ``auto`` would take.
     """
     try:
         backend = settings.model.value("Backend")
-        names = [name for name in (backend, *BACKENDS) if name in list_engines()]
-        engines = [get_engine(name) for name in names]
-        if backend not in BACKENDS:  # auto
-            engines.sort(key=lambda engine: engine.problem() is not None)
+        engines, _ = _engines()
+        # stable: where no framework is installed, the order of ``auto`` stays
+        engines.sort(key=lambda engine: (engine.name != backend, engine.problem() is not None))
         return engines[0].model_suffix, engines[0].model_filter
     except Exception as exc:
         logger.debug("No engine says what its models are called: %s", exc)

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import ModelDescription, ModelFileError
-from ..backends.registry import get_engine, guess_engine
+from ..backends.registry import engine_for, get_engine, guess_engine
+from ..backends.workflow import grouped
 from ..data.assembly import assemble
 from ..data.raw import RawData
 from .ingest import read_training_directory, require_object
@@ -128,16 +129,6 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         nphotons=training.photons_per_pattern,
     )
 
-    def grouped(part: RawData, count: int | None) -> Any:
-        return part.generate_grouped_data(
-            model.N,
-            config.neighbor_count,
-            count,
-            gridsize=model.gridsize,
-            seed=config.subsample_seed,
-            sequential=config.sequential_sampling,
-        )
-
     engine = get_engine(config.backend)
     engine.require()
     logger.info(
@@ -150,8 +141,8 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         engine.title,
     )
     result = engine.train(
-        grouped(training, config.n_groups),
-        None if validation is None else grouped(validation, None),
+        grouped(training, config, config.n_groups),
+        None if validation is None else grouped(validation, config, None),
         config,
         job.execution,
         model_path=job.model_path,
@@ -196,9 +187,17 @@ def reconstruct(
     """Apply the model, stitch, leave object and probe in ``directory``, return the fields of the result."""
     config = job.config
     assert config.model_path is not None
-    engine = guess_engine(config.model_path)
-    engine.require()
-    description = engine.describe(config.model_path)
+    # by the rule of the parent, whose choice is in the configuration
+    engine = engine_for(config.model_path, config.backend)
+    writer = guess_engine(config.model_path)
+    if writer is not engine:
+        logger.info(
+            'The model "%s" was written by %s, which is not installed: it is converted for %s.',
+            config.model_path,
+            writer.title,
+            engine.title,
+        )
+    description = writer.describe(config.model_path)
     raw = RawData.from_directory(directory / DATA_DIRECTORY)
     _check_model(description, raw, job)
     model = description.model

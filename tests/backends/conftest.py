@@ -1,16 +1,58 @@
-"""Small simulated scans for the engines."""
+"""Small simulated scans for the engines, and the engines themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
+from engine_support import ENGINES, Bench, require_engine
 
+from ptychopinn_ptychodus.backends.base import Engine
+from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.raw import RawData
 
-pytest.importorskip("lightning", reason="the Lightning engine needs the extra 'torch'")
+NEEDED = {
+    "test_forward.py": "pytorch",
+    "test_module.py": "pytorch",
+    "test_network.py": "pytorch",
+    "test_training.py": "pytorch",
+    "test_tensorflow.py": "tensorflow",
+}
+"""Modules that are about one engine, and import its framework."""
+
+
+class _Skipped(pytest.Module):
+    """A module that is not imported, because the framework that it needs is missing."""
+
+    reason = ""
+
+    def collect(self) -> NoReturn:
+        pytest.skip(self.reason, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    name = NEEDED.get(module_path.name)
+    problem = None if name is None else get_engine(name).problem()
+    if problem is None:
+        return None
+    module: _Skipped = _Skipped.from_parent(parent, path=module_path)
+    module.reason = problem
+    return module
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn."""
+    return require_engine(request.param)
+
+
+@pytest.fixture
+def bench(engine: Engine, scan: RawData, tmp_path: Path) -> Bench:
+    return Bench(engine, scan, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,11 @@ import torch
 from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.backends.lightning import checkpoint, inference
 from ptychopinn_ptychodus.backends.lightning.architecture import Architecture
-from ptychopinn_ptychodus.backends.lightning.components import load_inference_bundle_torch
 from ptychopinn_ptychodus.backends.lightning.engine import LightningEngine
 from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset
 from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
 from ptychopinn_ptychodus.backends.registry import guess_engine
-from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
 from ptychopinn_ptychodus.data.raw import RawData
@@ -219,16 +218,6 @@ def test_model_file_names_its_engine(model_file: Path) -> None:
     assert described.history["train_loss"] == [2.0, 1.0]
 
 
-def test_model_for_another_size_is_refused_with_both_sizes(
-    make_scan: Callable[..., RawData], model_file: Path
-) -> None:
-    larger = make_scan(count=3, n=128)
-    with pytest.raises(ModelFileError, match=r"N = 64.*N = 128"):
-        LightningEngine().predict(model_file, _grouped(larger, 2), ExecutionConfig())
-    with pytest.raises(ModelFileError, match=r"N = 64.*N = 128"):
-        load_inference_bundle_torch(model_file, InferenceConfig(model=ModelConfig(N=128)))
-
-
 class _Touch:
     """Unpickling an instance creates a file."""
 
@@ -337,19 +326,3 @@ def test_newer_format_and_other_engines_are_refused_by_name(model_file: Path) ->
     torch.save(content, model_file)
     with pytest.raises(ModelFileError, match=r"'tensorflow'.*'pytorch'"):
         checkpoint.open_model(model_file)
-
-
-def test_failed_save_leaves_the_earlier_model(
-    scan: RawData, model_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = model_file.read_bytes()
-
-    def full_disk(content: object, file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        checkpoint.save_model(_module(scan), model_file)
-    assert model_file.read_bytes() == before
-    assert list(model_file.parent.iterdir()) == [model_file]

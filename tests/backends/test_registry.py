@@ -2,54 +2,303 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ptychopinn_ptychodus.backends import registry
-from ptychopinn_ptychodus.backends.base import Engine
+from ptychopinn_ptychodus.backends.base import Engine, EngineUnavailableError, ModelFileError
+from ptychopinn_ptychodus.backends.conversion import convert
+from ptychopinn_ptychodus.config import BACKENDS, ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.data.raw import RawData
+
+GROUP = "[ptychopinn_ptychodus.backends]"
+
+THIRD_PARTY = '''
+"""An engine of somebody else."""
+
+from ptychopinn_ptychodus.backends.base import Engine, Prediction, TrainingResult
 
 
-def test_installed_engine_is_listed_and_loaded_once() -> None:
-    assert "pytorch" in registry.list_engines()
-    engine = registry.get_engine("pytorch")
-    assert isinstance(engine, Engine)
-    assert registry.get_engine("pytorch") is engine
+class AbacusEngine(Engine):
+    name = "abacus"
+    title = "Abacus"
+    model_suffix = ".beads"
+    model_filter = "Abacus Models (*.beads)"
+    install_hint = "pip install abacus"
+
+    def problem(self):
+        return None
+
+    def accelerators(self):
+        return ["fingers"]
+
+    def recognises(self, path):
+        return path.read_bytes().startswith(b"beads")
+
+    def describe(self, path):
+        raise NotImplementedError
+
+    def workflow(self, name):
+        def train_cdi_model(train_data, test_data, config, execution_config=None):
+            return {"history": {"train_loss": [0.0], "val_loss": []}, "config": config.backend}
+
+        return {"train_cdi_model": train_cdi_model}.get(name) or super().workflow(name)
+
+    def train(self, *arguments, **options):
+        raise NotImplementedError
+
+    def predict(self, *arguments, **options):
+        raise NotImplementedError
+'''
+
+
+def add_distribution(site: Path, name: str, engine: str) -> None:
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"{GROUP}\n{name} = {engine}\n")
+
+
+def python(site: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh process that finds the distributions in ``site`` too."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(site)},
+    )
+
+
+def test_engines_of_this_package_are_listed_and_loaded_once() -> None:
+    assert set(BACKENDS) <= set(registry.list_engines())
+    for name in BACKENDS:
+        engine = registry.get_engine(name)
+        assert isinstance(engine, Engine)
+        assert engine.name == name
+        assert registry.get_engine(name) is engine
+    assert len({registry.get_engine(name).model_suffix for name in BACKENDS}) == len(BACKENDS)
 
 
 def test_unknown_engine_lists_those_that_exist() -> None:
-    with pytest.raises(ValueError, match=r"'jax'.*'pytorch'"):
+    with pytest.raises(ValueError, match=r"'jax'.*'pytorch'.*'tensorflow'"):
         registry.get_engine("jax")
 
 
 def test_broken_engine_is_named_and_hurts_no_other(tmp_path: Path) -> None:
     """In a fresh process, with a distribution that brings an engine which cannot be imported."""
-    info = tmp_path / "broken-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[ptychopinn_ptychodus.backends]\nabacus = no_such_module:Engine\n"
-    )
+    add_distribution(tmp_path, "abacus", "no_such_module:Engine")
     (tmp_path / "some.ckpt").write_bytes(b"not a model")
-    code = (
-        "import sys; from pathlib import Path; from ptychopinn_ptychodus.backends import registry\n"
+    result = python(
+        tmp_path,
+        "from pathlib import Path; from ptychopinn_ptychodus.backends import registry\n"
         "print(sorted(registry.list_engines()))\n"
         "try: registry.get_engine('abacus')\n"
         "except RuntimeError as exc: print(exc)\n"
-        "print(registry.get_engine('pytorch').name)\n"
+        "print(registry.get_engine('pytorch').name, registry.get_engine('tensorflow').name)\n"
         f"try: registry.guess_engine(Path({str(tmp_path / 'some.ckpt')!r}))\n"
-        "except ValueError as exc: print(exc)\n"
+        "except ValueError as exc: print(exc)\n",
     )
-    environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    listed, error, other, guess = result.stdout.splitlines()
+    listed, error, others, guess = result.stdout.splitlines()
     assert "abacus" in listed
     assert "'abacus'" in error
     assert "no_such_module" in error
-    assert other == "pytorch"
+    assert others == "pytorch tensorflow"
     assert "some.ckpt" in guess
     assert "abacus" in result.stderr
+
+
+def test_something_that_is_no_engine_is_refused(tmp_path: Path) -> None:
+    add_distribution(tmp_path, "abacus", "builtins:dict")
+    code = (
+        "from ptychopinn_ptychodus.backends import registry\n"
+        "try: registry.get_engine('abacus')\n"
+        "except RuntimeError as exc: print(exc)\n"
+    )
+    assert "'abacus' (builtins:dict) is not an Engine" in python(tmp_path, code).stdout
+
+
+def test_third_party_engine_is_as_good_as_our_own(tmp_path: Path) -> None:
+    """In a fresh process: listed, loaded, accepted by the configuration, found by content, dispatched to."""
+    (tmp_path / "abacus_engine.py").write_text(THIRD_PARTY)
+    add_distribution(tmp_path, "abacus", "abacus_engine:AbacusEngine")
+    (tmp_path / "model.ckpt").write_bytes(b"beads")
+    result = python(
+        tmp_path,
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from ptychopinn_ptychodus import params\n"
+        "from ptychopinn_ptychodus.backends import registry\n"
+        "from ptychopinn_ptychodus.config import InferenceConfig, TrainingConfig\n"
+        "from ptychopinn_ptychodus.workflows import backend_selector as selector\n"
+        "config = TrainingConfig(backend='abacus')\n"
+        "answer = {'listed': list(registry.list_engines())}\n"
+        "answer['title'] = registry.get_engine('abacus').title\n"
+        f"answer['guess'] = registry.guess_engine(Path({str(tmp_path / 'model.ckpt')!r})).name\n"
+        "answer['results'] = selector.train_cdi_model_with_backend(None, None, config)\n"
+        "answer['legacy'] = params.cfg['backend']\n"
+        "try: selector.load_inference_bundle_with_backend('x', InferenceConfig(backend='abacus'))\n"
+        "except RuntimeError as exc: answer['lacks'] = str(exc)\n"
+        "try: TrainingConfig(backend='slide rule')\n"
+        "except ValueError as exc: answer['unknown'] = str(exc)\n"
+        "print(json.dumps(answer))\n",
+    )
+    answer = json.loads(result.stdout)
+    assert answer["listed"] == ["abacus", "pytorch", "tensorflow"]
+    assert answer["title"] == "Abacus"
+    assert answer["guess"] == "abacus"
+    assert answer["results"]["backend"] == answer["results"]["config"] == answer["legacy"] == "abacus"
+    assert "'abacus'" in answer["lacks"]
+    assert "load_inference_bundle" in answer["lacks"]
+    assert "'tensorflow', 'pytorch', 'abacus'" in answer["unknown"]
+
+
+class _Fake(Engine):
+    """An engine whose models start with its name."""
+
+    model_suffix = ".model"
+    model_filter = ""
+
+    def __init__(self, name: str, *, missing: bool = False) -> None:
+        self.name, self.title, self._missing = name, name.title(), missing  # type: ignore[misc]
+
+    def problem(self) -> str | None:
+        return f"{self.title} backend selected, but it is unavailable" if self._missing else None
+
+    def recognises(self, path: Path) -> bool:
+        return path.read_text().startswith(self.name)
+
+    def accelerators(self) -> list[str]:
+        raise NotImplementedError
+
+    def describe(self, path: Path) -> Any:
+        raise NotImplementedError
+
+    def train(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    def predict(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have these engines installed, and no others; an exception stands for one that cannot be loaded."""
+
+    def install(**engines: Engine | Exception) -> None:
+        def get_engine(name: str) -> Engine:
+            engine = engines[name]
+            if isinstance(engine, Exception):
+                raise engine
+            return engine
+
+        monkeypatch.setattr(registry, "list_engines", lambda: engines)
+        monkeypatch.setattr(registry, "get_engine", get_engine)
+
+    return install
+
+
+@pytest.fixture
+def beta(tmp_path: Path) -> Path:
+    """A model of the engine ``beta``."""
+    path = tmp_path / "a.model"
+    path.write_text("beta: a model")
+    return path
+
+
+class TestEngineFor:
+    def test_the_writer_opens_its_own_whatever_is_preferred(self, install: Any, beta: Path) -> None:
+        install(alpha=_Fake("alpha"), beta=_Fake("beta"))
+        assert registry.engine_for(beta).name == "beta"
+        assert registry.engine_for(beta, "alpha").name == "beta"
+
+    def test_without_its_framework_another_one_does(self, install: Any, beta: Path) -> None:
+        install(alpha=_Fake("alpha"), beta=_Fake("beta", missing=True), gamma=_Fake("gamma"))
+        assert registry.engine_for(beta).name == "alpha"
+        assert registry.engine_for(beta, "gamma").name == "gamma"
+        assert registry.engine_for(beta, "beta").name == "alpha"
+
+    def test_one_that_is_preferred_and_missing_or_broken_is_passed_over(
+        self, install: Any, beta: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        install(alpha=_Fake("alpha", missing=True), beta=_Fake("beta", missing=True), gamma=_Fake("gamma"))
+        assert registry.engine_for(beta, "alpha").name == "gamma"
+        install(alpha=RuntimeError("broken"), beta=_Fake("beta", missing=True), gamma=_Fake("gamma"))
+        assert registry.engine_for(beta, "alpha").name == "gamma"
+        assert "broken" in caplog.text
+
+    def test_with_no_framework_at_all_the_writer_says_what_to_install(self, install: Any, beta: Path) -> None:
+        install(alpha=_Fake("alpha", missing=True), beta=_Fake("beta", missing=True))
+        with pytest.raises(EngineUnavailableError, match="Beta backend selected"):
+            registry.engine_for(beta, "alpha")
+
+    def test_a_file_that_is_missing_or_foreign_is_refused(self, install: Any, tmp_path: Path) -> None:
+        install(alpha=_Fake("alpha"))
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            registry.engine_for(tmp_path / "nowhere")
+        (tmp_path / "foreign").write_text("a letter")
+        with pytest.raises(ModelFileError, match=r"foreign.*alpha"):
+            registry.engine_for(tmp_path / "foreign")
+
+
+@pytest.fixture(scope="module")
+def models(scan: RawData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A real model file of each engine of this package."""
+    directory = tmp_path_factory.mktemp("models")
+    for name in BACKENDS:
+        problem = registry.get_engine(name).problem()
+        if problem is not None:
+            pytest.skip(problem)
+    config = TrainingConfig(
+        model=ModelConfig(architecture="unrolled", n_filters_scale=1),
+        nepochs=1,
+        n_groups=8,
+        output_dir=directory,
+        backend="pytorch",
+    )
+    quick = ExecutionConfig(accelerator="cpu", logger_backend="none")
+    files = {name: directory / f"model{registry.get_engine(name).model_suffix}" for name in BACKENDS}
+    train = scan.generate_grouped_data(64, 4, 8, seed=0)
+    registry.get_engine("pytorch").train(train, None, config, quick, model_path=files["pytorch"])
+    convert(files["pytorch"], files["tensorflow"], "tensorflow")
+    return files
+
+
+class TestGuess:
+    @pytest.mark.parametrize("name", BACKENDS)
+    @pytest.mark.parametrize("called", ["as it is", "as the other", "without a suffix"])
+    def test_goes_by_content_and_not_by_name(
+        self, models: dict[str, Path], tmp_path: Path, name: str, called: str
+    ) -> None:
+        other = next(path for key, path in models.items() if key != name)
+        path = tmp_path / {"as it is": models[name].name, "as the other": other.name}.get(called, "model")
+        shutil.copy(models[name], path)
+        engine = registry.guess_engine(path)
+        assert engine.name == name
+        assert engine.describe(path).engine == name
+        assert registry.engine_for(path, next(iter(set(BACKENDS) - {name}))).name == name
+
+    @pytest.mark.parametrize("name", BACKENDS)
+    def test_half_a_model_is_refused_or_named_as_damaged(
+        self, models: dict[str, Path], tmp_path: Path, name: str
+    ) -> None:
+        path = tmp_path / models[name].name
+        path.write_bytes(models[name].read_bytes()[: models[name].stat().st_size // 2])
+        with pytest.raises(ModelFileError, match=path.name):
+            registry.guess_engine(path).describe(path)
+
+    def test_any_other_archive_is_not_a_model(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.wts.h5.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("readme.txt", "nothing")
+        with pytest.raises(ModelFileError, match=path.name):
+            registry.guess_engine(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ _PROGRAM = """
 import sys
 from ptychopinn_ptychodus.cli import main
 code = main(sys.argv[1:])
-assert not {"torch", "lightning", "tensorflow"} & set(sys.modules), "a framework in the parent"
+assert not {"torch", "lightning", "tensorflow", "keras"} & set(sys.modules), "a framework in the parent"
 sys.exit(code)
 """
 
@@ -64,8 +65,14 @@ def demonstration(command: Command, tmp_path_factory: pytest.TempPathFactory) ->
     return output, command("demo", "--quick", "--epochs", 1, "-o", output)
 
 
+@pytest.fixture(scope="session")
+def extension() -> str:
+    """That of the models of the engine that is taken where nothing is set."""
+    return ".wts.h5.zip" if find_spec("tensorflow") else ".ckpt"
+
+
 @pytest.fixture
-def model(demonstration: tuple[Path, Done]) -> Path:
-    path = demonstration[0] / "scan" / "model.ckpt"
+def model(demonstration: tuple[Path, Done], extension: str) -> Path:
+    path = demonstration[0] / "scan" / f"model{extension}"
     assert path.is_file(), demonstration[1].stderr
     return path

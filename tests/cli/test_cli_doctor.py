@@ -20,8 +20,21 @@ HEALTHY: dict[str, Any] = {
         "reconstructors": sorted(KEYS.values()),
         "frameworks": [],
     },
-    "engines": {"pytorch": {"title": "PyTorch", "problem": None, "devices": ["cpu"], "seconds": 1.0}},
+    "engines": {
+        "pytorch": {"title": "PyTorch", "missing": None, "install": "pip install torch", "broken": None},
+        "tensorflow": {"title": "TF", "missing": None, "install": "pip install tensorflow", "broken": None},
+    },
+    "engine pytorch": {"devices": ["cpu"], "seconds": 1.0},
+    "engine tensorflow": {"devices": ["cpu"], "seconds": 2.0},
 }
+
+
+def without(*names: str) -> dict[str, Any]:
+    """Engines, the named ones without their framework."""
+    return {
+        name: {**engine, "missing": "not installed" if name in names else None}
+        for name, engine in HEALTHY["engines"].items()
+    }
 
 
 @pytest.fixture
@@ -29,8 +42,8 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The faults that doctor finds when its children answer as told."""
 
     def examine(**answers: Any) -> list[doctor.Finding]:
-        told = {**HEALTHY, **answers}
-        monkeypatch.setattr(doctor, "_ask", told.__getitem__)
+        told = {**HEALTHY, **{question.replace("_", " "): answer for question, answer in answers.items()}}
+        monkeypatch.setattr(doctor, "_ask", lambda *question: told[" ".join(question)])
         return [finding for finding in doctor.examine() if finding.state == doctor.FAULT]
 
     return examine
@@ -42,8 +55,11 @@ def test_this_installation_is_healthy(capsys: pytest.CaptureFixture[str]) -> Non
     for words in (
         "ptychodus",
         "torch",
+        "tensorflow",
+        "keras",
         "ptychopinn-plugin_pinn",
         "Engine pytorch",
+        "Engine tensorflow",
         "accelerators: ",
         "PyQt5",
     ):
@@ -57,11 +73,14 @@ def test_doctor_examines_an_installation_without_numpy() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_without_a_framework_doctor_says_how_to_install_one(tmp_path: Path) -> None:
-    # an interpreter in which torch cannot be found, in the children too
+@pytest.mark.parametrize("missing", [["torch", "tensorflow"], ["torch"], ["tensorflow"]])
+def test_without_a_framework_doctor_says_how_to_install_one(missing: list[str], tmp_path: Path) -> None:
+    for name in {"torch", "tensorflow"} - set(missing):
+        pytest.importorskip(name)
+    # an interpreter in which it cannot be found, in the children too
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.util as u\nfind = u.find_spec\n"
-        "u.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
+        f"u.find_spec = lambda name, *rest: None if name in {missing} else find(name, *rest)\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "ptychopinn_ptychodus.cli", "doctor"],
@@ -71,9 +90,11 @@ def test_without_a_framework_doctor_says_how_to_install_one(tmp_path: Path) -> N
         timeout=180,
         check=False,
     )
-    assert done.returncode == 1, done.stdout
-    assert 'remedy: pip install "ptychopinn-ptychodus[torch]"' in done.stdout
-    assert "Everything that is needed works." not in done.stdout
+    for name in missing:  # with its own line, whether that is a fault or not
+        assert f'pip install "ptychopinn-ptychodus[{name}]"' in done.stdout
+    assert ("Everything that is needed works." in done.stdout) == (len(missing) == 1)
+    assert ("remedy: pip install" in done.stdout) == (len(missing) == 2)
+    assert done.returncode == (1 if len(missing) == 2 else 0), done.stdout
 
 
 def test_healthy_answers_make_no_fault(faults: Any) -> None:
@@ -106,10 +127,28 @@ def test_a_reconstructor_that_is_not_listed(faults: Any) -> None:
     assert found[0].remedy
 
 
-def test_one_working_engine_is_enough(faults: Any) -> None:
-    broken = {"title": "TensorFlow", "problem": "not installed", "devices": [], "seconds": 0.0}
-    assert faults(engines={**HEALTHY["engines"], "tensorflow": broken}) == []
-    assert [finding.what for finding in faults(engines={"tensorflow": broken})] == ["Engine tensorflow"]
+@pytest.mark.parametrize("name", ["pytorch", "tensorflow"])
+def test_one_missing_framework_is_no_fault(faults: Any, name: str) -> None:
+    assert faults(engines=without(name)) == []
+
+
+def test_without_any_framework_one_is_asked_for(faults: Any) -> None:
+    (found,) = faults(engines=without("pytorch", "tensorflow"))
+    assert found.what == "Engines"
+    assert found.remedy == "pip install torch or pip install tensorflow"
+
+
+def test_a_broken_engine_is_a_fault_beside_one_that_works(faults: Any) -> None:
+    """It is installed, ``auto`` may choose it, and then it fails."""
+    (found,) = faults(engine_tensorflow="ImportError: libcudart.so (exit code 1)")
+    assert found.what == "Engine tensorflow"
+    assert "libcudart.so" in found.detail
+    assert "pip install tensorflow" in found.remedy
+    assert "PtychoPINNPluginModel.Backend" in found.remedy
+    broken = {"title": "abacus", "missing": None, "install": None, "broken": "RuntimeError: no beads"}
+    (found,) = faults(engines={**HEALTHY["engines"], "abacus": broken})
+    assert (found.what, "no beads" in found.detail) == ("Engine abacus", True)
+    assert found.remedy
 
 
 @pytest.mark.parametrize("subject", ["application", "engines"])
@@ -127,3 +166,4 @@ def test_a_child_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_a_dying_child_said_is_told() -> None:
     assert "KeyError" in str(doctor._ask("nonsense"))
+    assert "Unknown engine 'abacus'" in str(doctor._ask("engine", "abacus"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ptychopinn_ptychodus.cli import main
+from ptychopinn_ptychodus.cli import commands, main
 
 Capture = pytest.CaptureFixture[str]
 
@@ -55,12 +55,26 @@ def test_truncated_file(name: str, copy: Path, capsys: Capture) -> None:
     assert "save it again" in error
 
 
-def test_reconstruct_without_a_model(scan: Path, tmp_path: Path, capsys: Capture) -> None:
-    error = fails(2, capsys, "reconstruct", "-i", scan, "-o", tmp_path)
-    assert str(scan / "model.ckpt") in error
+@pytest.mark.parametrize(("engine", "name"), [("pytorch", "model.ckpt"), ("tensorflow", "model.wts.h5.zip")])
+def test_reconstruct_without_a_model(
+    engine: str, name: str, scan: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    choice = ["--set", f"PtychoPINNPluginModel.Backend={engine}"]
+    error = fails(2, capsys, "reconstruct", "-i", scan, "-o", tmp_path, *choice)
+    assert str(scan / name) in error
     assert "ptychopinn-ptychodus train" in error
     error = fails(2, capsys, "reconstruct", "-i", scan, "-o", tmp_path, "-m", tmp_path / "mine.ckpt")
     assert str(tmp_path / "mine.ckpt") in error
+
+
+def test_several_models_of_other_engines(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    others = [scan / "model.beads", scan / "model.knots"]
+    monkeypatch.setattr(commands, "models_in", lambda directory: others)
+    error = fails(2, capsys, "reconstruct", "-i", scan, "-o", tmp_path)
+    assert all(path.name in error for path in others)
+    assert "-m" in error
 
 
 def test_foreign_model(scan: Path, tmp_path: Path, capsys: Capture) -> None:

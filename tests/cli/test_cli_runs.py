@@ -87,8 +87,21 @@ def test_supervised_training_on_a_flat_object_is_refused(
     assert done.stderr.count("is flat") == 1  # said once, not by every layer
 
 
-def test_interrupted_training_keeps_its_best_model(scan: Path, tmp_path: Path) -> None:
-    arguments = ["train", "-i", scan, "-o", tmp_path, "--set", "PtychoPINNPluginTraining.Epochs=100000"]
+@pytest.mark.parametrize(
+    ("engine", "module", "name"),
+    [("pytorch", "torch", "model.ckpt"), ("tensorflow", "tensorflow", "model.wts.h5.zip")],
+)
+def test_interrupted_training_keeps_its_best_model(
+    engine: str, module: str, name: str, scan: Path, small: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip(module)
+    choice = [
+        "--set",
+        f"PtychoPINNPluginModel.Backend={engine}",
+        "--set",
+        "PtychoPINNPluginTraining.Epochs=100000",
+    ]
+    arguments = ["train", "-i", scan, "-o", tmp_path, *small, *choice]
     process = subprocess.Popen(
         [sys.executable, "-m", "ptychopinn_ptychodus.cli", *arguments],
         stdout=subprocess.PIPE,
@@ -97,7 +110,7 @@ def test_interrupted_training_keeps_its_best_model(scan: Path, tmp_path: Path) -
     )
     try:
         deadline = time.monotonic() + 90
-        while not list(tmp_path.glob("checkpoints/*.ckpt")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob("checkpoints/best*")) and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
@@ -105,9 +118,9 @@ def test_interrupted_training_keeps_its_best_model(scan: Path, tmp_path: Path) -
     finally:
         process.kill()
     assert process.returncode == 130, err
-    assert (tmp_path / "model.ckpt").is_file()
+    assert (tmp_path / name).is_file()
     assert "Best model so far" in out
-    assert str(tmp_path / "model.ckpt") in out
+    assert str(tmp_path / name) in out
 
 
 # ---- reconstruction ---------------------------------------------------------------------------------------
@@ -135,6 +148,29 @@ def test_reconstruction_leaves_product_and_preview(
     assert after.object_.get_geometry() == before.object_.get_geometry()
 
 
+def test_the_model_of_another_engine_is_found_and_said_to_be_used(
+    scan: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    loaded = []
+
+    def worked(self: PtychoPINNReconstructor, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
+        loaded.append(self.require_model())
+        yield ReconstructOutput(product=parameters.product, progress=100)
+
+    monkeypatch.setattr(PtychoPINNReconstructor, "_reconstruct", worked)
+    source = Path(shutil.copytree(scan, tmp_path / "scan"))
+    left, right = source / "model.ckpt", source / "model.wts.h5.zip"
+    for present, engine, missing in ((left, "tensorflow", right), (right, "pytorch", left)):
+        shutil.copy(model, present)
+        choice = ["--set", f"PtychoPINNPluginModel.Backend={engine}"]
+        assert main(["reconstruct", "-i", str(source), "-o", str(tmp_path / "out"), *choice]) == 0
+        said = capsys.readouterr().out
+        assert f'There is no "{missing.name}"' in said
+        assert f'"{present.name}" is used' in said
+        assert loaded.pop() == present
+        present.unlink()
+
+
 def test_failed_reconstruction_leaves_an_earlier_result_alone(
     scan: Path,
     tmp_path: Path,
@@ -158,7 +194,7 @@ def test_failed_reconstruction_leaves_an_earlier_result_alone(
 
 
 def test_exported_data_can_be_trained_on_by_themselves(
-    command: Command, scan: Path, small: list[str], tmp_path: Path
+    command: Command, scan: Path, small: list[str], extension: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "data" / "train_data.npz"
     assert main(["export", "-i", str(scan), "-o", str(path)]) == 0
@@ -169,13 +205,13 @@ def test_exported_data_can_be_trained_on_by_themselves(
 
     done = command("train", "-i", path.parent, "-o", tmp_path / "model", *small)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "model" / "model.ckpt").is_file()
+    assert (tmp_path / "model" / f"model{extension}").is_file()
 
 
 # ---- demo -------------------------------------------------------------------------------------------------
 
 
-def test_demo(demonstration: Demonstration) -> None:
+def test_demo(demonstration: Demonstration, extension: str) -> None:
     output, done = demonstration
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -184,7 +220,7 @@ def test_demo(demonstration: Demonstration) -> None:
     for name in (
         "demo.png",
         "truth.npz",
-        "scan/model.ckpt",
+        f"scan/model{extension}",
         "scan/training_history.csv",
         "scan/training_history.png",
         "result/product.h5",

@@ -1,4 +1,4 @@
-"""A small simulated scan, and a fake engine that parent and worker both find by entry point."""
+"""A small simulated scan, and fake engines that parent and worker both find by entry point."""
 
 from __future__ import annotations
 
@@ -8,25 +8,34 @@ import sys
 from pathlib import Path
 
 import pytest
-from plugin_support import N, add_distribution, forget_engines, make_data, make_product
+from plugin_support import N, add_engines, forget_engines, make_data, make_product
 from ptychodus.api.io import save_diffraction_data, save_product
 from ptychodus.api.reconstruct import prepare_reconstruct_input
 
 
 @pytest.fixture
 def fake_site(tmp_path_factory, monkeypatch) -> Path:
-    """A directory on the path that holds the fake engine as an installed distribution."""
+    """A directory on the path that holds fakes of both engines as an installed distribution.
+
+    Of these two, PyTorch alone has its framework, unless a test wishes for something else.
+    """
     site = tmp_path_factory.mktemp("site")
     (site / "fake_engine.py").write_text((Path(__file__).parent / "fake_engine.py").read_text())
-    add_distribution(
-        site, "fake-engine", "[ptychopinn_ptychodus.backends]\npytorch = fake_engine:FakeEngine\n"
-    )
+    add_engines(site, "fake-engine", pytorch="FakeEngine", tensorflow="FakeTensorFlow")
     # at the end: of two engines with one name, the registry takes the one that is found last
     monkeypatch.setattr(sys, "path", [*sys.path, str(site)])
     forget_engines()
     yield site
     forget_engines()
     sys.modules.pop("fake_engine", None)
+
+
+@pytest.fixture
+def abacus(fake_site) -> str:
+    """The name of an engine of somebody else, installed beside the others."""
+    add_engines(fake_site, "abacus", abacus="Abacus")
+    forget_engines()
+    return "abacus"
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""An engine without a framework, for tests: what it does wrong is asked of it in ``FAKE_ENGINE``.
+"""Engines without a framework, for tests: what they do wrong is asked of them in ``FAKE_ENGINE``.
 
 The environment variable holds a JSON object: ``epoch_seconds``, ``prints``, ``raises`` (an exception's
 name), ``checkpoint`` (leaves one, readable by its owner alone), ``hangs``, ``has_children``,
-``fails_to_predict``, ``unavailable``.
+``fails_to_predict``, ``installed`` (names of the engines that have their framework; by default not
+``tensorflow``, so that ``auto`` is ``pytorch``), ``unconvertible``.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from ptychopinn_ptychodus.backends.base import (
     EpochReport,
     ModelDescription,
     ModelFileError,
+    ModelState,
     Prediction,
     TrainingResult,
 )
-from ptychopinn_ptychodus.config import DataConfig, ModelConfig, from_dict, to_dict
+from ptychopinn_ptychodus.backends.conversion import not_convertible, read_model
+from ptychopinn_ptychodus.config import DataConfig, ModelConfig, TrainingConfig, from_dict, to_dict
 
 VALUE = 0.8 * np.exp(0.5j)
 PROBE_FACTOR = 3.0
@@ -41,34 +44,61 @@ def wishes() -> dict[str, Any]:
 
 class FakeEngine(Engine):
     name = "pytorch"
-    title = "Fake"
+    title = "Fake PyTorch"
     model_suffix = ".ckpt"
     model_filter = "Fake Models (*.ckpt)"
+    install_hint = "pip install fake-torch"
 
     def problem(self):
-        return wishes().get("unavailable")
+        if self.name in wishes().get("installed", ("pytorch", "abacus")):
+            return None
+        return f"{self.title} backend selected, but it is unavailable. Install it with: {self.install_hint}"
 
     def accelerators(self):
         return ["cpu"]
 
     def recognises(self, path):
+        beginning = b'{"fake": "%s"' % self.name.encode()
         with path.open("rb") as file:
-            return file.read(8) == b'{"fake":'
+            return file.read(len(beginning)) == beginning
 
     def describe(self, path):
+        return self.read_state(path).description
+
+    def read_state(self, path):
+        if not self.recognises(path):
+            raise ModelFileError(f"{path} is no model of {self.name}")
         content = json.loads(Path(path).read_text())
-        return ModelDescription(
+        description = ModelDescription(
             engine=self.name,
             version="1",
             model=from_dict(ModelConfig, content["model"]),
             data=from_dict(DataConfig, content["data"]),
             history=content["history"],
         )
+        return ModelState(description, from_dict(TrainingConfig, content["config"]), {})
+
+    def write_state(self, state, path):
+        self.require()
+        self._refuse(state, path)
+        description = state.description
+        content = {
+            "fake": self.name,
+            "model": to_dict(description.model),
+            "data": to_dict(description.data),
+            "history": description.history,
+            "config": to_dict(state.training),
+        }
+        path.write_text(json.dumps(content))
+
+    def _refuse(self, state, path):
+        if wishes().get("unconvertible"):
+            raise not_convertible(state, self.name, "as the test asked", path)
 
     def _save(self, path, config, container, history):
         data = DataConfig(N=container.N, gridsize=container.gridsize, input_scale=container.input_scale)
         content = {
-            "fake": True,
+            "fake": self.name,
             "model": to_dict(config.model),
             "data": dataclasses.asdict(data),
             "history": history,
@@ -137,7 +167,10 @@ class FakeEngine(Engine):
         wish = wishes()
         if wish.get("fails_to_predict"):
             raise ModelFileError("as the test asked")
-        description = self.describe(model_path)
+        state = read_model(model_path)  # of any engine
+        if state.description.engine != self.name:
+            self._refuse(state, model_path)
+        description = state.description
         if (description.model.N, description.model.gridsize) != (container.N, container.gridsize):
             raise ModelFileError("wrong N or gridsize")
         deadline = time.monotonic() + wish.get("predict_seconds", 0.0)
@@ -150,3 +183,21 @@ class FakeEngine(Engine):
             report(1.0)
         shape = (*container.nn_indices.shape, container.N, container.N)
         return Prediction(np.full(shape, VALUE, dtype=np.complex64), container.probe * PROBE_FACTOR)
+
+
+class FakeTensorFlow(FakeEngine):
+    name = "tensorflow"
+    title = "Fake TensorFlow"
+    model_suffix = ".wts.h5.zip"
+    model_filter = "Fake Models (*.wts.h5.zip)"
+    install_hint = "pip install fake-tensorflow"
+
+
+class Abacus(FakeEngine):
+    """Somebody else's engine."""
+
+    name = "abacus"
+    title = "Abacus"
+    model_suffix = ".beads"
+    model_filter = "Abacus Models (*.beads)"
+    install_hint = "pip install abacus"

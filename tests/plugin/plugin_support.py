@@ -34,6 +34,11 @@ def add_distribution(site: Path, name: str, entry_points: str) -> None:
     (directory / "entry_points.txt").write_text(entry_points)
 
 
+def add_engines(site: Path, distribution: str, module: str = "fake_engine", **classes: str) -> None:
+    lines = [f"{name} = {module}:{cls}" for name, cls in classes.items()]
+    add_distribution(site, distribution, "\n".join(["[ptychopinn_ptychodus.backends]", *lines, ""]))
+
+
 def make_patterns(count: int, n: int = N) -> np.ndarray:
     y, x = np.mgrid[:n, :n] - n / 2
     mean = 500.0 * np.exp(-(x**2 + y**2) / (2 * 6.0**2))

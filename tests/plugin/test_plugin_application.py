@@ -173,6 +173,30 @@ class TestCommand:
         assert len(after.losses) == 2
         assert np.iscomplexobj(after.probes.get_array())
 
+    def test_train_and_reconstruct_with_an_engine_of_somebody_else(
+        self, standard_directory, tmp_path, fake_site, abacus
+    ):
+        select(standard_directory, Training_Epochs="2", Model_Backend=abacus)
+        done = batch("train", standard_directory, standard_directory, fake_site)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (standard_directory / "model.beads").is_file()
+        done = batch("reconstruct", standard_directory, tmp_path / "out", fake_site)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "with Abacus" in done.stdout
+
+    def test_a_model_is_converted_where_its_framework_is_missing(
+        self, standard_directory, tmp_path, fake_site, wish
+    ):
+        select(standard_directory, Training_Epochs="2")
+        assert batch("train", standard_directory, standard_directory, fake_site).returncode == 0
+        # the stock command looks for the extension of the engine that is set; what is in the file decides
+        (standard_directory / "model.ckpt").rename(standard_directory / "model.wts.h5.zip")
+        wish(installed=["tensorflow"])
+        done = batch("reconstruct", standard_directory, tmp_path / "out", fake_site)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "was written by Fake PyTorch" in done.stdout
+        assert "with Fake TensorFlow" in done.stdout
+
     def test_failures_have_the_exit_code_one_and_their_reason(self, standard_directory, tmp_path, fake_site):
         select(standard_directory, Training_Epochs="0")
         done = batch("train", standard_directory, tmp_path / "out", fake_site)
@@ -250,8 +274,9 @@ with ModelCore() as model:
         print(exc)
 """
         )
-        assert "PINN .ckpt False" in done.stdout, done.stdout + done.stderr
-        assert 'pip install "ptychopinn-ptychodus[torch]"' in done.stdout
+        assert "PINN .wts.h5.zip False" in done.stdout, done.stdout + done.stderr
+        for extra in ("torch", "tensorflow"):
+            assert f'pip install "ptychopinn-ptychodus[{extra}]"' in done.stdout
 
     def test_the_plugin_adds_little_to_the_start(self):
         done = python(

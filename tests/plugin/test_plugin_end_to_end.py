@@ -1,7 +1,8 @@
-"""The Lightning engine in the stock command: ``ptychodus -b train``, then ``ptychodus -b reconstruct``."""
+"""The engines in the stock command: ``ptychodus -b train``, then ``ptychodus -b reconstruct``."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -10,57 +11,74 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ptychodus.api.io import load_product
+from ptychodus.api.io import load_product, save_product
 
+from ptychopinn_ptychodus.backends.conversion import read_model
 from ptychopinn_ptychodus.cli.demo import simulate, write_standard_directory
 from ptychopinn_ptychodus.data.metrics import compare, illumination_mask, normalised_amplitude_residual
 
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="needs PyTorch (extra torch)"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("ptychodus.plugins.ptychopinn_ptychodus_attach") is None,
-        reason="needs the installed package: pip install -e . places the file that Ptychodus finds",
-    ),
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ptychodus.plugins.ptychopinn_ptychodus_attach") is None,
+    reason="needs the installed package: pip install -e . places the file that Ptychodus finds",
+)
+
+ENGINES = [
+    pytest.param(
+        name,
+        f"model{suffix}",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(module) is None, reason=f"needs {module} (extra {extra})"
+        ),
+        id=name,
+    )
+    for name, suffix, module, extra in (
+        ("pytorch", ".ckpt", "lightning", "torch"),
+        ("tensorflow", ".wts.h5.zip", "tensorflow", "tensorflow"),
+    )
 ]
 
 SETTINGS = """\
 [Processing]
-Algorithm = ptychopinn-plugin_pinn
+Algorithm = ptychopinn-plugin_{algorithm}
 
 [PtychoPINNPluginModel]
+Backend = {engine}
 GridSize = 2
 
 [PtychoPINNPluginData]
 ValidationFraction = 0
 
 [PtychoPINNPluginTraining]
-Epochs = 2
+Epochs = {epochs}
 ProbeModes = 1
 Accelerator = cpu
 """
 
 
-def ptychodus(action: str, source: Path, target: Path) -> None:
+def ptychodus(action: str, source: Path, target: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "ptychodus", "-b", action, "-i", str(source), "-o", str(target)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def test_a_simulated_scan_is_recovered(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engine", "name"), ENGINES)
+def test_a_simulated_scan_is_recovered(engine: str, name: str, tmp_path: Path) -> None:
     source, target = tmp_path / "scan", tmp_path / "result"
     source.mkdir()
     raw = simulate(6)
     write_standard_directory(raw, source)
-    (source / "settings.ini").write_text(SETTINGS)
+    (source / "settings.ini").write_text(SETTINGS.format(engine=engine, algorithm="pinn", epochs=2))
 
     ptychodus("train", source, source)
-    model = source / "model.ckpt"
+    model = source / name
+    assert list(source.glob("model*")) == [model]
     (tmp_path / "ordinary").touch()
     assert (
         model.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
@@ -82,3 +100,27 @@ def test_a_simulated_scan_is_recovered(tmp_path: Path) -> None:
     flat = normalised_amplitude_residual(raw, np.ones_like(found), raw.probeGuess)
     print(residual, flat)
     assert residual < flat / 3
+
+
+@pytest.mark.parametrize(("engine", "name"), ENGINES)
+def test_supervised(engine: str, name: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "scan", tmp_path / "result"
+    source.mkdir()
+    raw = simulate(4)
+    write_standard_directory(raw, source)
+    flat = load_product(source / "product.h5")
+    known = flat.object_.copy()
+    known.get_array()[0] = raw.objectGuess
+    save_product(source / "product.h5", dataclasses.replace(flat, object_=known))
+    (source / "settings.ini").write_text(SETTINGS.format(engine=engine, algorithm="supervised", epochs=1))
+
+    ptychodus("train", source, source)
+    state = read_model(source / name)
+    assert (state.description.engine, state.description.model.model_type) == (engine, "supervised")
+
+    save_product(source / "product.h5", flat)  # the object is known at training alone
+    said = ptychodus("reconstruct", source, target)
+    assert "trained as" not in said
+    found = np.asarray(load_product(target / "product.000100.h5").object_.get_layer(0))
+    assert np.isfinite(found).all()
+    assert np.ptp(np.abs(found)) > 0.05

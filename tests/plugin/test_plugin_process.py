@@ -131,7 +131,7 @@ def test_the_child_does_not_import_from_the_current_directory(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lib").mkdir()
     monkeypatch.setattr(sys, "path", ["", "lib", *sys.path])
-    paths = process._environment()["PYTHONPATH"].split(os.pathsep)
+    paths = process.child_environment()["PYTHONPATH"].split(os.pathsep)
     assert paths[0] == str(tmp_path / "lib")
     assert str(tmp_path) not in paths
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from plugin_support import make_library
 
+from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.plugin.job import neighbor_count
 from ptychopinn_ptychodus.plugin.settings import (
     _SETTING_OF_FIELD,
     make_execution_config,
     make_inference_config,
     make_training_config,
+    naming_settings,
 )
 
 # So that each setting can be changed by itself: the architecture that takes them all, nothing left to choose.
@@ -73,6 +75,17 @@ def test_settings_that_could_change_nothing_are_not_offered():
     library = make_library()
     assert "NumPhotons" not in library.settings.training.group.parameters()
     assert "PositionsProvided" not in library.settings.data.group.parameters()
+
+
+def test_what_an_engine_refuses_is_named_after_its_setting():
+    text = "ExecutionConfig.logger_backend = 'mlflow' is not supported by the engine 'tensorflow'"
+    named = r"^The setting PtychoPINNPluginTraining\.LoggerBackend = 'mlflow'"
+    with pytest.raises(ModelFileError, match=named), naming_settings():
+        raise ModelFileError(text)  # it stays what it is
+    error = ValueError("The day is not good.")
+    with pytest.raises(ValueError, match="not good") as caught, naming_settings():
+        raise error
+    assert caught.value is error
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,12 @@ def drive():
     parameter.set_value("ptychopinn-plugin_pinn")
     QTest.qWait(200)
     page = processing._stacked_widget.currentWidget()
-    seen["page"] = page.text() if isinstance(page, QtWidgets.QLabel) else type(page).__name__
+    seen["lazy"] = page.settings_page is None
+    controller.view.processing_action.trigger()
+    QTest.qWait(200)
+    seen["page"] = [box.title() for box in page.findChildren(QtWidgets.QGroupBox)]
+    seen["fits"] = processing._scroll_area.horizontalScrollBar().maximum() == 0
+    seen["frameworks"] = [name for name in ("torch", "tensorflow", "keras") if name in sys.modules]
 
     def close_dialog():
         dialog = QtWidgets.QApplication.activeModalWidget()
@@ -69,6 +74,14 @@ def drive():
     QTest.qWait(1500)
     seen["infer"] = infer.isEnabled()
     seen["log"] = processing._status_view.text_edit.toPlainText()
+
+    parameter.set_value("ptychopinn-plugin_supervised")
+    QTest.qWait(200)
+    seen["infer without a model"] = infer.isEnabled()
+    api.load_model_from_file(Path(target) / "model.ckpt")
+    QTest.qWait(1500)
+    seen["infer with a loaded model"] = infer.isEnabled()
+    parameter.set_value("ptychopinn-plugin_pinn")
 
     epochs.set_value(100000)
     api.train(Path(source), Path(target), product_index=0)
@@ -114,12 +127,16 @@ def test_the_window(standard_directory, tmp_path, fake_site, wish):
     lines = [line for line in done.stdout.splitlines() if line.startswith("SEEN ")]
     assert lines, done.stdout + done.stderr
     seen = json.loads(lines[0].removeprefix("SEEN "))
-    assert "not found" not in seen["page"]  # what Ptychodus says where a library has no panel
-    assert "[PtychoPINNPluginTraining]" in seen["page"]
+    assert seen["lazy"]
+    assert seen["page"][:2] == ["Loaded Model", "Engine"]
+    assert seen["fits"]
+    assert seen["frameworks"] == []
     assert any("PINN has no model" in text for text in seen["dialog"])
     assert seen["products"] == 1
     assert "PINN training" in seen["titles"]
     assert seen["infer"] is True
+    assert seen["infer without a model"] is False
+    assert seen["infer with a loaded model"] is True
     assert "Epoch 5/5" in seen["log"]
     assert seen["code"] == 0
     assert seen["seconds_to_close"] < 5

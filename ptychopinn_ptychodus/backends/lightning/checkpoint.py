@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import __version__
-from ...config import DataConfig, ModelConfig, TrainingConfig, from_dict
 from ...files import replacing
-from ..base import FORMAT_VERSION, ModelDescription, ModelFileError, ModelState, manifest
+from ..base import ModelFileError, ModelState, manifest, model_state
 from ..conversion import read_model
 from .engine import LightningEngine
 
@@ -106,23 +105,10 @@ def looks_like_checkpoint(path: Path) -> bool:
 def read_state(path: Path) -> ModelState:
     """The model at ``path`` as arrays; see :func:`read_checkpoint` for errors."""
     content = read_checkpoint(path)
-    try:
-        about, configs = content[MANIFEST_KEY], content[CONFIGURATION_KEY]
-        return ModelState(
-            description=ModelDescription(
-                engine=about["backend"],
-                version=about["version"],
-                model=from_dict(ModelConfig, configs["model_config"]),
-                data=from_dict(DataConfig, configs["data_config"]),
-                history=about["history"],
-            ),
-            training=from_dict(TrainingConfig, configs["training_config"]),
-            arrays=content[WEIGHTS_KEY],
-        )
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ModelFileError(
-            f'"{path}" does not describe its model as this version expects ({exc!r}). Train again.'
-        ) from exc
+    missing = [key for key in (CONFIGURATION_KEY, WEIGHTS_KEY) if not isinstance(content.get(key), dict)]
+    if missing:
+        raise ModelFileError(f'"{path}" lacks {" and ".join(map(repr, missing))}. Train again.')
+    return model_state(content[MANIFEST_KEY], content[CONFIGURATION_KEY], content[WEIGHTS_KEY], path)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -133,7 +119,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is truncated, foreign, from a newer version, or would need code to be run.
+        If it is truncated, foreign, or would need code to be run.
     """
     if not path.is_file():
         raise FileNotFoundError(f'There is no model file "{path}". Train a model or choose another file.')
@@ -159,11 +145,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ModelFileError(
             f'"{path}" says that it was written by the engine {about.get("backend")!r}, but is a file of '
             f"{LightningEngine.name!r}. Use a model written by this package."
-        )
-    if int(about.get("format", 0)) > FORMAT_VERSION:
-        raise ModelFileError(
-            f'"{path}" has model format {about["format"]}, newer than this version reads ({FORMAT_VERSION}). '
-            "Upgrade with: pip install --upgrade ptychopinn-ptychodus"
         )
     return dict(content)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import types
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -158,6 +160,9 @@ def _make_logger(execution: ExecutionConfig, output_dir: Path) -> Logger | bool:
         )
     if backend == "tensorboard":
         from lightning.pytorch.loggers import TensorBoardLogger
+
+        # if there is a module of this name, TensorBoard does without TensorFlow: one framework is enough
+        sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
 
         return TensorBoardLogger(output_dir, name="logs")
     from lightning.pytorch.loggers import MLFlowLogger

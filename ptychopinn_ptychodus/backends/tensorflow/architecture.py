@@ -24,6 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Tensor: TypeAlias = tf.Tensor
 
+DATA_FORMAT = "channels_last"
+"""Said to every layer: Keras' own default can be changed by a file in the user's home."""
+
 
 class Architecture(keras.layers.Layer):
     """Base of the networks; its variables exist as soon as it does.
@@ -52,6 +55,7 @@ class Architecture(keras.layers.Layer):
             channels_out,
             3,
             padding="same",
+            data_format=DATA_FORMAT,
             activation="relu" if relu else None,
             dtype=self.convolution_dtype,
             **initializers,

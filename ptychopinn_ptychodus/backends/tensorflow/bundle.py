@@ -17,9 +17,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig, from_dict, to_dict
+from ...config import ExecutionConfig, to_dict
 from ...files import replacing
-from ..base import FORMAT_VERSION, ModelDescription, ModelFileError, ModelState, manifest
+from ..base import ModelFileError, ModelState, manifest, model_state
 from ..conversion import read_model
 from ..workflow import MODELS
 from .engine import TensorFlowEngine
@@ -109,29 +109,7 @@ def read_bundle(path: Path) -> ModelState:
             f'"{path}" says that it was written by the engine {about.get("backend")!r}, but is a bundle of '
             f"{TensorFlowEngine.name!r}. Use a model written by this package."
         )
-    try:
-        if int(about["format"]) > FORMAT_VERSION:
-            raise ModelFileError(
-                f'"{path}" has model format {about["format"]}, newer than this version reads '
-                f"({FORMAT_VERSION}). Upgrade with: pip install --upgrade ptychopinn-ptychodus"
-            )
-        return ModelState(
-            description=ModelDescription(
-                engine=about["backend"],
-                version=about["version"],
-                model=from_dict(ModelConfig, configs["model_config"]),
-                data=from_dict(DataConfig, configs["data_config"]),
-                history=about["history"],
-            ),
-            training=from_dict(TrainingConfig, configs["training_config"]),
-            arrays=arrays,
-        )
-    except ModelFileError:
-        raise
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ModelFileError(
-            f'"{path}" does not describe its model as this version expects ({exc!r}). Train again.'
-        ) from exc
+    return model_state(about, configs, arrays, path)
 
 
 def _read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:

@@ -44,13 +44,14 @@ def _train_with_keras(
     ValueError
         If data and configuration do not fit each other, or this engine lacks what ``execution_config`` asks.
     """
-    TensorFlowEngine().require()
+    TensorFlowEngine().prepare()
     import keras
     import tensorflow as tf
 
+    from .inference import require_supported
     from .loaders import build_dataset
     from .module import PtychoPINN_TensorFlow
-    from .training import fit, require_supported
+    from .training import fit
 
     execution = execution_config or ExecutionConfig()
     require_supported(execution)
@@ -184,7 +185,7 @@ def load_inference_bundle(
     ModelFileError
         If the file cannot be opened, or ``config`` asks for another N or gridsize.
     """
-    TensorFlowEngine().require()
+    TensorFlowEngine().prepare()
     from .module import PtychoPINN_TensorFlow
 
     path, state = workflow.open_bundle(bundle_dir, config, model_name, BUNDLE_NAME)

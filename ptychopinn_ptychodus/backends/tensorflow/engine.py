@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +14,7 @@ from ...data.grouping import PtychoDataContainer
 from .. import TENSORFLOW_HINT
 from ..base import (
     Engine,
+    EngineUnavailableError,
     ModelDescription,
     ModelState,
     Prediction,
@@ -45,8 +48,21 @@ class TensorFlowEngine(Engine):
             f"Install it with: {self.install_hint}"
         )
 
-    def accelerators(self) -> list[str]:
+    def prepare(self) -> None:
+        """As :meth:`require`, and have Keras run on TensorFlow: call it before importing either."""
         self.require()
+        # Keras runs on what this names, else on what a file in the user's home does; once imported, for good
+        os.environ["KERAS_BACKEND"] = self.name
+        if "keras" in sys.modules and (used := sys.modules["keras"].config.backend()) != self.name:
+            raise EngineUnavailableError(
+                f"TensorFlow backend selected, but it is unavailable: Keras runs on {used!r} in this "
+                "process. Start a new one with the environment variable KERAS_BACKEND=tensorflow."
+            )
+        # else the last words of a process that dies are buried under what TensorFlow was compiled for
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    def accelerators(self) -> list[str]:
+        self.prepare()
         from .inference import available_devices
 
         return available_devices()
@@ -65,14 +81,14 @@ class TensorFlowEngine(Engine):
         return read_bundle(path)
 
     def write_state(self, state: ModelState, path: Path) -> None:
-        self.require()
+        self.prepare()
         from .bundle import save_model
         from .module import PtychoPINN_TensorFlow
 
         save_model(PtychoPINN_TensorFlow.from_state(state), path)
 
     def workflow(self, name: str) -> Callable[..., Any]:
-        self.require()
+        self.prepare()
         from . import components
 
         function: Callable[..., Any] = getattr(components, name)
@@ -89,7 +105,7 @@ class TensorFlowEngine(Engine):
         report: ReportEpoch | None = None,
         should_stop: ShouldStop | None = None,
     ) -> TrainingResult:
-        self.require()
+        self.prepare()
         from .bundle import save_model
         from .components import _train_with_keras
 
@@ -109,7 +125,7 @@ class TensorFlowEngine(Engine):
         report: ReportFraction | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
-        self.require()
+        self.prepare()
         from .bundle import open_model
         from .inference import predict
 

@@ -28,8 +28,7 @@ def resample(images: Tensor, shift: Tensor, size: int | Tensor) -> Tensor:
     """
     if images.dtype.is_complex:
         planes = tf.stack((tf.math.real(images), tf.math.imag(images)), 1)
-        out = resample(planes, shift, size)
-        return tf.complex(out[:, 0], out[:, 1])
+        return tf.complex(*tf.unstack(resample(planes, shift, size), 2, 1))
     # A shift is a matrix of two diagonals for each axis. Products of them are several times as fast as
     # sampling, on a CPU too, and so is their gradient.
     extent = tf.shape(images)[-1]
@@ -78,8 +77,8 @@ def merge(patches: Tensor, offsets: Tensor) -> Tensor:
     planes = tf.stack((tf.math.real(flat), tf.math.imag(flat), tf.ones_like(flat, tf.float32)), 1)
     placed = resample(planes, -tf.reshape(offsets, (-1, 2)), size)
     placed = tf.reduce_sum(tf.reshape(placed, (-1, c, 3, size, size)), 1)
-    covered = placed[:, 2] + MERGE_FLOOR
-    return tf.complex(placed[:, 0] / covered, placed[:, 1] / covered)
+    real, imag, count = tf.unstack(placed, axis=1)
+    return tf.complex(real / (count + MERGE_FLOOR), imag / (count + MERGE_FLOOR))
 
 
 def extract(region: Tensor, offsets: Tensor, size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -13,8 +14,34 @@ from ...data.grouping import PtychoDataContainer
 from ..base import Prediction, ReportFraction, ShouldStop
 from ..physics import require_fit
 from ..recipe import PATTERNS_PER_BATCH
+from .engine import TensorFlowEngine
 from .loaders import build_dataset
 from .module import PtychoPINN_TensorFlow
+
+_ONLY = {
+    "devices": (1,),
+    "num_nodes": (1,),
+    "strategy": ("auto",),
+    "pin_memory": (False,),
+    "persistent_workers": (False,),
+    "accelerator": ("auto", "cpu", "gpu", "cuda"),
+    "logger_backend": ("csv", "tensorboard", "none"),
+}
+"""Fields of ``ExecutionConfig`` that this engine honours with these values only."""
+
+_OF_INFERENCE = ("accelerator", "pin_memory", "persistent_workers")
+"""Those of them that apply to inference."""
+
+
+def require_supported(execution: ExecutionConfig, names: Iterable[str] = _ONLY) -> None:
+    """Raise ``ValueError`` for a run-time knob, one of ``names``, that this engine has not."""
+    for name in names:
+        allowed, value = _ONLY[name], getattr(execution, name)
+        if value not in allowed:
+            raise ValueError(
+                f"ExecutionConfig.{name} = {value!r} is not supported by the engine "
+                f"{TensorFlowEngine.name!r}: use {' or '.join(map(repr, allowed))}, or the engine 'pytorch'."
+            )
 
 
 def available_devices() -> list[str]:
@@ -74,7 +101,10 @@ def predict_patches(
         If the model was made for another N or gridsize than the container has.
     InterruptedError
         If ``should_stop`` answered True between two batches.
+    ValueError
+        If this engine lacks what ``execution`` asks.
     """
+    require_supported(execution, _OF_INFERENCE)
     data = model.data_config
     require_fit(data, container)
     batch_size = execution.inference_batch_size or max(1, PATTERNS_PER_BATCH // container.gridsize**2)
@@ -82,7 +112,10 @@ def predict_patches(
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
     done = 0
     with tf.device(choose_device(execution.accelerator)):
-        apply = tf.function(model.patches, reduce_retracing=True)
+        # one graph for batches of all sizes: the last one is smaller
+        batch_of = dataset.element_spec
+        signature = [batch_of["amplitude"], batch_of["offsets"]]
+        apply = tf.function(model.patches, input_signature=signature)
         for batch in dataset:
             if should_stop is not None and should_stop():
                 raise InterruptedError("Inference was stopped.")

@@ -25,7 +25,14 @@ def build_dataset(
 
     A batch is a dictionary of ``amplitude`` (B, N, N, C) float32, normalised by ``input_scale``; ``offsets``
     (B, C, 2) float32; and, where asked for, ``object`` (B, C, N, N) complex64.
+
+    Raises
+    ------
+    ValueError
+        If the objects are asked for and the container has none.
     """
+    if with_object:
+        container.patches_for([0])  # if there are none, what it raises would be buried in a graph's error
     scale = np.float32(input_scale)
     size, channels = container.N, container.gridsize**2
 

@@ -55,7 +55,7 @@ class PtychoPINN_TensorFlow(keras.Model):
         training_config: TrainingConfig,
         execution_config: ExecutionConfig | None = None,
     ) -> None:
-        super().__init__(name="autoencoder")
+        super().__init__(name="autoencoder", dtype="float32")
         self.model_config = model_config
         self.data_config = data_config
         self.training_config = training_config
@@ -84,7 +84,7 @@ class PtychoPINN_TensorFlow(keras.Model):
         self.mask = central_disk(size) if model_config.probe_mask else np.ones((size, size), np.float32)
         sigma = model_config.gaussian_smoothing_sigma
         self.smoothing = forward.gaussian_kernel(sigma) if sigma > 0 else None
-        self.mean_loss = keras.metrics.Mean(name="loss")
+        self.mean_loss = keras.metrics.Mean(name="loss", dtype="float32")
         self.diffraction_to_obj = DiffractionToObject(self)
         self.built = True
 
@@ -192,7 +192,9 @@ class PtychoPINN_TensorFlow(keras.Model):
             loss = self.objective(data)
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        gradients = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # TensorFlow's own variables: without a graph, it knows no zeros of the type of Keras' ones
+        sources = [variable.value for variable in variables]
+        gradients = tape.gradient(scaled, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         self.optimizer.apply(gradients, variables)
         return self._logged(loss, data)
 
@@ -231,12 +233,22 @@ class PtychoPINN_TensorFlow(keras.Model):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         self.compile(optimizer=optimizer, jit_compile=False)
 
+    def finish_accumulating(self) -> None:
+        """Take the step that batches are being accumulated for, as if the missing ones had no gradient."""
+        execution = self.execution_config
+        if execution.accum_steps == 1 or not self.optimizer.built:
+            return
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        nothing = [tf.zeros(variable.shape) for variable in self.trainable_variables]
+        while int(optimizer._iterations) % execution.accum_steps:
+            optimizer.apply(nothing, self.trainable_variables)
+
     # ---- persistence ----------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies of all variables, as a :class:`.ModelState` has them."""
         network = {f"network.{name}": to_portable(v) for name, v in self.network.named_variables().items()}
-        return network | {name: np.array(variable) for name, variable in self._physics().items()}
+        return network | {name: variable.numpy() for name, variable in self._physics().items()}
 
     def set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Set every variable; a ``ValueError`` if one is missing, misshapen or not this model's."""
@@ -302,7 +314,7 @@ class DiffractionToObject(keras.Model):
     """
 
     def __init__(self, autoencoder: PtychoPINN_TensorFlow) -> None:
-        super().__init__(name="diffraction_to_obj")
+        super().__init__(name="diffraction_to_obj", dtype="float32")
         # in a list of a plain object: Keras would take each of the two for a part of the other
         self._autoencoder = _Untracked(autoencoder)
         self.built = True
@@ -325,7 +337,13 @@ class _Untracked:
 
 
 class _Adam(keras.optimizers.Adam):
-    """Adam that takes some variables' steps at a rate of their own, relative to that of the others."""
+    """PyTorch's Adam, which takes some variables' steps at a rate of their own, relative to the others'.
+
+    Keras adds epsilon before the bias of the second moment is taken out: at first, when that is small, it
+    would weigh 30 times as much, and hold back weights whose gradient is not much larger.
+    """
+
+    epsilon: Any
 
     def __init__(self, rates: Iterable[tuple[keras.Variable, float]], **options: Any) -> None:
         super().__init__(name="adam", **options)
@@ -333,7 +351,10 @@ class _Adam(keras.optimizers.Adam):
         self._rates = {variable.value.ref(): rate for variable, rate in rates}
 
     def update_step(self, gradient: Tensor, variable: tf.Variable, learning_rate: Tensor) -> None:
+        epsilon, step = self.epsilon, tf.cast(self.iterations + 1, tf.float32)
+        self.epsilon = epsilon * tf.sqrt(1 - self.beta_2**step)
         super().update_step(gradient, variable, learning_rate * self._rates.get(variable.ref(), 1.0))
+        self.epsilon = epsilon
 
 
 def _offsets(relative: Tensor) -> Tensor:

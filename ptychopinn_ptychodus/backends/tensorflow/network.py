@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ...config import ModelConfig
 from ..recipe import DECODER_FILTERS, ENCODER_FILTERS, OUTER_CHANNELS
-from .architecture import Architecture, Tensor, chain
+from .architecture import DATA_FORMAT, Architecture, Tensor, chain
 from .unrolled import UnrolledNetwork
 
 Layers = list[keras.layers.Layer]
@@ -43,7 +43,7 @@ def _double_conv(network: Architecture, name: str, channels_in: int, channels_ou
 
 
 def _up_block(network: Architecture, name: str, channels_in: int, channels_out: int) -> Layers:
-    upsampling = keras.layers.UpSampling2D(2, dtype=network.convolution_dtype)
+    upsampling = keras.layers.UpSampling2D(2, data_format=DATA_FORMAT, dtype=network.convolution_dtype)
     return [*_double_conv(network, name, channels_in, channels_out), upsampling]
 
 
@@ -80,7 +80,8 @@ class _Decoder:
         x = chain(self.blocks, features)
         if self.outer is None:
             return self.inner(x), None
-        return self.inner(x[..., :-OUTER_CHANNELS]), chain(self.outer, x[..., -OUTER_CHANNELS:])
+        inside, outside = tf.split(x, (x.shape[-1] - OUTER_CHANNELS, OUTER_CHANNELS), -1)
+        return self.inner(inside), chain(self.outer, outside)
 
 
 class ConvolutionalNetwork(Architecture):
@@ -97,7 +98,7 @@ class ConvolutionalNetwork(Architecture):
         self.encoder: Layers = []
         for number, (a, b) in enumerate(itertools.pairwise(filters)):
             self.encoder += _double_conv(self, f"encoder.{number}", a, b)
-            self.encoder.append(keras.layers.MaxPooling2D(2, dtype=dtype))
+            self.encoder.append(keras.layers.MaxPooling2D(2, data_format=DATA_FORMAT, dtype=dtype))
         self.amplitude = _Decoder(self, "amplitude", config, filters[-1])
         self.phase = _Decoder(self, "phase", config, filters[-1])
         self.activation = _ACTIVATIONS[config.amp_activation]
@@ -114,9 +115,7 @@ class ConvolutionalNetwork(Architecture):
         patches = tf.complex(magnitude * tf.cos(phase), magnitude * tf.sin(phase))
         return tf.transpose(patches, (0, 3, 1, 2))
 
-    def _assemble(
-        self, maps: tuple[Tensor, Tensor | None], activation: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def _assemble(self, maps: tuple[Tensor, Tensor | None], activation: Callable[[Tensor], Tensor]) -> Tensor:
         # complex numbers have no half precision to match that of a network under a mixed policy
         inner, outer = (None if x is None else activation(tf.cast(x, tf.float32)) for x in maps)
         edge = (self.pad, self.pad)

@@ -22,28 +22,6 @@ from .module import PtychoPINN_TensorFlow
 
 logger = logging.getLogger(__name__)
 
-_ONLY = {
-    "devices": (1,),
-    "num_nodes": (1,),
-    "strategy": ("auto",),
-    "pin_memory": (False,),
-    "persistent_workers": (False,),
-    "accelerator": ("auto", "cpu", "gpu", "cuda"),
-    "logger_backend": ("csv", "tensorboard", "none"),
-}
-"""Fields of ``ExecutionConfig`` that this engine honours with these values only."""
-
-
-def require_supported(execution: ExecutionConfig) -> None:
-    """Raise ``ValueError`` for a run-time knob that this engine has not."""
-    for name, allowed in _ONLY.items():
-        value = getattr(execution, name)
-        if value not in allowed:
-            raise ValueError(
-                f"ExecutionConfig.{name} = {value!r} is not supported by the engine "
-                f"{TensorFlowEngine.name!r}: use {' or '.join(map(repr, allowed))}, or the engine 'pytorch'."
-            )
-
 
 class _HistoryCallback(keras.callbacks.Callback):
     """Appends each epoch's losses to the model's history, before anything else looks at it."""
@@ -87,18 +65,34 @@ class _ProgressCallback(keras.callbacks.Callback):
 class _StepwiseSchedule(keras.callbacks.Callback):
     """Sets the learning rate before every optimiser step."""
 
-    def __init__(self, execution: ExecutionConfig, batches: int) -> None:
+    def __init__(self, execution: ExecutionConfig, batches: int, epochs: int) -> None:
         super().__init__()
-        factor = stepwise(execution.scheduler, max(1, batches // execution.accum_steps))
+        self.steps = math.ceil(batches / execution.accum_steps)
+        factor = stepwise(execution.scheduler, self.steps * epochs)
         assert factor is not None, execution.scheduler
         self.factor = factor
         self.rate = execution.learning_rate
         self.accumulated = execution.accum_steps
-        self.batches = 0
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.model.optimizer.learning_rate = self.rate * self.factor(self.batches // self.accumulated)
-        self.batches += 1
+        step = self.epoch * self.steps + batch // self.accumulated
+        self.model.optimizer.learning_rate = self.rate * self.factor(step)
+
+
+class _LastStep(keras.callbacks.Callback):
+    """Learns from the batches that are left over at the end of an epoch: Keras waits for the next one's."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch + 1 == self.batches:
+            self.model.finish_accumulating()
 
 
 class BestState(keras.callbacks.Callback):
@@ -161,13 +155,15 @@ def fit(
     monitor = "val_loss"
     if validation is None or execution.checkpoint_monitor_metric == "train_loss":
         monitor = "loss"
+    batches = math.ceil(groups / config.batch_size)
     callbacks: list[keras.callbacks.Callback] = [
+        _LastStep(batches),
         _HistoryCallback(),
         _ProgressCallback(progress or Progress(), config.batch_size, groups),
         keras.callbacks.EarlyStopping(
             monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
         ),
-        *_schedule(execution, math.ceil(groups / config.batch_size) * config.nepochs, validation is not None),
+        *_schedule(execution, batches, config.nepochs, validation is not None),
         *_make_logger(execution, Path(config.output_dir)),
     ]
     best: BestState | None = None
@@ -199,7 +195,9 @@ def fit(
     return best
 
 
-def _schedule(execution: ExecutionConfig, batches: int, validated: bool) -> list[keras.callbacks.Callback]:
+def _schedule(
+    execution: ExecutionConfig, batches: int, epochs: int, validated: bool
+) -> list[keras.callbacks.Callback]:
     if execution.scheduler == "constant":
         return []
     if execution.scheduler == "plateau":
@@ -211,7 +209,7 @@ def _schedule(execution: ExecutionConfig, batches: int, validated: bool) -> list
             min_lr=plateau_floor(execution.learning_rate),
         )
         return [plateau]
-    return [_StepwiseSchedule(execution, batches)]
+    return [_StepwiseSchedule(execution, batches, epochs)]
 
 
 def _make_logger(execution: ExecutionConfig, output_dir: Path) -> list[keras.callbacks.Callback]:

@@ -27,7 +27,7 @@ from ..recipe import (
     WEIGHT_FLOOR,
     WIDTH,
 )
-from .architecture import Architecture, Tensor, chain
+from .architecture import DATA_FORMAT, Architecture, Tensor, chain
 from .forward import as_complex, fourier_shift, power
 
 
@@ -48,8 +48,10 @@ class CorrectionNetwork:
             for level, (a, b) in enumerate(itertools.pairwise(widths))
         ]
         self.out = network.convolution(f"{name}.out", width, channels_out, kernel_initializer="zeros")
-        self.halve = keras.layers.AveragePooling2D(2, dtype=network.convolution_dtype)
-        self.double = keras.layers.UpSampling2D(2, dtype=network.convolution_dtype)
+        self.halve = keras.layers.AveragePooling2D(
+            2, data_format=DATA_FORMAT, dtype=network.convolution_dtype
+        )
+        self.double = keras.layers.UpSampling2D(2, data_format=DATA_FORMAT, dtype=network.convolution_dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, R, R, channels_in) to (B, R, R, channels_out); R is a multiple of 2^(LEVELS-1)."""
@@ -208,6 +210,5 @@ class UnrolledNetwork(Architecture):
                 planes.append(tf.broadcast_to(light, tf.shape(planes[0])))
                 correction = self.corrections[step // STEPS_PER_CORRECTION](tf.stack(planes, -1))
                 # complex numbers have no half precision to match that of a network under a mixed policy
-                correction = tf.cast(correction, tf.float32)
-                obj = obj + tf.complex(correction[..., 0], correction[..., 1])
+                obj = obj + tf.complex(*tf.unstack(tf.cast(correction, tf.float32), axis=-1))
         return obj

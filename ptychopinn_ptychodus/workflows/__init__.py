@@ -1,0 +1,1 @@
+"""Workflows for scripts: configuration and data in, results out, whichever engine does the work."""

@@ -1,0 +1,479 @@
+"""What is particular to the TensorFlow engine: Keras models, bundles that are data, and knobs it has not."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from engine_support import QUICK, Bench, relative_error
+from numpy.typing import NDArray
+
+from ptychopinn_ptychodus.backends.base import ModelFileError, ModelState
+from ptychopinn_ptychodus.backends.registry import get_engine, guess_engine
+from ptychopinn_ptychodus.backends.tensorflow import bundle
+from ptychopinn_ptychodus.backends.tensorflow.components import load_inference_bundle
+from ptychopinn_ptychodus.backends.tensorflow.loaders import build_dataset
+from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow
+from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig
+from ptychopinn_ptychodus.data import simulation
+from ptychopinn_ptychodus.data.raw import RawData
+
+Entries = dict[str, bytes]
+
+
+@pytest.fixture
+def bench(scan: RawData, tmp_path: Path) -> Bench:
+    return Bench(get_engine("tensorflow"), scan, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model(scan: RawData) -> PtychoPINN_TensorFlow:
+    """Untrained, for groups of four."""
+    bench = Bench(get_engine("tensorflow"), scan, Path("unused"))
+    keras.utils.set_random_seed(0)
+    model = PtychoPINN_TensorFlow.for_data(bench.groups(2), bench.config(gridsize=2))
+    model.loss_history = {"train_loss": [2.0, 1.0], "val_loss": [3.0]}
+    return model
+
+
+@pytest.fixture
+def path(model: PtychoPINN_TensorFlow, tmp_path: Path) -> Path:
+    """A bundle in a directory of its own."""
+    return bundle.save_model(model, tmp_path / "model" / "wts.h5.zip")
+
+
+def _inputs(bench: Bench) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    data = bench.groups(2, count=3)
+    return data.diffraction * np.float32(data.input_scale), data.coords_relative
+
+
+# ---------------------------------------------------------------------- knobs
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"devices": 2},
+        {"num_nodes": 2},
+        {"strategy": "ddp"},
+        {"pin_memory": True},
+        {"persistent_workers": True, "num_workers": 1},
+        {"accelerator": "mps"},
+        {"logger_backend": "mlflow"},
+    ],
+)
+def test_knob_that_this_engine_has_not_is_refused(bench: Bench, knobs: dict[str, Any]) -> None:
+    name, value = next(iter(knobs.items()))
+    with pytest.raises(ValueError, match=rf"ExecutionConfig\.{name} = {value!r} .*'tensorflow'"):
+        bench.train(replace(QUICK, **knobs))
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [{"pin_memory": True}, {"persistent_workers": True, "num_workers": 1}, {"accelerator": "mps"}],
+)
+def test_knob_of_inference_that_this_engine_has_not_is_refused(
+    bench: Bench, path: Path, knobs: dict[str, Any]
+) -> None:
+    name, value = next(iter(knobs.items()))
+    with pytest.raises(ValueError, match=rf"ExecutionConfig\.{name} = {value!r} .*'tensorflow'"):
+        bench.engine.predict(path, bench.groups(2), replace(QUICK, **knobs))
+
+
+# ---------------------------------------------------------------------- batches and physics
+
+
+def test_batches_have_the_documented_shapes_and_the_contracts_normalisation(bench: Bench) -> None:
+    data = bench.groups(2)
+    dataset = build_dataset(data, data.input_scale, 5, QUICK, with_object=True)
+    batches = list(dataset.as_numpy_iterator())
+    assert [len(batch["amplitude"]) for batch in batches] == [5, 5, 2]
+    first = batches[0]
+    assert first["amplitude"].shape == (5, 64, 64, 4)
+    assert (first["amplitude"].dtype, first["object"].dtype) == (np.float32, np.complex64)
+    np.testing.assert_allclose(first["offsets"].mean(1), 0, atol=1e-4)
+    np.testing.assert_array_equal(first["offsets"][3, 2], data.coords_relative[3, 0, :, 2])
+    np.testing.assert_array_equal(first["object"][3, 2], data.patches_for([3])[0, ..., 2])
+    scan = bench.groups(1, count=36)
+    whole = next(build_dataset(scan, scan.input_scale, 36, QUICK).as_numpy_iterator())
+    assert (whole["amplitude"] ** 2).sum((1, 2)).mean() == pytest.approx((64 / 2) ** 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("probe_factor", [1.0, 1e-4, 3e3])
+@pytest.mark.parametrize("probe_scale", [4.0, 1.0])
+def test_flat_object_predicts_the_measured_counts_whatever_the_probe_scale(
+    bench: Bench, probe_factor: float, probe_scale: float
+) -> None:
+    data = bench.groups(probe=bench.scan.probeGuess * np.complex64(probe_factor))
+    model = PtychoPINN_TensorFlow.for_data(data, bench.config(probe_scale=probe_scale))
+    counts = model.expected_counts(tf.ones((1, 1, 64, 64), tf.complex64))
+    assert float(tf.reduce_sum(counts)) == pytest.approx(bench.scan.photons_per_pattern, rel=1e-3)
+
+
+@pytest.mark.parametrize("probe_mask", [False, True])
+def test_expected_counts_agree_with_the_referee(
+    make_scan: Callable[..., RawData], tmp_path: Path, probe_mask: bool
+) -> None:
+    bench = Bench(get_engine("tensorflow"), make_scan(modes=2), tmp_path)
+    model = PtychoPINN_TensorFlow.for_data(bench.groups(2), bench.config(gridsize=2, probe_mask=probe_mask))
+    patches = np.ascontiguousarray(np.moveaxis(bench.groups(2).patches_for([0, 7]), -1, 1))
+    actual = model.expected_counts(tf.constant(patches)).numpy()
+    for group in range(2):
+        expected = simulation.predicted_counts(patches[group], model.probe.numpy(), float(model.log_scale))
+        assert np.linalg.norm(actual[group] - expected) / np.linalg.norm(expected) < 1e-5
+
+
+def test_supervised_loss_does_not_teach_the_probe_to_look_away(bench: Bench) -> None:
+    changes = {"nll_weight": 0.0, "realspace_mae_weight": 1.0, "probe_trainable": True}
+    data = bench.groups()
+    model = PtychoPINN_TensorFlow.for_data(data, bench.config(model_type="supervised", **changes))
+    batch = next(iter(build_dataset(data, data.input_scale, 2, QUICK, with_object=True)))
+    with tf.GradientTape() as tape:
+        loss = model.objective(batch)
+    gradient = tape.gradient(loss, model.probe_planes)
+    assert gradient is None or float(tf.reduce_max(tf.abs(gradient))) == 0.0
+
+
+# ---------------------------------------------------------------------- Keras models
+
+
+def test_models_of_a_bundle_are_keras_models_of_the_contracts_shapes(bench: Bench, path: Path) -> None:
+    inputs = _inputs(bench)
+    inverse, values = load_inference_bundle(path.parent)
+    whole, _ = load_inference_bundle(path.parent, model_name="autoencoder")
+    assert isinstance(inverse, keras.Model)
+    assert isinstance(whole, keras.Model)
+    assert (inverse.name, whole.name) == ("diffraction_to_obj", "autoencoder")
+    assert values["model_config"]["gridsize"] == 2
+    patches, counts = inverse(inputs).numpy(), whole(inputs).numpy()
+    assert (patches.shape, patches.dtype) == ((3, 64, 64, 4), np.complex64)
+    assert (counts.shape, counts.dtype) == ((3, 64, 64, 4), np.float32)
+    channels_first = bench.engine.predict(path, bench.groups(2, count=3), QUICK).patches
+    assert relative_error(patches, np.moveaxis(channels_first, 1, -1)) < 1e-5
+    for model, eager in ((inverse, patches), (whole, counts)):
+        graph = tf.function(model)(inputs).numpy()
+        assert relative_error(graph, eager) < 1e-5
+        predicted = model.predict(inputs, batch_size=2, verbose=0)
+        assert predicted.dtype == eager.dtype
+        assert relative_error(predicted, eager) < 1e-5
+
+
+def test_autoencoder_is_the_physics_after_the_inverse_model(bench: Bench, path: Path) -> None:
+    """With ``object_big``, on what the group's patches have in common."""
+    amplitude, relative = _inputs(bench)
+    whole, _ = load_inference_bundle(path, model_name="autoencoder")
+    patches = np.moveaxis(whole.diffraction_to_obj((amplitude, relative)).numpy(), -1, 1)
+    counts = np.moveaxis(whole((amplitude, relative)).numpy(), -1, 1)
+    for group in range(3):
+        common = simulation.merge_and_extract(patches[group], relative[group, 0].T)
+        expected = simulation.predicted_counts(common, whole.probe.numpy(), float(whole.log_scale))
+        assert np.linalg.norm(counts[group] - expected) / np.linalg.norm(expected) < 1e-4
+
+
+# ---------------------------------------------------------------------- bundles
+
+
+def _entries(path: Path) -> Entries:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _write(path: Path, entries: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def _edit_json(path: Path, entry: str, **changes: Any) -> None:
+    entries = _entries(path)
+    entries[entry] = json.dumps({**json.loads(entries[entry]), **changes}).encode()
+    _write(path, entries)
+
+
+def _edit_weights(path: Path, edit: Callable[[h5py.File], object]) -> None:
+    entries = _entries(path)
+    weights = io.BytesIO(entries["wts.h5"])
+    with h5py.File(weights, "r+") as file:
+        edit(file)
+    entries["wts.h5"] = weights.getvalue()
+    _write(path, entries)
+
+
+def _refused(path: Path, reason: str = ".") -> None:
+    """By everything that opens models, naming the file."""
+    for open_ in (get_engine("tensorflow").read_state, bundle.open_model, load_inference_bundle):
+        with pytest.raises(ModelFileError, match=reason) as caught:
+            open_(path)
+        assert str(path) in str(caught.value)
+
+
+def test_bundle_holds_what_the_contract_says(path: Path, model: PtychoPINN_TensorFlow) -> None:
+    entries = _entries(path)
+    assert set(entries) == {"manifest.json", "config.json", "wts.h5"}
+    about, configs = json.loads(entries["manifest.json"]), json.loads(entries["config.json"])
+    assert about["models"] == ["autoencoder", "diffraction_to_obj"]
+    assert about["backend"] == "tensorflow"
+    assert about["history"] == model.loss_history
+    assert {"version", "format"} <= set(about)
+    assert configs["data_config"]["input_scale"] == model.data_config.input_scale
+    assert configs["model_config"]["gridsize"] == 2
+    with h5py.File(io.BytesIO(entries["wts.h5"])) as file:
+        assert set(file) == set(model.arrays())
+    assert guess_engine(path.rename(path.with_name("anything"))).name == "tensorflow"
+
+
+def test_bundle_rebuilds_every_variable(path: Path, model: PtychoPINN_TensorFlow) -> None:
+    again = bundle.open_model(path)
+    assert again.loss_history == model.loss_history
+    for name, array in model.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], array)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.3, 0.7, 0.95, -1])
+def test_truncated_bundle_is_refused(path: Path, keep: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
+    assert not get_engine("tensorflow").recognises(path)
+    with pytest.raises(ModelFileError, match="truncated"):
+        bundle.read_bundle(path)
+    with pytest.raises(ModelFileError, match="damaged"):
+        bundle.open_model(path)
+
+
+def test_damaged_bytes_are_noticed(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    _refused(path, "truncated or not a bundle")
+
+
+@pytest.mark.parametrize("missing", ["manifest.json", "config.json", "wts.h5"])
+def test_foreign_archive_is_refused(path: Path, missing: str) -> None:
+    entries = _entries(path)
+    del entries[missing]
+    _write(path, entries)
+    _refused(path)
+    _write(path, {"readme.txt": b"hello"})
+    _refused(path, "not a model of this package|not a bundle")
+    path.write_text("no archive")
+    _refused(path, "not a model of this package|not a bundle")
+
+
+@pytest.mark.parametrize("entry", ["manifest.json", "config.json", "wts.h5"])
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"\xff\xfe", b"{}", b"[" * 100_000, b"null"])
+def test_entry_that_is_something_else_is_refused(path: Path, entry: str, content: bytes) -> None:
+    _write(path, _entries(path) | {entry: content})
+    _refused(path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "changes"),
+    [
+        ("manifest.json", {"history": 3}),
+        ("manifest.json", {"history": {"train_loss": 1}}),
+        ("manifest.json", {"history": {"train_loss": ["x"], "val_loss": []}}),
+        ("manifest.json", {"format": "new"}),
+        ("manifest.json", {"format": [1]}),
+        ("config.json", {"model_config": []}),
+        ("config.json", {"model_config": {"N": 64, "gridsize": 2, "surprise": 1}}),
+        ("config.json", {"model_config": {"N": [64]}}),
+        ("config.json", {"data_config": {"N": 64, "input_scale": "x"}}),
+        ("config.json", {"data_config": {"N": 64, "gridsize": 2, "probe_modes": 2}}),
+        ("config.json", {"training_config": None}),
+    ],
+)
+def test_description_that_makes_no_sense_is_refused(path: Path, entry: str, changes: dict[str, Any]) -> None:
+    _edit_json(path, entry, **changes)
+    with pytest.raises(ModelFileError) as caught:
+        bundle.open_model(path)
+    assert str(path) in str(caught.value)
+
+
+def test_newer_format_and_other_engines_are_refused_by_name(path: Path) -> None:
+    _edit_json(path, "manifest.json", format=99)
+    _refused(path, "99.*pip install --upgrade")
+    _edit_json(path, "manifest.json", format=1, backend="pytorch")
+    with pytest.raises(ModelFileError, match=r"'pytorch'.*'tensorflow'"):
+        bundle.read_bundle(path)
+    _refused(path)
+
+
+def _kernel(file: h5py.File) -> str:
+    return max(file, key=lambda name: file[name].size)
+
+
+def _misshape(file: h5py.File) -> None:
+    array = file["probe_planes"][()]
+    del file["probe_planes"]
+    file["probe_planes"] = array[:, :32]
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda file: file.pop("log_scale"), "missing arrays: log_scale"),
+        (lambda file: file.create_dataset("surprise", data=np.ones(3)), "unknown arrays: surprise"),
+        (lambda file: file.create_group("surprise"), "surprise is no plain array"),
+        (_misshape, "32"),
+        (lambda file: file.move("good_pixels", "bad_pixels"), "bad_pixels"),
+    ],
+)
+def test_arrays_that_are_not_the_models_are_refused(
+    path: Path, edit: Callable[[h5py.File], object], named: str
+) -> None:
+    _edit_weights(path, edit)
+    with pytest.raises(ModelFileError, match=named) as caught:
+        bundle.open_model(path)
+    assert str(path) in str(caught.value)
+
+
+def _replaced(make: Callable[[h5py.File, str, Path], object]) -> Callable[[h5py.File, Path], None]:
+    def edit(file: h5py.File, secret: Path) -> None:
+        del file["good_pixels"]
+        make(file, "good_pixels", secret)
+
+    return edit
+
+
+def _external(file: h5py.File, name: str, secret: Path) -> None:
+    file[name] = h5py.ExternalLink(str(secret), "good_pixels")
+
+
+def _soft(file: h5py.File, name: str, secret: Path) -> None:
+    file["elsewhere"] = h5py.SoftLink("/probe_planes")
+    file[name] = h5py.SoftLink("/log_scale")
+
+
+def _storage(file: h5py.File, name: str, secret: Path) -> None:
+    raw = secret.with_suffix(".raw")
+    raw.write_bytes(bytes(4 * 64 * 64))
+    file.create_dataset(name, (64, 64), "f4", external=[(str(raw), 0, 4 * 64 * 64)])
+
+
+def _virtual(file: h5py.File, name: str, secret: Path) -> None:
+    layout = h5py.VirtualLayout((64, 64), "f4")
+    layout[:] = h5py.VirtualSource(str(secret), "good_pixels", (64, 64))
+    file.create_virtual_dataset(name, layout)
+
+
+def _strings(file: h5py.File, name: str, secret: Path) -> None:
+    file.create_dataset(name, data=["x"] * 3, dtype=h5py.string_dtype())
+
+
+def _ragged(file: h5py.File, name: str, secret: Path) -> None:
+    file.create_dataset(name, (3,), dtype=h5py.vlen_dtype(np.float32))
+
+
+def _compound(file: h5py.File, name: str, secret: Path) -> None:
+    file.create_dataset(name, data=np.zeros(3, [("a", "f4"), ("b", "i4")]))
+
+
+def _vast(file: h5py.File, name: str, secret: Path) -> None:
+    file.create_dataset(name, (2**20, 2**20), "f4", chunks=(1024, 1024))
+
+
+def _bomb(file: h5py.File, name: str, secret: Path) -> None:
+    file.create_dataset(name, data=np.ones((2048, 2048), "f4"), compression="gzip")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_external, "good_pixels is a link"),
+        (_soft, "is a link"),
+        (_storage, "good_pixels is no plain array"),
+        (_virtual, "good_pixels is no plain array"),
+        (_strings, "good_pixels is no plain array"),
+        (_ragged, "good_pixels is no plain array"),
+        (_compound, "good_pixels is no plain array"),
+        (_vast, "good_pixels does not hold the values"),
+        (_bomb, "good_pixels does not hold the values"),
+    ],
+    ids=lambda value: getattr(value, "__name__", "")[1:],
+)
+def test_weights_that_lead_elsewhere_or_explode_are_refused(
+    path: Path, tmp_path: Path, make: Callable[[h5py.File, str, Path], object], reason: str
+) -> None:
+    secret = tmp_path / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["good_pixels"] = np.ones((64, 64), np.float32)
+    _edit_weights(path, lambda file: _replaced(make)(file, secret))
+    _refused(path, reason)
+
+
+def test_compressed_weights_are_refused(path: Path) -> None:
+    _write(path, _entries(path), zipfile.ZIP_DEFLATED)
+    _refused(path, r"wts\.h5 is compressed")
+
+
+def test_huge_text_is_not_unpacked(path: Path) -> None:
+    entries = _entries(path)
+    entries["config.json"] = b" " * (65 * 2**20)
+    entries.pop("wts.h5")
+    _write(path, entries, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**20
+    _refused(path, r"config\.json is too large")
+
+
+def test_nothing_else_in_a_bundle_is_unpacked_or_run(
+    path: Path, tmp_path: Path, model: PtychoPINN_TensorFlow
+) -> None:
+    """A Keras model with code in it, under the names that Keras looks for, and names that climb out."""
+    trap = tmp_path / "trap"
+    inputs = keras.Input((2,))
+    # Keras saves the bytes of such a function, with the constants in it
+    code = eval(f"lambda x: [__import__('pathlib').Path({str(trap)!r}).touch(), x][1]")
+    layer = keras.layers.Lambda(code, output_shape=(2,))
+    hostile = tmp_path / "hostile.keras"
+    crafted = keras.Model(inputs, layer(inputs))
+    crafted.save(hostile)
+    with zipfile.ZipFile(hostile) as archive:
+        extra = {name: archive.read(name) for name in archive.namelist() if name != "config.json"}
+        extra["autoencoder/config.json"] = archive.read("config.json")
+    extra |= {"autoencoder.keras": hostile.read_bytes(), "diffraction_to_obj.keras": hostile.read_bytes()}
+    extra |= {"../climbed": b"x", str(tmp_path / "absolute"): b"x", "custom.dill": b"cos\nsystem\n(S'x'\ntR."}
+    trap.unlink(missing_ok=True)
+    _write(path, _entries(path) | extra)
+    before = set(tmp_path.rglob("*"))
+    opened = bundle.open_model(path)
+    np.testing.assert_array_equal(opened.arrays()["probe_planes"], model.arrays()["probe_planes"])
+    assert set(tmp_path.rglob("*")) == before
+    keras.models.load_model(hostile, safe_mode=False)(np.ones((1, 2)))
+    assert trap.exists(), "the crafted model is harmless, so this test shows nothing"
+
+
+def test_of_entries_with_one_name_one_is_read(path: Path) -> None:
+    """The same one by whoever looks: recognised as one engine's and opened as another's would be a trick."""
+    entries = _entries(path)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore", UserWarning)
+        archive.writestr("manifest.json", entries["manifest.json"].replace(b"tensorflow", b"pytorch"))
+    assert not get_engine("tensorflow").recognises(path)
+    _refused(path)
+
+
+def test_state_that_is_not_its_own_says_both_engines(path: Path) -> None:
+    state = get_engine("tensorflow").read_state(path)
+    foreign = replace(state.description, engine="pytorch")
+    arrays = {**state.arrays, "network.extra": np.ones(3, np.float32)}
+    with pytest.raises(ModelFileError, match=r"'pytorch'.*'tensorflow'.*network\.extra"):
+        PtychoPINN_TensorFlow.from_state(ModelState(foreign, state.training, arrays), path)
+
+
+def test_model_for_inference_takes_its_precision_from_the_run(path: Path) -> None:
+    mixed = bundle.open_model(path, ExecutionConfig(precision="bf16-mixed"))
+    layers = mixed.network.convolutions.values()
+    assert {layer.compute_dtype for layer in layers} == {"bfloat16"}
+    assert {layer.variable_dtype for layer in layers} == {"float32"}
+    assert ModelConfig(gridsize=2, n_filters_scale=1) == mixed.model_config
