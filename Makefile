@@ -6,7 +6,7 @@ VENV ?= .venv
 # PyTorch first and by itself: set TORCH to pick another build, e.g. one for your accelerator.
 TORCH ?= torch==2.13.0
 # The tests run the TensorFlow engine as well. Its build for CPUs is half the download, where there is one.
-TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)>=2.16,<3
+TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)>=2.20,<3
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 QT_LIBRARIES := libgl1 libegl1 libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcommon0
@@ -24,7 +24,7 @@ $(VENV)/.run: $(BIN)/python pyproject.toml shim/ptychopinn_ptychodus_attach.py
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet "$(TENSORFLOW)"
+	$(BIN)/python -m pip install --quiet "$(TENSORFLOW)" "keras>=3.10,<4"
 	$(BIN)/python -m pip install --quiet --editable ".[torch,gui,test]"
 	$(BIN)/python -c "import PyQt5.QtWidgets" 2>/dev/null || { $(MAKE) qt-libraries && \
 		$(BIN)/python -c "import PyQt5.QtWidgets"; }

@@ -11,16 +11,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig, from_dict
+from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
 from ..data.grouping import PtychoDataContainer
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -162,6 +161,23 @@ class EngineUnavailableError(RuntimeError):
     """The engine's framework is not installed; the message says what was selected and how to install it."""
 
 
+def out_of_memory(config: TrainingConfig) -> RuntimeError:
+    """The error for a device that ran out of memory while training."""
+    return RuntimeError(
+        f"The device ran out of memory while training: lower batch_size (now {config.batch_size}) or "
+        f"n_filters_scale (now {config.model.n_filters_scale})."
+    )
+
+
+def require_logger(package: str) -> None:
+    """Raise ``RuntimeError`` unless the package that ``logger_backend`` names is installed."""
+    if find_spec(package) is None:
+        raise RuntimeError(
+            f"logger_backend = {package!r} needs the package {package}: pip install {package}, "
+            "or choose 'csv'."
+        )
+
+
 class Engine(ABC):
     """One framework's way to train and apply a model."""
 
@@ -180,9 +196,21 @@ class Engine(ABC):
     install_hint: ClassVar[str]
     """The command that installs its framework."""
 
-    @abstractmethod
+    framework: ClassVar[str]
+    """Its framework's name, for people."""
+
+    needed: ClassVar[tuple[str, ...]]
+    """The packages that its framework consists of."""
+
     def problem(self) -> str | None:
         """None if the framework is installed (found, not imported), else what is missing and the remedy."""
+        missing = [name for name in self.needed if find_spec(name) is None]
+        if not missing:
+            return None
+        return (
+            f"{self.framework} backend selected, but it is unavailable: {', '.join(missing)} not installed. "
+            f"Install it with: {self.install_hint}"
+        )
 
     def require(self) -> None:
         """Raise :class:`EngineUnavailableError` unless the framework is installed."""
@@ -275,48 +303,3 @@ class Engine(ABC):
         InterruptedError
             If ``should_stop`` answered True.
         """
-
-
-def model_state(
-    about: Mapping[str, Any], configs: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], path: Path
-) -> ModelState:
-    """A model from what its file holds: manifest, configuration as plain dictionaries, and arrays.
-
-    Raises
-    ------
-    ModelFileError
-        If it is from a newer version, or not of the shape that this one writes.
-    """
-    try:
-        if int(about["format"]) > FORMAT_VERSION:
-            raise ModelFileError(
-                f'"{path}" has model format {about["format"]}, newer than this version reads '
-                f"({FORMAT_VERSION}). Upgrade with: pip install --upgrade ptychopinn-ptychodus"
-            )
-        return ModelState(
-            description=ModelDescription(
-                engine=about["backend"],
-                version=about["version"],
-                model=from_dict(ModelConfig, configs["model_config"]),
-                data=from_dict(DataConfig, configs["data_config"]),
-                history={name: [float(v) for v in values] for name, values in about["history"].items()},
-            ),
-            training=from_dict(TrainingConfig, configs["training_config"]),
-            arrays=dict(arrays),
-        )
-    except ModelFileError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:  # not of the shape that we write
-        raise ModelFileError(
-            f'"{path}" does not describe its model as this version expects ({exc!r}). Train again.'
-        ) from exc
-
-
-def manifest(engine: str, version: str, history: Mapping[str, list[float]]) -> dict[str, Any]:
-    """The entry by which a model file of any engine names itself."""
-    return {
-        "format": FORMAT_VERSION,
-        "backend": engine,
-        "version": version,
-        "history": {key: [float(v) for v in values] for key, values in history.items()},
-    }

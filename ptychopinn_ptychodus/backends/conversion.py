@@ -43,6 +43,7 @@ def not_convertible(
 ) -> ModelFileError:
     """The error for a model of one engine that another has no counterpart of, or that is damaged."""
     named = "The model" if path is None else f'"{path}"'
+    reason = str(reason)[:300]  # it may name whatever the file names
     if state.description.engine == backend:
         return ModelFileError(f"{named} does not fit its own description: {reason}")
     return ModelFileError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from ..config import BACKEND_GROUP
 from .base import Engine, ModelFileError
+from .model_file import require_model_file
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +18,17 @@ logger = logging.getLogger(__name__)
 @functools.cache
 def list_engines() -> dict[str, EntryPoint]:
     """Names of the installed engines and where they come from; loads none of them."""
-    return {ep.name: ep for ep in sorted(entry_points(group=BACKEND_GROUP), key=lambda ep: ep.name)}
+    found: dict[str, EntryPoint] = {}
+    for ep in sorted(entry_points(group=BACKEND_GROUP), key=lambda ep: ep.name):
+        if ep.name in found and found[ep.name].value != ep.value:
+            logger.warning(
+                "Two installed packages offer the engine %r: %s is used, not %s. Uninstall one of them.",
+                ep.name,
+                ep.value,
+                found[ep.name].value,
+            )
+        found[ep.name] = ep
+    return found
 
 
 @functools.cache
@@ -53,18 +65,13 @@ def guess_engine(model_path: Path) -> Engine:
     ModelFileError
         If no engine recognises it.
     """
-    if not model_path.is_file():
-        raise FileNotFoundError(
-            f'There is no model file "{model_path}". Train a model or choose another file.'
-        )
-    for name in list_engines():
+    require_model_file(model_path)
+    for engine in _loadable(list_engines()):
         try:
-            engine = get_engine(name)
-        except RuntimeError as exc:  # one broken engine must not hide the others
-            logger.warning("%s", exc)
-            continue
-        if engine.recognises(model_path):
-            return engine
+            if engine.recognises(model_path):
+                return engine
+        except Exception as exc:  # somebody else's code must not hide the other engines
+            logger.warning("The engine %r could not look at %s: %r", engine.name, model_path, exc)
     tried = ", ".join(list_engines()) or "no engine"
     raise ModelFileError(
         f'"{model_path}" is not a model of this package, or it is damaged (tried: {tried}). '
@@ -88,13 +95,18 @@ def engine_for(model_path: Path, preferred: str | None = None) -> Engine:
     writer = guess_engine(model_path)
     if writer.problem() is None:
         return writer
-    for name in sorted(list_engines(), key=lambda name: (name != preferred, name)):
-        try:
-            engine = get_engine(name)
-        except RuntimeError as exc:
-            logger.warning("%s", exc)
-            continue
-        if engine.problem() is None:
+    for engine in _loadable(sorted(list_engines(), key=lambda name: (name != preferred, name))):
+        converts = type(engine).write_state is not Engine.write_state
+        if converts and engine.problem() is None:
             return engine
     writer.require()
     return writer
+
+
+def _loadable(names: Iterable[str]) -> Iterator[Engine]:
+    """The engines of these names, but for those that cannot be loaded: one must not hide the others."""
+    for name in names:
+        try:
+            yield get_engine(name)
+        except RuntimeError as exc:
+            logger.warning("%s", exc)

@@ -7,7 +7,7 @@ mapping with ``X`` (B, N, N, C) amplitudes, ``coords_relative`` (B, 1, 2, C) and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +99,29 @@ def require_window(window: int, size: int) -> None:
         raise ValueError(f"M = {window} is not valid: use 1 to {size}, or 0 for whole patches.")
 
 
-def oriented(
-    image: NDArray[np.complex64], *, flip_x: bool, flip_y: bool, transpose: bool
-) -> NDArray[np.complex64]:
-    """The image transposed, then mirrored."""
+def with_images(
+    results: dict[str, Any],
+    predict: Callable[[PtychoDataContainer], Prediction],
+    *,
+    window: int,
+    flip_x: bool,
+    flip_y: bool,
+    transpose: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, Any]]:
+    """Amplitude and phase of the test data (else of the training data), and ``results`` with both of them.
+
+    The stitched object is transposed, then mirrored; see :func:`stitched` for ``window``.
+    """
+    container = results["test_container"] or results["train_container"]
+    image, _ = stitched(predict(container), container, window)
     if transpose:
         image = image.T
     if flip_x:
         image = image[:, ::-1]
-    return image[::-1] if flip_y else image
+    if flip_y:
+        image = image[::-1]
+    amplitude, phase = np.abs(image), np.angle(image)
+    return amplitude, phase, {**results, "obj": image, "recon_amp": amplitude, "recon_phase": phase}
 
 
 def stitched(

@@ -12,9 +12,9 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from ..backends.base import Engine
+from ..backends.inspection import answer_in
 from ..backends.registry import get_engine, guess_engine, list_engines
 from ..plugin.job import describe_error, rebuild_error
 from ..plugin.layout import MODEL_BASENAME, require_writable
@@ -113,14 +113,13 @@ def _convert_in_child(source: Path, target: Path, engine: Engine, *, debug: bool
         errors="replace",
         check=False,
     )
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    except (IndexError, ValueError):
+    answer = answer_in(done.stdout)
+    if answer is None:
         said = done.stderr.strip().splitlines()
         raise CommandError(
             f"The conversion ended without an answer (exit code {done.returncode})"
             + (f": {said[-1]}" if said else ".")
-        ) from None
+        )
     if answer:
         if debug:
             print(answer["traceback"], file=sys.stderr)

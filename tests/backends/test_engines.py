@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from engine_support import FROZEN, QUICK, Bench, distance, relative_error, witho
 from numpy.typing import NDArray
 
 from ptychopinn_ptychodus import params
-from ptychopinn_ptychodus.backends import CHECKPOINT_DIRECTORY, workflow
+from ptychopinn_ptychodus.backends import CHECKPOINT_DIRECTORY, base, workflow
 from ptychopinn_ptychodus.backends.base import Engine, EpochReport, ModelFileError, TrainingResult
 from ptychopinn_ptychodus.backends.physics import initial_physics
 from ptychopinn_ptychodus.backends.registry import guess_engine
@@ -541,9 +540,8 @@ def test_test_data_in_other_groups_are_refused(bench: Bench) -> None:
 
 
 def test_missing_logger_says_what_to_install(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = {"pytorch": "lightning"}.get(bench.engine.name, bench.engine.name)
-    training = importlib.import_module(f"ptychopinn_ptychodus.backends.{package}.training")
-    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    found = base.find_spec
+    monkeypatch.setattr(base, "find_spec", lambda name: None if name == "tensorboard" else found(name))
     with pytest.raises(RuntimeError, match="pip install tensorboard"):
         bench.train(replace(QUICK, logger_backend="tensorboard"))
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from ptychopinn_ptychodus.backends import registry
 from ptychopinn_ptychodus.backends.base import Engine, EngineUnavailableError, ModelFileError
 from ptychopinn_ptychodus.backends.conversion import convert
-from ptychopinn_ptychodus.config import BACKENDS, ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.config import BACKEND_GROUP, BACKENDS, ExecutionConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data.raw import RawData
 
 GROUP = "[ptychopinn_ptychodus.backends]"
@@ -183,11 +184,20 @@ class _Fake(Engine):
     def describe(self, path: Path) -> Any:
         raise NotImplementedError
 
+    def write_state(self, *_: Any) -> None:
+        raise NotImplementedError
+
     def train(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
     def predict(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
+
+
+class _Loner(_Fake):
+    """Takes over no models."""
+
+    write_state = Engine.write_state
 
 
 @pytest.fixture
@@ -215,6 +225,16 @@ def beta(tmp_path: Path) -> Path:
     return path
 
 
+def test_two_engines_of_one_name_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    twins = [EntryPoint("twin", f"{name}:Engine", BACKEND_GROUP) for name in ("first", "second")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: twins)
+    assert registry.list_engines.__wrapped__()["twin"].value == "second:Engine"
+    assert "first:Engine" in caplog.text
+    assert "second:Engine" in caplog.text
+
+
 class TestEngineFor:
     def test_the_writer_opens_its_own_whatever_is_preferred(self, install: Any, beta: Path) -> None:
         install(alpha=_Fake("alpha"), beta=_Fake("beta"))
@@ -235,6 +255,19 @@ class TestEngineFor:
         install(alpha=RuntimeError("broken"), beta=_Fake("beta", missing=True), gamma=_Fake("gamma"))
         assert registry.engine_for(beta, "alpha").name == "gamma"
         assert "broken" in caplog.text
+
+    def test_one_that_takes_over_no_models_is_passed_over(self, install: Any, beta: Path) -> None:
+        install(alpha=_Loner("alpha"), beta=_Fake("beta", missing=True), gamma=_Fake("gamma"))
+        assert registry.engine_for(beta, "alpha").name == "gamma"
+
+    def test_one_that_fails_to_look_hides_no_other(
+        self, install: Any, beta: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        alpha = _Fake("alpha")
+        monkeypatch.setattr(alpha, "recognises", lambda path: 1 / 0)
+        install(alpha=alpha, beta=_Fake("beta"))
+        assert registry.guess_engine(beta).name == "beta"
+        assert "'alpha'" in caplog.text
 
     def test_with_no_framework_at_all_the_writer_says_what_to_install(self, install: Any, beta: Path) -> None:
         install(alpha=_Fake("alpha", missing=True), beta=_Fake("beta", missing=True))

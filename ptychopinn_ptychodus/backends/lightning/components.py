@@ -148,15 +148,15 @@ def run_cdi_example_torch(
         return None, None, results
     from .inference import predict
 
-    container = results["test_container"] or results["train_container"]
-    prediction = predict(
-        results["models"]["diffraction_to_obj"], container, execution_config or ExecutionConfig()
+    module, execution = results["models"]["diffraction_to_obj"], execution_config or ExecutionConfig()
+    return workflow.with_images(
+        results,
+        lambda container: predict(module, container, execution),
+        window=M,
+        flip_x=flip_x,
+        flip_y=flip_y,
+        transpose=transpose,
     )
-    canvas, _ = workflow.stitched(prediction, container, M)
-    canvas = workflow.oriented(canvas, flip_x=flip_x, flip_y=flip_y, transpose=transpose)
-    amplitude, phase = np.abs(canvas), np.angle(canvas)
-    results.update(obj=canvas, recon_amp=amplitude, recon_phase=phase)
-    return amplitude, phase, results
 
 
 def reconstruct_cdi_torch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,8 +23,6 @@ from ..base import (
 
 __all__ = ["LightningEngine"]
 
-_NEEDED = ("torch", "lightning", "tensordict")
-
 
 class LightningEngine(Engine):
     """PyTorch, trained by Lightning."""
@@ -34,16 +31,9 @@ class LightningEngine(Engine):
     title: ClassVar[str] = "PyTorch Lightning"
     model_suffix: ClassVar[str] = ".ckpt"
     model_filter: ClassVar[str] = "PtychoPINN Lightning Models (*.ckpt)"
+    framework: ClassVar[str] = "PyTorch"
+    needed: ClassVar[tuple[str, ...]] = ("torch", "lightning", "tensordict")
     install_hint: ClassVar[str] = TORCH_HINT
-
-    def problem(self) -> str | None:
-        missing = [name for name in _NEEDED if find_spec(name) is None]
-        if not missing:
-            return None
-        return (
-            f"PyTorch backend selected, but it is unavailable: {', '.join(missing)} not installed. "
-            f"Install it with: {self.install_hint}"
-        )
 
     def accelerators(self) -> list[str]:
         self.require()

@@ -25,8 +25,9 @@ from ...config import (
     to_dict,
 )
 from ...data.grouping import PtychoDataContainer
-from ..base import ModelState, manifest
+from ..base import ModelState
 from ..conversion import not_convertible
+from ..model_file import manifest
 from ..physics import amplitude_to_sqrt_counts, central_disk, initial_physics
 from ..recipe import COUNT_FLOOR, PHYSICS_RATE
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise

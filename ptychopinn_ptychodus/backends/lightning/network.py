@@ -106,7 +106,9 @@ class ConvolutionalNetwork(Architecture):
         features = self.encoder(amplitude)
         magnitude = self._assemble(self.amplitude(features), self.activation)
         phase = self._assemble(self.phase(features), lambda x: math.pi * torch.tanh(x))
-        return torch.polar(magnitude.float(), phase.float())
+        magnitude, phase = magnitude.float(), phase.float()
+        # not torch.polar: its gradient has the wrong sign where the modulus is negative, as swish lets it be
+        return torch.complex(magnitude * torch.cos(phase), magnitude * torch.sin(phase))
 
     def _assemble(self, maps: tuple[Tensor, Tensor | None], activation: Callable[[Tensor], Tensor]) -> Tensor:
         inner, outer = maps

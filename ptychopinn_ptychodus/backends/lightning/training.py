@@ -6,7 +6,6 @@ import logging
 import sys
 import types
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from ...config import ExecutionConfig, TrainingConfig
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Progress, StopRequested
+from ..base import Progress, StopRequested, out_of_memory, require_logger
 from .inference import choose_device
 from .module import PtychoPINN_Lightning
 
@@ -123,10 +122,7 @@ def fit(
     except StopRequested:
         logger.info("Training was stopped after %d epochs.", len(module.history["train_loss"]))
     except torch.OutOfMemoryError as exc:
-        raise RuntimeError(
-            f"The device ran out of memory while training: lower batch_size (now {config.batch_size}) or "
-            f"n_filters_scale (now {config.model.n_filters_scale})."
-        ) from exc
+        raise out_of_memory(config) from exc
     except FloatingPointError as exc:
         raise RuntimeError(str(exc)) from exc
     if best is not None and best.best_model_path:
@@ -153,11 +149,7 @@ def _make_logger(execution: ExecutionConfig, output_dir: Path) -> Logger | bool:
         return False
     if backend == "csv":
         return CSVLogger(output_dir, name="logs")
-    needed = {"tensorboard": "tensorboard", "mlflow": "mlflow"}[backend]
-    if find_spec(needed) is None:
-        raise RuntimeError(
-            f"logger_backend = {backend!r} needs the package {needed}: pip install {needed}, or choose 'csv'."
-        )
+    require_logger(backend)
     if backend == "tensorboard":
         from lightning.pytorch.loggers import TensorBoardLogger
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ...config import ExecutionConfig, to_dict
 from ...files import replacing
-from ..base import ModelFileError, ModelState, manifest, model_state
+from ..base import ModelFileError, ModelState
 from ..conversion import read_model
+from ..model_file import manifest, model_state, require_model_file
 from ..workflow import MODELS
 from .engine import TensorFlowEngine
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 MANIFEST, CONFIGURATION, WEIGHTS = "manifest.json", "config.json", "wts.h5"
 
-_LARGEST_TEXT = 64 * 2**20
-"""Bytes; manifests and configurations are thousands of times smaller."""
+_LARGEST_TEXT = 2**20
+"""Bytes; manifests and configurations take some thousand, and a little more for every epoch."""
 
 
 def save_model(model: PtychoPINN_TensorFlow, path: Path) -> Path:
@@ -93,48 +94,53 @@ def read_bundle(path: Path) -> ModelState:
     ModelFileError
         If it is truncated, foreign, incomplete or from a newer version.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'There is no model file "{path}". Train a model or choose another file.')
+    require_model_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             about, configs = _read_json(archive, MANIFEST), _read_json(archive, CONFIGURATION)
             arrays = _read_weights(archive)
     except Exception as exc:  # whatever a damaged archive, JSON or HDF5 file leads to
         raise ModelFileError(
-            f'"{path}" is truncated or not a bundle of this package ({type(exc).__name__}: {exc}). '
-            "Copy it again or train again."
+            f'"{path}" is truncated or not a bundle of this package '
+            f"({type(exc).__name__}: {str(exc)[:200]}). Copy it again or train again."
         ) from exc
-    if about.get("backend") != TensorFlowEngine.name:
-        raise ModelFileError(
-            f'"{path}" says that it was written by the engine {about.get("backend")!r}, but is a bundle of '
-            f"{TensorFlowEngine.name!r}. Use a model written by this package."
-        )
-    return model_state(about, configs, arrays, path)
+    return model_state(TensorFlowEngine.name, about, configs, arrays, path)
 
 
 def _read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     if archive.getinfo(name).file_size > _LARGEST_TEXT:
         raise ValueError(f"{name} is too large")
-    content = json.loads(archive.read(name))
+    content = json.loads(_entry(archive, name))
     if not isinstance(content, dict):
         raise ValueError(f"{name} holds no JSON object")
     return content
 
 
 def _read_weights(archive: zipfile.ZipFile) -> dict[str, NDArray[Any]]:
-    if archive.getinfo(WEIGHTS).compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{WEIGHTS} is compressed")
-    with h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r") as file:
-        return {name: _read_array(file, name) for name in file}
+    content = _entry(archive, WEIGHTS)
+    with h5py.File(io.BytesIO(content), "r") as file:
+        for name in file:
+            _check_array(file, name)
+        # several names of one array could stand for more than there is memory for
+        if sum(file[name].nbytes for name in file) > len(content):
+            raise ValueError(f"{WEIGHTS} holds less than it declares")
+        return {name: np.asarray(file[name][()]) for name in file}
 
 
-def _read_array(file: Any, name: str) -> NDArray[Any]:
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    # what is stored as it is, as we do, cannot be larger than the file
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    return archive.read(name)
+
+
+def _check_array(file: Any, name: str) -> None:
     # a link could lead to another file, and so could a dataset that keeps its values elsewhere
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is a link")
     item = file[name]
     if not isinstance(item, h5py.Dataset) or item.dtype.kind != "f" or item.is_virtual or item.external:
         raise ValueError(f"{name} is no plain array of numbers")
-    if item.id.get_storage_size() != item.nbytes:  # a few bytes can claim to be terabytes of fill value
+    # a few bytes can claim, or be deflated from, terabytes
+    if item.chunks is not None or item.id.get_storage_size() != item.nbytes:
         raise ValueError(f"{name} does not hold the values that it declares")
-    return np.asarray(item[()])

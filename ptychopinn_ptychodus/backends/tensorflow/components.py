@@ -48,7 +48,7 @@ def _train_with_keras(
     import keras
     import tensorflow as tf
 
-    from .inference import require_supported
+    from .inference import on_device, require_supported
     from .loaders import build_dataset
     from .module import PtychoPINN_TensorFlow
     from .training import fit
@@ -60,7 +60,6 @@ def _train_with_keras(
         tf.config.experimental.enable_op_determinism()
     if config.subsample_seed is not None:
         keras.utils.set_random_seed(config.subsample_seed)
-    model = PtychoPINN_TensorFlow.for_data(train, config, execution)
     # the test data are seen through the training data's normalisation: it is part of the model
     scale, with_object = train.input_scale, config.realspace_mae_weight > 0
     train_data = build_dataset(
@@ -75,7 +74,10 @@ def _train_with_keras(
     test_data = None
     if test is not None:
         test_data = build_dataset(test, scale, config.batch_size, execution, with_object=with_object)
-    best = fit(model, train_data, test_data, config, len(train), progress)
+    # the weights, too, belong where they are used
+    with on_device(execution.accelerator):
+        model = PtychoPINN_TensorFlow.for_data(train, config, execution)
+        best = fit(model, train_data, test_data, config, len(train), progress)
     return {
         "history": {name: list(values) for name, values in model.loss_history.items()},
         "train_container": train,
@@ -140,13 +142,15 @@ def run_cdi_example(
         return None, None, results
     from .inference import predict
 
-    container = results["test_container"] or results["train_container"]
-    prediction = predict(results["models"]["autoencoder"], container, execution_config or ExecutionConfig())
-    canvas, _ = workflow.stitched(prediction, container, M)
-    canvas = workflow.oriented(canvas, flip_x=flip_x, flip_y=flip_y, transpose=transpose)
-    amplitude, phase = np.abs(canvas), np.angle(canvas)
-    results.update(obj=canvas, recon_amp=amplitude, recon_phase=phase)
-    return amplitude, phase, results
+    model, execution = results["models"]["autoencoder"], execution_config or ExecutionConfig()
+    return workflow.with_images(
+        results,
+        lambda container: predict(model, container, execution),
+        window=M,
+        flip_x=flip_x,
+        flip_y=flip_y,
+        transpose=transpose,
+    )
 
 
 def reconstruct_cdi(

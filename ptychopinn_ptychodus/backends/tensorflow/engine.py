@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,8 +26,6 @@ from ..base import (
 
 __all__ = ["TensorFlowEngine"]
 
-_NEEDED = ("tensorflow", "keras")
-
 
 class TensorFlowEngine(Engine):
     """TensorFlow, trained by Keras."""
@@ -37,16 +34,9 @@ class TensorFlowEngine(Engine):
     title: ClassVar[str] = "TensorFlow"
     model_suffix: ClassVar[str] = ".wts.h5.zip"
     model_filter: ClassVar[str] = "PtychoPINN TensorFlow Models (*.wts.h5.zip wts.h5.zip)"
+    framework: ClassVar[str] = "TensorFlow"
+    needed: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
     install_hint: ClassVar[str] = TENSORFLOW_HINT
-
-    def problem(self) -> str | None:
-        missing = [name for name in _NEEDED if find_spec(name) is None]
-        if not missing:
-            return None
-        return (
-            f"TensorFlow backend selected, but it is unavailable: {', '.join(missing)} not installed. "
-            f"Install it with: {self.install_hint}"
-        )
 
     def prepare(self) -> None:
         """As :meth:`require`, and have Keras run on TensorFlow: call it before importing either."""
@@ -127,7 +117,9 @@ class TensorFlowEngine(Engine):
     ) -> Prediction:
         self.prepare()
         from .bundle import open_model
-        from .inference import predict
+        from .inference import on_device, predict
 
-        model = open_model(model_path, execution)
-        return predict(model, container, execution, report=report, should_stop=should_stop)
+        # the weights, too, belong where they are used
+        with on_device(execution.accelerator):
+            model = open_model(model_path, execution)
+            return predict(model, container, execution, report=report, should_stop=should_stop)

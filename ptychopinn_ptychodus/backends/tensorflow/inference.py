@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import tensorflow as tf
@@ -18,18 +19,19 @@ from .engine import TensorFlowEngine
 from .loaders import build_dataset
 from .module import PtychoPINN_TensorFlow
 
+logger = logging.getLogger(__name__)
+
 _ONLY = {
     "devices": (1,),
     "num_nodes": (1,),
     "strategy": ("auto",),
     "pin_memory": (False,),
     "persistent_workers": (False,),
-    "accelerator": ("auto", "cpu", "gpu", "cuda"),
     "logger_backend": ("csv", "tensorboard", "none"),
 }
 """Fields of ``ExecutionConfig`` that this engine honours with these values only."""
 
-_OF_INFERENCE = ("accelerator", "pin_memory", "persistent_workers")
+_OF_INFERENCE = ("pin_memory", "persistent_workers")
 """Those of them that apply to inference."""
 
 
@@ -48,14 +50,20 @@ def available_devices() -> list[str]:
     """Names of the devices usable on this machine, as ``accelerator`` has them, best first."""
     graphics = tf.config.list_physical_devices("GPU")
     for device in graphics:
-        with contextlib.suppress(RuntimeError):  # in use already, and not by us
+        if tf.config.experimental.get_memory_growth(device):
+            continue
+        try:
             # TensorFlow would otherwise take all memory of a device that others use too
             tf.config.experimental.set_memory_growth(device, True)
+        except RuntimeError as exc:
+            logger.warning(
+                "TensorFlow was in use before, and may hold all memory of %s: %s", device.name, exc
+            )
     return [*(["gpu"] if graphics else []), "cpu"]
 
 
-def choose_device(accelerator: str) -> str:
-    """TensorFlow's name of the device that the ``accelerator`` setting stands for.
+def on_device(accelerator: str) -> AbstractContextManager[None]:
+    """A context for what is to be made, and run, on the device that the ``accelerator`` setting stands for.
 
     Raises
     ------
@@ -69,7 +77,8 @@ def choose_device(accelerator: str) -> str:
             f"Accelerator {accelerator!r} is selected, but TensorFlow offers {', '.join(devices)} on this "
             "machine. Select one of these or 'auto'."
         )
-    return f"/{wanted.upper()}:0"
+    device: AbstractContextManager[None] = tf.device(f"/{wanted.upper()}:0")
+    return device
 
 
 def predict(
@@ -111,7 +120,7 @@ def predict_patches(
     dataset = build_dataset(container, data.input_scale, batch_size, execution)
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
     done = 0
-    with tf.device(choose_device(execution.accelerator)):
+    with on_device(execution.accelerator):
         # one graph for batches of all sizes: the last one is smaller
         batch_of = dataset.element_spec
         signature = [batch_of["amplitude"], batch_of["offsets"]]

@@ -62,4 +62,8 @@ def build_dataset(
         dataset = dataset.shuffle(len(container), seed=seed, reshuffle_each_iteration=True)
     workers = execution.num_workers
     dataset = dataset.batch(batch_size).map(load, num_parallel_calls=workers or None)
-    return dataset.prefetch((execution.prefetch_factor or 2) * max(1, workers))
+    dataset = dataset.prefetch((execution.prefetch_factor or 2) * max(1, workers))
+    options = tf.data.Options()
+    # there is nothing to tune, and the thread that would can hold up whoever lets go of a pass for a minute
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,10 @@ import tensorflow as tf
 
 from ...config import ExecutionConfig, TrainingConfig
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Progress, StopRequested
+from ..base import Progress, StopRequested, out_of_memory, require_logger
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
 from .bundle import save_model
 from .engine import TensorFlowEngine
-from .inference import choose_device
 from .module import PtychoPINN_TensorFlow
 
 logger = logging.getLogger(__name__)
@@ -30,6 +29,8 @@ class _HistoryCallback(keras.callbacks.Callback):
         for name, key in (("train_loss", "loss"), ("val_loss", "val_loss")):
             if key in logs:
                 self.model.loss_history[name].append(float(logs[key]))
+                if not math.isfinite(logs[key]):  # Lightning's early stopping has this built in
+                    self.model.stop_training = True
 
 
 class _ProgressCallback(keras.callbacks.Callback):
@@ -149,7 +150,7 @@ def fit(
     Raises
     ------
     RuntimeError
-        If the device is missing or out of memory, or training diverged; the message says what to change.
+        If the device is out of memory, or training diverged; the message says what to change.
     """
     execution = model.execution_config
     monitor = "val_loss"
@@ -172,24 +173,22 @@ def fit(
         callbacks.append(best)
     model.configure_optimizer()
     try:
-        with tf.device(choose_device(execution.accelerator)):
-            model.fit(
-                train,
-                validation_data=validation,
-                epochs=config.nepochs,
-                shuffle=False,  # the dataset does
-                callbacks=callbacks,
-                verbose="auto" if execution.enable_progress_bar else 0,
-            )
+        model.fit(
+            train,
+            validation_data=validation,
+            epochs=config.nepochs,
+            shuffle=False,  # the dataset does
+            callbacks=callbacks,
+            verbose="auto" if execution.enable_progress_bar else 0,
+        )
     except StopRequested:
         logger.info("Training was stopped after %d epochs.", len(model.loss_history["train_loss"]))
     except tf.errors.ResourceExhaustedError as exc:
-        raise RuntimeError(
-            f"The device ran out of memory while training: lower batch_size (now {config.batch_size}) or "
-            f"n_filters_scale (now {config.model.n_filters_scale})."
-        ) from exc
+        raise out_of_memory(config) from exc
     except FloatingPointError as exc:
         raise RuntimeError(str(exc)) from exc
+    # a pass that was cut short is part of a reference cycle: with it, the whole scan would stay in memory
+    gc.collect()
     if best is not None:
         best.restore()
     return best
@@ -218,10 +217,6 @@ def _make_logger(execution: ExecutionConfig, output_dir: Path) -> list[keras.cal
         directory.mkdir(parents=True, exist_ok=True)
         return [keras.callbacks.CSVLogger(str(directory / "metrics.csv"))]
     if execution.logger_backend == "tensorboard":
-        if find_spec("tensorboard") is None:
-            raise RuntimeError(
-                "logger_backend = 'tensorboard' needs the package tensorboard: pip install tensorboard, or "
-                "choose 'csv'."
-            )
+        require_logger("tensorboard")
         return [keras.callbacks.TensorBoard(str(directory))]
     return []
