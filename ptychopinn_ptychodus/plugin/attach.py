@@ -10,8 +10,9 @@ those lists, so that what is registered under the entry-point groups
 
 is appended to them. Arguments are bound by name, because their order changed between releases. Nothing here
 is particular to one library: a reconstructor takes part in the extras by offering optional methods
-(``attach_task_monitor``, ``require_model``, ``training_curves``), a library by offering ``close`` and
-``settings_groups``, names for the page of one that has no panel.
+(``attach_task_monitor``, ``require_model``, ``training_curves``, ``add_observer`` for those who want to know
+when it has something new to show), a library by offering ``close`` and ``settings_groups``, names for the
+page of one that has no panel.
 
 This module runs each time the application starts: it imports neither the GUI nor a framework.
 """
@@ -104,7 +105,14 @@ class _Survive:
 
 
 def _registered(group: str) -> dict[str, EntryPoint]:
-    return {ep.name.casefold(): ep for ep in sorted(entry_points(group=group), key=lambda ep: ep.name)}
+    found = _entry_points(tuple(sys.path)).select(group=group)
+    return {ep.name.casefold(): ep for ep in sorted(found, key=lambda ep: ep.name)}
+
+
+@functools.lru_cache(maxsize=1)
+def _entry_points(path: tuple[str, ...]) -> Any:
+    # once for libraries and panels: in a large environment, it is most of what the plugin adds to the start
+    return entry_points()
 
 
 # ---- the model: libraries ---------------------------------------------------------------------------------
@@ -151,6 +159,11 @@ def _connect_model(arguments: Arguments, libraries: list[Any]) -> None:
         if hasattr(reconstructor, "attach_task_monitor"):
             reconstructor.attach_task_monitor(monitor)
     _observe(monitor, functools.partial(_refresh_infer, monitor, parameter, reconstructors))
+    put_foreground_task = getattr(arguments.get("task_manager"), "put_foreground_task", None)
+    for reconstructor in reconstructors:
+        if hasattr(reconstructor, "add_observer") and put_foreground_task is not None:
+            # it may be news from any thread, and the window belongs to one
+            _observe(reconstructor, functools.partial(put_foreground_task, monitor.notify_observers))
 
 
 def _check_model_first(api: Any, parameter: Any, reconstructors: Sequence[Any]) -> None:
@@ -174,7 +187,10 @@ def _check_model_first(api: Any, parameter: Any, reconstructors: Sequence[Any]) 
 
 
 def _refresh_infer(monitor: Any, parameter: Any, reconstructors: Sequence[Any]) -> None:
-    """The window looks at ``is_model_loaded`` when the algorithm changes, not when a training ends."""
+    """The window looks at ``is_model_loaded`` when the algorithm changes or its own menu loads a model.
+
+    Not when a training ends, or when a panel or a script loads one.
+    """
     if not monitor.is_processing and _contains(reconstructors, parameter.get_current_reconstructor()):
         parameter.notify_observers()
 
@@ -302,6 +318,8 @@ def _draw_training(monitor: Any, reconstructors: Sequence[Any], status_view: Any
         for label, losses in curves.items():
             draw([loss.epoch for loss in losses], [loss.value for loss in losses], ".-", label=label)
         axes.legend()
+        axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half an epoch
+        axes.figure.tight_layout()  # a narrow range of losses has long labels
         status_view.figure_canvas.draw_idle()
 
 

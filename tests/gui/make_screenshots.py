@@ -1,0 +1,187 @@
+"""The plugin in the real Ptychodus window, from loading a scan to saving a model, with pictures.
+
+    python tests/gui/make_screenshots.py OUT [--scan DIR] [--engine NAME] [--epochs N] [--patterns N]
+
+needs a display, or one made for it: ``xvfb-run -a -s "-screen 0 1280x900x24" python …``. Without ``--scan`` a
+small scan is simulated. Exit code 3: a step did not go as it should; the reason is on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from PyQt5 import QtWidgets
+from PyQt5.QtTest import QTest
+from window import Window, run
+
+LONGEST_STOP_S = 5.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("output", type=Path, help="directory for the pictures")
+    parser.add_argument("--scan", type=Path, help="standard directory: diffraction.h5 and product.h5")
+    parser.add_argument("--engine", default="auto", help="Backend")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--patterns", type=int, default=0, help="to learn from; 0: all")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds, of each run")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch) / "scan"
+        directory.mkdir()
+        if arguments.scan is None:
+            _simulate(directory)
+        else:
+            for name in ("diffraction.h5", "product.h5"):
+                shutil.copyfile(arguments.scan / name, directory / name)
+        return run(lambda window: tour(window, directory, arguments), shots=arguments.output.absolute())
+
+
+def _simulate(directory: Path) -> None:
+    from ptychopinn_ptychodus.cli.demo import simulate, write_standard_directory
+
+    write_standard_directory(simulate(10), directory)
+
+
+def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None:
+    """What a user does, in order; raises if the window does not do its part."""
+    window.resize(1280, 880)
+    window.load(directory)
+    window.show("processing")
+    width = window.scroll_area.width()
+    window.pick_algorithm("ptychopinn-plugin_pinn", shot="algorithms")
+    assert window.scroll_area.width() == width, "the panel has widened the window"
+    assert window.scroll_area.horizontalScrollBar().maximum() == 0, "the panel does not fit"
+    _wait_for_engines(window, arguments.timeout)
+    window.shot("panel")
+    _infer_without_a_model(window)
+
+    window.type_in("Model.Backend", arguments.engine)
+    window.type_in("Data.NumSubsample", arguments.patterns)
+    window.type_in("Training.Epochs", arguments.epochs)
+    window.type_in("Training.BatchSize", 4)
+    window.type_in("Training.LearningRate", 0.001)
+    window.type_in("Training.ProbeModes", 1)
+    _expect_settings(
+        window,
+        Model_Backend=arguments.engine,
+        Data_NumSubsample=arguments.patterns,
+        Training_Epochs=arguments.epochs,
+        Training_BatchSize=4,
+        Training_LearningRate=0.001,
+        Training_ProbeModes=1,
+    )
+    window.type_in("Model.Architecture", "cnn")
+    assert window.field("Model.AmplitudeActivation").isVisible()
+    window.shot("cnn", window.panel)
+    window.type_in("Model.Architecture", "unrolled")
+    assert not window.field("Model.AmplitudeActivation").isVisible()
+    window.panel.show_advanced.set_value(True)
+    window.scroll_to("Training.LoggerBackend")
+    window.shot("advanced")
+    window.shot("page", window.panel)
+    window.panel.show_advanced.set_value(False)
+
+    window.scroll_area.verticalScrollBar().setValue(0)
+    window.train(directory)
+    epoch = "Epoch 2/" if arguments.epochs > 2 else "Epoch 1/"
+    window.wait_for(
+        lambda: epoch in _log(window) or not window.monitor.is_processing, arguments.timeout, epoch
+    )
+    window.shot("training")
+    _wait_until_idle(window, arguments.timeout)
+    window.wait_for(window.infer_button.isEnabled, 5, "Infer, enabled by the training")
+    window.wait_for(lambda: "model." in _model_text(window), 5, "the trained model in the panel")
+    window.shot("trained")
+
+    saved = directory.parent / "kept"
+    window.choose_file(saved)
+    window.panel.model_box.save_button.click()
+    kept = next(directory.parent.glob("kept.*"), None)
+    assert kept is not None, "the model was not saved"
+
+    window.infer_button.click()
+    window.wait_for(lambda: window.monitor.is_processing, 10, "inference")
+    _wait_until_idle(window, arguments.timeout)
+    QTest.qWait(1500)
+    window.shot("inferred")
+    window.show_object(len(window.model.product_core.product_repository) - 1)
+    window.shot("object")
+
+    window.show("processing")
+    window.choose_file(kept)
+    window.panel.model_box.load_button.click()
+    window.wait_for(lambda: kept.name in _model_text(window), 5, "the loaded model in the panel")
+    window.shot("reloaded")
+
+    window.type_in("Training.Epochs", 1000)
+    window.train(directory)
+    window.wait_for(lambda: "Epoch 1/1000" in _log(window), arguments.timeout, "the first epoch")
+    started = time.monotonic()
+    window.status.stop_button.click()
+    _wait_until_idle(window, 60)
+    stopped_s = time.monotonic() - started
+    window.wait_for(lambda: kept.name not in _model_text(window), 5, "the model of the stopped training")
+    window.shot("stopped")
+    print(f"Stop: {stopped_s:.1f} s")
+    assert stopped_s < LONGEST_STOP_S
+
+    window.pick_algorithm("ptychopinn-plugin_supervised")
+    assert window.field("Training.RealspaceMAEWeight").isVisible()
+    assert not window.infer_button.isEnabled(), "Supervised has no model"
+    window.scroll_to("Training.RealspaceMAEWeight")
+    window.shot("supervised")
+
+
+def _log(window: Window) -> str:
+    return str(window.status.text_edit.toPlainText())
+
+
+def _model_text(window: Window) -> str:
+    labels = window.panel.model_box.findChildren(QtWidgets.QLabel)
+    return "\n".join(label.text() for label in labels if label.isVisible())
+
+
+def _wait_until_idle(window: Window, timeout_s: float) -> None:
+    window.wait_for(lambda: not window.monitor.is_processing, timeout_s, "the end of the run")
+    error = window.monitor.get_last_error()
+    assert error is None, error
+    QTest.qWait(200)
+
+
+def _wait_for_engines(window: Window, timeout_s: float) -> None:
+    labels = window.panel.findChildren(QtWidgets.QLabel)
+    window.wait_for(lambda: not any("looking" in label.text() for label in labels), timeout_s, "accelerators")
+
+
+def _expect_settings(window: Window, **values: Any) -> None:
+    for key, value in values.items():
+        group, name = key.split("_")
+        parameter = window.model.settings_registry[f"PtychoPINNPlugin{group}"].parameters()[name]
+        assert parameter.get_value() == value, f"{key} is {parameter.get_value()!r}, not {value!r}"
+
+
+def _infer_without_a_model(window: Window) -> None:
+    products = len(window.model.product_core.product_repository)
+    said: list[str] = []
+
+    def close(dialog: Any) -> None:
+        said.append(dialog.informativeText())
+        window.shot("no_model", dialog)
+        dialog.close()
+
+    window.infer_button.setEnabled(True)  # as loading a scan leaves it
+    window.on_dialog(close)
+    window.infer_button.click()
+    assert said, "Infer without a model was not refused"
+    assert "has no model" in said[0], said
+    assert len(window.model.product_core.product_repository) == products, "there is a product without a model"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,460 @@
+"""The settings panel: what it shows, what an edit does, and the box of the loaded model."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from plugin_support import make_library, run
+from ptychodus.api.settings import SettingsRegistry
+
+from ptychopinn_ptychodus.plugin.settings import PluginSettings
+
+PROBE = "import sys; from PyQt5.QtWidgets import QApplication; QApplication(sys.argv)"
+
+WIDEST_PX = 400
+"""Half of the narrowest window that Ptychodus opens on a screen of 1280 pixels."""
+
+
+@pytest.fixture(scope="module")
+def application():
+    """Qt without a screen; it ends the process where it cannot start, so a child tries first."""
+    if importlib.util.find_spec("PyQt5") is None:
+        pytest.skip("needs PyQt5 (extra gui)")
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    tried = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"Qt cannot be started here: {tried.stderr.strip().splitlines()[-1]}")
+    from PyQt5.QtWidgets import QApplication
+
+    return QApplication.instance() or QApplication(["test"])
+
+
+class Dialogs:
+    """Ptychodus' file dialogs, answered."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.filters: list[str] = []
+
+    def get_open_file_path(self, parent, caption, name_filters=None, selected_name_filter=None):
+        self.filters = name_filters
+        return self.path, selected_name_filter
+
+    get_save_file_path = get_open_file_path
+
+
+@pytest.fixture
+def dialogs():
+    return Dialogs()
+
+
+@pytest.fixture
+def open_page(application, fake_site, dialogs, monkeypatch):
+    """The page of a reconstructor, as the window makes and shows it."""
+    from ptychopinn_ptychodus.plugin import panel
+    from ptychopinn_ptychodus.plugin.panel import engines
+
+    monkeypatch.setattr(engines, "DELAY_MS", 3_600_000)  # most tests ask no engine
+    pages = []
+
+    def open_page(library, name="pinn"):
+        factory = panel.PtychoPINNPluginViewControllerFactory(library, dialogs)
+        page = factory.create_view_controller(name)
+        assert page.settings_page is None  # nothing is built before it is shown
+        pages.append((page, factory))
+        page.show()
+        application.processEvents()
+        return page.settings_page
+
+    yield open_page
+    for page, _ in pages:
+        page.close()
+        page.deleteLater()
+    application.processEvents()
+
+
+@pytest.fixture
+def wait_for(application):
+    def wait_for(condition, what, timeout_s=20.0):
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"still not: {what}"
+            application.processEvents()
+            time.sleep(0.01)
+
+    return wait_for
+
+
+def texts(widget) -> list[str]:
+    from PyQt5.QtWidgets import QLabel
+
+    return [label.text() for label in widget.findChildren(QLabel) if label.isVisibleTo(widget)]
+
+
+def set_in(page, setting, value):
+    """Edit a widget as the user does."""
+    from PyQt5.QtTest import QTest
+    from PyQt5.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
+
+    widget = page.row(setting).widget
+    if isinstance(widget, QCheckBox):
+        widget.setChecked(value)
+    elif isinstance(widget, QComboBox):
+        widget.setCurrentText(value)
+        widget.textActivated.emit(value)
+    elif isinstance(widget, QSpinBox):
+        widget.setValue(value)
+    else:
+        edit = widget.findChild(QLineEdit)
+        edit.selectAll()
+        QTest.keyClicks(edit, str(value))
+        edit.editingFinished.emit()
+
+
+def shown_in(page, setting):
+    from PyQt5.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
+
+    widget = page.row(setting).widget
+    if isinstance(widget, QCheckBox):
+        return widget.isChecked()
+    if isinstance(widget, QComboBox):
+        return widget.currentText()
+    return widget.value() if isinstance(widget, QSpinBox) else float(widget.findChild(QLineEdit).text())
+
+
+def train(library, source, target, name="PINN"):
+    reconstructor = next(reconstructor for reconstructor in library if reconstructor.name == name)
+    run(reconstructor.train(source, target))
+    return reconstructor
+
+
+class TestSections:
+    def test_every_setting_has_a_row_with_a_label_and_a_tool_tip(self, open_page):
+        library = make_library()
+        page = open_page(library)
+        settings = library.settings
+        groups = [settings.model, settings.data, settings.training, settings.inference]
+        names = {(group, name) for group in groups for name in group.group.parameters()}
+        shown = {(getattr(settings, row.field.group.lower()), row.field.name) for row in page.rows}
+        assert shown == names
+        assert len(page.rows) == len(names)
+        for row in page.rows:
+            assert len(row.field.tip) > 40, row.field
+            assert f"PtychoPINNPlugin{row.field.group}.{row.field.name}" in row.widget.toolTip()
+
+    def test_the_sections_come_in_the_order_of_the_work(self, open_page):
+        from PyQt5.QtWidgets import QGroupBox
+
+        page = open_page(make_library())
+        titles = [box.title() for box in page.findChildren(QGroupBox)]
+        assert titles == [
+            "Loaded Model",
+            "Engine",
+            "Model",
+            "Data and Sampling",
+            "Training",
+            "Inference",
+            "Advanced",
+        ]
+
+    def test_advanced_is_folded_up_and_no_setting(self, open_page):
+        page = open_page(make_library())
+        seed = page.row("Data.Seed").widget
+        assert not seed.isVisible()
+        page.show_advanced.set_value(True)
+        assert seed.isVisible()
+
+    def test_the_panel_is_narrow(self, open_page):
+        page = open_page(make_library(Model_Architecture="cnn"), "supervised")
+        page.show_advanced.set_value(True)
+        assert page.minimumSizeHint().width() < WIDEST_PX
+
+    def test_labels_are_aligned(self, open_page, application):
+        page = open_page(make_library())
+        application.processEvents()
+        rows = [row.widget for row in page.rows if row.widget.isVisible()]
+        edges = {widget.mapTo(page, widget.rect().topLeft()).x() for widget in rows}
+        assert max(edges) - min(edges) <= 1, edges
+
+
+class TestWhatApplies:
+    CNN = ("Model.AmplitudeActivation", "Model.PadObject", "Model.ProbeBig")
+
+    def test_settings_of_the_cnn_come_and_go_with_it(self, open_page):
+        library = make_library(Model_Architecture="unrolled")
+        page = open_page(library)
+        for architecture in ("cnn", "unrolled"):
+            set_in(page, "Model.Architecture", architecture)
+            for setting in self.CNN:
+                assert page.row(setting).widget.isVisible() is (architecture == "cnn")
+
+    def test_what_would_be_refused_stays_in_sight(self, open_page):
+        page = open_page(make_library(Model_Architecture="cnn", Model_AmplitudeActivation="swish"))
+        set_in(page, "Model.Architecture", "unrolled")
+        assert page.row("Model.AmplitudeActivation").widget.isVisible()
+        set_in(page, "Model.AmplitudeActivation", "sigmoid")
+        assert not page.row("Model.AmplitudeActivation").widget.isVisible()
+
+    def test_the_weight_of_the_known_object_is_for_supervised(self, open_page):
+        library = make_library()
+        weight = {
+            name: open_page(library, name).row("Training.RealspaceMAEWeight").widget
+            for name in ("pinn", "supervised")
+        }
+        assert weight["supervised"].isVisible()
+        assert not weight["pinn"].isVisible()
+        library.settings.training.realspace_mae_weight.set_value(0.5)
+        assert weight["pinn"].isVisible()  # it counts, so it shows
+
+
+class TestEdits:
+    VALUES = (
+        ("Model.Backend", "pytorch"),
+        ("Model.Architecture", "cnn"),
+        ("Model.GridSize", 3),
+        ("Data.NumSubsample", 77),
+        ("Data.ValidationFraction", 0.2),
+        ("Training.LearningRate", 0.0005),
+        ("Training.Scheduler", "cosine"),
+        ("Training.ProbeTrainable", False),
+        ("Training.Accelerator", "cpu"),
+        ("Training.Precision", "bf16-mixed"),
+        ("Inference.NumGroups", 12),
+    )
+
+    @pytest.mark.parametrize(("setting", "value"), VALUES)
+    def test_an_edit_reaches_the_settings_and_the_other_page(self, open_page, setting, value):
+        library = make_library()
+        page, other = open_page(library), open_page(library, "supervised")
+        assert shown_in(page, setting) != value
+        set_in(page, setting, value)
+        assert page.row(setting).parameter.get_value() == value
+        assert shown_in(other, setting) == value
+
+    def test_a_settings_file_shows_in_the_panel(self, open_page, tmp_path):
+        registry = SettingsRegistry()
+        changed = PluginSettings(registry)
+        for setting, value in self.VALUES:
+            group, name = setting.split(".")
+            getattr(changed, group.lower()).group.parameters()[name].set_value(value)
+        registry.save_settings(tmp_path / "settings.ini")
+        from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
+
+        registry = SettingsRegistry()
+        page = open_page(PtychoPINNPluginLibrary(registry, False))
+        registry.open_settings(tmp_path / "settings.ini")
+        for setting, value in self.VALUES:
+            assert shown_in(page, setting) == value
+
+    def test_a_value_that_is_no_choice_is_shown_as_it_is(self, open_page):
+        library = make_library(Model_Backend="abacus")
+        page = open_page(library)
+        assert shown_in(page, "Model.Backend") == "abacus"
+        library.settings.training.scheduler.set_value("sinus")
+        assert shown_in(page, "Training.Scheduler") == "sinus"
+
+    def test_zero_says_what_it_stands_for(self, open_page):
+        page = open_page(make_library())
+        assert page.row("Data.NumSubsample").widget.text() == "all"
+        assert page.row("Inference.BatchSize").widget.text() == "automatic"
+
+    def test_scrolling_past_a_box_changes_nothing(self, open_page, application):
+        from PyQt5.QtCore import QPoint, QPointF, Qt
+        from PyQt5.QtGui import QWheelEvent
+
+        page = open_page(make_library())
+        widget = page.row("Training.Epochs").widget
+        widget.clearFocus()
+        before = shown_in(page, "Training.Epochs")
+        for target in (widget, page.row("Training.Scheduler").widget):
+            wheel = QWheelEvent(
+                QPointF(2, 2),
+                QPointF(2, 2),
+                QPoint(),
+                QPoint(0, -120),
+                Qt.NoButton,
+                Qt.NoModifier,
+                Qt.NoScrollPhase,
+                False,
+            )
+            application.sendEvent(target, wheel)
+        assert shown_in(page, "Training.Epochs") == before
+        assert shown_in(page, "Training.Scheduler") == "one_cycle"
+
+
+class TestEngines:
+    def test_backends_of_others_are_choices(self, open_page, abacus):
+        combo = open_page(make_library()).row("Model.Backend").widget
+        assert [combo.itemText(i) for i in range(combo.count())] == [
+            "auto",
+            "tensorflow",
+            "pytorch",
+            "abacus",
+        ]
+
+    def test_what_is_missing_is_told_with_the_remedy(self, open_page, wish):
+        wish(installed=["pytorch"])
+        said = "\n".join(texts(open_page(make_library())))
+        assert "✗ not installed" in said
+        assert "pip install fake-tensorflow" in said
+        assert "● installed" in said  # auto takes it
+
+    def test_accelerators_are_found_by_another_process(self, open_page, wait_for, wish, monkeypatch):
+        from ptychopinn_ptychodus.plugin.panel import engines
+
+        monkeypatch.setattr(engines, "DELAY_MS", 0)
+        wish(installed=["pytorch", "tensorflow"])
+        page = open_page(make_library())
+        wait_for(lambda: "\n".join(texts(page)).count("CPU only") == 2, "answers of both engines")
+
+    def test_an_engine_that_does_not_work_says_why(self, open_page, wait_for, fake_site, monkeypatch):
+        from plugin_support import add_engines, forget_engines
+
+        from ptychopinn_ptychodus.plugin.panel import engines
+
+        monkeypatch.setattr(engines, "DELAY_MS", 0)
+        (fake_site / "broken_engine.py").write_text(
+            "from fake_engine import Abacus\n"
+            "class Broken(Abacus):\n"
+            "    def accelerators(self): raise ImportError('libcudnn is missing')\n"
+        )
+        add_engines(fake_site, "broken", module="broken_engine", abacus="Broken")
+        forget_engines()
+        page = open_page(make_library())
+        wait_for(lambda: any("does not work" in text for text in texts(page)), "the answer")
+        assert "libcudnn is missing" in page._engine_states.state("abacus").tip
+
+
+class TestModelBox:
+    def test_without_a_model_there_is_nothing_to_save(self, open_page):
+        box = open_page(make_library()).model_box
+        assert not box.save_button.isEnabled()
+        assert any("None yet" in text for text in texts(box))
+
+    def test_it_follows_a_training(self, open_page, wait_for, standard_directory, tmp_path):
+        library = make_library(Training_Epochs=3)
+        page, other = open_page(library), open_page(library, "supervised")
+        # the application trains in a thread
+        thread = threading.Thread(target=train, args=(library, standard_directory, tmp_path / "out"))
+        thread.start()
+        wait_for(page.model_box.save_button.isEnabled, "the trained model")
+        thread.join()
+        said = "\n".join(texts(page.model_box))
+        for words in ("model.ckpt", "Fake PyTorch", "3 epochs", "unrolled (pinn), N 64, grid 2 × 2", "0.333"):
+            assert words in said
+        assert str(standard_directory) in said
+        assert not other.model_box.save_button.isEnabled()
+
+    def test_it_follows_a_model_that_is_loaded_elsewhere(
+        self, open_page, wait_for, standard_directory, tmp_path
+    ):
+        trained = train(make_library(Training_Epochs=1), standard_directory, tmp_path / "out").require_model()
+        library = make_library()
+        page = open_page(library)
+        next(iter(library)).load_model_from_file(trained)
+        wait_for(page.model_box.save_button.isEnabled, "the loaded model")
+
+    def test_it_knows_a_model_from_before_it_was_opened(
+        self, open_page, wait_for, standard_directory, tmp_path
+    ):
+        library = make_library(Training_Epochs=1)
+        train(library, standard_directory, tmp_path / "out")
+        wait_for(open_page(library).model_box.save_button.isEnabled, "the model")
+
+    def test_save_and_load(self, open_page, wait_for, dialogs, standard_directory, tmp_path):
+        library = make_library(Training_Epochs=1)
+        source = train(library, standard_directory, tmp_path / "out").require_model()
+        os.utime(source, (1e9, 1e9))
+        box = open_page(library).model_box
+        wait_for(box.save_button.isEnabled, "the model")
+        dialogs.path = tmp_path / "kept"
+        box.save_button.click()
+        kept = tmp_path / "kept.ckpt"  # the extension was left out
+        assert kept.read_bytes() == source.read_bytes()
+        dialogs.path = kept
+        box.load_button.click()
+        wait_for(lambda: any("kept.ckpt" in text for text in texts(box)), "the loaded model")
+        assert any("2001-09-0" in text for text in texts(box))  # a copy is as old as its model
+        assert "*.ckpt" in dialogs.filters[0]
+        assert "*.wts.h5.zip" in dialogs.filters[0]
+
+    def test_a_dialog_that_is_left_does_nothing(self, open_page, dialogs):
+        box = open_page(make_library()).model_box
+        box.load_button.click()
+        assert not box.save_button.isEnabled()
+
+    def test_a_wrong_file_is_refused_in_a_dialog(self, open_page, dialogs, monkeypatch, tmp_path):
+        from ptychopinn_ptychodus.plugin.panel import model
+
+        shown = []
+        monkeypatch.setattr(model.ExceptionDialog, "show_exception", lambda *args: shown.append(args))
+        dialogs.path = tmp_path / "wrong.ckpt"
+        dialogs.path.write_text("no model")
+        box = open_page(make_library()).model_box
+        box.load_button.click()
+        ((what, exc),) = shown
+        assert what == "Load Model"
+        assert "not a model" in str(exc)
+        assert not box.save_button.isEnabled()
+
+    def test_a_model_that_has_gone_is_missed(self, open_page, wait_for, standard_directory, tmp_path):
+        library = make_library(Training_Epochs=1)
+        path = train(library, standard_directory, tmp_path / "out").require_model()
+        box = open_page(library).model_box
+        wait_for(box.save_button.isEnabled, "the model")
+        path.unlink()
+        box.refresh()
+        assert any("no longer there" in text for text in texts(box))
+        assert not box.save_button.isEnabled()
+
+
+def test_a_panel_that_fails_says_so(application, fake_site, monkeypatch, log):
+    from ptychopinn_ptychodus.plugin import panel
+    from ptychopinn_ptychodus.plugin.panel import page as module
+
+    def fail(*args):
+        raise RuntimeError("as the test asked")
+
+    monkeypatch.setattr(module, "SettingsPage", fail)
+    page = panel.PtychoPINNPluginViewControllerFactory(make_library(), None).create_view_controller("pinn")
+    page.show()
+    application.processEvents()
+    assert any("as the test asked" in text for text in texts(page))
+    page.deleteLater()
+
+
+def test_where_there_is_no_panel_the_page_says_what_to_do(application):
+    from ptychopinn_ptychodus.plugin.attach import _Panel
+
+    page = _Panel(make_library(), None).create_view_controller("pinn")
+    assert "[PtychoPINNPluginTraining]" in page.text()
+
+    def fail():
+        raise RuntimeError("as the test asked")
+
+    assert "as the test asked" in _Panel(make_library(), fail).create_view_controller("pinn").text()
+
+
+def test_no_framework_enters_the_process(application, fake_site, tmp_path):
+    code = f"""
+import sys; sys.path.append({str(fake_site)!r})
+from PyQt5.QtWidgets import QApplication
+application = QApplication([])
+from ptychodus.api.settings import SettingsRegistry
+from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
+from ptychopinn_ptychodus.plugin.panel import PtychoPINNPluginViewControllerFactory
+factory = PtychoPINNPluginViewControllerFactory(PtychoPINNPluginLibrary(SettingsRegistry(), False), None)
+page = factory.create_view_controller("pinn")
+page.show()
+assert page.settings_page is not None
+print([name for name in ("torch", "lightning", "tensorflow", "keras") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
