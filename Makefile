@@ -10,6 +10,9 @@ TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorfl
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 QT_LIBRARIES := libgl1 libegl1 libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcommon0
+# for a window on a screen that nobody has
+QT_LIBRARIES += xvfb xauth libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-render-util0 \
+	libxcb-shape0 libxcb-xinerama0
 
 .PHONY: demo test check qt-libraries clean
 
@@ -26,11 +29,11 @@ $(VENV)/.run: $(BIN)/python pyproject.toml shim/ptychopinn_ptychodus_attach.py
 $(VENV)/.test: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet "$(TENSORFLOW)" "keras>=3.10,<4"
 	$(BIN)/python -m pip install --quiet --editable ".[torch,gui,test]"
-	$(BIN)/python -c "import PyQt5.QtWidgets" 2>/dev/null || { $(MAKE) qt-libraries && \
-		$(BIN)/python -c "import PyQt5.QtWidgets"; }
+	{ command -v xvfb-run && $(BIN)/python -c "import PyQt5.QtWidgets"; } >/dev/null 2>&1 || { \
+		$(MAKE) qt-libraries && $(BIN)/python -c "import PyQt5.QtWidgets"; }
 	touch $@
 
-# The system libraries that PyQt5 opens, for the tests that drive the Ptychodus window without a screen.
+# The system libraries that PyQt5 opens, for the tests that drive the Ptychodus window.
 qt-libraries:
 	@command -v apt-get >/dev/null || { echo "PyQt5 lacks system libraries: install OpenGL (libGL.so.1)," \
 		"GLib, fontconfig and D-Bus with your package manager, then run make again."; exit 1; }

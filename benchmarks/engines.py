@@ -33,6 +33,8 @@ CASES = [
 ]
 QUICK = [("cnn", 64, 1, 48, 16), ("unrolled", 64, 2, 48, 16)]
 EPOCHS = 3
+WAYS = ("eager", "graph", "XLA")
+STEPS = 5
 
 
 # ---- the child --------------------------------------------------------------------------------------------
@@ -43,8 +45,7 @@ def run(
 ) -> dict[str, Any]:
     """Train for a few epochs and apply the model; CPU seconds, patterns per CPU second, MB."""
     from ptychopinn_ptychodus.backends.registry import get_engine
-    from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
-    from ptychopinn_ptychodus.data import simulation
+    from ptychopinn_ptychodus.config import ExecutionConfig, TrainingConfig
 
     before, start = time.process_time(), time.monotonic()
     engine = get_engine(backend)
@@ -54,15 +55,8 @@ def run(
         "import wall s": time.monotonic() - start,
         "imported MB": peak_mb(),
     }
-    side = 12 if size == 64 else 8
-    x, y = simulation.raster_positions(side, side, 0.1 * size, origin=size)
-    extent = round(0.1 * size * side + 2 * size)
-    scan = simulation.simulate_scan(
-        simulation.make_object((extent, extent)), simulation.make_probe(size), x, y, 1e6, seed=0
-    )
-    groups = patterns // gridsize**2
-    container = scan.generate_grouped_data(size, gridsize**2 + 2, groups, gridsize=gridsize, seed=0)
-    model = ModelConfig(N=size, gridsize=gridsize, architecture=architecture, n_filters_scale=2)
+    container, model = make_case(architecture, size, gridsize, patterns)
+    groups = len(container)
     execution = ExecutionConfig(accelerator="cpu", logger_backend="none", scheduler="constant")
     clock = [time.process_time()]
     with tempfile.TemporaryDirectory() as directory:
@@ -104,6 +98,49 @@ def run(
     }
 
 
+def make_case(architecture: str, size: int, gridsize: int, patterns: int) -> tuple[Any, Any]:
+    """Groups of a simulated scan, and the configuration of a model for them."""
+    from ptychopinn_ptychodus.config import ModelConfig
+    from ptychopinn_ptychodus.data import simulation
+
+    side = 12 if size == 64 else 8
+    x, y = simulation.raster_positions(side, side, 0.1 * size, origin=size)
+    extent = round(0.1 * size * side + 2 * size)
+    scan = simulation.simulate_scan(
+        simulation.make_object((extent, extent)), simulation.make_probe(size), x, y, 1e6, seed=0
+    )
+    groups = patterns // gridsize**2
+    container = scan.generate_grouped_data(size, gridsize**2 + 2, groups, gridsize=gridsize, seed=0)
+    return container, ModelConfig(N=size, gridsize=gridsize, architecture=architecture, n_filters_scale=2)
+
+
+def run_way(
+    way: str, architecture: str, size: int, gridsize: int, patterns: int, batch: int
+) -> dict[str, Any]:
+    """TensorFlow's training steps on one batch, run in one of :data:`WAYS`: CPU seconds."""
+    from ptychopinn_ptychodus.backends.registry import get_engine
+
+    engine: Any = get_engine("tensorflow")
+    engine.prepare()
+    from ptychopinn_ptychodus.backends.tensorflow.loaders import build_dataset
+    from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow
+    from ptychopinn_ptychodus.config import ExecutionConfig, TrainingConfig
+
+    container, model_config = make_case(architecture, size, gridsize, patterns)
+    model = PtychoPINN_TensorFlow.for_data(container, TrainingConfig(model=model_config))
+    model.configure_optimizer()
+    model.compile(optimizer=model.optimizer, run_eagerly=way == "eager", jit_compile=way == "XLA")
+    data = build_dataset(container, container.input_scale, batch // gridsize**2, ExecutionConfig())
+    # one batch, of known shape, again and again
+    data = data.take(1).cache().repeat(STEPS)
+    spent = []
+    for _ in range(3):
+        start = time.process_time()
+        model.fit(data, shuffle=False, verbose=0)
+        spent.append((time.process_time() - start) / STEPS)
+    return {"step": min(spent[1:]), "first": (spent[0] - min(spent[1:])) * STEPS}
+
+
 # ---- the parent -------------------------------------------------------------------------------------------
 
 
@@ -127,10 +164,24 @@ def rows(cases: list[tuple[str, int, int, int, int]]) -> Iterator[tuple[Any, ...
             )
 
 
+def rows_of_ways(cases: list[tuple[str, int, int, int, int]]) -> Iterator[tuple[Any, ...]]:
+    for case in cases:
+        found = {way: in_fresh_process([__file__, "--child", way, *map(str, case)]) for way in WAYS}
+        graph = found["graph"]["step"]
+        yield (
+            *case[:3],
+            *(
+                f"{found[way]['step']:.3f} ({found[way]['step'] / graph:.2f}), {found[way]['first']:.1f}"
+                for way in WAYS
+            ),
+        )
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        backend, architecture, *numbers = sys.argv[2:]
-        print(json.dumps(run(backend, architecture, *map(int, numbers))))
+        name, architecture, *numbers = sys.argv[2:]
+        measure = run_way if name in WAYS else run
+        print(json.dumps(measure(name, architecture, *map(int, numbers))))
         return
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="see that it works: two small cases")
@@ -158,6 +209,13 @@ def main() -> None:
         f"fastest of {EPOCHS - 1} epochs after the first, loaders and callbacks included; the first epoch "
         "takes so much more, in which TensorFlow traces its graph. Inference: the batches after the first, "
         "without stitching.",
+    )
+    print_table(
+        "Three ways to run TensorFlow",
+        ("architecture", "N", "gridsize", *WAYS),
+        rows_of_ways(QUICK if quick else CASES),
+        "CPU seconds a training step (ratio to the graph's), and what the first steps cost more: tracing and "
+        "compiling.",
     )
 
 
