@@ -218,7 +218,12 @@ class TestCommand:
             "from ptychodus.__main__ import main\nraise SystemExit(main())"
         )
         process = subprocess.Popen(
-            [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-u", "-c", code],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # a shell has what it starts in the background ignore Ctrl-C, and that is inherited
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert process.stdout is not None
         for line in process.stdout:
