@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from ..config import BACKEND_GROUP
-from .base import Engine, ModelFileError
+from .base import Engine, EngineUnavailableError, ModelFileError
 from .model_file import require_model_file
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,26 @@ def get_engine(name: str) -> Engine:
     return engine
 
 
+def _warn(error: RuntimeError) -> None:
+    logger.warning("%s", error)
+
+
+def loadable_engines(
+    names: Iterable[str] | None = None, on_broken: Callable[[RuntimeError], object] = _warn
+) -> Iterator[Engine]:
+    """The engines of these names (by default, all) but for those that cannot be loaded.
+
+    One must not hide the others: ``on_broken`` is told of it, by default a log entry.
+    """
+    for name in list_engines() if names is None else names:
+        try:
+            engine = get_engine(name)
+        except RuntimeError as exc:
+            on_broken(exc)
+        else:
+            yield engine
+
+
 def guess_engine(model_path: Path) -> Engine:
     """The engine whose models look like the content of ``model_path``, whatever the file is called.
 
@@ -66,7 +86,7 @@ def guess_engine(model_path: Path) -> Engine:
         If no engine recognises it.
     """
     require_model_file(model_path)
-    for engine in _loadable(list_engines()):
+    for engine in loadable_engines():
         try:
             if engine.recognises(model_path):
                 return engine
@@ -93,20 +113,11 @@ def engine_for(model_path: Path, preferred: str | None = None) -> Engine:
         If no framework is installed that could open it.
     """
     writer = guess_engine(model_path)
-    if writer.problem() is None:
+    problem = writer.problem()
+    if problem is None:
         return writer
-    for engine in _loadable(sorted(list_engines(), key=lambda name: (name != preferred, name))):
+    for engine in loadable_engines(sorted(list_engines(), key=lambda name: (name != preferred, name))):
         converts = type(engine).write_state is not Engine.write_state
         if converts and engine.problem() is None:
             return engine
-    writer.require()
-    return writer
-
-
-def _loadable(names: Iterable[str]) -> Iterator[Engine]:
-    """The engines of these names, but for those that cannot be loaded: one must not hide the others."""
-    for name in names:
-        try:
-            yield get_engine(name)
-        except RuntimeError as exc:
-            logger.warning("%s", exc)
+    raise EngineUnavailableError(problem)

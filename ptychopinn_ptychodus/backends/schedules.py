@@ -8,7 +8,6 @@ from collections.abc import Callable
 COSINE_END = 0.01
 ONE_CYCLE_START, ONE_CYCLE_END, ONE_CYCLE_RISE = 0.04, 4e-6, 0.1
 
-
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 2
 """The plateau schedule: factor of the rate, after more than so many epochs without an improvement."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..backends.base import Engine
 from ..backends.inspection import answer_in
-from ..backends.registry import get_engine, guess_engine, list_engines
+from ..backends.registry import guess_engine, list_engines, loadable_engines
 from ..plugin.job import describe_error, rebuild_error
 from ..plugin.layout import MODEL_BASENAME, require_writable
 from ..plugin.process import child_environment
@@ -93,14 +93,10 @@ def choose_target(target: Path, backend: str | None) -> tuple[Engine, Path]:
 
 def _load(names: Iterable[str]) -> dict[str, Engine]:
     """The engines that can be loaded: a broken one is in the way only of who asks for it alone."""
-    engines, broken = {}, None
-    for name in names:
-        try:
-            engines[name] = get_engine(name)
-        except RuntimeError as exc:
-            broken = exc
-    if broken is not None and not engines:
-        raise broken
+    broken: list[RuntimeError] = []
+    engines = {engine.name: engine for engine in loadable_engines(names, broken.append)}
+    if broken and not engines:
+        raise broken[-1]
     return engines
 
 

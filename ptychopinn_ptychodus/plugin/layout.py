@@ -32,15 +32,12 @@ def identity(path: Path) -> tuple[int, ...]:
 
 def models_in(directory: Path) -> list[Path]:
     """Model files under their usual name, of whatever engine."""
-    from ..backends.registry import get_engine, list_engines
+    from ..backends.registry import loadable_engines
 
-    found = set()
-    for name in list_engines():
-        with contextlib.suppress(RuntimeError):  # an engine that cannot be loaded has nothing to open it with
-            path = directory / f"{MODEL_BASENAME}{get_engine(name).model_suffix}"
-            if path.is_file():
-                found.add(path)
-    return sorted(found)
+    # an engine that cannot be loaded has nothing to open its models with
+    suffixes = {engine.model_suffix for engine in loadable_engines(on_broken=lambda _: None)}
+    paths = (directory / f"{MODEL_BASENAME}{suffix}" for suffix in suffixes)
+    return sorted(path for path in paths if path.is_file())
 
 
 def require_writable(directory: Path) -> None:

@@ -19,7 +19,7 @@ from ptychodus.api.settings import SettingsRegistry
 
 from ..backends import INSTALL_HINT
 from ..backends.base import Engine, EngineUnavailableError
-from ..backends.registry import get_engine, list_engines
+from ..backends.registry import get_engine, list_engines, loadable_engines
 from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig, backend_names
 from .job import neighbor_count
 
@@ -359,13 +359,9 @@ def select_engine(settings: PluginSettings) -> Engine:
 
 def _engines() -> tuple[list[Engine], list[str]]:
     """All engines in the order in which ``auto`` tries them, and why others could not be loaded."""
-    engines, broken = [], []
-    for name in (name for name in backend_names() if name in list_engines()):
-        try:
-            engines.append(get_engine(name))
-        except RuntimeError as exc:
-            broken.append(str(exc))
-    return engines, broken
+    broken: list[RuntimeError] = []
+    names = [name for name in backend_names() if name in list_engines()]
+    return list(loadable_engines(names, broken.append)), [str(error) for error in broken]
 
 
 def _registered_engine(name: str) -> Engine:

@@ -6,21 +6,11 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from absence_support import Environment, make_environment
-from ptychodus.api.assemble import AssembledDiffractionData
-from ptychodus.api.geometry import PixelGeometry
-from ptychodus.api.io import save_diffraction_data, save_product
-from ptychodus.api.object import Object, ObjectCenter
-from ptychodus.api.probe import ProbeSequence
-from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
-from ptychodus.api.product import Product, ProductMetadata
 
 from ptychopinn_ptychodus.backends import registry
-from ptychopinn_ptychodus.data import simulation
-
-N, PIXEL_M, SHAPE = 64, 2.0e-8, (88, 96)
+from ptychopinn_ptychodus.cli.demo import simulate, write_standard_directory
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,36 +41,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Envir
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A standard directory: ``diffraction.h5`` and ``product.h5`` of 16 patterns."""
     directory = tmp_path_factory.mktemp("scan")
-    x, y = simulation.raster_positions(4, 4, 6.0, jitter=0.3, origin=N / 2 + 3, seed=0)
-    probe, object_ = simulation.make_probe(N), simulation.make_object(SHAPE, seed=0)
-    raw = simulation.simulate_scan(object_, probe, x, y, photons=1e5, seed=0)
-    pixel, center = PixelGeometry(PIXEL_M, PIXEL_M), ObjectCenter(0.0, 0.0)
-    positions = [
-        ProbePosition(i, (x[i] - SHAPE[1] / 2) * PIXEL_M, (y[i] - SHAPE[0] / 2) * PIXEL_M)
-        for i in range(len(raw))
-    ]
-    product = Product(
-        metadata=ProductMetadata(
-            name="scan",
-            comments="",
-            detector_distance_m=1.0,
-            photon_energy_eV=8800.0,
-            probe_photon_count=1e5,
-            exposure_time_s=0.1,
-            mass_attenuation_m2_per_kg=0.0,
-            tomography_angle_deg=0.0,
-        ),
-        probe_positions=ProbePositionSequence(positions),
-        probes=ProbeSequence(raw.probeGuess[np.newaxis].astype(np.complex64), None, pixel),
-        object_=Object(np.ones((1, *SHAPE), np.complex64), pixel, center, []),
-        losses=[],
-    )
-    counts = np.rint(np.square(raw.diff3d)).astype(np.uint16)
-    data = AssembledDiffractionData(
-        np.arange(len(raw)), counts, PixelGeometry(7.5e-5, 7.5e-5), np.zeros((N, N), bool)
-    )
-    save_diffraction_data(directory / "diffraction.h5", data)
-    save_product(directory / "product.h5", product)
+    write_standard_directory(simulate(4), directory)
     return directory
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 # first: after PyTorch, it would take that one's thread pool for its own
 tf = pytest.importorskip("tensorflow", reason="the engine 'tensorflow' needs the extra of that name")
@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="the engine 'pytorch' needs the extr
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from parity_support import error  # noqa: E402
 
 from ptychopinn_ptychodus.backends.lightning import forward as torch_forward  # noqa: E402
 from ptychopinn_ptychodus.backends.lightning import losses as torch_losses  # noqa: E402
@@ -31,20 +32,6 @@ Array = NDArray[Any]
 
 def _complex(rng: np.random.Generator, *shape: int) -> Array:
     return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
-
-
-def _array(value: Any) -> Array:
-    return value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-
-
-def _error(actual: Any, expected: ArrayLike) -> float:
-    """The worse of the relative errors in the 2-norm and in the maximum norm."""
-    a, b = _array(actual), _array(expected)
-    assert a.shape == b.shape
-    difference = np.abs(a - b)
-    return float(
-        max(np.linalg.norm(difference) / np.linalg.norm(b), difference.max(initial=0.0) / np.abs(b).max())
-    )
 
 
 def _both(name: str, *arguments: Any) -> tuple[Any, Any]:
@@ -74,8 +61,8 @@ def test_merge_and_extract_agree_with_the_referee(seed: int, gridsize: int, spre
     again = forward.extract(forward.merge(tf.constant(patches), offsets), offsets, 32)
     for group in range(2):
         # where hardly anything covers a pixel, the rounding of its weight is divided by little more than 1e-3
-        assert _error(merged[group], simulation.merge(patches[group], offsets[group])) < 1e-4
-        assert _error(again[group], simulation.merge_and_extract(patches[group], offsets[group])) < 1e-4
+        assert error(merged[group], simulation.merge(patches[group], offsets[group])) < 1e-4
+        assert error(again[group], simulation.merge_and_extract(patches[group], offsets[group])) < 1e-4
 
 
 @pytest.mark.parametrize("size", [24, 32, 40])
@@ -106,29 +93,29 @@ def test_diffraction_agrees_with_the_referee(rng: np.random.Generator, modes: in
     actual = forward.intensity(forward.illuminate(tf.constant(patches), probe))
     for group in range(2):
         expected = simulation.diffraction_intensity(patches[group], probe)
-        assert _error(actual[group], expected) < 1e-5
+        assert error(actual[group], expected) < 1e-5
 
 
 def test_the_engines_have_one_forward_model(rng: np.random.Generator) -> None:
     patches, probe = _complex(rng, 2, 4, 64, 64), _complex(rng, 2, 64, 64)
     offsets = rng.uniform(-6, 6, (2, 4, 2)).astype(np.float32)
     single = offsets[:, :1]
-    assert _error(*_both("merge", patches, offsets)) < 1e-5
-    assert _error(*_both("extract", patches[:, 0], offsets, 48)) < 1e-5
-    assert _error(*_both("merge_and_extract", patches, offsets)) < 1e-5
-    assert _error(*_both("merge_and_extract", patches[:, :1], single)) == 0.0
+    assert error(*_both("merge", patches, offsets)) < 1e-5
+    assert error(*_both("extract", patches[:, 0], offsets, 48)) < 1e-5
+    assert error(*_both("merge_and_extract", patches, offsets)) < 1e-5
+    assert error(*_both("merge_and_extract", patches[:, :1], single)) == 0.0
     assert int(forward.region_size(tf.constant(offsets), 64)) == torch_forward.region_size(
         torch.from_numpy(offsets), 64
     )
     for moved in (probe, _complex(rng, 2, 4, 2, 64, 64)):  # one for all patterns, one for each
-        assert _error(*_both("illuminate", patches, moved)) < 1e-5
+        assert error(*_both("illuminate", patches, moved)) < 1e-5
         for sigma in (0.3, 1.2):
             kernel = torch_forward.gaussian_kernel(sigma).numpy()
-            assert _error(forward.gaussian_kernel(sigma), kernel) < 1e-6
-            assert _error(*_both("illuminate", patches, moved, kernel)) < 1e-5
-    assert _error(*_both("intensity", _complex(rng, 2, 4, 3, 64, 64))) < 1e-5
-    assert _error(*_both("fourier_shift", probe, offsets[0, :2])) < 1e-5
-    assert _error(*_both("fourier_shift", probe, offsets[:, :, None])) < 1e-5
+            assert error(forward.gaussian_kernel(sigma), kernel) < 1e-6
+            assert error(*_both("illuminate", patches, moved, kernel)) < 1e-5
+    assert error(*_both("intensity", _complex(rng, 2, 4, 3, 64, 64))) < 1e-5
+    assert error(*_both("fourier_shift", probe, offsets[0, :2])) < 1e-5
+    assert error(*_both("fourier_shift", probe, offsets[:, :, None])) < 1e-5
 
 
 # ---------------------------------------------------------------------- networks
@@ -189,9 +176,9 @@ def _check_network(config: ModelConfig, batch: int = 2, modes: int = 1) -> None:
         expected_on_pixels, expected_rest = theirs.on_pixels(*_torch_inputs(inputs))
     patches = ours(*map(tf.constant, inputs))
     assert patches.dtype == tf.complex64
-    assert _error(patches, expected) < 1e-4
+    assert error(patches, expected) < 1e-4
     on_pixels, rest = ours.on_pixels(*map(tf.constant, inputs))
-    assert _error(on_pixels, expected_on_pixels) < 1e-4
+    assert error(on_pixels, expected_on_pixels) < 1e-4
     assert (rest is None) == (expected_rest is None)
     if rest is not None:
         np.testing.assert_allclose(rest, expected_rest, atol=1e-6)
@@ -271,9 +258,9 @@ def test_half_precision_is_for_convolutions_alone(architecture_name: str, policy
     patches, expected = half(*inputs), full(*inputs)
     assert patches.dtype == tf.complex64
     if architecture_name == "cnn":
-        assert 0 < _error(patches, expected) < 0.15
+        assert 0 < error(patches, expected) < 0.15
     else:  # whose corrections are still zero: all the rest is done in full
-        assert _error(patches, expected) == 0.0
+        assert error(patches, expected) == 0.0
 
 
 # ---------------------------------------------------------------------- objectives and gradients
@@ -426,4 +413,4 @@ def test_a_graph_of_unknown_batch_size_gives_the_eager_values(architecture_name:
         inputs = [tf.constant(a) for a in _inputs(config, batch, modes=batch)]
         inputs[1] = inputs[1] * spread
         for actual, expected in zip(graph(*inputs), step(*inputs), strict=True):
-            assert _error(actual, expected) < 1e-4
+            assert error(actual, expected) < 1e-4

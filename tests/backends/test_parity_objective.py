@@ -21,6 +21,7 @@ from scipy import ndimage
 tf = pytest.importorskip("tensorflow", reason="the engine 'tensorflow' needs the extra of that name")
 torch = pytest.importorskip("torch", reason="the engine 'pytorch' needs the extra 'torch'")
 
+from parity_support import as_array, error  # noqa: E402
 from tensordict import TensorDict  # noqa: E402
 
 from ptychopinn_ptychodus.backends.base import Prediction  # noqa: E402
@@ -41,7 +42,7 @@ from ptychopinn_ptychodus.data.grouping import PtychoDataContainer  # noqa: E402
 Array = NDArray[Any]
 
 FORWARD, NETWORK, LOSS, GRADIENT, STITCHED = 1e-5, 1e-4, 1e-4, 1e-3, 1e-4
-"""How far each engine may be from the referee, relative; see :func:`_error`."""
+"""How far each engine may be from the referee, relative; see :func:`error`."""
 
 CPU = ExecutionConfig(accelerator="cpu", logger_backend="none")
 
@@ -57,18 +58,6 @@ OBJECTIVES: dict[str, dict[str, float]] = {
         "realspace_mae_weight": 0.3,
     },
 }
-
-
-def _array(value: Any) -> Array:
-    return value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-
-
-def _error(actual: Any, expected: Any) -> float:
-    """Relative, in the 2-norm; that in the maximum norm if it is larger."""
-    a, b = _array(actual), _array(expected)
-    assert a.shape == b.shape
-    difference = np.abs(a - b)
-    return float(max(np.linalg.norm(difference) / np.linalg.norm(b), difference.max() / np.abs(b).max()))
 
 
 # ---------------------------------------------------------------------- data and models
@@ -220,7 +209,7 @@ def test_counts_of_given_patches_are_those_of_the_simulation(
     rest = offsets - np.round(offsets) if trio.referee.network.one_object else None
     expected = _counts(trio, patches.astype(np.complex128), offsets, rest)
     ours = trio.ours.expected_counts(trio.ours.constrained(tf.constant(patches), offsets), rest)
-    assert _error(ours, expected) < FORWARD
+    assert error(ours, expected) < FORWARD
     for module, real, number in (
         (trio.theirs, torch.float32, torch.complex64),
         (trio.referee, torch.float64, torch.complex128),
@@ -229,7 +218,7 @@ def test_counts_of_given_patches_are_those_of_the_simulation(
         counts = module.expected_counts(seen, None if rest is None else torch.tensor(rest, dtype=real))
         assert counts.dtype == real
         # in double, what is left is the kernel of the smoothing, which is float32
-        assert _error(counts, expected) < (FORWARD if real == torch.float32 else 1e-6)
+        assert error(counts, expected) < (FORWARD if real == torch.float32 else 1e-6)
 
 
 # ---------------------------------------------------------------------- objectives and gradients
@@ -316,7 +305,7 @@ def _check(trio: Trio, *, of_probe: float = GRADIENT) -> None:
             expected = trio.referee(trio.double_batch["amplitude"], trio.double_batch["offsets"])
     ours = trio.ours.patches(trio.our_batch["amplitude"], trio.our_batch["offsets"])
     for patches in (ours, theirs):
-        difference = np.linalg.norm(_array(patches) - expected.numpy())
+        difference = np.linalg.norm(as_array(patches) - expected.numpy())
         assert difference <= NETWORK * np.linalg.norm(expected.numpy())
 
 
@@ -424,4 +413,4 @@ def test_stitched_objects_are_those_of_the_referee(n: int, gridsize: int, model:
     ]
     assert np.abs(objects[-1] - 1).std() > 1e-2  # something is there, not just the canvas
     for object_ in objects[:-1]:
-        assert _error(object_, objects[-1]) < STITCHED
+        assert error(object_, objects[-1]) < STITCHED

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ptychodus.api.io import load_product
 
+from ptychopinn_ptychodus.backends import registry
 from ptychopinn_ptychodus.backends.conversion import read_model
 from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.cli import conversion, main
@@ -81,14 +82,14 @@ def test_engines_that_share_an_extension(tmp_path: Path, monkeypatch: pytest.Mon
 
     engines = {"pytorch": guess_by_name("pytorch"), "other": Other()}
     monkeypatch.setattr(conversion, "list_engines", lambda: engines)
-    monkeypatch.setattr(conversion, "get_engine", engines.__getitem__)
+    monkeypatch.setattr(registry, "get_engine", engines.__getitem__)
     with pytest.raises(UsageError, match=r"pytorch, other.*--backend"):
         choose_target(tmp_path / "a.ckpt", None)
     assert choose_target(tmp_path / "a.ckpt", "other")[0].name == "other"
 
 
 def guess_by_name(name: str) -> conversion.Engine:
-    return conversion.get_engine(name)
+    return registry.get_engine(name)
 
 
 # ---- what is there ----------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def other(model: Path) -> str:
     """The engine that has not written ``model``."""
     writer = guess_engine(model).name
     (other,) = set(NAMES) - {writer}
-    if conversion.get_engine(other).problem() is not None:
+    if registry.get_engine(other).problem() is not None:
         pytest.skip(f"needs the engine {other}")
     return other
 

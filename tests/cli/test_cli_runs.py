@@ -128,16 +128,22 @@ def test_interrupted_training_keeps_its_best_model(
 # ---- reconstruction ---------------------------------------------------------------------------------------
 
 
-def test_reconstruction_leaves_product_and_preview(
-    scan: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    loaded = []
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Reconstructions take no time, and leave here which model they were made with."""
+    models = []
 
     def worked(self: PtychoPINNReconstructor, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
-        loaded.append(self.require_model())
+        models.append(self.require_model())
         yield ReconstructOutput(product=parameters.product, progress=100)
 
     monkeypatch.setattr(PtychoPINNReconstructor, "_reconstruct", worked)
+    return models
+
+
+def test_reconstruction_leaves_product_and_preview(
+    scan: Path, model: Path, tmp_path: Path, loaded: list[Path], capsys: Capture
+) -> None:
     renamed = Path(shutil.copy(model, tmp_path / "anything.ckpt"))
     output = tmp_path / "out"
     assert main(["reconstruct", "-i", str(scan), "-o", str(output), "-m", str(renamed)]) == 0
@@ -151,15 +157,8 @@ def test_reconstruction_leaves_product_and_preview(
 
 
 def test_the_model_of_another_engine_is_found_and_said_to_be_used(
-    scan: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    scan: Path, model: Path, tmp_path: Path, loaded: list[Path], capsys: Capture
 ) -> None:
-    loaded = []
-
-    def worked(self: PtychoPINNReconstructor, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
-        loaded.append(self.require_model())
-        yield ReconstructOutput(product=parameters.product, progress=100)
-
-    monkeypatch.setattr(PtychoPINNReconstructor, "_reconstruct", worked)
     source = Path(shutil.copytree(scan, tmp_path / "scan"))
     left, right = source / "model.ckpt", source / "model.wts.h5.zip"
     for present, engine, missing in ((left, "tensorflow", right), (right, "pytorch", left)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,8 +34,6 @@ from . import forward, losses
 from .checkpoint import MANIFEST_KEY
 from .engine import LightningEngine
 from .network import build_network
-
-logger = logging.getLogger(__name__)
 
 
 class PtychoPINN_Lightning(pl.LightningModule):

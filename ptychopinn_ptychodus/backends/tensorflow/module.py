@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,8 +23,6 @@ from . import forward, losses
 from .architecture import Tensor, from_portable, to_portable
 from .engine import TensorFlowEngine
 from .network import build_network
-
-logger = logging.getLogger(__name__)
 
 Batch = Mapping[str, Tensor]
 
@@ -315,7 +312,7 @@ class DiffractionToObject(keras.Model):
 
     def __init__(self, autoencoder: PtychoPINN_TensorFlow) -> None:
         super().__init__(name="diffraction_to_obj", dtype="float32")
-        # in a list of a plain object: Keras would take each of the two for a part of the other
+        # where Keras does not look: it would take each of the two for a part of the other
         self._autoencoder = _Untracked(autoencoder)
         self.built = True
 

@@ -21,7 +21,7 @@ from PyQt5.QtWidgets import (
 )
 
 from ...backends.base import ModelFileError
-from ...backends.registry import get_engine, guess_engine, list_engines
+from ...backends.registry import guess_engine, loadable_engines
 from ..layout import identity
 from ..reconstructor import PtychoPINNReconstructor
 from .widgets import Form, InfoLabel, Relay, tool_tip
@@ -159,7 +159,7 @@ class ModelBox(QGroupBox):
         self.refresh()
 
     def _load(self) -> None:
-        filters = [_all_models(), *(get_engine(name).model_filter for name in _loadable_engines())]
+        filters = _name_filters()
         path, _ = self._dialogs.get_open_file_path(
             self.window(), "Load Model", name_filters=filters, selected_name_filter=filters[0]
         )
@@ -188,15 +188,9 @@ def _may_replace(parent: QWidget, path: Path) -> bool:
     return QMessageBox.question(parent, "Save Model", question) == QMessageBox.StandardButton.Yes
 
 
-def _loadable_engines() -> list[str]:
-    found = []
-    for name in list_engines():
-        with contextlib.suppress(RuntimeError):  # one that cannot be loaded opens nothing
-            get_engine(name)
-            found.append(name)
-    return found
-
-
-def _all_models() -> str:
-    patterns = " ".join(f"*{get_engine(name).model_suffix}" for name in _loadable_engines())
-    return f"Models ({patterns})"
+def _name_filters() -> list[str]:
+    """Of a dialog that opens models: any, or those of one engine."""
+    # an engine that cannot be loaded opens nothing
+    engines = list(loadable_engines(on_broken=lambda _: None))
+    patterns = " ".join(f"*{engine.model_suffix}" for engine in engines)
+    return [f"Models ({patterns})", *(engine.model_filter for engine in engines)]

@@ -1,6 +1,6 @@
 """Time from the start of the process to the first painted window, with and without the plugin.
 
-    python tests/gui/time_to_window.py [RUNS]
+    python benchmarks/window.py [--runs N]
 
 Runs alternate, so that a machine that is busy for a while is busy for both. Needs a display, or one made for
 it (``xvfb-run``); ``QT_QPA_PLATFORM=offscreen`` will do.
@@ -8,11 +8,15 @@ it (``xvfb-run``); ``QT_QPA_PLATFORM=offscreen`` will do.
 
 from __future__ import annotations
 
+import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from statistics import median
+
+from _tables import print_header, print_table, use_one_thread
 
 CHILD = """
 import os, resource, sys, time
@@ -53,8 +57,6 @@ main()
 
 def measure(which: str, home: str) -> tuple[float, float]:
     """Seconds, and seconds of the processor."""
-    import time
-
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(time.time()), which],
         env={**os.environ, "HOME": home},
@@ -69,24 +71,27 @@ def measure(which: str, home: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    times: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=7, help="pairs of processes")
+    runs = parser.parse_args().runs
+    use_one_thread()
+    pairs = []
     with tempfile.TemporaryDirectory() as home:
         measure("with", home)  # fills the caches
         for _ in range(runs):
-            for which, measured in times.items():
-                measured.append(measure(which, home))
-    medians = {}
-    for which, measured in times.items():
-        medians[which] = [statistics.median(values) for values in zip(*measured, strict=True)]
-        least = [min(values) for values in zip(*measured, strict=True)]
-        print(
-            f"{which:8} median {medians[which][0]:.3f} s ({medians[which][1]:.3f} s of the processor), "
-            f"least {least[0]:.3f} s ({least[1]:.3f} s)"
-        )
-    for i, what in enumerate(("time", "processor")):
-        more = medians["with"][i] / medians["without"][i] - 1
-        print(f"{what}: {100 * more:+.1f} % (median of {runs})")
+            pairs.append((measure("without", home), measure("with", home)))
+    print_header(("ptychopinn-ptychodus", "ptychodus", "PyQt5"))
+    rows = []
+    for i, what in enumerate(("wall s", "CPU s")):
+        without, with_plugin = (median(pair[side][i] for pair in pairs) for side in (0, 1))
+        more = median(pair[1][i] / pair[0][i] - 1 for pair in pairs)
+        rows.append((what, f"{without:.3f}", f"{with_plugin:.3f}", f"{100 * more:+.1f} %"))
+    print_table(
+        "From the start of the process to the first painted window",
+        ("", "without the plugin", "with the plugin", "more"),
+        rows,
+        f"Medians of {runs} pairs of fresh processes in turn; the last column: of each pair's own ratio.",
+    )
 
 
 if __name__ == "__main__":
