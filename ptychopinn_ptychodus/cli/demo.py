@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import standard_scan
 from ..data.metrics import align, compare, illumination_mask
 from ..data.raw import RawData
 from ..data.simulation import make_object, make_probe, raster_positions, simulate_scan
-from ..plugin.layout import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE
+from ..plugin.layout import MODEL_BASENAME, PRODUCT_FILE
 from ..plugin.wording import duration
+from ..standard_scan import in_ptychodus, pixel_size_m
 from .commands import reconstruct_in, require_writable_directory, train_in
 from .errors import SUCCESS
 from .session import SETTINGS, application
@@ -28,10 +30,7 @@ MARGIN_PX = 36
 PHOTONS = 1e6
 SEED = 7
 
-# Geometry that makes a pixel of about 59 nm: only the pixel size matters, and it must agree with the rest.
-ENERGY_EV, DISTANCE_M, DETECTOR_PIXEL_M = 8800.0, 2.0, 75e-6
-WAVELENGTH_M = 1.239841984e-6 / ENERGY_EV
-PIXEL_M = WAVELENGTH_M * DISTANCE_M / (N * DETECTOR_PIXEL_M)
+PIXEL_M = pixel_size_m(N)
 
 SCAN, RESULT, PICTURE, TRUTH = "scan", "result", "demo.png", "truth.npz"
 
@@ -108,51 +107,14 @@ def simulate(positions: int) -> RawData:
 
 def write_standard_directory(raw: RawData, directory: Path) -> None:
     """Write a scan as a beamline leaves it: counts, positions, probe, and a flat object."""
-    from ptychodus.api.assemble import AssembledDiffractionData
-    from ptychodus.api.geometry import PixelGeometry
-    from ptychodus.api.io import save_diffraction_data, save_product
-    from ptychodus.api.object import Object, ObjectCenter
-    from ptychodus.api.probe import ProbeSequence
-    from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
-    from ptychodus.api.product import Product, ProductMetadata
-
-    object_ = _object_of(raw)
-    counts = np.rint(np.square(raw.diff3d, dtype=np.float64))
-    detector = PixelGeometry(width_m=DETECTOR_PIXEL_M, height_m=DETECTOR_PIXEL_M)
-    pixel = PixelGeometry(width_m=PIXEL_M, height_m=PIXEL_M)
-    middle_x, middle_y = (object_.shape[1] - 1) / 2, (object_.shape[0] - 1) / 2
-    positions = [
-        ProbePosition(index, (x - middle_x) * PIXEL_M, (y - middle_y) * PIXEL_M)
-        for index, (x, y) in enumerate(zip(raw.xcoords.tolist(), raw.ycoords.tolist(), strict=True))
-    ]
-    save_diffraction_data(
-        directory / DIFFRACTION_FILE,
-        AssembledDiffractionData(
-            np.arange(raw.n_patterns),
-            counts.astype(np.uint16 if counts.max() < 2**16 else np.uint32),
-            detector,
-            raw.bad_pixels,
-        ),
+    data, product = in_ptychodus(
+        raw,
+        np.ones_like(_object_of(raw)),
+        photons=PHOTONS,
+        name="demo",
+        comments="simulated by ptychopinn-ptychodus demo",
     )
-    save_product(
-        directory / PRODUCT_FILE,
-        Product(
-            metadata=ProductMetadata(
-                name="demo",
-                comments="simulated by ptychopinn-ptychodus demo",
-                detector_distance_m=DISTANCE_M,
-                photon_energy_eV=ENERGY_EV,
-                probe_photon_count=PHOTONS,
-                exposure_time_s=1.0,
-                mass_attenuation_m2_per_kg=0.0,
-                tomography_angle_deg=0.0,
-            ),
-            probe_positions=ProbePositionSequence(positions),
-            probes=ProbeSequence(raw.probeGuess[np.newaxis], None, pixel),
-            object_=Object(np.ones((1, *object_.shape), np.complex64), pixel, ObjectCenter(0.0, 0.0), []),
-            losses=[],
-        ),
-    )
+    standard_scan.write_standard_directory(directory, data, product)
 
 
 def score(raw: RawData, product_file: Path, history_file: Path, picture: Path) -> None:

@@ -17,6 +17,7 @@ from ptychodus.api.io import load_product
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 from ptychodus.model import ModelCore
 
+from ptychopinn_ptychodus import standard_scan
 from ptychopinn_ptychodus.cli import demo, main, session
 from ptychopinn_ptychodus.cli.session import application
 from ptychopinn_ptychodus.cli.settings import open_settings_file
@@ -247,7 +248,7 @@ def test_demo_is_a_fair_scan() -> None:
     """The standard directory says what was simulated: a pixel is what geometry and files make it."""
     raw = demo.simulate(POSITIONS)
     assert raw.photons_per_pattern == pytest.approx(demo.PHOTONS, rel=0.01)
-    assert pytest.approx(demo.WAVELENGTH_M * demo.DISTANCE_M / (64 * 75e-6)) == demo.PIXEL_M
+    assert pytest.approx(standard_scan.WAVELENGTH_M * standard_scan.DISTANCE_M / (64 * 75e-6)) == demo.PIXEL_M
 
 
 def test_demo_without_the_plugin_sends_to_the_doctor(

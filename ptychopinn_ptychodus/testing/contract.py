@@ -1,0 +1,119 @@
+"""What the author of a plugin says about the library, and how pytest gets to its reconstructors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from ptychodus.api.reconstruct import ReconstructorLibrary
+from ptychodus.api.settings import SettingsRegistry
+
+from .bench import Bench, Case
+
+LibraryFactory = Callable[[SettingsRegistry, bool], ReconstructorLibrary]
+
+_BENCH = pytest.StashKey[Bench]()
+
+
+class Contract:
+    """What all checks share; the attributes are for the author of the library to set.
+
+    Everything but ``library`` may be left as it is.
+    """
+
+    library: ClassVar[Any]
+    """``callable(settings_registry, is_developer_mode_enabled) -> ReconstructorLibrary``, importable by name
+    (a class or function at the top of a module), as an entry point would name it."""
+
+    reconstructors: ClassVar[Sequence[str]] = ()
+    """Names of the reconstructors to check; empty for all of them."""
+
+    entry_point: ClassVar[str | None] = None
+    """Name under which the library is registered in the group ``ptychodus.reconstructor_libraries``; None
+    leaves that unchecked, and registers it for the headless checks alone."""
+
+    frameworks: ClassVar[Sequence[str]] = ("torch", "tensorflow", "jax")
+    """Modules that must not be imported in the application's process; Qt without a window never must."""
+
+    built_in: ClassVar[bool] = False
+    """True for a library that comes with Ptychodus itself, whose names are taken: by itself."""
+
+    trains: ClassVar[bool] = True
+    """False where training is not possible or too dear here: then :attr:`model` is what the others use."""
+
+    model: ClassVar[Path | str | None] = None
+    """A model file to reconstruct with, where ``trains`` is False."""
+
+    training_sources: ClassVar[Sequence[str]] = ("exported", "standard")
+    """What ``train`` can read in its input directory: ``exported`` is what ``export_training_data`` wrote
+    (as the window does it), ``standard`` is ``diffraction.h5`` and ``product.h5`` (as headless runs do)."""
+
+    headless: ClassVar[bool] = True
+    """False leaves out the checks that start Ptychodus in processes of its own, some seconds each."""
+
+    pattern_size: ClassVar[int] = 64
+    """Edge of the simulated patterns, pixels."""
+
+    silence_limit_s: ClassVar[float] = 10.0
+    """Longest time between two outputs of a training. Aim at one second: this limit is for busy machines."""
+
+    stop_limit_s: ClassVar[float] = 30.0
+    """Longest time that a run may take to end once it is stopped."""
+
+    run_limit_s: ClassVar[float] = 600.0
+    """Longest time of any run; what takes longer counts as hanging."""
+
+    tolerance: ClassVar[float] = 1e-3
+    """How much an object may differ, relative to its largest value, when it is reconstructed again."""
+
+    def configure(self, settings: SettingsRegistry) -> None:
+        """Set what makes training cheap, e.g. one epoch; called with the registry of each new library."""
+
+    # ---- how pytest finds its way
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        for fixture, names in (("case", self._names()), ("trainable", self._names(trainable=True))):
+            if fixture in metafunc.fixturenames:
+                metafunc.parametrize(fixture, names, indirect=True)
+
+    @classmethod
+    def factory(cls) -> LibraryFactory:
+        """``library``, whether it is a class, a function, or a static method."""
+        found = inspect.getattr_static(cls, "library", None)
+        if isinstance(found, staticmethod):
+            found = found.__func__
+        if not callable(found):
+            raise TypeError(
+                f"{cls.__name__}.library = {found!r}: set it to your library, or to a function "
+                "(settings_registry, is_developer_mode_enabled) -> ReconstructorLibrary."
+            )
+        factory: LibraryFactory = found
+        return factory
+
+    def _names(self, *, trainable: bool = False) -> list[str]:
+        try:
+            names = Bench(self, None).names(trainable=trainable)
+        except Exception:  # test_library_is_made says so; here it would stop pytest from collecting anything
+            return []
+        return names if not self.reconstructors or trainable else list(self.reconstructors)
+
+    @pytest.fixture
+    def bench(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+        """The library under test; what it has been seen to do is kept for all checks of the class."""
+        stash: pytest.Stash = request.node.getparent(pytest.Class).stash
+        if _BENCH not in stash:
+            stash[_BENCH] = Bench(self, tmp_path_factory.mktemp(type(self).__name__))
+        return stash[_BENCH]
+
+    @pytest.fixture
+    def case(self, bench: Bench, request: pytest.FixtureRequest) -> Case:
+        """One of the reconstructors."""
+        return bench.case(request.param)
+
+    @pytest.fixture
+    def trainable(self, bench: Bench, request: pytest.FixtureRequest) -> Case:
+        """One of the trainable reconstructors."""
+        return bench.case(request.param)

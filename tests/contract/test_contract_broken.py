@@ -1,0 +1,69 @@
+"""Each broken library fails the check that is meant to find its fault, and no other."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from broken import LIBRARIES
+
+from ptychopinn_ptychodus.testing import Contract, ReconstructorLibraryContract
+
+SLOW = {fault for fault, (_, _, contract) in LIBRARIES.items() if contract.get("headless")}
+"""Of those that start Ptychodus, only the check itself is run."""
+
+
+@pytest.fixture(scope="session")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Names of the checks that each fault has made fail."""
+    directory = tmp_path_factory.mktemp("broken")
+    report = directory / "report.xml"
+    here = Path(__file__).parent
+    quick = [f"broken.py::Test{fault}" for fault in LIBRARIES if fault not in SLOW]
+    slow = [f"broken.py::Test{fault}::{LIBRARIES[fault][0]}" for fault in LIBRARIES if fault in SLOW]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", "--no-header"),
+            *(f"--basetemp={directory / 'runs'}", f"--junitxml={report}", *quick, *slow),
+        ],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(here)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    print(done.stdout)
+    found: dict[str, set[str]] = {fault: set() for fault in LIBRARIES}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            fault = case.attrib["classname"].rpartition(".Test")[2]
+            found[fault].add(case.attrib["name"].partition("[")[0])
+    return found
+
+
+@pytest.mark.parametrize("fault", LIBRARIES)
+def test_the_check_finds_the_fault(fault: str, failures: dict[str, set[str]]) -> None:
+    assert failures[fault] == {LIBRARIES[fault][0]}
+
+
+CHECKS = {name for name in dir(ReconstructorLibraryContract) if name.startswith("test_")}
+
+
+def test_every_check_finds_a_fault() -> None:
+    """A check that nothing fails may check nothing."""
+    assert {check for check, _, _ in LIBRARIES.values()} == CHECKS
+
+
+def test_every_check_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "contract_suite.md").read_text(encoding="utf-8")
+    tables = [line for line in page.splitlines() if line.startswith("| `")]
+    documented = {f"test_{name}" for line in tables for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    settings = {f"test_{name}" for name in Contract.__annotations__}
+    assert settings <= documented
+    assert documented - settings == CHECKS

@@ -1,0 +1,101 @@
+"""The contract suite on this package's own library: with engines that only pretend, and with a real one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ptychodus.api.settings import SettingsRegistry
+
+from ptychopinn_ptychodus.backends import registry
+from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
+from ptychopinn_ptychodus.testing import (
+    Contract,
+    ModelChecks,
+    ReconstructionChecks,
+    ReconstructorLibraryContract,
+    TrainingChecks,
+)
+
+FRAMEWORKS = ("torch", "tensorflow", "lightning", "pytorch_lightning", "tensordict", "keras", "mlflow")
+FAKE_ENGINE = Path(__file__).parents[1] / "plugin" / "fake_engine.py"
+
+
+def _forget_engines() -> None:
+    registry.list_engines.cache_clear()
+    registry.get_engine.cache_clear()
+
+
+@pytest.fixture(scope="class")
+def fake_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Engines without a framework; this process, the application and its workers find them by entry point."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "fake_engine.py").write_text(FAKE_ENGINE.read_text(encoding="utf-8"), encoding="utf-8")
+    metadata = site / "fake_engine-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-engine\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[ptychopinn_ptychodus.backends]\n"
+        "pytorch = fake_engine:FakeEngine\ntensorflow = fake_engine:FakeTensorFlow\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        # at the end: of two engines with one name, the registry takes the one that is found last
+        patch.setattr(sys, "path", [*sys.path, str(site)])
+        patch.setenv("FAKE_ENGINE", json.dumps({"epoch_seconds": 0.1}))
+        _forget_engines()
+        yield
+    _forget_engines()
+    sys.modules.pop("fake_engine", None)
+
+
+class PluginContract(Contract):
+    """What is true of the library with any engine."""
+
+    library = PtychoPINNPluginLibrary
+    frameworks = FRAMEWORKS
+    entry_point = "PtychoPINN-Plugin"
+
+    def configure(self, settings: SettingsRegistry) -> None:
+        settings["PtychoPINNPluginTraining"].parameters()["Epochs"].set_value(2)
+
+
+@pytest.mark.usefixtures("fake_engines")
+@pytest.mark.skipif(
+    importlib.util.find_spec("ptychodus.plugins.ptychopinn_ptychodus_attach") is None,
+    reason="needs the installed package: pip install -e . places the file that Ptychodus finds",
+)
+class TestPINN(PluginContract, ReconstructorLibraryContract):
+    """The default reconstructor, with everything."""
+
+    reconstructors = ("PINN",)
+
+
+@pytest.mark.usefixtures("fake_engines")
+class TestSupervised(PluginContract, ReconstructorLibraryContract):
+    """It differs from the other one in what it is trained on: Ptychodus need not be started once more."""
+
+    reconstructors = ("Supervised",)
+    headless = False
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="needs lightning (extra torch)")
+class TestPyTorch(PluginContract, TrainingChecks, ReconstructionChecks, ModelChecks):
+    """A real engine, and no more starts of it than it takes to see a model come back from its file."""
+
+    reconstructors = ("PINN",)
+    test_training_is_stopped = None
+    test_stopped_training_leaves_a_usable_model = None
+    test_reconstruction_is_stopped = None
+    test_refused_file_leaves_the_earlier_model = None
+
+    def configure(self, settings: SettingsRegistry) -> None:
+        for group, values in {
+            "Model": {"Backend": "pytorch", "NumFiltersScale": 1, "GridSize": 1},
+            "Training": {"Epochs": 1, "ProbeModes": 1, "Accelerator": "cpu"},
+        }.items():
+            for name, value in values.items():
+                settings[f"PtychoPINNPlugin{group}"].parameters()[name].set_value(value)
