@@ -104,6 +104,13 @@ class Prediction:
     probe: NDArray[np.complex64]
 
 
+Apply = Callable[[PtychoDataContainer], Prediction]
+"""Applies a network as it is at the moment, in the middle of its training."""
+
+Preview = Callable[[EpochReport, Apply], None]
+"""Called after an epoch; whether it applies the network, and what that may cost, is its own decision."""
+
+
 class StopRequested(Exception):
     """Leaves a training loop at once: validating on the way out could outlast the patience of who asked."""
 
@@ -117,9 +124,15 @@ class Progress:
         Whether the run was asked to stop.
     """
 
-    def __init__(self, report: ReportEpoch | None = None, should_stop: ShouldStop | None = None) -> None:
+    def __init__(
+        self,
+        report: ReportEpoch | None = None,
+        should_stop: ShouldStop | None = None,
+        preview: Preview | None = None,
+    ) -> None:
         self._report = report
-        self._should_stop = should_stop
+        self.should_stop = should_stop
+        self._preview = preview
         self._start = 0.0
         self._patterns = 0
         self.stopped = False
@@ -131,26 +144,33 @@ class Progress:
     def batch(self, patterns: int = 0) -> None:
         """A batch is done, ``patterns`` of them learnt from; raises :class:`StopRequested` if asked to."""
         self._patterns += patterns
-        if self._should_stop is not None and self._should_stop():
+        if self.should_stop is not None and self.should_stop():
             self.stopped = True
             raise StopRequested
 
-    def epoch(self, history: Mapping[str, list[float]], nepochs: int) -> None:
-        """An epoch is done; its losses are the last of ``history``."""
-        if self._report is None:
-            return
+    def epoch(self, history: Mapping[str, list[float]], nepochs: int, apply: Apply) -> None:
+        """An epoch is done; its losses are the last of ``history``.
+
+        ``apply`` is to leave training as it found it, and to raise ``InterruptedError`` when asked to stop.
+        """
         seconds = time.monotonic() - self._start
         train, validation = history["train_loss"], history["val_loss"]
-        self._report(
-            EpochReport(
-                epoch=len(train),
-                nepochs=nepochs,
-                train_loss=train[-1],
-                val_loss=validation[-1] if validation else None,
-                seconds=seconds,
-                patterns_per_second=self._patterns / max(seconds, 1e-9),
-            )
+        report = EpochReport(
+            epoch=len(train),
+            nepochs=nepochs,
+            train_loss=train[-1],
+            val_loss=validation[-1] if validation else None,
+            seconds=seconds,
+            patterns_per_second=self._patterns / max(seconds, 1e-9),
         )
+        if self._report is not None:
+            self._report(report)
+        if self._preview is not None:
+            try:
+                self._preview(report, apply)
+            except InterruptedError as exc:
+                self.stopped = True
+                raise StopRequested from exc
 
 
 class ModelFileError(ValueError):
@@ -278,10 +298,12 @@ class Engine(ABC):
         model_path: Path,
         report: ReportEpoch | None = None,
         should_stop: ShouldStop | None = None,
+        preview: Preview | None = None,
     ) -> TrainingResult:
         """Train and leave the best model at ``model_path``, replaced atomically.
 
         ``should_stop`` is asked after every batch; when it answers True the best state so far is written.
+        ``preview`` is called after every epoch; what it does makes no difference to the model.
         """
 
     @abstractmethod

@@ -12,6 +12,7 @@ from ..plugin.layout import (
     PRODUCT_FILE,
     identity,
     models_in,
+    product_in,
     require_writable,
 )
 from .errors import FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
@@ -23,7 +24,7 @@ PREVIEW = "object.png"
 def train(arguments: argparse.Namespace) -> int:
     """Train a model; see ``ptychopinn-ptychodus train --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
-    has_scan = all((source / name).is_file() for name in (DIFFRACTION_FILE, PRODUCT_FILE))
+    has_scan = (source / DIFFRACTION_FILE).is_file() and product_in(source).is_file()
     if not has_scan and not any(source.glob("*.npz")):
         raise UsageError(
             f'There are no training data in "{source}". Looked for train_data.npz, other .npz files, and '

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.display import centred_phase
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -25,9 +27,8 @@ def draw_object(product_file: Path, path: Path) -> None:
     height = array.shape[0] * geometry.pixel_height_m * 1e6
     extent = (0.0, width, height, 0.0)
     figure = _figure(10, 4.6)
-    for axes, title, image in zip(
-        figure.subplots(1, 2), ("Amplitude", "Phase (rad)"), (np.abs(array), _phase(array)), strict=True
-    ):
+    images = (np.abs(array), centred_phase(array))
+    for axes, title, image in zip(figure.subplots(1, 2), ("Amplitude", "Phase (rad)"), images, strict=True):
         _show(axes, image, title, *np.percentile(image, (0.5, 99.5)), extent=extent)
         axes.set_xlabel("µm")
     _save(figure, path)
@@ -64,13 +65,6 @@ def draw_comparison(
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)
-
-
-def _phase(array: NDArray[np.complexfloating]) -> NDArray[np.floating]:
-    """Phase with its mean at 0, so that no flat region lies on the jump at π."""
-    mean = array.sum()
-    turned: NDArray[np.floating] = np.angle(array * np.conj(mean / abs(mean)) if mean else array)
-    return turned
 
 
 def _near(array: NDArray[np.complexfloating], truth: NDArray[np.complexfloating]) -> NDArray[np.floating]:

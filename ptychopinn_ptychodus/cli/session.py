@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..plugin.layout import DIFFRACTION_FILE, PRODUCT_FILE
+from ..plugin.layout import DIFFRACTION_FILE, PRODUCT_FILE, product_in
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay, TimeLeft
 from .settings import assign, open_settings_file
@@ -62,17 +62,18 @@ class Application:
         CommandError
             If a file cannot be read.
         """
-        for name in (DIFFRACTION_FILE, PRODUCT_FILE):
-            if not (directory / name).is_file():
+        patterns, product = directory / DIFFRACTION_FILE, product_in(directory)
+        for path in (patterns, product):
+            if not path.is_file():
                 raise UsageError(
-                    f'There is no {name} in "{directory}". Save the scan there with Ptychodus (a standard '
-                    f"directory holds {DIFFRACTION_FILE} and {PRODUCT_FILE})."
+                    f'There is no {path.name} in "{directory}". Save the scan there with Ptychodus (a '
+                    f"standard directory holds {DIFFRACTION_FILE} and {PRODUCT_FILE})."
                 )
         workflow = self._core.workflow_api
-        path = directory / DIFFRACTION_FILE
+        path = patterns
         try:
             diffraction = workflow.load_assembled_diffraction_data(path)
-            path = directory / PRODUCT_FILE
+            path = product
             return workflow.load_product(path, diffraction=diffraction)
         except (OSError, KeyError, ValueError, RuntimeError) as exc:
             reason = str(exc.__cause__ or exc).strip("'\"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,6 +114,16 @@ class PtychoDataContainer:
             (b, N, N, C) float32: a channel-last view of freshly gathered, contiguous (b, C, N, N).
         """
         return np.moveaxis(self.amplitude[self._members(indices)], 1, -1)
+
+    def subset(self, indices: ArrayLike) -> PtychoDataContainer:
+        """Some of the groups, (b,) numbers, of the same patterns."""
+        chosen = np.asarray(indices)
+        return dataclasses.replace(
+            self,
+            nn_indices=self.nn_indices[chosen],
+            coords_offsets=self.coords_offsets[chosen],
+            coords_relative=self.coords_relative[chosen],
+        )
 
     def patches_for(self, indices: ArrayLike | slice) -> NDArray[np.complex64]:
         """Object patches of some groups, cut by cubic splines from :attr:`object_guess`.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.raw import RawData
-from .layout import DIFFRACTION_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE
+from .layout import DIFFRACTION_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE, product_in
 
 if TYPE_CHECKING:
     from ptychodus.api.reconstruct import ReconstructInput
@@ -62,7 +62,7 @@ def from_reconstruct_input(parameters: ReconstructInput, *, with_object: bool) -
     if patterns.ndim == 3 and patterns.shape[1] != patterns.shape[2]:
         raise ValueError(
             f"The patterns have {patterns.shape[1]} × {patterns.shape[2]} pixels: crop them to a square in "
-            "the Patterns view."
+            "the Diffraction view."
         )
     x, y = object_positions(product)
     return RawData(
@@ -132,13 +132,14 @@ def read_training_directory(directory: Path) -> TrainingData:
         if test is not None:
             _require_same(scans[0], names[0], test, TEST_FILE)
         return TrainingData(join_scans(scans), test, ", ".join(names))
-    diffraction_path, product_path = directory / DIFFRACTION_FILE, directory / PRODUCT_FILE
+    diffraction_path, product_path = directory / DIFFRACTION_FILE, product_in(directory)
     if diffraction_path.is_file() and product_path.is_file():
         if test is not None:
             logger.warning(
                 "%s is not used: it accompanies %s, which is not in %s.", TEST_FILE, TRAIN_FILE, directory
             )
-        return TrainingData(read_standard_directory(directory), None, f"{DIFFRACTION_FILE}, {PRODUCT_FILE}")
+        source = f"{DIFFRACTION_FILE}, {product_path.name}"
+        return TrainingData(read_standard_directory(directory), None, source)
     raise FileNotFoundError(
         f'There are no training data in "{directory}". Looked for {TRAIN_FILE}, other .npz files with '
         f"patterns, and {DIFFRACTION_FILE} with {PRODUCT_FILE}. Export training data to this "
@@ -166,14 +167,14 @@ def read_standard_directory(directory: Path) -> RawData:
     from ptychodus.api.io import load_diffraction_data, load_product
     from ptychodus.api.reconstruct import prepare_reconstruct_input
 
-    def load(name: str, read: Callable[[Path], Any]) -> Any:
+    def load(path: Path, read: Callable[[Path], Any]) -> Any:
         try:
-            return read(directory / name)
+            return read(path)
         except (OSError, KeyError, ValueError) as exc:
-            raise ValueError(f'"{directory / name}" is not a usable Ptychodus file: {exc}') from exc
+            raise ValueError(f'"{path}" is not a usable Ptychodus file: {exc}') from exc
 
-    patterns = load(DIFFRACTION_FILE, load_diffraction_data)
-    product = load(PRODUCT_FILE, load_product)
+    patterns = load(directory / DIFFRACTION_FILE, load_diffraction_data)
+    product = load(product_in(directory), load_product)
     return from_reconstruct_input(prepare_reconstruct_input(patterns, product), with_object=True)
 
 

@@ -6,8 +6,12 @@ standard error), each with a ``kind``:
 
 ``log``
     ``level``, ``name``, ``text``: a log record.
+``learning``
+    the first batch is done: from now on there is something to lose.
 ``epoch``
     the fields of an :class:`~ptychopinn_ptychodus.backends.base.EpochReport`.
+``preview``
+    ``epoch``: the object after it lies beside the model, see :mod:`.preview`.
 ``progress``
     ``fraction`` of the work done, 0 to 1.
 ``result``
@@ -58,6 +62,8 @@ class TrainJob:
         Part of the patterns that is held out where the directory has no test data.
     use_all_positions
         Take ``n_groups`` from the data: one per position.
+    preview
+        Leave the object beside the model while it is learnt.
     log_level
         Of the records to send.
     """
@@ -67,6 +73,7 @@ class TrainJob:
     model_path: Path
     validation_fraction: float
     use_all_positions: bool
+    preview: bool
     log_level: int
 
 

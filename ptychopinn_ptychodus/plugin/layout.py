@@ -15,10 +15,21 @@ from ..files import replacing
 
 DIFFRACTION_FILE = "diffraction.h5"
 PRODUCT_FILE = "product.h5"
+OLD_PRODUCT_FILE = "product-in.h5"
+"""What ``PRODUCT_FILE`` is called in a standard directory of Ptychodus 1.5."""
+
 TRAIN_FILE = "train_data.npz"
 TEST_FILE = "test_data.npz"
+PREVIEW_FILE = "preview.npy"
+PICTURE_FILE = "preview.png"
 MODEL_BASENAME = "model"
 """What ``ptychodus -b reconstruct`` looks for in its input directory, with the engine's extension."""
+
+
+def product_in(directory: Path) -> Path:
+    """The product of a standard directory, whichever Ptychodus has named it."""
+    product, old = directory / PRODUCT_FILE, directory / OLD_PRODUCT_FILE
+    return old if old.is_file() and not product.is_file() else product
 
 
 def identity(path: Path) -> tuple[int, ...]:
@@ -49,7 +60,9 @@ def require_writable(directory: Path) -> None:
             file.flush()
     except OSError as exc:
         raise type(exc)(
-            exc.errno, f"The output directory cannot be written to ({exc.strerror})", str(directory)
+            exc.errno,
+            f"The output directory cannot be written to ({exc.strerror}): choose another one, or mend it",
+            str(directory),
         ) from exc
 
 

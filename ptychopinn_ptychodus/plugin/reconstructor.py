@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from ..files import replacing
 from .history import TrainingHistory, losses_of
 from .ingest import from_reconstruct_input
 from .job import DATA_DIRECTORY, OBJECT_FILE, PROBE_FILE, ChildDiedError, ReconstructJob, TrainJob
-from .layout import MODEL_BASENAME, RunFiles, require_writable
+from .layout import MODEL_BASENAME, PICTURE_FILE, RunFiles, require_writable
 from .process import ChildProcess
 from .settings import (
     BACKEND_SETTING,
@@ -59,6 +60,14 @@ SHOW_EVERY_S = 1.0
 _EXPECTED = (ValueError, OSError, MemoryError, EngineUnavailableError, ChildDiedError)
 
 
+@dataclass(frozen=True)
+class Preview:
+    """An object that is still being learnt: its picture, and the epochs that it is the result of."""
+
+    path: Path
+    epoch: int
+
+
 class NoModelError(RuntimeError):
     """There is no model to reconstruct with; the message says how to get one."""
 
@@ -66,7 +75,8 @@ class NoModelError(RuntimeError):
 class PtychoPINNReconstructor(TrainableReconstructor, Observable):
     """One trainable reconstructor; what it is trained on is ``model_type``.
 
-    It notifies its observers of another loaded model and of epochs, in whatever thread that happens.
+    It notifies its observers of another loaded model, of epochs and of previews, in whatever thread that
+    happens.
 
     Parameters
     ----------
@@ -90,6 +100,8 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         self._monitor: Any = None
         self._closing = threading.Event()
         self._shown_at = 0.0
+        self.preview: Preview | None = None
+        """What the newest training has shown of its object; None before there is something to see."""
         self.training_curves: dict[str, list[LossValue]] = {}
         """Losses of the training that is running, for the application's plot; empty when none is."""
 
@@ -217,6 +229,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             model_path=output_path / f"{MODEL_BASENAME}{engine.model_suffix}",
             validation_fraction=settings.data.value("ValidationFraction"),
             use_all_positions=settings.data.value("NumGroups") == 0,
+            preview=settings.training.value("Preview"),
             log_level=self._logger.getEffectiveLevel(),
         )
         history = TrainingHistory()
@@ -228,6 +241,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             with child, naming_settings():
                 try:
                     self.training_curves = history.curves
+                    self._show_preview(None)
                     child.start(job)
                     for message in child.messages():
                         if message is not None and message["kind"] == "epoch":
@@ -236,6 +250,8 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                             self._log_epoch(report)
                             self._show_epoch()
                             progress = min(GOAL - 1, GOAL * report.epoch // report.nepochs)
+                        if message is not None and message["kind"] == "preview":
+                            self._show_preview(Preview(output_path / PICTURE_FILE, message["epoch"]))
                         if self._should_stop():
                             stopped = True
                             child.stop()
@@ -406,6 +422,10 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         if now - self._shown_at >= SHOW_EVERY_S:
             self._shown_at = now
             self.notify_observers()
+
+    def _show_preview(self, preview: Preview | None) -> None:
+        self.preview = preview
+        self.notify_observers()
 
     def _show_progress(self, progress: int) -> None:
         monitor = self._monitor

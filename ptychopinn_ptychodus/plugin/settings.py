@@ -139,6 +139,7 @@ class TrainingSettings(_Group):
             "EarlyStopPatience", DEFAULT_EARLY_STOP_PATIENCE, minimum=1
         )
         self.gradient_clip = group.create_real_parameter("GradientClip", DEFAULT_GRADIENT_CLIP, minimum=0.0)
+        self.preview = group.create_boolean_parameter("Preview", True)
         self.accelerator = group.create_string_parameter("Accelerator", "auto")
         self.precision = group.create_string_parameter("Precision", "32-true")
         self.num_workers = group.create_integer_parameter("NumWorkers", 0, minimum=0)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -35,6 +36,7 @@ from .job import (
     neighbor_count,
     read_job,
 )
+from .preview import Previews
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
@@ -140,6 +142,10 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         0 if validation is None else validation.n_patterns,
         engine.title,
     )
+    previews = None
+    if job.preview:
+        # of the whole scan: what is held out would be a hole in the picture
+        previews = Previews(grouped(raw, config, None), job.model_path.parent, functools.partial(_tell, send))
     result = engine.train(
         grouped(training, config, config.n_groups),
         None if validation is None else grouped(validation, config, None),
@@ -147,9 +153,28 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         job.execution,
         model_path=job.model_path,
         report=lambda report: send("epoch", **dataclasses.asdict(report)),
-        should_stop=should_stop,
+        should_stop=_telling(should_stop, functools.partial(send, "learning")),
+        preview=previews,
     )
     return {"stopped": result.stopped}
+
+
+def _telling(should_stop: Callable[[], bool], tell: Callable[[], None]) -> Callable[[], bool]:
+    """Tell when it is asked for the first time, which engines do after their first batch."""
+    told = False
+
+    def ask() -> bool:
+        nonlocal told
+        if not told:
+            told = True
+            tell()
+        return should_stop()
+
+    return ask
+
+
+def _tell(send: Send, epoch: int) -> None:
+    send("preview", epoch=epoch)
 
 
 def _probe_modes(wanted: int | None, present: int) -> int:

@@ -83,7 +83,7 @@ class Bench:
         hooks: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> TrainingResult:
-        """Train on ``data`` (else :meth:`groups`); ``hooks`` are ``report`` and ``should_stop``."""
+        """Train on ``data`` (else :meth:`groups`); ``hooks``: ``report``, ``should_stop``, ``preview``."""
         config = self.config(**changes)
         data = data or self.groups(config.model.gridsize)
         return self.engine.train(

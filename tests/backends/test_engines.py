@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -420,6 +421,46 @@ def test_every_size_trains_and_infers(
     result = bench.train(data=data, N=n, gridsize=gridsize, architecture=architecture, batch_size=2)
     assert math.isfinite(result.history["train_loss"][0])
     assert np.isfinite(bench.patches(data)).all()
+
+
+# ---------------------------------------------------------------------- the network while it learns
+
+
+def test_looking_at_the_network_after_every_epoch_does_not_change_what_it_learns(
+    bench: Bench, tmp_path: Path
+) -> None:
+    data, seen = bench.groups(), list[NDArray[np.complex64]]()
+
+    def preview(report: EpochReport, apply: base.Apply) -> None:
+        prediction = apply(data.subset([3, 1]))
+        assert report.epoch == len(seen) + 1
+        assert prediction.probe.shape == data.probe.shape
+        seen.append(prediction.patches)
+
+    bench.train(data=data, validation=bench.groups(count=4), nepochs=3, hooks={"preview": preview})
+    watched = bench.arrays()
+    assert [patches.shape for patches in seen] == [(2, 1, 64, 64)] * 3
+    assert relative_error(seen[0], seen[1]) > 1e-3
+    # the last epoch is the best one: what is left is what was seen
+    np.testing.assert_allclose(bench.patches(data)[[3, 1]], seen[2], rtol=0, atol=1e-5)
+
+    bench.train(data=data, validation=bench.groups(count=4), nepochs=3)
+    assert distance(watched, bench.arrays()) == 0
+
+
+def test_stop_while_the_network_is_looked_at(bench: Bench) -> None:
+    looking = False
+
+    def preview(report: EpochReport, apply: base.Apply) -> None:
+        nonlocal looking
+        looking = True
+        apply(bench.groups())
+        raise AssertionError("it should have been stopped")
+
+    result = bench.train(nepochs=5, hooks={"preview": preview, "should_stop": lambda: looking})
+    assert result.stopped
+    assert len(result.history["train_loss"]) == 1
+    assert np.isfinite(bench.patches(bench.groups())).all()
 
 
 # ---------------------------------------------------------------------- best states, stops and failures

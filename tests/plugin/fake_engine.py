@@ -2,8 +2,9 @@
 
 The environment variable holds a JSON object: ``epoch_seconds``, ``prints``, ``raises`` (an exception's
 name), ``checkpoint`` (leaves one, readable by its owner alone), ``hangs``, ``has_children``,
-``fails_to_predict``, ``installed`` (names of the engines that have their framework; by default not
-``tensorflow``, so that ``auto`` is ``pytorch``), ``unconvertible``.
+``fails_to_predict``, ``seconds_more`` (that training claims to have taken), ``installed`` (names of the
+engines that have their framework; by default not ``tensorflow``, so that ``auto`` is ``pytorch``),
+``unconvertible``.
 """
 
 from __future__ import annotations
@@ -111,7 +112,16 @@ class FakeEngine(Engine):
         temporary.replace(path)
 
     def train(
-        self, train, validation, config, execution, *, model_path, report=None, should_stop=None
+        self,
+        train,
+        validation,
+        config,
+        execution,
+        *,
+        model_path,
+        report=None,
+        should_stop=None,
+        preview=None,
     ) -> TrainingResult:
         wish = wishes()
         history: dict[str, list[float]] = {"train_loss": [], "val_loss": []}
@@ -148,18 +158,19 @@ class FakeEngine(Engine):
             history["train_loss"].append(1.0 / epoch)
             if validation is not None:
                 history["val_loss"].append(1.1 / epoch)
+            seconds = time.monotonic() - started + 1e-6
+            state = EpochReport(
+                epoch,
+                config.nepochs,
+                1.0 / epoch,
+                None if validation is None else 1.1 / epoch,
+                seconds + wish.get("seconds_more", 0.0),
+                epoch * len(train) / seconds,
+            )
             if report is not None:
-                seconds = time.monotonic() - started + 1e-6
-                report(
-                    EpochReport(
-                        epoch,
-                        config.nepochs,
-                        1.0 / epoch,
-                        None if validation is None else 1.1 / epoch,
-                        seconds,
-                        epoch * len(train) / seconds,
-                    )
-                )
+                report(state)
+            if preview is not None:
+                preview(state, _constant)
         self._save(model_path, config, train, history)
         return TrainingResult(model_path, history, stopped=False)
 
@@ -181,8 +192,12 @@ class FakeEngine(Engine):
         if report is not None:
             report(0.5)
             report(1.0)
-        shape = (*container.nn_indices.shape, container.N, container.N)
-        return Prediction(np.full(shape, VALUE, dtype=np.complex64), container.probe * PROBE_FACTOR)
+        return _constant(container)
+
+
+def _constant(container) -> Prediction:
+    shape = (*container.nn_indices.shape, container.N, container.N)
+    return Prediction(np.full(shape, VALUE, dtype=np.complex64), container.probe * PROBE_FACTOR)
 
 
 class FakeTensorFlow(FakeEngine):

@@ -244,8 +244,9 @@ class TestStop:
         wish(epoch_seconds=0.1)
         library = make_library(Training_Epochs=1000)
         reconstructor = next(iter(library))
-        threading.Timer(2.0, library.close).start()
-        run(reconstructor.train(standard_directory, tmp_path / "out"))
+        for output in reconstructor.train(standard_directory, tmp_path / "out"):
+            if output.training_loss:
+                library.close()
         assert reconstructor.is_model_loaded()
         with pytest.raises(RuntimeError, match="closing"):
             run(reconstructor.train(standard_directory, tmp_path / "out"))
@@ -270,6 +271,16 @@ class TestStop:
         assert (tmp_path / "out" / "model.ckpt").read_bytes() == earlier
         assert stale.is_file()
         assert not reconstructor.is_model_loaded()
+        assert "before there was a model" in log.text
+
+    def test_before_anything_is_learnt_nothing_is_waited_for(self, standard_directory, tmp_path, wish, log):
+        wish(hangs=True)
+        reconstructor = pinn()
+        generator = reconstructor.train(standard_directory, tmp_path / "out")
+        next(generator)
+        started = time.monotonic()
+        generator.close()
+        assert time.monotonic() - started < process.STOP_GRACE_S / 2
         assert "before there was a model" in log.text
 
     def test_its_checkpoint_becomes_the_model(self, standard_directory, tmp_path, wish, monkeypatch, log):

@@ -156,6 +156,7 @@ class TestSections:
         titles = [box.title() for box in page.findChildren(QGroupBox)]
         assert titles == [
             "Loaded Model",
+            "Preview",
             "Engine",
             "Model",
             "Data and Sampling",
@@ -415,6 +416,26 @@ class TestModelBox:
         assert not box.save_button.isEnabled()
 
 
+def test_the_object_is_shown_while_it_is_learnt(open_page, wait_for, wish, standard_directory, tmp_path):
+    wish(seconds_more=1e6, epoch_seconds=0.5)
+    library = make_library(Training_Epochs=2)
+    reconstructor = next(iter(library))
+    page = open_page(library)
+    box = page.preview_box
+    assert not box.isVisible()
+    thread = threading.Thread(target=run, args=(reconstructor.train(standard_directory, tmp_path / "out"),))
+    thread.start()
+    for epoch in (1, 2):
+        wait_for(lambda epoch=epoch: any(f"epoch {epoch}" in text for text in texts(box)), f"epoch {epoch}")
+        assert box.isVisible()
+    thread.join()
+    shown = box.grab().toImage()
+    assert len({shown.pixel(x, shown.height() // 2) for x in range(shown.width())}) > 10
+    assert page.minimumSizeHint().width() < WIDEST_PX
+    # another page that is opened later shows it as well
+    assert open_page(library).preview_box.isVisible()
+
+
 def test_a_panel_that_fails_says_so(application, fake_site, monkeypatch, log):
     from ptychopinn_ptychodus.plugin import panel
     from ptychopinn_ptychodus.plugin.panel import page as module
@@ -431,15 +452,15 @@ def test_a_panel_that_fails_says_so(application, fake_site, monkeypatch, log):
 
 
 def test_where_there_is_no_panel_the_page_says_what_to_do(application):
-    from ptychopinn_ptychodus.plugin.attach import _Panel
+    from ptychopinn_ptychodus.plugin.attach_window import Panel
 
-    page = _Panel(make_library(), None).create_view_controller("pinn")
+    page = Panel(make_library(), None).create_view_controller("pinn")
     assert "[PtychoPINNPluginTraining]" in page.text()
 
     def fail():
         raise RuntimeError("as the test asked")
 
-    assert "as the test asked" in _Panel(make_library(), fail).create_view_controller("pinn").text()
+    assert "as the test asked" in Panel(make_library(), fail).create_view_controller("pinn").text()
 
 
 def test_no_framework_enters_the_process(application, fake_site, tmp_path):

@@ -29,7 +29,11 @@ WORDS = {
     "LoggerBackend": "csv",
 }
 # They choose the engine, and what is held out: no field of a configuration.
-ELSEWHERE = {"PtychoPINNPluginModel.Backend", "PtychoPINNPluginData.ValidationFraction"}
+ELSEWHERE = {
+    "PtychoPINNPluginModel.Backend",
+    "PtychoPINNPluginData.ValidationFraction",
+    "PtychoPINNPluginTraining.Preview",
+}
 
 
 def fields(settings) -> dict[tuple[str, str], object]:

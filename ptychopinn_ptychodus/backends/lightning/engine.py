@@ -14,6 +14,7 @@ from ..base import (
     ModelDescription,
     ModelState,
     Prediction,
+    Preview,
     Progress,
     ReportEpoch,
     ReportFraction,
@@ -78,13 +79,14 @@ class LightningEngine(Engine):
         model_path: Path,
         report: ReportEpoch | None = None,
         should_stop: ShouldStop | None = None,
+        preview: Preview | None = None,
     ) -> TrainingResult:
         self.require()
         from .checkpoint import save_model
         from .components import _train_with_lightning
         from .training import discard_checkpoints
 
-        progress = Progress(report, should_stop)
+        progress = Progress(report, should_stop, preview)
         results = _train_with_lightning(train, validation, config, execution, progress)
         save_model(results["models"]["lightning_module"], model_path)
         discard_checkpoints(results["trainer"])

@@ -81,7 +81,8 @@ def predict_patches(
     device = choose_device(execution.accelerator)
     module = module.to(device).eval()
     batch_size = execution.inference_batch_size or max(1, PATTERNS_PER_BATCH // container.gridsize**2)
-    loader = build_loader(GroupDataset(container, data.input_scale), batch_size, execution)
+    # a loader without a seed draws one from the random numbers that a training in progress uses
+    loader = build_loader(GroupDataset(container, data.input_scale), batch_size, execution, seed=0)
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
     done = 0
     dtype = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(execution.precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 import types
@@ -15,9 +16,10 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from ...config import ExecutionConfig, TrainingConfig
+from ...data.grouping import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Progress, StopRequested, out_of_memory, require_logger
-from .inference import choose_device
+from ..base import Prediction, Progress, StopRequested, out_of_memory, require_logger
+from .inference import choose_device, predict
 from .module import PtychoPINN_Lightning
 
 logger = logging.getLogger(__name__)
@@ -38,8 +40,12 @@ class _HistoryCallback(Callback):
 class _ProgressCallback(Callback):
     """Passes on what happens, and ends training after the batch in hand when asked to."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, execution: ExecutionConfig) -> None:
         self.progress = progress
+        # processes of its own would take longer to start than a preview takes
+        self.execution = dataclasses.replace(
+            execution, num_workers=0, persistent_workers=False, prefetch_factor=None
+        )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.progress.start()
@@ -56,7 +62,15 @@ class _ProgressCallback(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, PtychoPINN_Lightning)
-        self.progress.epoch(pl_module.history, pl_module.training_config.nepochs)
+        module = pl_module
+
+        def apply(container: PtychoDataContainer) -> Prediction:
+            try:
+                return predict(module, container, self.execution, should_stop=self.progress.should_stop)
+            finally:
+                module.train()
+
+        self.progress.epoch(module.history, module.training_config.nepochs, apply)
 
 
 def fit(
@@ -78,7 +92,7 @@ def fit(
     """
     device = choose_device(execution.accelerator)
     monitor = execution.checkpoint_monitor_metric if validation_loader is not None else "train_loss"
-    hooks: list[Callback] = [_HistoryCallback(), _ProgressCallback(progress or Progress())]
+    hooks: list[Callback] = [_HistoryCallback(), _ProgressCallback(progress or Progress(), execution)]
     hooks.append(
         EarlyStopping(monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode)
     )

@@ -17,6 +17,7 @@ from ..base import (
     ModelDescription,
     ModelState,
     Prediction,
+    Preview,
     Progress,
     ReportEpoch,
     ReportFraction,
@@ -94,12 +95,13 @@ class TensorFlowEngine(Engine):
         model_path: Path,
         report: ReportEpoch | None = None,
         should_stop: ShouldStop | None = None,
+        preview: Preview | None = None,
     ) -> TrainingResult:
         self.prepare()
         from .bundle import save_model
         from .components import _train_with_keras
 
-        progress = Progress(report, should_stop)
+        progress = Progress(report, should_stop, preview)
         results = _train_with_keras(train, validation, config, execution, progress)
         save_model(results["models"]["autoencoder"], model_path)
         if results["best_state"] is not None:

@@ -121,14 +121,10 @@ def predict_patches(
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
     done = 0
     with on_device(execution.accelerator):
-        # one graph for batches of all sizes: the last one is smaller
-        batch_of = dataset.element_spec
-        signature = [batch_of["amplitude"], batch_of["offsets"]]
-        apply = tf.function(model.patches, input_signature=signature)
         for batch in dataset:
             if should_stop is not None and should_stop():
                 raise InterruptedError("Inference was stopped.")
-            result = apply(batch["amplitude"], batch["offsets"]).numpy()
+            result = model.patches_graph(batch["amplitude"], batch["offsets"]).numpy()
             patches[done : done + len(result)] = result
             done += len(result)
             if report is not None:

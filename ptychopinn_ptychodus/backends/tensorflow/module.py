@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -123,6 +124,13 @@ class PtychoPINN_TensorFlow(keras.Model):
     def patches(self, amplitude: Tensor, offsets: Tensor) -> Tensor:
         """Normalised amplitudes (B, N, N, C) and offsets (B, C, 2) to complex patches (B, C, N, N)."""
         return self.network(amplitude, offsets, self.network_probe(), self.good_pixels)
+
+    @functools.cached_property
+    def patches_graph(self) -> Any:
+        """:meth:`patches` as one graph for batches of all sizes, traced once."""
+        size, channels = self.model_config.N, self.model_config.channels
+        shapes = ((None, size, size, channels), (None, channels, 2))
+        return tf.function(self.patches, input_signature=[tf.TensorSpec(shape) for shape in shapes])
 
     def constrained(self, patches: Tensor, offsets: Tensor) -> Tensor:
         """The patches that the forward model sees: cuts of the group's merged object if ``object_big``."""

@@ -12,11 +12,13 @@ import keras
 import tensorflow as tf
 
 from ...config import ExecutionConfig, TrainingConfig
+from ...data.grouping import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Progress, StopRequested, out_of_memory, require_logger
+from ..base import Prediction, Progress, StopRequested, out_of_memory, require_logger
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
 from .bundle import save_model
 from .engine import TensorFlowEngine
+from .inference import predict
 from .module import PtychoPINN_TensorFlow
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,12 @@ class _ProgressCallback(keras.callbacks.Callback):
         self.progress.batch()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.progress.epoch(self.model.loss_history, self.model.training_config.nepochs)
+        model = self.model
+
+        def apply(container: PtychoDataContainer) -> Prediction:
+            return predict(model, container, model.execution_config, should_stop=self.progress.should_stop)
+
+        self.progress.epoch(model.loss_history, model.training_config.nepochs, apply)
 
 
 class _StepwiseSchedule(keras.callbacks.Callback):

@@ -27,6 +27,7 @@ from ..settings import PluginSettings
 from .engines import EngineRows, EngineStates
 from .fields import ADVANCED, DATA, ENGINE, INFERENCE, MODEL, TRAINING, Field
 from .model import ModelBox
+from .preview import PreviewBox
 from .widgets import Form, Relay, WheelGuard, align, tool_tip
 
 try:
@@ -102,10 +103,12 @@ class SettingsPage(QWidget):
         self.rows: list[Row] = []
         self._forms: list[Form] = []
         self.model_box = ModelBox(reconstructor, file_dialog_factory)
+        self.preview_box = PreviewBox(reconstructor)
 
         layout = QVBoxLayout()
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.model_box)
+        layout.addWidget(self.preview_box)
         engine_form = self._add_section(layout, "Engine", ENGINE)
         self._engine_rows = EngineRows(engine_states, settings, engine_form)
         for title, fields in (
