@@ -14,7 +14,8 @@ is particular to one library: a reconstructor takes part in the extras by offeri
 when it has something new to show), a library by offering ``close`` and ``settings_groups``, names for the
 page of one that has no panel.
 
-This module runs each time the application starts: it imports neither the GUI nor a framework.
+This module runs each time the application starts: it imports neither the GUI nor a framework. What is done to
+the window is in :mod:`.attach_window`, which is imported with the window.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import functools
 import inspect
 import logging
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -33,7 +35,6 @@ from typing import Any
 logger = logging.getLogger("PtychoPINN-Plugin")
 
 LIBRARY_GROUP = "ptychodus.reconstructor_libraries"
-PANEL_GROUP = "ptychodus.view_controller_factories"
 CONTROLLER_MODULE = "ptychodus.controller.processing.core"
 
 # Several packages may carry a copy of this mechanism: the first one wraps, the others see the mark.
@@ -41,8 +42,8 @@ MARK = "__ptychodus_entry_points__"
 
 Arguments = dict[str, Any]
 
-# The algorithm parameter is the one object that the model and the window of an application share.
-_libraries_of: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
+libraries_of: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
+"""What was added, by algorithm parameter: the one object that an application's model and window share."""
 
 
 def attach() -> None:
@@ -52,14 +53,14 @@ def attach() -> None:
     except ModuleNotFoundError as exc:
         logger.warning("This Ptychodus is too old for reconstructor plugins (%s).", exc)
         return
-    _extend(core.ProcessingCore, "algorithm_libraries", _make_libraries, _connect_model)
+    extend(core.ProcessingCore, "algorithm_libraries", _make_libraries, _connect_model)
     if CONTROLLER_MODULE in sys.modules:
         _extend_controller(sys.modules[CONTROLLER_MODULE])
     elif not any(isinstance(finder, _ControllerFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _ControllerFinder())
 
 
-def _extend(
+def extend(
     cls: type,
     argument: str,
     make: Callable[[Arguments], list[Any]],
@@ -77,18 +78,18 @@ def _extend(
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         bound = signature.bind(self, *args, **kwargs)
         added: list[Any] = []
-        with _Survive(f"{cls.__qualname__} could not be extended"):
+        with Survive(f"{cls.__qualname__} could not be extended"):
             added = make(bound.arguments)
         bound.arguments[argument] = [*bound.arguments[argument], *added]
         original(*bound.args, **bound.kwargs)
-        with _Survive(f"{cls.__qualname__} could not be connected to its plugins"):
+        with Survive(f"{cls.__qualname__} could not be connected to its plugins"):
             connect(bound.arguments, added)
 
     setattr(__init__, MARK, True)
     cls.__init__ = __init__  # type: ignore[misc]
 
 
-class _Survive:
+class Survive:
     """Turns whatever a plugin raises (``SystemExit`` included) into a log entry."""
 
     def __init__(self, message: str) -> None:
@@ -104,7 +105,8 @@ class _Survive:
         return False
 
 
-def _registered(group: str) -> dict[str, EntryPoint]:
+def registered(group: str) -> dict[str, EntryPoint]:
+    """What installed packages register under an entry-point group, by name in lower case."""
     found = _entry_points(tuple(sys.path)).select(group=group)
     return {ep.name.casefold(): ep for ep in sorted(found, key=lambda ep: ep.name)}
 
@@ -122,11 +124,11 @@ def _make_libraries(arguments: Arguments) -> list[Any]:
     developer_mode = logging.getLogger("ptychodus.model.core").getEffectiveLevel() <= logging.DEBUG
     taken = {library.name.casefold() for library in arguments["algorithm_libraries"]}
     libraries: list[Any] = []
-    for key, ep in _registered(LIBRARY_GROUP).items():
+    for key, ep in registered(LIBRARY_GROUP).items():
         if key in taken:  # built in by now, or added by another copy of this mechanism
             logger.debug("%s is there already; the entry point %s is left out.", ep.name, ep.value)
             continue
-        with _Survive(f'The reconstructor library "{ep.name}" ({ep.value}) is left out'):
+        with Survive(f'The reconstructor library "{ep.name}" ({ep.value}) is left out'):
             library = ep.load()(arguments["settings_registry"], developer_mode)
             _check_library(ep, library)
             libraries.append(library)
@@ -147,30 +149,64 @@ def _check_library(ep: EntryPoint, library: Any) -> None:
 def _connect_model(arguments: Arguments, libraries: list[Any]) -> None:
     core = arguments["self"]
     api, parameter = core.processing_api, core.algorithm_parameter
-    _libraries_of[parameter] = libraries
+    libraries_of[parameter] = libraries
     reconstructors = [reconstructor for library in libraries for reconstructor in library]
     if not reconstructors:
         return
-    _check_model_first(api, parameter, reconstructors)
+    _check_model_first(api, parameter, libraries)
     monitor = getattr(api, "task_monitor", None)
     if monitor is None:
         return
     for reconstructor in reconstructors:
         if hasattr(reconstructor, "attach_task_monitor"):
             reconstructor.attach_task_monitor(monitor)
-    _observe(monitor, functools.partial(_refresh_infer, monitor, parameter, reconstructors))
+    observe(monitor, functools.partial(_refresh_infer, monitor, parameter, reconstructors))
     put_foreground_task = getattr(arguments.get("task_manager"), "put_foreground_task", None)
+    if put_foreground_task is None:
+        return
+    refresh = _Soon(put_foreground_task, monitor.notify_observers)
+    for library in libraries:
+        library.get_logger().addHandler(_Call(refresh))
     for reconstructor in reconstructors:
-        if hasattr(reconstructor, "add_observer") and put_foreground_task is not None:
-            # it may be news from any thread, and the window belongs to one
-            _observe(reconstructor, functools.partial(put_foreground_task, monitor.notify_observers))
+        if hasattr(reconstructor, "add_observer"):
+            observe(reconstructor, refresh)
 
 
-def _check_model_first(api: Any, parameter: Any, reconstructors: Sequence[Any]) -> None:
+class _Soon:
+    """Has the window's thread do something, from any thread; once, for all that ask until it is done."""
+
+    def __init__(
+        self, put_foreground_task: Callable[[Callable[[], None]], None], act: Callable[[], None]
+    ) -> None:
+        self._put = put_foreground_task
+        self._act = act
+        self._is_put = threading.Event()
+
+    def __call__(self) -> None:
+        if not self._is_put.is_set():
+            self._is_put.set()
+            self._put(self._run)
+
+    def _run(self) -> None:
+        self._is_put.clear()  # first: what happens from now on is news
+        self._act()
+
+
+class _Call(logging.Handler):
+    """Calls back at each record: the window shows its log when the progress changes, and not before."""
+
+    def __init__(self, react: Callable[[], None]) -> None:
+        super().__init__()
+        self._react = react
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._react()
+
+
+def _check_model_first(api: Any, parameter: Any, libraries: Sequence[Any]) -> None:
     """Refuse a run without a model before Ptychodus has made a product for its result.
 
-    The window's "Infer" is enabled by loading data whether there is a model or not; raised here, the refusal
-    becomes a dialog there and no product appears.
+    Raised here, the refusal becomes a dialog in the window and no product appears.
     """
     reconstruct = api.reconstruct
     signature = inspect.signature(reconstruct)
@@ -179,8 +215,13 @@ def _check_model_first(api: Any, parameter: Any, reconstructors: Sequence[Any]) 
     def checked(*args: Any, **kwargs: Any) -> Any:
         api.set_reconstructor_if_provided(signature.bind(*args, **kwargs).arguments.get("algorithm"))
         current = parameter.get_current_reconstructor()
-        if _contains(reconstructors, current) and hasattr(current, "require_model"):
-            current.require_model()
+        for library in libraries:
+            if contains(library, current) and hasattr(current, "require_model"):
+                try:
+                    current.require_model()
+                except Exception as exc:
+                    library.get_logger().error("%s", exc)  # what the window shows beside its dialog
+                    raise
         return reconstruct(*args, **kwargs)
 
     api.reconstruct = checked
@@ -191,15 +232,17 @@ def _refresh_infer(monitor: Any, parameter: Any, reconstructors: Sequence[Any]) 
 
     Not when a training ends, or when a panel or a script loads one.
     """
-    if not monitor.is_processing and _contains(reconstructors, parameter.get_current_reconstructor()):
+    if not monitor.is_processing and contains(reconstructors, parameter.get_current_reconstructor()):
         parameter.notify_observers()
 
 
-def _contains(reconstructors: Iterable[Any], wanted: Any) -> bool:
+def contains(reconstructors: Iterable[Any], wanted: Any) -> bool:
+    """Whether ``wanted`` is one of them: itself, and not an equal one."""
     return any(reconstructor is wanted for reconstructor in reconstructors)
 
 
-def _observe(observable: Any, react: Callable[[], None]) -> None:
+def observe(observable: Any, react: Callable[[], None]) -> None:
+    """Call back whenever an observable of Ptychodus notifies its observers."""
     from ptychodus.api.observer import Observable, Observer
 
     class Reaction(Observer):
@@ -209,7 +252,7 @@ def _observe(observable: Any, react: Callable[[], None]) -> None:
     observable.add_observer(Reaction())  # the observable keeps it alive
 
 
-# ---- the window: panels, training curves, closing ---------------------------------------------------------
+# ---- the window -------------------------------------------------------------------------------------------
 
 
 class _ControllerFinder:
@@ -234,102 +277,12 @@ class _ControllerFinder:
 
 
 def _extend_controller(module: ModuleType) -> None:
-    with _Survive("Panels of reconstructor plugins are not available"):
-        _extend(module.ProcessingController, "view_controller_factories", _make_panels, _connect_window)
+    with Survive("Panels of reconstructor plugins are not available"):
+        from . import attach_window
 
-
-class _Panel:
-    """A view-controller factory that answers with a notice where the real one is missing or broken."""
-
-    def __init__(self, library: Any, create: Callable[[], Any] | None) -> None:
-        self.name = library.name
-        self._library = library
-        self._create = create
-        self._factory: Any = None
-
-    def create_view_controller(self, reconstructor_name: str) -> Any:
-        if self._create is None:
-            groups = "".join(f"\n    [{group}]" for group in getattr(self._library, "settings_groups", ()))
-            return self._notice(
-                f"{self.name} runs with the settings that are loaded.\n\nThere is no panel for them here. To "
-                "change one, go to Settings, save them to a file, edit the file, and open it again."
-                + (f"\n\nSections of {self.name} in the file:\n{groups}" if groups else "")
-            )
-        try:
-            if self._factory is None:
-                self._factory = self._create()
-            return self._factory.create_view_controller(reconstructor_name)
-        except (Exception, SystemExit) as exc:
-            logger.exception("The settings panel of %s failed.", self.name)
-            return self._notice(f"The settings panel of {self.name} failed:\n\n{type(exc).__name__}: {exc}")
-
-    @staticmethod
-    def _notice(text: str) -> Any:
-        from PyQt5.QtCore import Qt
-        from PyQt5.QtWidgets import QLabel
-
-        label = QLabel(text)
-        label.setWordWrap(True)  # the widest page sets the width of all
-        label.setMargin(12)
-        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        label.setAlignment(Qt.AlignmentFlag.AlignTop)
-        return label
-
-
-def _make_panels(arguments: Arguments) -> list[Any]:
-    registered = _registered(PANEL_GROUP)
-    dialogs = arguments["file_dialog_factory"]
-    panels = []
-    for library in _libraries_of.get(arguments["algorithm_parameter"], []):
-        ep = registered.get(library.name.casefold())
-        create = None if ep is None else functools.partial(_load_panel, ep, library, dialogs)
-        panels.append(_Panel(library, create))
-    return panels
-
-
-def _load_panel(ep: EntryPoint, library: Any, file_dialog_factory: Any) -> Any:
-    return ep.load()(library, file_dialog_factory)
-
-
-def _connect_window(arguments: Arguments, panels: list[Any]) -> None:
-    parameter, status_view = arguments["algorithm_parameter"], arguments["status_view"]
-    libraries = _libraries_of.get(parameter, [])
-    monitor = getattr(arguments["processing_api"], "task_monitor", None)
-    if monitor is not None and libraries:
-        reconstructors = [reconstructor for library in libraries for reconstructor in library]
-        _observe(monitor, functools.partial(_draw_training, monitor, reconstructors, status_view))
-    _close_with_window(libraries)
-
-
-def _draw_training(monitor: Any, reconstructors: Sequence[Any], status_view: Any) -> None:
-    """Ptychodus drops the losses of a training: draw them where it draws those of a reconstruction."""
-    for reconstructor in reconstructors:
-        curves = getattr(reconstructor, "training_curves", None)
-        if not curves or not monitor.is_processing:
-            continue
-        axes = status_view.axes
-        axes.clear()
-        axes.set_title(f"{reconstructor.name} training")
-        axes.set_xlabel("Epoch")
-        axes.set_ylabel("Loss")
-        axes.grid(True)
-        positive = all(loss.value > 0 for losses in curves.values() for loss in losses)
-        draw = axes.semilogy if positive else axes.plot  # a Poisson likelihood may well be negative
-        for label, losses in curves.items():
-            draw([loss.epoch for loss in losses], [loss.value for loss in losses], ".-", label=label)
-        axes.legend()
-        axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half an epoch
-        axes.figure.tight_layout()  # a narrow range of losses has long labels
-        status_view.figure_canvas.draw_idle()
-
-
-def _close_with_window(libraries: Iterable[Any]) -> None:
-    """End what the libraries run when the window closes: Ptychodus itself waits for running tasks."""
-    from PyQt5.QtWidgets import QApplication
-
-    application = QApplication.instance()
-    if application is None:
-        return
-    for library in libraries:
-        if hasattr(library, "close"):
-            application.aboutToQuit.connect(library.close)
+        extend(
+            module.ProcessingController,
+            "view_controller_factories",
+            attach_window.make_panels,
+            attach_window.connect,
+        )

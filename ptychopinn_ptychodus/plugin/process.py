@@ -8,6 +8,7 @@ described in :mod:`.job`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -25,15 +26,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from .job import ChildDiedError, Job, rebuild_error, write_job
+from .job import ChildDiedError, Job, TrainJob, rebuild_error, write_job
 
 WORKER = "ptychopinn_ptychodus.plugin.worker"
 HEARTBEAT_S = 0.5
+_LISTEN_S = HEARTBEAT_S / 2  # whoever stops waits for that first
 STOP_GRACE_S = 20.0
+"""For a child that has learnt something, none of which is on disk yet."""
+CHECKPOINT_GRACE_S = 1.5
+"""For a child that has left its best state as a checkpoint, as engines do after each epoch."""
+NOTHING_GRACE_S = 0.25
+"""For a child that still imports its framework, or reconstructs: there is nothing to keep."""
 _LAST_WORDS_S = 0.5  # how long to look for messages of a child that is gone
 _KILL_GRACE_S = 2.0
 _EXIT_GRACE_S = 10.0
 _KEPT_LINES = 40
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk that is full, of a quota, and of a limit to the size of files."""
 
 Message = dict[str, Any]
 
@@ -62,7 +72,9 @@ class ChildProcess:
         self._stderr: deque[str] = deque(maxlen=_KEPT_LINES)
         self._threads: list[threading.Thread] = []
         self._stop_requested = False
+        self._worth_s = NOTHING_GRACE_S
         self.directory = Path(tempfile.mkdtemp(prefix="ptychopinn-"))
+        self._writes_to = self.directory
         self.result: Message | None = None
 
     def __enter__(self) -> ChildProcess:
@@ -81,6 +93,8 @@ class ChildProcess:
     def start(self, job: Job) -> None:
         """Write the job and start a worker on it."""
         write_job(job, self.directory)
+        if isinstance(job, TrainJob):
+            self._writes_to = job.model_path.parent
         if not sys.executable:
             raise RuntimeError(
                 "This Python does not know its own executable (sys.executable is empty), so no worker "
@@ -121,7 +135,7 @@ class ChildProcess:
         gone_since: float | None = None
         while self.result is None:
             try:
-                message = self._queue.get(timeout=HEARTBEAT_S / 2 if gone_since else HEARTBEAT_S)
+                message = self._queue.get(timeout=_LISTEN_S)
             except queue.Empty:
                 message = None
             if message is not None:
@@ -148,16 +162,21 @@ class ChildProcess:
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Ask the child to keep its best state and end, wait for that, and end it if it does not.
 
-        Messages that arrive in the meantime are taken in; :attr:`result` is set if the child answered.
+        It gets less time than ``grace_s`` if there is nothing to keep that would not be kept anyway. Messages
+        that arrive in the meantime are taken in; :attr:`result` is set if the child answered.
         """
         if self._process is None or self.result is not None:
             return
         self.request_stop()
-        deadline = time.monotonic() + grace_s
+        started = time.monotonic()
         try:
             for _ in self.messages():
-                if time.monotonic() > deadline:
-                    self._log.warning("The worker did not end within %.0f s and is ended now.", grace_s)
+                if self.result is not None:
+                    break  # what counts is written, and somebody waits: close() ends what is left of it
+                waited_s = time.monotonic() - started
+                if waited_s > min(grace_s, self._worth_s):
+                    level = logging.DEBUG if self._worth_s == NOTHING_GRACE_S else logging.WARNING
+                    self._log.log(level, "The worker did not end within %.1f s and is ended now.", waited_s)
                     break
         except Exception as exc:  # whoever stops has no use for the way in which it ended
             self._log.warning("While stopping: %s", exc)
@@ -208,10 +227,22 @@ class ChildProcess:
             return False
         if kind == "error":
             self._log.debug("Traceback in the worker:\n%s", message["traceback"])
-            raise rebuild_error(message)
+            raise self._with_remedy(rebuild_error(message))
+        if kind == "learning":
+            self._worth_s = STOP_GRACE_S
+            return False
+        if kind == "epoch":
+            self._worth_s = CHECKPOINT_GRACE_S
         if kind == "result":
             self.result = message
         return True
+
+    def _with_remedy(self, exc: Exception) -> Exception:
+        if isinstance(exc, OSError) and exc.errno in NO_ROOM:
+            # frameworks name a file of their own, which may be gone by now
+            text = f'{exc.strerror} in "{self._writes_to}": make room there, or choose another directory'
+            return type(exc)(exc.errno, text)
+        return exc
 
     def _relay(self, message: Message) -> None:
         name, level, text = message["name"], message["level"], message["text"]

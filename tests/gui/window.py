@@ -6,6 +6,7 @@ and nowhere else. Screenshots are taken by Qt itself, so that they work on any d
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 import traceback
@@ -13,11 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PyQt5 import QtWidgets
-from PyQt5.QtCore import Qt, QTimer
+from PyQt5.QtCore import QPoint, Qt, QTimer
+from PyQt5.QtGui import QPainter
 from PyQt5.QtTest import QTest
 
 from ptychopinn_ptychodus.plugin.panel import Page
+from ptychopinn_ptychodus.plugin.process import WORKER
 
 
 class Window:
@@ -30,7 +34,7 @@ class Window:
         self.view = controller.view
         self.processing = controller._processing_controller
         self.algorithms = self.processing._algorithm_view_controller.get_widget()
-        self.products = self.processing._product_view_controller.get_widget()
+        self.products_box = self.processing._product_view_controller.get_widget()
         self.scroll_area = self.processing._scroll_area
         self.infer_button = self.processing._actions_view.reconstruct_button
         self.train_button = self.processing._actions_view.train_button
@@ -44,11 +48,17 @@ class Window:
         self.view.move(0, 0)
         QTest.qWait(100)
 
-    def shot(self, name: str, widget: Any = None) -> None:
-        """Write ``name.png``, of the window or of a part of it."""
+    def shot(self, name: str, widget: Any = None, *, popup: Any = None) -> None:
+        """Write ``name.png``, of the window or of a part of it, with a list that hangs open over it."""
         QTest.qWait(150)
         self._shots.mkdir(parents=True, exist_ok=True)
-        (widget or self.view).grab().save(str(self._shots / f"{name}.png"))
+        widget = widget or self.view
+        picture = widget.grab()
+        if popup is not None:
+            painter = QPainter(picture)
+            painter.drawPixmap(widget.mapFromGlobal(popup.mapToGlobal(QPoint(0, 0))), popup.grab())
+            painter.end()
+        picture.save(str(self._shots / f"{name}.png"))
 
     def load(self, directory: Path) -> None:
         api = self.model.workflow_api
@@ -65,20 +75,20 @@ class Window:
     def pick_algorithm(self, text: str, *, shot: str = "") -> None:
         self.algorithms.showPopup()
         QTest.qWait(300)
-        if shot:
-            self.shot(shot)
         popup = self.algorithms.view()
+        if shot:
+            self.shot(shot, popup=popup.window())
         index = self.algorithms.model().index(self.algorithms.findText(text), 0)
         popup.scrollTo(index)
         QTest.mouseClick(popup.viewport(), Qt.LeftButton, pos=popup.visualRect(index).center())
         QTest.qWait(300)
 
-    def on_dialog(self, act: Callable[[Any], None], delay_ms: int = 400) -> None:
+    def on_dialog(self, act: Callable[[Any], None], *, instead_of: Any = None) -> None:
         """Call ``act(dialog)`` as soon as a modal dialog is up; arm it before the click that opens it."""
 
         def attempt() -> None:
             dialog = QtWidgets.QApplication.activeModalWidget()
-            if dialog is None:
+            if dialog is None or dialog is instead_of:
                 QTimer.singleShot(100, attempt)
                 return
             try:
@@ -87,12 +97,14 @@ class Window:
                 traceback.print_exc()
                 dialog.close()
 
-        QTimer.singleShot(delay_ms, attempt)
+        QTimer.singleShot(400, attempt)
 
-    def choose_file(self, path: Path) -> None:
-        """Answer the next file dialog with ``path``."""
+    def choose_file(self, path: Path, then: Callable[[Any], None] | None = None) -> None:
+        """Answer the next file dialog with ``path``, and the dialog that comes after it with ``then``."""
 
         def choose(dialog: Any) -> None:
+            if then is not None:
+                self.on_dialog(then, instead_of=dialog)
             dialog.setDirectory(str(path.parent))
             name = dialog.findChild(QtWidgets.QLineEdit, "fileNameEdit")
             name.setText(str(path))
@@ -103,21 +115,77 @@ class Window:
 
     def train(self, directory: Path) -> None:
         """Click Train and answer the question for the directory."""
+        runs = self.monitor.get_completed_runs()
         self.choose_file(directory)
         self.train_button.click()
-        self.wait_for(lambda: self.monitor.is_processing, 10, "training")
+        self.wait_for(
+            lambda: self.monitor.is_processing or self.monitor.get_completed_runs() > runs, 10, "training"
+        )
 
     def scroll_to(self, setting: str) -> None:
         """Have the row of ``Group.Name`` in sight."""
         QTest.qWait(100)  # for the layout
         self.scroll_area.ensureWidgetVisible(self.field(setting))
 
-    def show_object(self, index: int) -> None:
-        """Show the object of a product."""
+    def show_object(self, index: int, part: str) -> None:
+        """Show a product's object over its whole range: its ``Amplitude``, ``Phase (Unwrapped)``, …"""
         self.show("object")
         tree = self.view.object_view.tree_view
         tree.setCurrentIndex(tree.model().index(index, 0))
+        ribbon = self.view.object_image_view.image_ribbon
+        parts = ribbon.colormap_group_box.renderer_combo_box
+        parts.setCurrentText(part)
+        assert parts.currentText() == part, part
+        parts.textActivated.emit(part)
+        QTest.qWait(200)
+        ribbon.data_range_group_box.auto_button.click()
         QTest.qWait(500)
+
+    @property
+    def log(self) -> str:
+        """What the log pane shows."""
+        return str(self.status.text_edit.toPlainText())
+
+    @property
+    def error(self) -> BaseException | None:
+        """Of the last run."""
+        return self.monitor.get_last_error()
+
+    @property
+    def products(self) -> int:
+        """How many there are."""
+        return len(self.model.product_core.product_repository)
+
+    def settings(self, setting: str) -> Any:
+        """The parameter ``Group.Name``."""
+        group, name = setting.split(".")
+        return self.model.settings_registry[f"PtychoPINNPlugin{group}"].parameters()[name]
+
+    def wait_for_log(self, text: str, timeout_s: float) -> float:
+        """Seconds until the log pane has shown ``text``."""
+        started = time.monotonic()
+        self.wait_for(lambda: text in self.log, timeout_s, f"{text!r} in the log pane:\n{self.log}")
+        return time.monotonic() - started
+
+    def wait_until_idle(self, timeout_s: float) -> None:
+        """Until no task runs, and the window knows."""
+        self.wait_for(lambda: not self.monitor.is_processing, timeout_s, "the end of the run")
+        self.wait_for(self.status.stop_button.isHidden, 5, "a window without Stop")
+        QTest.qWait(200)
+
+    def child(self) -> int:
+        """Process id of the worker that runs."""
+        found: list[int] = []
+
+        def look() -> bool:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    if WORKER in process.cmdline():
+                        found.append(process.pid)
+            return bool(found)
+
+        self.wait_for(look, 10, "a worker")
+        return found[-1]
 
     def wait_for(self, condition: Callable[[], Any], timeout_s: float, what: str) -> None:
         deadline = time.monotonic() + timeout_s
@@ -134,6 +202,16 @@ class Window:
         page = self.processing._stacked_widget.currentWidget()
         assert isinstance(page, Page), page
         return page.settings_page
+
+    def model_text(self) -> str:
+        """What the panel says of the loaded model."""
+        labels = self.panel.model_box.findChildren(QtWidgets.QLabel)
+        return "\n".join(label.text() for label in labels if label.isVisible())
+
+    def load_model(self, path: Path) -> None:
+        """Click Load… in the panel and choose a file."""
+        self.choose_file(path)
+        self.panel.model_box.load_button.click()
 
     def field(self, setting: str) -> Any:
         """The widget of ``Group.Name``."""
@@ -177,12 +255,15 @@ def run(script: Callable[[Window], None], *, shots: Path, arguments: Sequence[st
     def exec_with_script(*args: Any) -> int:
         def start() -> None:
             nonlocal failed
+            window = None
             try:
-                script(Window(shots))
+                window = Window(shots)
+                script(window)
             except BaseException:
                 failed = True
                 traceback.print_exc()
-            QtWidgets.QApplication.exit(0)
+            if failed or window is None or window.view.isVisible():  # else it has been closed
+                QtWidgets.QApplication.exit(0)
 
         QTimer.singleShot(500, start)
         return int(original())

@@ -163,7 +163,7 @@ class _EngineRow:
     def __init__(self, form: Form, title: str) -> None:
         self._status, self.remedy = InfoLabel(), InfoLabel()
         self._label = form.add(f"{title}:", self._status)
-        form.add("", self.remedy)
+        form.add_wide(self.remedy)  # all of it: a line to type in is of no use with a gap in the middle
 
     def show(self, state: EngineState, is_used: bool) -> None:
         mark = ("●" if is_used else "○") if state.is_usable else "✗"

@@ -98,7 +98,7 @@ class Form(QFormLayout):
         super().__init__()
         self.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
-        self._rows: dict[QWidget, QLabel] = {}
+        self._rows: dict[QWidget, QLabel | None] = {}
         self._hidden: set[QWidget] = set()
 
     def add(self, text: str, field: QWidget) -> QLabel:
@@ -108,9 +108,14 @@ class Form(QFormLayout):
         self.addRow(label, field)
         return label
 
+    def add_wide(self, field: QWidget) -> None:
+        """Add a row without a label, as wide as the form."""
+        self._rows[field] = None
+        self.addRow(field)
+
     def labels(self) -> list[QLabel]:
         """Of all rows, the hidden ones too."""
-        return list(self._rows.values())
+        return [label for label in self._rows.values() if label is not None]
 
     def show_rows(self, visible: Mapping[QWidget, bool]) -> None:
         """Show or hide fields with their labels."""
@@ -122,9 +127,13 @@ class Form(QFormLayout):
             self.takeRow(0)
         for field, label in self._rows.items():
             if field not in hidden:
-                self.addRow(label, field)
-            for widget in (label, field):
-                widget.setVisible(field not in hidden)
+                if label is None:
+                    self.addRow(field)
+                else:
+                    self.addRow(label, field)
+            field.setVisible(field not in hidden)
+            if label is not None:
+                label.setVisible(field not in hidden)
 
 
 def align(*forms: Form) -> None:
