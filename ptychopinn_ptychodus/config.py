@@ -11,7 +11,6 @@ and converts to and from plain dictionaries of JSON types with :func:`to_dict` a
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
 import warnings
@@ -20,6 +19,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
+
+from .validation import check, flags, integer, one_of, real
 
 SUPPORTED_N = (64, 128, 256)
 MODEL_TYPES = ("pinn", "supervised")
@@ -40,36 +41,6 @@ DEFAULT_N_GROUPS = 512
 _C = TypeVar("_C")
 
 
-def _check(condition: bool, owner: object, name: str, allowed: str) -> None:
-    if not condition:
-        value = getattr(owner, name)
-        raise ValueError(f"{type(owner).__name__}.{name} = {value!r} is not valid: use {allowed}.")
-
-
-def _one_of(owner: object, name: str, choices: tuple[Any, ...]) -> None:
-    _check(getattr(owner, name) in choices, owner, name, "one of " + ", ".join(map(repr, choices)))
-
-
-def _integer(owner: object, name: str, minimum: int, *, optional: bool = False) -> None:
-    value = getattr(owner, name)
-    if value is None and optional:
-        return
-    valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-    _check(valid, owner, name, f"an integer >= {minimum}" + (" or None" if optional else ""))
-
-
-def _real(
-    owner: object, name: str, minimum: float = 0.0, *, exclusive: bool = False, optional: bool = False
-) -> None:
-    value = getattr(owner, name)
-    if value is None and optional:
-        return
-    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    valid = valid and (value > minimum if exclusive else value >= minimum)
-    allowed = f"a finite number {'>' if exclusive else '>='} {minimum:g}" + (" or None" if optional else "")
-    _check(valid, owner, name, allowed)
-
-
 def backend_names() -> tuple[str, ...]:
     """What ``backend`` may be: this package's engines, installed or not, and those that others add."""
     others = sorted({ep.name for ep in entry_points(group=BACKEND_GROUP)} - set(BACKENDS))
@@ -78,12 +49,7 @@ def backend_names() -> tuple[str, ...]:
 
 def _backend(owner: Any) -> None:
     if owner.backend not in BACKENDS:  # else nobody has to look for entry points
-        _one_of(owner, "backend", backend_names())
-
-
-def _flags(owner: object, *names: str) -> None:
-    for name in names:
-        _check(isinstance(getattr(owner, name), bool), owner, name, "True or False")
+        one_of(owner, "backend", backend_names())
 
 
 def _as_path(owner: object, name: str) -> None:
@@ -115,20 +81,20 @@ class ModelConfig:
     gaussian_smoothing_sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        _one_of(self, "N", SUPPORTED_N)
-        _integer(self, "gridsize", 1)
-        _integer(self, "n_filters_scale", 1)
-        _one_of(self, "model_type", MODEL_TYPES)
-        _one_of(self, "architecture", ARCHITECTURES)
-        _one_of(self, "amp_activation", AMP_ACTIVATIONS)
-        _flags(self, "object_big", "probe_big", "probe_mask", "pad_object")
-        _real(self, "probe_scale", exclusive=True)
-        _real(self, "gaussian_smoothing_sigma")
+        one_of(self, "N", SUPPORTED_N)
+        integer(self, "gridsize", 1)
+        integer(self, "n_filters_scale", 1)
+        one_of(self, "model_type", MODEL_TYPES)
+        one_of(self, "architecture", ARCHITECTURES)
+        one_of(self, "amp_activation", AMP_ACTIVATIONS)
+        flags(self, "object_big", "probe_big", "probe_mask", "pad_object")
+        real(self, "probe_scale", exclusive=True)
+        real(self, "gaussian_smoothing_sigma")
         if self.architecture == "unrolled":
             # its patches are complex and full-size from the start: nothing to activate, pad or fill up
             for name, default in (("amp_activation", "sigmoid"), ("probe_big", True), ("pad_object", True)):
                 allowed = f"{default!r} with architecture = 'unrolled' (it applies to 'cnn' alone)"
-                _check(getattr(self, name) == default, self, name, allowed)
+                check(getattr(self, name) == default, self, name, allowed)
 
     @property
     def channels(self) -> int:
@@ -171,7 +137,7 @@ class TrainingConfig:
         for name in ("train_data_file", "test_data_file", "output_dir"):
             _as_path(self, name)
         if self.n_images is not None:
-            _integer(self, "n_images", 1)
+            integer(self, "n_images", 1)
             warnings.warn(
                 "TrainingConfig.n_images is deprecated: use n_groups.", DeprecationWarning, stacklevel=3
             )
@@ -183,24 +149,24 @@ class TrainingConfig:
             object.__setattr__(self, "n_groups", self.n_images)
         if self.n_groups is None:
             object.__setattr__(self, "n_groups", DEFAULT_N_GROUPS)
-        _integer(self, "batch_size", 1)
-        _integer(self, "nepochs", 1)
+        integer(self, "batch_size", 1)
+        integer(self, "nepochs", 1)
         for name in ("mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight"):
-            _real(self, name)
-        _real(self, "nphotons", exclusive=True)
-        _integer(self, "n_groups", 1)
-        _integer(self, "n_subsample", 1, optional=True)
-        _integer(self, "subsample_seed", 0, optional=True)
-        _integer(self, "neighbor_count", 1)
-        _integer(self, "probe_modes", 1, optional=True)
-        _flags(
+            real(self, name)
+        real(self, "nphotons", exclusive=True)
+        integer(self, "n_groups", 1)
+        integer(self, "n_subsample", 1, optional=True)
+        integer(self, "subsample_seed", 0, optional=True)
+        integer(self, "neighbor_count", 1)
+        integer(self, "probe_modes", 1, optional=True)
+        flags(
             self, "positions_provided", "probe_trainable", "intensity_scale_trainable", "sequential_sampling"
         )
         _backend(self)
-        _check(self.positions_provided, self, "positions_provided", "True: patches are stitched by position")
+        check(self.positions_provided, self, "positions_provided", "True: patches are stitched by position")
         if self.model.model_type == "supervised":
             allowed = "a number > 0 with model_type = 'supervised'"
-            _check(self.realspace_mae_weight > 0, self, "realspace_mae_weight", allowed)
+            check(self.realspace_mae_weight > 0, self, "realspace_mae_weight", allowed)
         if self.mae_weight == self.nll_weight == self.realspace_mae_weight == 0.0:
             raise ValueError(
                 "TrainingConfig has nothing to learn from: set nll_weight, mae_weight or "
@@ -226,11 +192,11 @@ class InferenceConfig:
     def __post_init__(self) -> None:
         for name in ("model_path", "test_data_file", "output_dir"):
             _as_path(self, name)
-        _integer(self, "n_groups", 1, optional=True)
-        _integer(self, "n_subsample", 1, optional=True)
-        _integer(self, "subsample_seed", 0, optional=True)
-        _integer(self, "neighbor_count", 1)
-        _flags(self, "debug")
+        integer(self, "n_groups", 1, optional=True)
+        integer(self, "n_subsample", 1, optional=True)
+        integer(self, "subsample_seed", 0, optional=True)
+        integer(self, "neighbor_count", 1)
+        flags(self, "debug")
         _backend(self)
 
 
@@ -266,14 +232,14 @@ class ExecutionConfig:
     inference_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of(self, "accelerator", ACCELERATORS)
+        one_of(self, "accelerator", ACCELERATORS)
         for name in ("devices", "num_nodes", "accum_steps"):
-            _integer(self, name, 1)
-        _check(isinstance(self.strategy, str) and bool(self.strategy), self, "strategy", "a strategy name")
-        _one_of(self, "precision", PRECISIONS)
-        _real(self, "gradient_clip_val", exclusive=True, optional=True)
-        _integer(self, "num_workers", 0)
-        _flags(
+            integer(self, name, 1)
+        check(isinstance(self.strategy, str) and bool(self.strategy), self, "strategy", "a strategy name")
+        one_of(self, "precision", PRECISIONS)
+        real(self, "gradient_clip_val", exclusive=True, optional=True)
+        integer(self, "num_workers", 0)
+        flags(
             self,
             "deterministic",
             "pin_memory",
@@ -282,18 +248,18 @@ class ExecutionConfig:
             "enable_checkpointing",
         )
         if self.persistent_workers and self.num_workers == 0:
-            _check(False, self, "persistent_workers", "False while num_workers is 0")
-        _integer(self, "prefetch_factor", 1, optional=True)
+            check(False, self, "persistent_workers", "False while num_workers is 0")
+        integer(self, "prefetch_factor", 1, optional=True)
         if self.prefetch_factor is not None and self.num_workers == 0:
-            _check(False, self, "prefetch_factor", "None while num_workers is 0")
-        _real(self, "learning_rate", exclusive=True)
-        _one_of(self, "scheduler", SCHEDULERS)
-        _integer(self, "checkpoint_save_top_k", 1)
-        _one_of(self, "checkpoint_monitor_metric", ("val_loss", "train_loss"))
-        _one_of(self, "checkpoint_mode", ("min", "max"))
-        _integer(self, "early_stop_patience", 1)
-        _one_of(self, "logger_backend", LOGGER_BACKENDS)
-        _integer(self, "inference_batch_size", 1, optional=True)
+            check(False, self, "prefetch_factor", "None while num_workers is 0")
+        real(self, "learning_rate", exclusive=True)
+        one_of(self, "scheduler", SCHEDULERS)
+        integer(self, "checkpoint_save_top_k", 1)
+        one_of(self, "checkpoint_monitor_metric", ("val_loss", "train_loss"))
+        one_of(self, "checkpoint_mode", ("min", "max"))
+        integer(self, "early_stop_patience", 1)
+        one_of(self, "logger_backend", LOGGER_BACKENDS)
+        integer(self, "inference_batch_size", 1, optional=True)
 
 
 @dataclass(frozen=True)
@@ -319,11 +285,11 @@ class DataConfig:
     photons_per_pattern: float = 1e9
 
     def __post_init__(self) -> None:
-        _one_of(self, "N", SUPPORTED_N)
-        _integer(self, "gridsize", 1)
-        _integer(self, "probe_modes", 1)
-        _real(self, "input_scale", exclusive=True)
-        _real(self, "photons_per_pattern", exclusive=True)
+        one_of(self, "N", SUPPORTED_N)
+        integer(self, "gridsize", 1)
+        integer(self, "probe_modes", 1)
+        real(self, "input_scale", exclusive=True)
+        real(self, "photons_per_pattern", exclusive=True)
 
 
 def to_dict(config: object) -> dict[str, Any]:

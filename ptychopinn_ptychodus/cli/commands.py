@@ -18,7 +18,10 @@ from ..plugin.layout import (
 from .errors import FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
 from .session import SETTINGS, Application, application
 
-PREVIEW = "object.png"
+NETWORK_FILE = "network.h5"
+"""The network's object, where the result is that and a refinement."""
+
+PICTURES = {PRODUCT_FILE: "object.png", NETWORK_FILE: "network.png"}
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -85,16 +88,22 @@ def _model_in(directory: Path, extension: str) -> Path:
 
 def reconstruct_in(app: Application, source: Path, model: Path, target: Path) -> int:
     """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards."""
-    product = target / PRODUCT_FILE
-    if not app.reconstruct(app.open_scan(source), model, product):
-        print("Interrupted: there is no result.")
-        return INTERRUPTED
+    product, network = target / PRODUCT_FILE, target / NETWORK_FILE
+    before = {path: identity(path) for path in (product, network)}
+    finished = app.reconstruct(app.open_scan(source), model, product, network)
     from .pictures import draw_object
 
-    print(f"Result: {product}")
-    draw_object(product, target / PREVIEW)
-    print(f"Preview: {target / PREVIEW}")
-    return SUCCESS
+    made = [path for path in (product, network) if identity(path) != before[path]]
+    if network not in made and product in made:
+        network.unlink(missing_ok=True)  # of an earlier run: it is not what this result was made of
+    for path in made:
+        picture = path.with_name(PICTURES[path.name])
+        print(f"{'Result' if path is product else 'Network alone'}: {path}")
+        draw_object(path, picture)
+        print(f"Preview: {picture}")
+    if not finished:
+        print("Interrupted: " + ("it was not refined to the end." if made else "there is no result."))
+    return SUCCESS if finished else INTERRUPTED
 
 
 def export(arguments: argparse.Namespace) -> int:

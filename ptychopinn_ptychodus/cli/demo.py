@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ..data.simulation import make_object, make_probe, raster_positions, simulat
 from ..plugin.layout import MODEL_BASENAME, PRODUCT_FILE
 from ..plugin.wording import duration
 from ..standard_scan import in_ptychodus, pixel_size_m
-from .commands import reconstruct_in, require_writable_directory, train_in
+from .commands import NETWORK_FILE, reconstruct_in, require_writable_directory, train_in
 from .errors import SUCCESS
 from .session import SETTINGS, application
 
@@ -60,6 +61,10 @@ NeighborCount = 8
 Epochs = {epochs}
 ProbeModes = 1
 ProbeTrainable = False
+
+[PtychoPINNPluginRefinement]
+Probe = False
+Positions = False
 """
 
 
@@ -89,7 +94,9 @@ def demo(arguments: argparse.Namespace) -> int:
     if code != SUCCESS:
         return code
 
-    score(raw, result / PRODUCT_FILE, scan / "training_history.csv", output / PICTURE)
+    score(raw, result / NETWORK_FILE, "Network alone")
+    found, lines = score(raw, result / PRODUCT_FILE, "Refined")
+    draw(raw, found, lines, _read_history(scan / "training_history.csv"), output / PICTURE)
     print(f"Picture: {output / PICTURE}")
     print(f"Truth: {output / TRUTH}")
     print(f"Finished in {duration(time.monotonic() - started)}. The same with Ptychodus' own command:")
@@ -117,36 +124,54 @@ def write_standard_directory(raw: RawData, directory: Path) -> None:
     standard_scan.write_standard_directory(directory, data, product)
 
 
-def score(raw: RawData, product_file: Path, history_file: Path, picture: Path) -> None:
-    """Compare with the truth where there was light, print the scores, and draw both."""
+def score(raw: RawData, product_file: Path, what: str) -> tuple[NDArray[np.complex64], list[str]]:
+    """Compare with the truth where there was light, and print the scores.
+
+    Returns
+    -------
+    The object, aligned with the truth, and a line for its amplitude and one for its phase.
+    """
     from ptychodus.api.io import load_product
 
-    from .pictures import draw_comparison
-
-    truth = _object_of(raw)
+    truth, lit = _object_of(raw), _lit(raw)
     found = np.asarray(load_product(product_file).object_.get_layer(0))
-    lit = illumination_mask(raw.probeGuess, raw.xcoords, raw.ycoords, (truth.shape[0], truth.shape[1]))
     comparison = compare(found, truth, lit)
     lines = [
         f"SSIM {scores.ssim:.3f}, PSNR {scores.psnr_db:.1f} dB"
         for scores in (comparison.amplitude, comparison.phase)
     ]
-    print(f"Amplitude: {lines[0]}")
-    print(f"Phase: {lines[1]}")
     correlation = comparison.complex_correlation_centred
-    print(f"Centred complex correlation: {correlation:.3f} (0 is flat, 1 the truth)")
+    print(f"{what}: amplitude {lines[0]}; phase {lines[1]}")
+    print(f"{what}: centred complex correlation {correlation:.3f} (0 is flat, 1 the truth)")
+    return align(found, truth, lit)[0].astype(np.complex64), lines
 
-    aligned, _ = align(found, truth, lit)
+
+def draw(
+    raw: RawData,
+    found: NDArray[np.complex64],
+    lines: Sequence[str],
+    losses: dict[str, list[tuple[int, float]]],
+    picture: Path,
+) -> None:
+    """Truth and result where there was light, and the losses."""
+    from .pictures import draw_comparison
+
+    lit = _lit(raw)
     rows, columns = (np.flatnonzero(lit.any(axis=axis)) for axis in (1, 0))
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     draw_comparison(
-        truth[window],
-        aligned[window],
-        _read_history(history_file),
+        _object_of(raw)[window],
+        found[window],
+        losses,
         lines,
-        f"Demo: {raw.n_patterns} simulated patterns, learnt from diffraction alone",
+        f"Demo: {raw.n_patterns} simulated patterns, learnt from diffraction alone, refined",
         picture,
     )
+
+
+def _lit(raw: RawData) -> NDArray[np.bool_]:
+    height, width = _object_of(raw).shape
+    return illumination_mask(raw.probeGuess, raw.xcoords, raw.ycoords, (height, width))
 
 
 def _object_of(raw: RawData) -> NDArray[np.complex64]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..plugin.layout import DIFFRACTION_FILE, PRODUCT_FILE, product_in
+from ..plugin.layout import DIFFRACTION_FILE, GOAL, NETWORK_DONE, PRODUCT_FILE, product_in
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay, TimeLeft
 from .settings import assign, open_settings_file
@@ -115,8 +115,12 @@ class Application:
 
         return self._follow("training", work, show)
 
-    def reconstruct(self, scan: ProductWorkflowAPI, model: Path, output: Path) -> bool:
-        """Reconstruct into the product file ``output``, with progress; True if it ran to its end."""
+    def reconstruct(self, scan: ProductWorkflowAPI, model: Path, output: Path, network: Path) -> bool:
+        """Reconstruct into the product file ``output``, with progress; True if it ran to its end.
+
+        If that is refined, the network's own result goes to ``network``. What there was before is replaced
+        only by what has become of this run.
+        """
         self._log.drop_echoes = True
         self._core.processing_core.processing_api.load_model_from_file(model, self.key)
         left = TimeLeft()
@@ -132,11 +136,10 @@ class Application:
         # Ptychodus puts the progress into the name of the file that it writes
         with tempfile.TemporaryDirectory(prefix=".reconstruct-", dir=output.parent) as scratch:
             finished = self._follow("reconstruction", lambda: work(Path(scratch) / PRODUCT_FILE), show)
-            written = sorted(Path(scratch).glob("*.h5"))
-            if not (finished and written):
-                return False
-            written[-1].replace(output)
-        return True
+            for progress, path in ((NETWORK_DONE, network), (GOAL, output)):
+                for written in Path(scratch).glob(f"*.{progress:06d}.h5"):
+                    written.replace(path)
+        return finished
 
     def export(self, scan: ProductWorkflowAPI, path: Path) -> None:
         """Write training data."""

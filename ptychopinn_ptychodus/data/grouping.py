@@ -157,6 +157,28 @@ class PtychoDataContainer:
         return self.nn_indices[indices if isinstance(indices, slice) else np.asarray(indices)]
 
 
+def nearest_to_grid(points: ArrayLike, pitch: float) -> NDArray[np.int64]:
+    """Evenly spread ones among points: the one nearest to the middle of each cell of a square grid.
+
+    Parameters
+    ----------
+    points
+        (B, 2), any unit.
+    pitch
+        Edge of a cell, in the same unit, positive.
+
+    Returns
+    -------
+    ndarray
+        (b,) numbers of points, ascending.
+    """
+    places = np.asarray(points, dtype=np.float64) / pitch
+    cells = np.round(places)
+    order = np.argsort(np.hypot(*(places - cells).T), kind="stable")
+    _, first = np.unique(cells[order], axis=0, return_index=True)
+    return np.sort(order[first])
+
+
 def _draw_anchors(
     count: int, n_groups: int | None, rng: np.random.Generator, sequential: bool
 ) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ptychodus.api.product import LossValue
@@ -82,7 +82,6 @@ class TrainingHistory:
         return image.getvalue()
 
 
-def losses_of(history: Mapping[str, Sequence[float]]) -> list[LossValue]:
-    """The training losses that a model file carries, as a product shows them."""
-    values = history.get("train_loss", [])
+def losses_of(values: Sequence[float]) -> list[LossValue]:
+    """Losses, one an epoch, as a product shows them."""
     return [LossValue(epoch, float(value)) for epoch, value in enumerate(values, start=1)]

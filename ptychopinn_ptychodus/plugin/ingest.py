@@ -85,13 +85,14 @@ def object_positions(product: Any) -> tuple[NDArray[np.float64], NDArray[np.floa
         x = geometry.map_probe_positions_to_object_x_px(positions)
         y = geometry.map_probe_positions_to_object_y_px(positions)
     else:  # Ptychodus 1.6 and older, whose own mapping of single points was half a pixel off before 1.6
-        x_m, y_m = np.array([_metres(position) for position in positions]).T
+        x_m, y_m = np.array([position_m(position) for position in positions]).T
         x = (x_m - geometry.center_x_m) / geometry.pixel_width_m + (geometry.width_px - 1) / 2
         y = (y_m - geometry.center_y_m) / geometry.pixel_height_m + (geometry.height_px - 1) / 2
     return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
 
 
-def _metres(position: Any) -> tuple[float, float]:
+def position_m(position: Any) -> tuple[float, float]:
+    """(x, y) of one probe position, metres."""
     if hasattr(position, "x_m"):
         return position.x_m, position.y_m
     return position.coordinate_x_m, position.coordinate_y_m  # Ptychodus 1.5

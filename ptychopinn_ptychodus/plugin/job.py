@@ -14,6 +14,10 @@ standard error), each with a ``kind``:
     ``epoch``: the object after it lies beside the model, see :mod:`.preview`.
 ``progress``
     ``fraction`` of the work done, 0 to 1.
+``network``
+    the network's object is there, and is being refined.
+``refinement``
+    the fields of a :class:`~ptychopinn_ptychodus.refinement.RefinementReport`.
 ``result``
     the last line of a job that ended well; its fields depend on the job.
 ``error``
@@ -29,17 +33,21 @@ from __future__ import annotations
 import builtins
 import json
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..backends.base import EngineUnavailableError, ModelFileError
 from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, from_dict, to_dict
+from ..refinement import RefinementConfig
 
 JOB_FILE = "job.json"
 DATA_DIRECTORY = "data"
-OBJECT_FILE = "object.npy"
-PROBE_FILE = "probe.npy"
+NETWORK_DIRECTORY = "network"
+REFINED_DIRECTORY = "refined"
 
 _OWN_ERRORS: dict[str, type[Exception]] = {
     cls.__name__: cls for cls in (ModelFileError, EngineUnavailableError)
@@ -81,11 +89,20 @@ class TrainJob:
 class ReconstructJob:
     """Apply ``config.model_path`` to the scan in ``data/`` and stitch on a canvas of ``shape``.
 
-    ``choose_neighbor_count``: take ``neighbor_count`` from the model's gridsize, which the worker reads.
+    The object is left in ``network/`` and, if it is refined, what becomes of it in ``refined/``, see
+    :class:`Estimate`.
+
+    Attributes
+    ----------
+    refinement
+        None: none.
+    choose_neighbor_count
+        Take ``neighbor_count`` from the model's gridsize, which the worker reads.
     """
 
     config: InferenceConfig
     execution: ExecutionConfig
+    refinement: RefinementConfig | None
     model_type: str
     shape: tuple[int, int]
     choose_neighbor_count: bool
@@ -93,6 +110,38 @@ class ReconstructJob:
 
 
 Job = TrainJob | ReconstructJob
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Arrays that a reconstruction leaves in a directory.
+
+    Attributes
+    ----------
+    object
+        (H, W) complex64.
+    probe
+        (modes, N, N) complex64, in counts, see :class:`~ptychopinn_ptychodus.backends.base.Prediction`.
+    positions
+        (M, 2) float64 [x, y], pixels of the object; None where they are those of the scan.
+    """
+
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    positions: NDArray[np.float64] | None = None
+
+    def save(self, directory: Path) -> None:
+        """Write what there is."""
+        directory.mkdir()
+        for name, array in vars(self).items():
+            if array is not None:
+                np.save(directory / f"{name}.npy", array)
+
+    @classmethod
+    def load(cls, directory: Path) -> Estimate:
+        """Inverse of :meth:`save`."""
+        arrays = {path.stem: np.load(path, allow_pickle=False) for path in directory.glob("*.npy")}
+        return cls(**arrays)
 
 
 def neighbor_count(setting: int | None, gridsize: int) -> int:
@@ -117,7 +166,10 @@ def neighbor_count(setting: int | None, gridsize: int) -> int:
 def write_job(job: Job, directory: Path) -> None:
     """Write ``job.json``."""
     fields = {name: getattr(job, name) for name in job.__dataclass_fields__}
-    plain = {**fields, "config": to_dict(job.config), "execution": to_dict(job.execution)}
+    plain = {
+        name: to_dict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in fields.items()
+    }
     text = json.dumps({"job": type(job).__name__, **plain}, default=str)
     (directory / JOB_FILE).write_text(text, encoding="utf-8")
 
@@ -131,6 +183,8 @@ def read_job(directory: Path) -> Job:
         fields["config"] = from_dict(TrainingConfig, fields["config"])
         return TrainJob(**{**fields, "model_path": Path(fields["model_path"])})
     fields["config"] = from_dict(InferenceConfig, fields["config"])
+    if fields["refinement"] is not None:
+        fields["refinement"] = from_dict(RefinementConfig, fields["refinement"])
     return ReconstructJob(**{**fields, "shape": tuple(fields["shape"])})
 
 

@@ -25,6 +25,12 @@ PICTURE_FILE = "preview.png"
 MODEL_BASENAME = "model"
 """What ``ptychodus -b reconstruct`` looks for in its input directory, with the engine's extension."""
 
+GOAL = 100
+"""Progress is in percent: Ptychodus reads the goal live, and the same one for training and reconstruction."""
+
+NETWORK_DONE = 50
+"""Progress of the network's object where it is refined: the number in the name of its file."""
+
 
 def product_in(directory: Path) -> Path:
     """The product of a standard directory, whichever Ptychodus has named it."""

@@ -35,10 +35,7 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
     @property
     def settings_groups(self) -> list[str]:
         """Sections of the settings file that are this library's."""
-        settings = self.settings
-        return [
-            group.name for group in (settings.model, settings.data, settings.training, settings.inference)
-        ]
+        return [group.name for group in self.settings.groups]
 
     def __iter__(self) -> Iterator[Reconstructor]:
         return iter(self._reconstructors)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..backends.base import Apply, EpochReport
 from ..backends.workflow import stitched
 from ..data.display import centred_phase, grey_levels
-from ..data.grouping import PtychoDataContainer
+from ..data.grouping import PtychoDataContainer, nearest_to_grid
 from ..files import replacing
 from .layout import PICTURE_FILE, PREVIEW_FILE
 
@@ -28,18 +28,13 @@ _GAP_PX = 8
 
 
 def covering(container: PtychoDataContainer) -> NDArray[np.int64]:
-    """Numbers of the groups that suffice to see the whole scan: the ones nearest to the points of a grid.
+    """Numbers of the groups that suffice to see the whole scan, half the width of the illumination apart.
 
-    The pitch of the grid is half the width of the illumination, the square root of the area that it would
-    have if it were even, ``(Σ|P|²)² / Σ|P|⁴``.
+    That is the square root of the area that it would have if it were even, ``(Σ|P|²)² / Σ|P|⁴``.
     """
     power = np.sum(np.abs(container.probe) ** 2, axis=0, dtype=np.float64)
     pitch = max(1.0, 0.5 * np.sqrt(power.sum() ** 2 / np.sum(power**2)))
-    centres = container.coords_offsets[:, 0, :, 0] / pitch
-    cells = np.round(centres)
-    order = np.argsort(np.hypot(*(centres - cells).T), kind="stable")
-    _, first = np.unique(cells[order], axis=0, return_index=True)
-    return np.sort(order[first])
+    return nearest_to_grid(container.coords_offsets[:, 0, :, 0], pitch)
 
 
 class Previews:

@@ -231,6 +231,8 @@ class ChildProcess:
         if kind == "learning":
             self._worth_s = STOP_GRACE_S
             return False
+        if kind == "network":
+            self._worth_s = STOP_GRACE_S  # what is refined until then is handed over
         if kind == "epoch":
             self._worth_s = CHECKPOINT_GRACE_S
         if kind == "result":

@@ -12,16 +12,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ptychodus.api.object import Object
 from ptychodus.api.observer import Observable
-from ptychodus.api.probe import ProbeSequence
-from ptychodus.api.product import LossValue, Product
+from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import (
     ReconstructInput,
     ReconstructOutput,
@@ -32,26 +29,32 @@ from ptychodus.api.reconstruct import (
 from ..backends.base import Engine, EngineUnavailableError, EpochReport, ModelFileError
 from ..backends.registry import engine_for, guess_engine
 from ..files import replacing
-from .history import TrainingHistory, losses_of
+from ..refinement import RefinementReport
+from .history import TrainingHistory
 from .ingest import from_reconstruct_input
-from .job import DATA_DIRECTORY, OBJECT_FILE, PROBE_FILE, ChildDiedError, ReconstructJob, TrainJob
-from .layout import MODEL_BASENAME, PICTURE_FILE, RunFiles, require_writable
+from .job import (
+    DATA_DIRECTORY,
+    NETWORK_DIRECTORY,
+    REFINED_DIRECTORY,
+    ChildDiedError,
+    Estimate,
+    ReconstructJob,
+    TrainJob,
+)
+from .layout import GOAL, MODEL_BASENAME, NETWORK_DONE, PICTURE_FILE, RunFiles, require_writable
 from .process import ChildProcess
+from .products import with_network, with_refinement
+from .selection import model_file_type, preferred_backend, select_engine
 from .settings import (
     BACKEND_SETTING,
     PluginSettings,
     make_execution_config,
     make_inference_config,
+    make_refinement_config,
     make_training_config,
-    model_file_type,
     naming_settings,
-    preferred_backend,
-    select_engine,
 )
 from .wording import duration
-
-GOAL = 100
-"""Progress is in percent: Ptychodus reads the goal live, and the same one for training and reconstruction."""
 
 SHOW_EVERY_S = 1.0
 """How often, at most, the application is told to look at the losses: it draws them anew each time."""
@@ -245,7 +248,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                     child.start(job)
                     for message in child.messages():
                         if message is not None and message["kind"] == "epoch":
-                            report = _epoch_report(message)
+                            report = EpochReport(**_fields(EpochReport, message))
                             history.append(report)
                             self._log_epoch(report)
                             self._show_epoch()
@@ -345,9 +348,11 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         raw = from_reconstruct_input(parameters, with_object=False)
         shape = (product.object_.height_px, product.object_.width_px)
         raw.require_inside(shape)
+        refinement = make_refinement_config(self._settings)
         job = ReconstructJob(
             config=make_inference_config(self._settings, backend=engine.name, model_path=model_path),
             execution=make_execution_config(self._settings),
+            refinement=refinement,
             model_type=self.model_type,
             shape=shape,
             choose_neighbor_count=self._settings.data.value("NeighborCount") == 0,
@@ -358,54 +363,48 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             patterns = raw.n_patterns
             del raw
             started = time.monotonic()
+            # Few outputs: each one is a file without the window, and freezes the window for a second.
+            progress_of_network = GOAL if refinement is None else NETWORK_DONE
             child.start(job)
             for message in child.messages():
-                if message is not None and message["kind"] == "progress":
-                    self._show_progress(int(GOAL * message["fraction"]))
+                kind = None if message is None else message["kind"]
+                if message is not None and kind == "progress":
+                    self._show_progress(int(progress_of_network * message["fraction"]))
+                elif message is not None and kind == "network":
+                    found = Estimate.load(child.directory / NETWORK_DIRECTORY)
+                    after_network = with_network(product, found, message["history"], model_path, self._logger)
+                    yield ReconstructOutput(after_network, NETWORK_DONE)
+                elif message is not None and kind == "refinement":
+                    self._show_refinement(RefinementReport(**_fields(RefinementReport, message)))
                 if self._should_stop():
                     child.stop()
                     break
             result = child.result
             if result is None or result["stopped"]:
-                self._logger.warning("Reconstruction stopped: there is no result.")
+                self._logger.warning("Reconstruction stopped: there is no further result.")
                 return
-            array = np.load(child.directory / OBJECT_FILE, allow_pickle=False)
-            probe = np.load(child.directory / PROBE_FILE, allow_pickle=False)
+            if refinement is None:
+                found = Estimate.load(child.directory / NETWORK_DIRECTORY)
+                product = with_network(product, found, result["history"], model_path, self._logger)
+            elif result["errors"]:
+                found = Estimate.load(child.directory / REFINED_DIRECTORY)
+                product = with_refinement(product, found, result, model_path, self._logger)
+            else:
+                self._logger.warning("Refinement was stopped before an epoch was over.")
+                return
         self._logger.info("Reconstructed from %d patterns in %.1f s.", patterns, time.monotonic() - started)
-        # One output and no more: each one is a file without the window, and freezes the window for a second.
-        yield ReconstructOutput(
-            product=Product(
-                metadata=product.metadata,
-                probe_positions=product.probe_positions,
-                probes=self._probes(product.probes, probe),
-                object_=Object(
-                    array=array[np.newaxis].astype(product.object_.dtype, copy=False),
-                    pixel_geometry=product.object_.get_pixel_geometry(),
-                    center=product.object_.get_center(),
-                    layer_spacing_m=[],
-                ),
-                losses=losses_of(result["history"]),
-            ),
-            progress=GOAL,
-        )
+        yield ReconstructOutput(product, GOAL)
 
-    def _probes(self, before: ProbeSequence, modes: np.ndarray[Any, Any]) -> ProbeSequence:
-        """The model's probe in the place of the product's.
-
-        Weights of an orthogonal probe relaxation belong to eigenprobes that the model does not have.
-        """
-        weights = before.get_opr_weights_or_none()
-        if before.num_coherent_modes > 1:
-            self._logger.info(
-                "The product's %d OPR modes and their weights are left out: the model has one probe for all "
-                "positions.",
-                before.num_coherent_modes,
-            )
-            weights = None
-        return ProbeSequence(
-            array=modes[np.newaxis].astype(before.dtype, copy=False),
-            opr_weights=weights,
-            pixel_geometry=before.get_pixel_geometry(),
+    def _show_refinement(self, report: RefinementReport) -> None:
+        done = report.epoch / report.nepochs
+        self._show_progress(int(NETWORK_DONE + (GOAL - NETWORK_DONE) * done))
+        self._logger.info(
+            "Refinement, epoch %d/%d: normalised error %.4g, %.0f patterns/s, %s left",
+            report.epoch,
+            report.nepochs,
+            report.error,
+            report.patterns_per_second,
+            duration(report.seconds_left),
         )
 
     # ---- helpers
@@ -448,5 +447,5 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             raise
 
 
-def _epoch_report(message: dict[str, Any]) -> EpochReport:
-    return EpochReport(**{name: message[name] for name in EpochReport.__dataclass_fields__})
+def _fields(cls: Any, message: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: message[name] for name in cls.__dataclass_fields__}

@@ -7,7 +7,6 @@ settings file, ``Group.Name``.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +16,9 @@ from typing import Any
 from ptychodus.api.parameters import ParameterBase, ParameterGroup
 from ptychodus.api.settings import SettingsRegistry
 
-from ..backends import INSTALL_HINT
-from ..backends.base import Engine, EngineUnavailableError
-from ..backends.registry import get_engine, list_engines, loadable_engines
-from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig, backend_names
+from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from ..refinement import RefinementConfig
 from .job import neighbor_count
-
-logger = logging.getLogger("PtychoPINN-Plugin")
 
 AUTO = "auto"
 BACKEND_SETTING = "PtychoPINNPluginModel.Backend"
@@ -156,14 +151,32 @@ class InferenceSettings(_Group):
         self.num_groups = group.create_integer_parameter("NumGroups", 0, minimum=0)
 
 
+class RefinementSettings(_Group):
+    """Group ``PtychoPINNPluginRefinement``: what becomes of the network's object."""
+
+    def __init__(self, registry: SettingsRegistry) -> None:
+        super().__init__(registry, "PtychoPINNPluginRefinement")
+        group = self.group
+        self.epochs = group.create_integer_parameter("Epochs", RefinementConfig.epochs, minimum=0)
+        self.probe = group.create_boolean_parameter("Probe", RefinementConfig.probe)
+        self.positions = group.create_boolean_parameter("Positions", RefinementConfig.positions)
+        self.metric = group.create_string_parameter("Metric", RefinementConfig.metric)
+
+
 class PluginSettings:
-    """The four groups, shared by both reconstructors."""
+    """All groups, shared by both reconstructors."""
 
     def __init__(self, registry: SettingsRegistry) -> None:
         self.model = ModelSettings(registry)
         self.data = DataSettings(registry)
         self.training = TrainingSettings(registry)
         self.inference = InferenceSettings(registry)
+        self.refinement = RefinementSettings(registry)
+
+    @property
+    def groups(self) -> list[_Group]:
+        """In the order of a settings file."""
+        return [self.model, self.data, self.training, self.inference, self.refinement]
 
 
 # Where the user finds what a configuration object complains about.
@@ -204,6 +217,11 @@ _SETTING_OF_FIELD = {
     ("ExecutionConfig", "num_workers"): "PtychoPINNPluginTraining.NumWorkers",
     ("ExecutionConfig", "logger_backend"): "PtychoPINNPluginTraining.LoggerBackend",
     ("ExecutionConfig", "inference_batch_size"): "PtychoPINNPluginInference.BatchSize",
+    ("RefinementConfig", "epochs"): "PtychoPINNPluginRefinement.Epochs",
+    ("RefinementConfig", "probe"): "PtychoPINNPluginRefinement.Probe",
+    ("RefinementConfig", "positions"): "PtychoPINNPluginRefinement.Positions",
+    ("RefinementConfig", "metric"): "PtychoPINNPluginRefinement.Metric",
+    ("RefinementConfig", "seed"): "PtychoPINNPluginData.Seed",
 }
 
 
@@ -317,92 +335,16 @@ def make_execution_config(settings: PluginSettings) -> ExecutionConfig:
         )
 
 
-def select_engine(settings: PluginSettings) -> Engine:
-    """The engine that is set, its framework installed.
-
-    Raises
-    ------
-    ValueError
-        If ``Backend`` is no engine's name.
-    EngineUnavailableError
-        If its engine or its framework (for ``auto``: every framework) is not installed. An engine that is
-        named is never replaced by another.
-    """
-    backend = settings.model.value("Backend")
-    if backend != AUTO:
-        names = backend_names()
-        if backend not in names:
-            allowed = ", ".join(map(repr, (AUTO, *names)))
-            raise ValueError(
-                f"The setting {BACKEND_SETTING} = {backend!r} is not valid: use one of {allowed}."
-            )
-        engine = _registered_engine(backend)
-        engine.require()
-        return engine
-    engines, broken = _engines()
-    for reason in broken:
-        logger.warning("%s", reason)
-    for engine in engines:
-        if engine.problem() is None:
-            logger.info('Backend "auto": %s is used.', engine.title)
-            return engine
-    hints = " or ".join(dict.fromkeys(engine.install_hint for engine in engines)) or INSTALL_HINT
-    raise EngineUnavailableError(
-        " ".join(
-            [
-                f"No framework is installed that could run this reconstructor ({BACKEND_SETTING} = auto). "
-                f"Install one: {hints}",
-                *broken,
-            ]
-        )
-    )
-
-
-def _engines() -> tuple[list[Engine], list[str]]:
-    """All engines in the order in which ``auto`` tries them, and why others could not be loaded."""
-    broken: list[RuntimeError] = []
-    names = [name for name in backend_names() if name in list_engines()]
-    return list(loadable_engines(names, broken.append)), [str(error) for error in broken]
-
-
-def _registered_engine(name: str) -> Engine:
-    if name not in list_engines():
-        others = ", ".join(map(repr, list_engines())) or "none"
-        raise EngineUnavailableError(
-            f"{BACKEND_SETTING} = {name!r} is selected, but that engine is not part of this installation "
-            f"(there is: {others}). Mend it with: pip install --force-reinstall --no-deps "
-            f"ptychopinn-ptychodus; or set {BACKEND_SETTING} to auto."
-        )
-    return get_engine(name)
-
-
-def preferred_backend(settings: PluginSettings) -> str | None:
-    """The engine that is to open a model whose own framework is missing: that which is set, else as ``auto``.
-
-    None if there is none; never raises: the model file decides, so that a wrong setting is no error here.
-    """
-    try:
-        backend = settings.model.value("Backend")
-        engines = [engine for engine in _engines()[0] if engine.problem() is None]
-        engines.sort(key=lambda engine: engine.name != backend)
-        return engines[0].name if engines else None
-    except Exception as exc:
-        logger.debug("No engine is preferred: %s", exc)
+def make_refinement_config(settings: PluginSettings) -> RefinementConfig | None:
+    """What is to become of the network's object; None: it is the result."""
+    refinement = settings.refinement
+    if refinement.optional("Epochs") is None:
         return None
-
-
-def model_file_type(settings: PluginSettings) -> tuple[str, str]:
-    """Extension and file-dialog filter of the selected engine's models; never raises.
-
-    The application cannot survive an exception here, and it asks before anything has been selected. Where
-    nothing useful is selected, they are those of the engine that ``auto`` would take.
-    """
-    try:
-        backend = settings.model.value("Backend")
-        engines, _ = _engines()
-        # stable: where no framework is installed, the order of ``auto`` stays
-        engines.sort(key=lambda engine: (engine.name != backend, engine.problem() is not None))
-        return engines[0].model_suffix, engines[0].model_filter
-    except Exception as exc:
-        logger.debug("No engine says what its models are called: %s", exc)
-        return ".ckpt", "PtychoPINN Models (*.ckpt)"
+    with naming_settings():
+        return RefinementConfig(
+            epochs=refinement.value("Epochs"),
+            probe=refinement.value("Probe"),
+            positions=refinement.value("Positions"),
+            metric=refinement.value("Metric"),
+            seed=settings.data.value("Seed"),
+        )

@@ -19,17 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..backends.base import ModelDescription, ModelFileError
 from ..backends.registry import engine_for, get_engine, guess_engine
 from ..backends.workflow import grouped
 from ..data.assembly import assemble
+from ..data.grouping import PtychoDataContainer, nearest_to_grid
 from ..data.raw import RawData
+from ..refinement import refine
 from .ingest import read_training_directory, require_object
 from .job import (
     DATA_DIRECTORY,
-    OBJECT_FILE,
-    PROBE_FILE,
+    NETWORK_DIRECTORY,
+    REFINED_DIRECTORY,
+    Estimate,
     ReconstructJob,
     TrainJob,
     describe_error,
@@ -209,7 +213,7 @@ def _smallest_scan(raw: RawData) -> int:
 def reconstruct(
     job: ReconstructJob, directory: Path, send: Send, should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
-    """Apply the model, stitch, leave object and probe in ``directory``, return the fields of the result."""
+    """Apply the model, stitch, refine; leave it in ``directory``, return the fields of the result."""
     config = job.config
     assert config.model_path is not None
     # by the rule of the parent, whose choice is in the configuration
@@ -233,6 +237,8 @@ def reconstruct(
         gridsize=model.gridsize,
         seed=config.subsample_seed,
     )
+    if config.n_groups is None and job.refinement is not None:
+        container = container.subset(_each_pattern_once(container))
     logger.info("Reconstructing %d groups of %d patterns with %s.", *container.nn_indices.shape, engine.title)
     prediction = engine.predict(
         config.model_path,
@@ -243,12 +249,48 @@ def reconstruct(
     )
     weight = np.sum(np.abs(prediction.probe) ** 2, axis=0)
     canvas = assemble(prediction.patches, container.nn_indices, container.coords, job.shape, weight)
-    np.save(directory / OBJECT_FILE, canvas.object)
-    np.save(directory / PROBE_FILE, prediction.probe)
-    return {
-        "stopped": False,
-        "history": {key: [float(value) for value in values] for key, values in description.history.items()},
-    }
+    found = Estimate(canvas.object, prediction.probe)
+    found.save(directory / NETWORK_DIRECTORY)
+    history = {key: [float(value) for value in values] for key, values in description.history.items()}
+    if job.refinement is None:
+        return {"stopped": False, "history": history}
+    del prediction, canvas  # the patches of all groups are much larger than all that follows
+    send("network", history=history)
+    return {"stopped": False, **_refine(raw, found, job, directory, send, should_stop)}
+
+
+def _each_pattern_once(container: PtychoDataContainer) -> NDArray[np.int64]:
+    """Numbers of evenly spread groups that hold as many patterns as there are.
+
+    More of them make a better object to look at, and hardly a better one to start a refinement from: its
+    own passes cost less.
+    """
+    width, height = np.maximum(np.ptp(container.coords, axis=0), 1.0)
+    share = container.gridsize**2 / len(container.coords)
+    return nearest_to_grid(container.coords_offsets[:, 0, :, 0], float(np.sqrt(width * height * share)))
+
+
+def _refine(
+    raw: RawData,
+    start: Estimate,
+    job: ReconstructJob,
+    directory: Path,
+    send: Send,
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    assert job.refinement is not None
+    refined = refine(
+        raw,
+        start.object,
+        start.probe,
+        job.refinement,
+        report=lambda report: send("refinement", **dataclasses.asdict(report)),
+        should_stop=should_stop,
+        device="cpu" if job.execution.accelerator == "cpu" else "auto",
+    )
+    positions = refined.positions if job.refinement.positions else None
+    Estimate(refined.object, refined.probe, positions).save(directory / REFINED_DIRECTORY)
+    return {"errors": refined.history, "start_error": refined.start_error, "error": refined.error}
 
 
 def _check_model(description: ModelDescription, raw: RawData, job: ReconstructJob) -> None:

@@ -11,7 +11,7 @@ from plugin_support import add_engines, forget_engines, make_library, run
 from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
 from ptychopinn_ptychodus.plugin import settings
 from ptychopinn_ptychodus.plugin.process import ChildProcess
-from ptychopinn_ptychodus.plugin.settings import model_file_type, select_engine
+from ptychopinn_ptychodus.plugin.selection import model_file_type, select_engine
 
 pytestmark = pytest.mark.usefixtures("fake_site")
 

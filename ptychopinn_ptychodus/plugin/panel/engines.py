@@ -13,7 +13,8 @@ from PyQt5.QtWidgets import QApplication
 from ...backends.inspection import MODULE, answer_in, inspect_engines
 from ...config import backend_names
 from ..process import child_environment
-from ..settings import AUTO, PluginSettings, preferred_backend
+from ..selection import preferred_backend
+from ..settings import AUTO, PluginSettings
 from .widgets import Form, InfoLabel, Relay
 
 logger = logging.getLogger("PtychoPINN-Plugin")

@@ -14,6 +14,7 @@ from ...config import (
     SCHEDULERS,
     backend_names,
 )
+from ...refinement import METRICS
 from ..settings import AUTO, PluginSettings
 
 Applies = Callable[[PluginSettings, str], bool]
@@ -29,6 +30,10 @@ def _cnn(settings: PluginSettings, model_type: str) -> bool:
 
 def _supervised(settings: PluginSettings, model_type: str) -> bool:
     return model_type == "supervised"
+
+
+def _refined(settings: PluginSettings, model_type: str) -> bool:
+    return int(settings.refinement.epochs.get_value()) > 0
 
 
 @dataclass(frozen=True)
@@ -243,6 +248,42 @@ INFERENCE = (
         "Batch Size",
         "Groups at a time. It changes speed and memory, not the result.",
         zero="automatic",
+    ),
+)
+
+REFINEMENT = (
+    Field(
+        "Refinement",
+        "Epochs",
+        "Epochs",
+        "Passes over the scan in which the network's object is fitted to all patterns, as iterative solvers "
+        "do. 10 after a trained network; 30 where that is poor. The window shows the network's object first; "
+        "without the window it is a file of its own.",
+        zero="off: the network's object",
+    ),
+    Field(
+        "Refinement",
+        "Probe",
+        "Probe",
+        "Refine the probe, all its modes, together with the object.",
+        applies=_refined,
+    ),
+    Field(
+        "Refinement",
+        "Positions",
+        "Positions",
+        "Refine the positions, by up to 4 pixels each; the result's product has them. Switch it off if they "
+        "are known exactly.",
+        applies=_refined,
+    ),
+    Field(
+        "Refinement",
+        "Metric",
+        "Metric",
+        "What is fitted: amplitude, the square roots of the counts; poisson, the likelihood of the counts, "
+        "which is better for few photons.",
+        choices=lambda: METRICS,
+        applies=_refined,
     ),
 )
 

@@ -25,7 +25,7 @@ from PyQt5.QtWidgets import (
 from ..reconstructor import PtychoPINNReconstructor
 from ..settings import PluginSettings
 from .engines import EngineRows, EngineStates
-from .fields import ADVANCED, DATA, ENGINE, INFERENCE, MODEL, TRAINING, Field
+from .fields import ADVANCED, DATA, ENGINE, INFERENCE, MODEL, REFINEMENT, TRAINING, Field
 from .model import ModelBox
 from .preview import PreviewBox
 from .widgets import Form, Relay, WheelGuard, align, tool_tip
@@ -116,6 +116,7 @@ class SettingsPage(QWidget):
             ("Data and Sampling", DATA),
             ("Training", TRAINING),
             ("Inference", INFERENCE),
+            ("Refinement", REFINEMENT),
         ):
             self._add_section(layout, title, fields)
         self._add_advanced(layout)
@@ -126,7 +127,7 @@ class SettingsPage(QWidget):
         for kind in (QAbstractSpinBox, QComboBox):
             for widget in self.findChildren(kind):
                 wheel.guard(widget)
-        Relay(self._show_what_applies, self).watch(settings.model.group, settings.training.group)
+        Relay(self._show_what_applies, self).watch(*(group.group for group in settings.groups))
         self._show_what_applies()
         engine_states.refresh()
         self.model_box.refresh()

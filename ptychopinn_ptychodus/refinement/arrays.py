@@ -1,0 +1,176 @@
+"""The few operations that numpy on a CPU and torch on a GPU do differently.
+
+The numerics of this room are written once, with operators and with functions that both libraries know by the
+same name (``xp``). No framework is imported before its device is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+Array = Any
+"""An array of the library in use."""
+
+
+class Arrays(Protocol):
+    """What differs between the libraries.
+
+    Attributes
+    ----------
+    device
+        Where the arrays are, for people.
+    xp
+        The library's namespace.
+    elements
+        Complex numbers of exit waves to work on at a time.
+    """
+
+    device: str
+    xp: Any
+    elements: int
+
+    def put(self, array: NDArray[Any]) -> Array:
+        """A copy of a numpy array on the device."""
+
+    def get(self, array: Array) -> NDArray[Any]:
+        """The array as numpy, without a copy where it is that already."""
+
+    def copy(self, array: Array) -> Array:
+        """A copy on the device."""
+
+    def fft(self, waves: Array) -> Array:
+        """Orthonormal 2-D FFT of the last two axes; ``waves`` may be overwritten."""
+
+    def ifft(self, waves: Array) -> Array:
+        """Inverse of :meth:`fft`; ``waves`` may be overwritten."""
+
+    def cut(self, canvas: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> Array:
+        """The (size, size) patches of a canvas with these corners, (B, size, size)."""
+
+    def add(self, canvas: Array, patches: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+        """Add patches (B, size, size), or the same (size, size) patch, to a canvas at these corners."""
+
+
+class NumpyArrays:
+    """numpy and scipy on the CPU; as many threads as OMP_NUM_THREADS says, one by default."""
+
+    device: str = "cpu"
+    elements: int = 1 << 17  # 1 MB: stays in the cache from one operation to the next
+
+    def __init__(self) -> None:
+        self.xp: Any = np
+        threads = os.environ.get("OMP_NUM_THREADS", "1")
+        self._workers = max(1, int(threads)) if threads.isdecimal() else 1
+
+    def put(self, array: NDArray[Any]) -> Array:
+        return np.array(array)
+
+    def get(self, array: Array) -> NDArray[Any]:
+        return np.asarray(array)
+
+    def copy(self, array: Array) -> Array:
+        return array.copy()
+
+    def fft(self, waves: Array) -> Array:
+        return scipy.fft.fft2(waves, norm="ortho", overwrite_x=True, workers=self._workers)
+
+    def ifft(self, waves: Array) -> Array:
+        return scipy.fft.ifft2(waves, norm="ortho", overwrite_x=True, workers=self._workers)
+
+    def cut(self, canvas: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> Array:
+        patches = np.empty((len(rows), size, size), canvas.dtype)
+        for patch, row, column in zip(patches, rows, columns, strict=True):
+            patch[:] = canvas[row : row + size, column : column + size]
+        return patches
+
+    def add(self, canvas: Array, patches: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+        size = patches.shape[-1]
+        each = np.broadcast_to(patches, (len(rows), size, size))
+        for patch, row, column in zip(each, rows, columns, strict=True):
+            canvas[row : row + size, column : column + size] += patch
+
+
+class TorchArrays:
+    """torch on the device of that name."""
+
+    elements: int = 1 << 24
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.device = device
+        self.xp: Any = torch
+
+    def put(self, array: NDArray[Any]) -> Array:
+        return self.xp.tensor(np.ascontiguousarray(array), device=self.device)
+
+    def get(self, array: Array) -> NDArray[Any]:
+        host: NDArray[Any] = array.cpu().numpy()
+        return host
+
+    def copy(self, array: Array) -> Array:
+        return array.clone()
+
+    def fft(self, waves: Array) -> Array:
+        return self.xp.fft.fft2(waves, norm="ortho")
+
+    def ifft(self, waves: Array) -> Array:
+        return self.xp.fft.ifft2(waves, norm="ortho")
+
+    def cut(self, canvas: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> Array:
+        return canvas.reshape(-1)[self._pixels(canvas, rows, columns, size)]
+
+    def add(self, canvas: Array, patches: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+        size = patches.shape[-1]
+        pixels = self._pixels(canvas, rows, columns, size)
+        canvas.view(-1).index_add_(0, pixels.reshape(-1), patches.expand(pixels.shape).reshape(-1))
+
+    def _pixels(self, canvas: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> Array:
+        width = canvas.shape[-1]
+        corners = self.put(np.asarray(rows * width + columns, dtype=np.int64))
+        axis = self.xp.arange(size, device=self.device)
+        return corners[:, None, None] + (axis[:, None] * width + axis)
+
+
+def arrays_for(device: str) -> Arrays:
+    """The library for a device.
+
+    Parameters
+    ----------
+    device
+        ``"cpu"``: numpy. ``"cuda"`` or ``"cuda:N"``: torch on that GPU. ``"auto"``: torch on the GPU if torch
+        is in use in this process and finds one, else numpy. torch is not imported to find out: that would
+        take longer than most refinements.
+
+    Raises
+    ------
+    ValueError
+        If the device is none of these.
+    RuntimeError
+        If a GPU is asked for that torch does not find.
+    """
+    if device == "cpu":
+        return NumpyArrays()
+    if device == "auto":
+        torch = sys.modules.get("torch")
+        return TorchArrays("cuda") if torch is not None and torch.cuda.is_available() else NumpyArrays()
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or (number and not number.isdecimal()):
+        raise ValueError(f"device = {device!r} is not valid: use 'auto', 'cpu', 'cuda' or 'cuda:N'.")
+    try:
+        import torch as found
+    except ImportError as error:
+        raise RuntimeError(
+            f"device = {device!r} needs torch, which is not installed: use 'cpu', or pip install torch."
+        ) from error
+    if int(number or 0) >= found.cuda.device_count():
+        raise RuntimeError(
+            f"device = {device!r} is not there: torch finds {found.cuda.device_count()} GPUs. Use 'cpu'."
+        )
+    return TorchArrays(device)

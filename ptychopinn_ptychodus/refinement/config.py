@@ -1,0 +1,84 @@
+"""What to refine, for how long, and by which objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..validation import check, flags, integer, one_of, real
+
+METRICS = ("amplitude", "poisson")
+
+
+@dataclass(frozen=True)
+class RefinementConfig:
+    """Settings of :func:`.refine`; the defaults suit a network's object and a flat one alike.
+
+    Attributes
+    ----------
+    epochs
+        Passes over the scan; 0 returns the start, its probe scaled to the data.
+    batch_size
+        Patterns of one update, spread evenly over the scan; None: one in 24 of the scan.
+    probe
+        Refine the probe. Its total power stays as the data determine it at the start.
+    positions
+        Refine the positions. Their mean stays.
+    metric
+        ``"amplitude"``: Σ (√λ - √n)² over good pixels. ``"poisson"``: the Poisson likelihood.
+    probe_modes
+        Incoherent modes of the probe, more than it has if need be; None: as many as it has.
+    object_step, probe_step, position_step
+        Length of a step, where 1 would solve for that unknown alone, the others and the overlap aside.
+    momentum
+        Part of the last step that goes into the next (Nesterov); for the probe, too.
+    illumination_floor
+        Part of the strongest illumination that counts as illumination everywhere: how much less is learnt
+        where there is little light.
+    ridge
+        Part of the strongest illumination below which a pixel is held by its start, as if that were the
+        light that it lacks: dim borders would gather noise.
+    position_limit
+        Longest step of a position in one epoch, pixels, each axis.
+    position_range
+        Farthest that a position may go from where it started, pixels, each axis.
+    seed
+        Seed of the batches.
+
+    Raises
+    ------
+    ValueError
+        Naming the field, the value and what is allowed.
+    """
+
+    epochs: int = 10
+    batch_size: int | None = None
+    probe: bool = True
+    positions: bool = True
+    metric: str = "amplitude"
+    probe_modes: int | None = None
+    object_step: float = 0.3
+    probe_step: float = 0.2
+    position_step: float = 1.0
+    momentum: float = 0.9
+    illumination_floor: float = 0.1
+    ridge: float = 0.01
+    position_limit: float = 0.1
+    position_range: float = 4.0
+    seed: int | None = 0
+
+    def __post_init__(self) -> None:
+        integer(self, "epochs", 0)
+        integer(self, "batch_size", 1, optional=True)
+        flags(self, "probe", "positions")
+        one_of(self, "metric", METRICS)
+        integer(self, "probe_modes", 1, optional=True)
+        for name in ("object_step", "probe_step", "position_step"):
+            real(self, name, exclusive=True)
+            check(getattr(self, name) <= 2, self, name, "a number > 0 and <= 2")
+        real(self, "momentum")
+        check(self.momentum < 1, self, "momentum", "a number >= 0 and < 1")
+        real(self, "illumination_floor", 1e-3)
+        real(self, "ridge")
+        real(self, "position_limit", exclusive=True)
+        real(self, "position_range", exclusive=True)
+        integer(self, "seed", 0, optional=True)

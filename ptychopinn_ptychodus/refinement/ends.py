@@ -1,0 +1,99 @@
+"""Both ends of a refinement: what comes in is checked and cut to size, what goes out is put back in place."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.interpolation import require_centres_inside
+from ..data.probe import with_modes
+from ..data.raw import RawData
+
+
+class Window:
+    """The part of an object that patches touch, continued by its edge where they reach beyond it.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the object.
+    raw
+        The scan.
+    reach
+        How far positions may go from where they are, pixels.
+    """
+
+    def __init__(self, shape: tuple[int, ...], raw: RawData, reach: float) -> None:
+        margin = raw.N / 2.0 + reach + 1.0
+        self._rows = np.arange(
+            math.floor(raw.ycoords.min() - margin), math.ceil(raw.ycoords.max() + margin) + 1
+        )
+        self._columns = np.arange(
+            math.floor(raw.xcoords.min() - margin), math.ceil(raw.xcoords.max() + margin) + 1
+        )
+        self._shape = shape
+        self._origin = np.array([self._columns[0], self._rows[0]], dtype=np.float64)
+
+    def cut(self, image: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """The window's part of an object."""
+        height, width = self._shape
+        rows, columns = np.clip(self._rows, 0, height - 1), np.clip(self._columns, 0, width - 1)
+        part: NDArray[np.complex64] = image[np.ix_(rows, columns)]
+        return part
+
+    def put_back(self, image: NDArray[np.complex64], canvas: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """A copy of an object with its window replaced."""
+        height, width = self._shape
+        rows = (self._rows >= 0) & (self._rows < height)
+        columns = (self._columns >= 0) & (self._columns < width)
+        out = image.copy()
+        out[np.ix_(self._rows[rows], self._columns[columns])] = canvas[np.ix_(rows, columns)]
+        return out
+
+    def inside(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pixels of the object as pixels of the window."""
+        return positions - self._origin
+
+    def outside(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pixels of the window as pixels of the object."""
+        return positions + self._origin
+
+
+def orthogonal(modes: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """The same incoherent sum by orthogonal modes, the strongest first.
+
+    A unitary mixture of modes shows the same intensities (Thibault & Menzel, Nature 494, 68, 2013).
+    """
+    flat = modes.reshape(len(modes), -1).astype(np.complex128)
+    _, vectors = np.linalg.eigh(flat @ flat.conj().T)
+    mixed = vectors.conj().T[::-1] @ flat
+    # the phase of the first mode goes on from where it was
+    phase = np.vdot(flat[0], mixed[0])
+    mixed[0] *= np.conj(phase) / abs(phase) if abs(phase) > 0 else 1.0
+    return np.asarray(mixed.reshape(modes.shape), np.complex64)
+
+
+def checked_probe(probe: NDArray[np.complexfloating], size: int, wanted: int | None) -> NDArray[np.complex64]:
+    """The probe as (modes, N, N) complex64 with as many modes as wanted; ``ValueError`` if it is not one."""
+    modes = np.asarray(probe)
+    if modes.ndim == 2:
+        modes = modes[None]
+    if modes.ndim != 3 or modes.shape[1:] != (size, size):
+        raise ValueError(
+            f"The probe has shape {np.shape(probe)}, but the patterns are of {size} × {size}: give (modes, "
+            f"{size}, {size})."
+        )
+    if not (np.isfinite(modes).all() and modes.any()):
+        raise ValueError("The probe is zero everywhere, or not finite: start from another.")
+    return with_modes(modes.astype(np.complex64), wanted or len(modes))
+
+
+def check_object(start: NDArray[np.complexfloating], raw: RawData) -> None:
+    """Raise ``ValueError`` unless the object is finite, of one layer, and under all positions."""
+    if start.ndim != 2:
+        raise ValueError(f"The object has shape {start.shape}: give one layer, (rows, columns).")
+    if not np.isfinite(start).all():
+        raise ValueError("The object holds values that are not finite: start from another.")
+    require_centres_inside(raw.xcoords, raw.ycoords, (start.shape[0], start.shape[1]))

@@ -1,0 +1,277 @@
+"""The forward model on the whole scan, and its gradients by hand.
+
+Pattern k shows ``λ_k = Σ_m |F{S(f_k) P_m · O[c_k]}|²``: the patch ``O[c_k]`` has its corner on whole pixels,
+and S moves the probe by the sub-pixel rest f_k with a phase ramp, as everywhere in this package. The referee
+of all this is :mod:`ptychopinn_ptychodus.data.simulation`.
+
+The probe is kept times (-1)^(row + column): a chequerboard in real space is a shift by N/2 in Fourier space,
+so that patterns with zero frequency at (N/2, N/2) need no ``fftshift``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.raw import RawData
+from .arrays import Array, Arrays
+
+_OUTLIER_RATIO = 3.0
+"""Beyond √n = 3 √λ the Poisson gradient, which has no bound there, goes on like that of the amplitude."""
+
+_TINY = 1e-6  # √counts
+
+
+def chequerboard(size: int) -> NDArray[np.float32]:
+    """(-1)^(row + column), (size, size)."""
+    sign = 1.0 - 2.0 * (np.arange(size) % 2)
+    board: NDArray[np.float32] = np.multiply.outer(sign, sign).astype(np.float32)
+    return board
+
+
+def frequencies(size: int) -> NDArray[np.float64]:
+    """Angular frequencies of an axis, rad per pixel, zero at N/2.
+
+    The Nyquist frequency counts as zero: a sub-pixel phase has no sign there.
+    """
+    values = 2.0 * np.pi * np.fft.fftshift(np.fft.fftfreq(size))
+    values[0] = 0.0
+    return np.asarray(values)
+
+
+@dataclass
+class Estimate:
+    """What is refined.
+
+    Attributes
+    ----------
+    canvas
+        (H, W) complex, the part of the object that patches may touch.
+    probe
+        (modes, N, N) complex, times the chequerboard, ``Σ_m |F{P_m · O}|²`` in counts.
+    positions
+        (M, 2) float64 [x, y], pixels of the canvas; on the host.
+    """
+
+    canvas: Array
+    probe: Array
+    positions: NDArray[np.float64]
+
+    def copy(self, arrays: Arrays) -> Estimate:
+        """A copy that shares nothing."""
+        return Estimate(arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy())
+
+
+@dataclass
+class Gradients:
+    """Gradients of one batch, and what they are to be measured by.
+
+    With L the metric, ``canvas`` is ∂L/∂O* and ``probe`` ∂L/∂P* (half the steepest ascent; a step of 1 over
+    the illumination solves for one unknown alone), ``positions`` ∂L/∂r / 2.
+
+    Attributes
+    ----------
+    canvas, probe
+        As :class:`Estimate`; ``probe`` is None unless asked for.
+    object_power
+        (N, N) real, ``Σ_k |O_k|²``; None unless ``probe`` is there.
+    positions, curvature
+        (B, 2) float64; None unless asked for. The curvature is ``Σ |P|² |∂O|²``: what moving the object
+        changes. Moving the probe instead would change more, but move the exit wave as a whole, which no
+        intensity shows.
+    error
+        The metric, on the scale of Σ (√λ - √n)² where the two are close.
+    """
+
+    canvas: Array
+    probe: Array | None
+    object_power: Array | None
+    positions: NDArray[np.float64] | None
+    curvature: NDArray[np.float64] | None
+    error: float
+
+
+class ScanModel:
+    """Patterns of one scan, and what an estimate of object, probe and positions makes of them.
+
+    Parameters
+    ----------
+    raw
+        The scan; its patterns are read in chunks and never copied as a whole.
+    arrays
+        The library to work with.
+    metric
+        One of :data:`.config.METRICS`.
+    """
+
+    def __init__(self, raw: RawData, arrays: Arrays, metric: str) -> None:
+        self._patterns = raw.diff3d
+        self._arrays = arrays
+        self._poisson = metric == "poisson"
+        self._size = raw.N
+        self._good = arrays.put((~raw.bad_pixels).astype(np.float32)) if raw.bad_pixels.any() else None
+        self._omega = frequencies(raw.N)
+        self._omega32 = arrays.put(self._omega.astype(np.float32))
+
+    def corners(
+        self, positions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Rows and columns of the patches' corners, and what is left of the positions, (B, 2) [x, y]."""
+        first = positions - (self._size - 1) / 2.0
+        whole = np.rint(first)
+        corner = whole.astype(np.int64)
+        return corner[:, 1], corner[:, 0], first - whole
+
+    def illumination(self, estimate: Estimate, indices: NDArray[np.int64]) -> Array:
+        """``Σ_k Σ_m |P_m|²`` of these patterns on the canvas, to the nearest pixel; (H, W) float32."""
+        rows, columns, _ = self.corners(estimate.positions[indices])
+        total = abs(estimate.canvas) * 0
+        self._arrays.add(total, power(estimate.probe), rows, columns)
+        return total
+
+    def compare(self, estimate: Estimate, indices: NDArray[np.int64]) -> tuple[float, float, float, float]:
+        """How an estimate agrees with these patterns, over good pixels.
+
+        Returns
+        -------
+        tuple
+            The error as in :class:`Gradients`, and Σ n, Σ √(n λ), Σ λ.
+        """
+        sums = np.zeros(4)
+        spectrum = self._arrays.fft(self._arrays.copy(estimate.probe))
+        for part in self._chunks(estimate, indices):
+            _, _, _, _, _, waves = self._propagate(estimate, spectrum, part)
+            measured, modelled = self._amplitudes(part, waves)
+            error = self._error(measured, modelled)
+            sums += [error, _dot(measured, measured), _dot(measured, modelled), _dot(modelled, modelled)]
+        return float(sums[0]), float(sums[1]), float(sums[2]), float(sums[3])
+
+    def gradients(
+        self, estimate: Estimate, indices: NDArray[np.int64], *, probe: bool, positions: bool
+    ) -> Gradients:
+        """Gradients of the metric over these patterns; those of probe and positions if asked for."""
+        arrays, xp = self._arrays, self._arrays.xp
+        spectrum = arrays.fft(arrays.copy(estimate.probe))
+        canvas = estimate.canvas * 0
+        probe_spectrum = spectrum * 0
+        object_power = power(estimate.probe) * 0
+        weight = power(estimate.probe)
+        slopes, curvatures = [], []
+        error = 0.0
+        for part in self._chunks(estimate, indices):
+            rows, columns, ramp, probes, patches, waves = self._propagate(estimate, spectrum, part)
+            measured, modelled = self._amplitudes(part, waves)
+            error += self._error(measured, modelled)
+            waves *= self._factor(measured, modelled)[:, None]
+            back = arrays.ifft(waves)
+            towards = xp.conj(probes) * back
+            arrays.add(canvas, towards[:, 0] if towards.shape[1] == 1 else towards.sum(1), rows, columns)
+            if not (probe or positions):
+                continue
+            # in Fourier space, where a probe is moved by a ramp, both gradients are one product away
+            back *= xp.conj(patches)[:, None]
+            back = arrays.fft(back)
+            back *= xp.conj(ramp)[:, None]
+            if probe:
+                probe_spectrum += back.sum(0)
+                object_power += _modulus_squared(patches).sum(0)
+            if positions:
+                slopes.append(arrays.get(self._slopes(spectrum, back)))
+                curvatures.append(arrays.get(_curvature(xp, patches, weight)))
+        return Gradients(
+            canvas=canvas,
+            probe=arrays.ifft(probe_spectrum) if probe else None,
+            object_power=object_power if probe else None,
+            positions=np.concatenate(slopes).astype(np.float64) if positions else None,
+            curvature=np.concatenate(curvatures).astype(np.float64) if positions else None,
+            error=error,
+        )
+
+    # ------------------------------------------------------------------ one chunk
+
+    def _chunks(self, estimate: Estimate, indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        count = max(1, self._arrays.elements // (len(estimate.probe) * self._size**2))
+        for start in range(0, len(indices), count):
+            yield indices[start : start + count]
+
+    def _propagate(
+        self, estimate: Estimate, spectrum: Array, part: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array, Array, Array]:
+        """Corners, ramps (B, N, N), moved probes, patches (B, N, N), and waves at the detector.
+
+        Probes and waves are (B, modes, N, N).
+        """
+        arrays = self._arrays
+        rows, columns, rest = self.corners(estimate.positions[part])
+        along = [arrays.put(np.exp(-1j * np.outer(r, self._omega)).astype(np.complex64)) for r in rest.T]
+        ramp = along[1][:, :, None] * along[0][:, None, :]
+        probes = arrays.ifft(spectrum * ramp[:, None])
+        patches = arrays.cut(estimate.canvas, rows, columns, self._size)
+        waves = arrays.fft(probes * patches[:, None])
+        return rows, columns, ramp, probes, patches, waves
+
+    def _amplitudes(self, part: NDArray[np.int64], waves: Array) -> tuple[Array, Array]:
+        """√n and √λ, (B, N, N), zero on bad pixels."""
+        measured = self._arrays.put(self._patterns[part])
+        modelled = abs(waves)
+        if waves.shape[1] == 1:
+            modelled = modelled[:, 0]
+        else:
+            modelled *= modelled
+            modelled = self._arrays.xp.sqrt(modelled.sum(1))
+        if self._good is not None:
+            measured *= self._good
+            modelled *= self._good
+        return measured, modelled
+
+    def _factor(self, measured: Array, modelled: Array) -> Array:
+        """∂L/∂ψ* = factor · ψ: 1 - √n/√λ, or for the likelihood (1 - n/λ) / 2; zero on bad pixels."""
+        xp = self._arrays.xp
+        ratio = measured / xp.clip(modelled, _TINY, None)
+        factor = 1.0 - ratio
+        if self._poisson:
+            factor *= 0.5 + 0.5 * xp.clip(ratio, None, _OUTLIER_RATIO)
+        if self._good is not None:
+            factor *= self._good
+        return factor
+
+    def _error(self, measured: Array, modelled: Array) -> float:
+        if not self._poisson:
+            rest = modelled - measured
+            return _dot(rest, rest)
+        xp = self._arrays.xp
+        ratio = xp.clip(measured, _TINY, None) / xp.clip(modelled, _TINY, None)
+        counts = measured * measured
+        deviance = modelled * modelled - counts + 2.0 * counts * xp.log(ratio)
+        return 0.5 * float(deviance.sum())
+
+    def _slopes(self, spectrum: Array, back: Array) -> Array:
+        """∂L/∂r / 2, (B, 2): moving a probe multiplies its spectrum by -iω, so Re<-iω P, Q> = -ω Im<P, Q>."""
+        xp = self._arrays.xp
+        product = (xp.conj(spectrum) * back).sum(1).imag
+        return -xp.stack((product.sum(1) @ self._omega32, product.sum(2) @ self._omega32), -1)
+
+
+def power(probe: Array) -> Array:
+    """Σ_m |P_m|², (N, N) float32."""
+    return _modulus_squared(probe).sum(0)
+
+
+def _modulus_squared(values: Array) -> Array:
+    modulus = abs(values)
+    modulus *= modulus
+    return modulus
+
+
+def _curvature(xp: Array, patches: Array, weight: Array) -> Array:
+    """Σ |P|² |∂O|² by differences of neighbours, (B, 2)."""
+    across = _modulus_squared(patches[:, :, 1:] - patches[:, :, :-1]) * weight[:, 1:]
+    down = _modulus_squared(patches[:, 1:] - patches[:, :-1]) * weight[1:]
+    return xp.stack((across.sum((1, 2)), down.sum((1, 2))), -1)
+
+
+def _dot(a: Array, b: Array) -> float:
+    return float(a.reshape(-1) @ b.reshape(-1))

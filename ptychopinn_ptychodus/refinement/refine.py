@@ -1,0 +1,351 @@
+"""The refinement itself: accelerated, preconditioned gradient steps on batches of a scan.
+
+One update is a Nesterov step (Sutskever et al., Proc. ICML 2013, eq. 3-4, in terms of the point looked ahead
+to) along a gradient divided by the illumination that made it, as PIE-type algorithms do. The divisor is
+``max(Σ_batch |P|², Σ_all |P|² / batches) + floor``: with the first alone, pixels that a batch hardly lights
+would take steps as long as the others; with the second, those that several of its patterns light would
+overshoot. The floor is rPIE's (Maiden, Johnson & Li, Optica 4, 736, 2017). Probe modes are divided by
+``max Σ_batch |O|²``, positions by the power of the object's derivative under the probe (Odstrčil, Menzel &
+Guizar-Sicairos, Opt. Express 26, 3108, 2018). Steps shrink over the second half of the epochs: what is
+left by then is the noise of the batches.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.raw import RawData
+from .arrays import Array, Arrays, arrays_for
+from .batches import neighbourhood_order, spread_batches
+from .config import RefinementConfig
+from .ends import Window, check_object, checked_probe, orthogonal
+from .model import Estimate, Gradients, ScanModel, chequerboard, power
+
+logger = logging.getLogger(__name__)
+
+_UPDATES_PER_EPOCH = 24
+_CHECKED_PATTERNS = 256  # enough to compare two estimates by; whole scans where they are no larger
+_STEADY = 0.5  # part of the epochs at full step
+_LAST_STEP = 0.02  # of a full one
+_WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
+_POSITIONS_WAIT = 2.0  # epochs
+_CURVATURE_FLOOR = 0.05  # of the batch's mean: where the object is flat, nothing tells a position
+_WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
+_LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
+_START_MARGIN = 2.0  # accelerated steps may lead through worse at first
+
+
+@dataclass(frozen=True)
+class RefinementReport:
+    """State of a refinement after one epoch.
+
+    ``error`` is that of the epoch's batches as they came, normalised: for ``metric="amplitude"``
+    Σ (√λ - √n)² / Σ n over good pixels, for ``"poisson"`` half the deviance in place of the numerator.
+    """
+
+    epoch: int
+    nepochs: int
+    error: float
+    seconds: float
+    patterns_per_second: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Time left at the average speed so far."""
+        return self.seconds / self.epoch * (self.nepochs - self.epoch)
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a refinement arrived at.
+
+    Attributes
+    ----------
+    object
+        (H, W) complex64, on the grid of the start; where no pattern shows it, the start itself.
+    probe
+        (modes, N, N) complex64, ``Σ_m |FFT_ortho(P_m · O)|²`` in counts; modes that were refined are
+        orthogonal, the strongest first.
+    positions
+        (M, 2) float64 [x, y], pixels of the object array.
+    history
+        Error of each epoch, see :class:`RefinementReport`.
+    start_error, error
+        Error of the start and of this, both of the same patterns: the scan, or a part of it where it is
+        large. ``error <= start_error``.
+    stopped
+        Whether the run was asked to stop.
+    """
+
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    positions: NDArray[np.float64]
+    history: list[float]
+    start_error: float
+    error: float
+    stopped: bool
+
+
+def refine(
+    raw: RawData,
+    object_: NDArray[np.complexfloating],
+    probe: NDArray[np.complexfloating],
+    config: RefinementConfig,
+    *,
+    report: Callable[[RefinementReport], None] | None = None,
+    progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    device: str | Arrays = "auto",
+) -> Refined:
+    """Fit object, probe and positions to a scan, from a start.
+
+    Parameters
+    ----------
+    raw
+        The scan; its own probe and object are not used.
+    object_
+        (H, W) complex start, such as a network's stitched object, or ones.
+    probe
+        (N, N) or (modes, N, N) complex start; its scale is fitted to the data first.
+    config
+        What to refine, and how.
+    report
+        Called after every epoch.
+    progress
+        Called after every batch with the part of the work that is done, 0 to 1.
+    should_stop
+        Asked before every batch; when it answers True, the best estimate so far is returned.
+    device
+        As :func:`.arrays.arrays_for` takes it, or its result.
+
+    Returns
+    -------
+    Refined
+        Never worse than the start by the metric chosen, and finite.
+
+    Raises
+    ------
+    ValueError
+        If the start is not finite, does not fit the scan, or puts no light on the detector.
+    RuntimeError
+        If the device is not there.
+    """
+    start = np.asarray(object_)
+    positions = np.stack((raw.xcoords, raw.ycoords), -1)
+    modes = checked_probe(probe, raw.N, config.probe_modes)
+    check_object(start, raw)
+    arrays = arrays_for(device) if isinstance(device, str) else device
+    window = Window(start.shape, raw, config.position_range if config.positions else 0.0)
+    estimate = Estimate(
+        canvas=arrays.put(window.cut(start.astype(np.complex64))),
+        probe=arrays.put(modes * chequerboard(raw.N)),
+        positions=window.inside(positions),
+    )
+    run = _Run(ScanModel(raw, arrays, config.metric), arrays, estimate, config)
+    run.fit_scale()
+    run.loop(report, progress, should_stop)
+    final = run.finish()
+    modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
+    return Refined(
+        object=window.put_back(start.astype(np.complex64), arrays.get(final.canvas)),
+        probe=orthogonal(modes) if config.probe else modes,
+        positions=window.outside(final.positions) if config.positions else positions,
+        history=run.history,
+        start_error=run.start_error,
+        error=run.error,
+        stopped=run.stopped,
+    )
+
+
+class _Run:
+    """One refinement: the estimate, its momentum, and the best one so far."""
+
+    def __init__(
+        self, model: ScanModel, arrays: Arrays, estimate: Estimate, config: RefinementConfig
+    ) -> None:
+        self._model = model
+        self._arrays = arrays
+        self._config = config
+        self._rng = np.random.default_rng(config.seed)
+        self._order = neighbourhood_order(estimate.positions)
+        count = len(self._order)
+        wanted = _UPDATES_PER_EPOCH if config.batch_size is None else round(count / config.batch_size)
+        self._batches = min(max(wanted, 1), count)
+        stride = -(-count // _CHECKED_PATTERNS)
+        self._checked = np.sort(self._order[stride // 2 :: stride])
+        self.estimate = estimate
+        self.history: list[float] = []
+        self.stopped = False
+        self.start_error = self.error = math.nan
+
+    def fit_scale(self) -> None:
+        """Scale the probe so that the modelled amplitudes meet the measured ones, by least squares."""
+        estimate = self.estimate
+        _, counts, cross, modelled = self._model.compare(estimate, self._checked)
+        if not (math.isfinite(modelled) and modelled > 0 and cross > 0):
+            raise ValueError(
+                "The start puts no light where the patterns have it: object times probe is zero (or not "
+                "finite) in the far field. Start from another object or probe."
+            )
+        estimate.probe *= cross / modelled
+        self._total = max(counts, 1e-30)
+        self._power = float(power(estimate.probe).sum())
+        self._start = estimate.copy(self._arrays)
+        self.start_error = self._model.compare(estimate, self._checked)[0] / self._total
+
+    def loop(
+        self,
+        report: Callable[[RefinementReport], None] | None,
+        progress: Callable[[float], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        """All epochs, or as many as there is time for."""
+        config, begin, patterns = self._config, time.monotonic(), 0
+        # patterns differ in energy; those that the start was compared by stand for all
+        per_pattern = len(self._checked) / self._total
+        self._scale = 1.0
+        self._best, best_error = self._start, self.start_error * _START_MARGIN
+        self._rest()
+        for epoch in range(config.epochs):
+            self._prepare_epoch()
+            error, seen = 0.0, 0
+            for number, indices in enumerate(spread_batches(self._order, self._batches, self._rng)):
+                if should_stop is not None and should_stop():
+                    self.stopped = True
+                    self.estimate = self._best
+                    return
+                done = epoch + number / self._batches
+                error += self._update(indices, done)
+                seen += len(indices)
+                if progress is not None:
+                    progress((done + 1.0 / self._batches) / config.epochs)
+                if not error * per_pattern / seen <= _LOST * best_error:
+                    break
+            error *= per_pattern / seen
+            patterns += seen
+            self._keep_mean_position()
+            if error <= _WORSE * best_error:
+                self._best = self.estimate.copy(self._arrays)
+                best_error = min(error, best_error)
+            else:  # not "if error >": NaN compares with nothing
+                logger.info(
+                    "Refinement epoch %d raised the error from %.3g to %.3g: going on from the best "
+                    "estimate with half the step.",
+                    epoch + 1,
+                    best_error,
+                    error,
+                )
+                self.estimate = self._best.copy(self._arrays)
+                self._scale *= 0.5
+                self._rest()
+            self.history.append(error if math.isfinite(error) else math.inf)
+            if report is not None:
+                seconds = time.monotonic() - begin
+                report(
+                    RefinementReport(
+                        epoch + 1, config.epochs, self.history[-1], seconds, patterns / max(seconds, 1e-9)
+                    )
+                )
+
+    def finish(self) -> Estimate:
+        """The last estimate, or the start if that was better after all."""
+        self.error = self._model.compare(self.estimate, self._checked)[0] / self._total
+        if not self.error <= self.start_error:
+            if self._config.epochs and not self.stopped:
+                logger.warning(
+                    "Refinement did not improve on the start (error %.3g, then %.3g): the start is kept.",
+                    self.start_error,
+                    self.error,
+                )
+            self.estimate, self.error = self._start, self.start_error
+        return self.estimate
+
+    # ------------------------------------------------------------------ steps
+
+    def _rest(self) -> None:
+        self._canvas_velocity = self.estimate.canvas * 0
+        self._probe_velocity = self.estimate.probe * 0
+
+    def _prepare_epoch(self) -> None:
+        everything = np.arange(len(self._order))
+        illumination = self._model.illumination(self.estimate, everything)
+        self._mean_illumination = illumination / self._batches
+        strongest = float(self._mean_illumination.max())
+        self._floor = self._config.illumination_floor * strongest
+        xp = self._arrays.xp
+        self._pull = xp.clip(self._config.ridge * strongest - self._mean_illumination, 0.0, None)
+
+    def _update(self, indices: NDArray[np.int64], done: float) -> float:
+        """Take one step; ``done`` epochs are done. Returns the batch's error before it."""
+        config, estimate = self._config, self.estimate
+        probe = config.probe and done >= _WARM_UP
+        positions = config.positions and done >= _POSITIONS_WAIT
+        gradients = self._model.gradients(estimate, indices, probe=probe, positions=positions)
+        rate = self._scale * _decay(done / config.epochs)
+        warm = min(1.0, (done + 1.0 / self._batches) / _WARM_UP)
+        self._step_object(gradients.canvas, indices, rate * warm)
+        if probe:
+            self._step_probe(gradients, rate)
+        if positions:
+            self._step_positions(gradients, indices, self._scale)
+        return gradients.error
+
+    def _step_object(self, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
+        estimate, xp = self.estimate, self._arrays.xp
+        divisor = xp.maximum(self._model.illumination(estimate, indices), self._mean_illumination)
+        divisor += self._floor
+        gradient += self._pull * (estimate.canvas - self._start.canvas)
+        gradient *= -rate * self._config.object_step / divisor
+        _nesterov(estimate.canvas, self._canvas_velocity, gradient, self._config.momentum)
+
+    def _step_probe(self, gradients: Gradients, rate: float) -> None:
+        estimate = self.estimate
+        assert gradients.probe is not None
+        assert gradients.object_power is not None
+        size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), 1e-30)
+        _nesterov(estimate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
+        # object and probe share one scale, which would wander otherwise
+        now = float(power(estimate.probe).sum())
+        factor = math.sqrt(self._power / now) if now > 0 else math.nan
+        estimate.probe *= factor
+        self._probe_velocity *= factor
+
+    def _step_positions(self, gradients: Gradients, indices: NDArray[np.int64], rate: float) -> None:
+        config, positions = self._config, self.estimate.positions
+        assert gradients.positions is not None
+        assert gradients.curvature is not None
+        curvature = gradients.curvature + _CURVATURE_FLOOR * gradients.curvature.mean() + 1e-30
+        limit = config.position_limit
+        step = np.clip(-rate * config.position_step * gradients.positions / curvature, -limit, limit)
+        origin = self._start.positions[indices]
+        reach = config.position_range
+        # NaN is for the epoch's check to find; a position cannot be one
+        moved = np.clip(positions[indices] + np.nan_to_num(step), origin - reach, origin + reach)
+        positions[indices] = moved
+
+    def _keep_mean_position(self) -> None:
+        positions, start = self.estimate.positions, self._start.positions
+        reach = self._config.position_range
+        positions -= (positions - start).mean(axis=0)
+        np.clip(positions, start - reach, start + reach, out=positions)
+
+
+def _nesterov(point: Array, velocity: Array, step: Array, momentum: float) -> None:
+    """``v ← βv + s``, ``y ← y + s + βv``, in place."""
+    velocity *= momentum
+    velocity += step
+    point += step
+    step = velocity * momentum
+    point += step
+
+
+def _decay(done: float) -> float:
+    """Part of a full step when that part of the work is done."""
+    return 1.0 if done < _STEADY else _LAST_STEP + (1.0 - _LAST_STEP) * (1.0 - done) / (1.0 - _STEADY)
