@@ -238,9 +238,9 @@ INFERENCE = (
         "Inference",
         "NumGroups",
         "Groups",
-        "Groups of patterns that the object is made of. Fewer than there are patterns if memory runs out on "
-        "very large scans, or for a quick look.",
-        zero="one per pattern",
+        "Groups of patterns that the network's object is made of. 0 is one per pattern, or, if the object is "
+        "refined, as many as hold each pattern once. Fewer if memory runs out on very large scans.",
+        zero="automatic",
     ),
     Field(
         "Inference",
@@ -257,9 +257,9 @@ REFINEMENT = (
         "Epochs",
         "Epochs",
         "Passes over the scan in which the network's object is fitted to all patterns, as iterative solvers "
-        "do. 10 after a trained network; 30 where that is poor. The window shows the network's object first; "
-        "without the window it is a file of its own.",
-        zero="off: the network's object",
+        "do; 0 is none. 10 after a trained network; 30 where that is poor. The window shows the network's "
+        "object first; without the window it is a file of its own.",
+        zero="off",
     ),
     Field(
         "Refinement",
