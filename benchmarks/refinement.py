@@ -1,48 +1,78 @@
-"""Refinement after inference: quality and CPU time by epochs, from a flat object and from others.
+"""The network alone, with refinement, refinement alone, and pty-chi: quality and CPU time of each.
 
-    python benchmarks/refinement.py --data DATA [--scans synthetic siemens_star] [--epochs 5 10 20]
-        [--start synthetic=PRODUCT.h5 siemens_star=PRODUCT.h5] [--peer PYTHON]
+    python benchmarks/refinement.py --data DATA --models synthetic=model.ckpt siemens_star=model.ckpt
+        [--scans synthetic siemens_star] [--peer PYTHON] [--tables quality rings errors] [--images docs/img]
 
-``--start`` names products whose object and probe to start from, such as those that a network left. ``--peer``
-is a Python with ptychodus and pty-chi: its LSQ-ML runs through stock Ptychodus on the same scans. pty-chi
+``--models`` are what ``ptychodus -b train`` left of each scan with ``examples/<scan>.ini``. ``--peer`` is a
+Python with Ptychodus and pty-chi, whose LSQ-ML runs on the same scans. Both go through stock Ptychodus,
+no window, and what is counted is the whole process with its children, imports and files included. pty-chi
 imports torchvision for a blur that LSQ-ML does not use; where it is missing, a stand-in that raises when it
 is called takes its place.
 
-Each run is a process of its own. Scores are this package's metrics, where the reference shows light.
+Refinement from a flat object needs no network and no Ptychodus; its whole process is counted, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _tables import in_fresh_process, peak_mb, print_header, print_table, use_one_thread
+from _tables import in_fresh_process, print_header, print_table, use_one_thread
 
 use_one_thread()
 
-REFERENCES = {"synthetic": "truth.npz", "siemens_star": "reference.npz"}
+import h5py
+import numpy as np
+from _errors import ERRORS, moved, off_by, overlap
+from _scans import (
+    REFERENCES,
+    ROOT,
+    Result,
+    Scan,
+    copy_scan,
+    cpu,
+    run_or_raise,
+    side_by_side,
+    write_settings,
+)
+
+from ptychopinn_ptychodus.backends.registry import guess_engine
+from ptychopinn_ptychodus.data import metrics
+from ptychopinn_ptychodus.data.probe import with_modes
+from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.plugin.ingest import read_standard_directory
+from ptychopinn_ptychodus.refinement import RefinementConfig, refine
+
 MODES = {"synthetic": 1, "siemens_star": 3}
 PEER_EPOCHS = {"synthetic": 60, "siemens_star": 45}
-COLUMNS = (
-    "start",
-    "epochs",
-    "CPU s",
-    "with imports",
-    "peak MB",
-    "corr",
+PEER_HALF_EPOCHS = 30
+REFINED_EPOCHS = RefinementConfig().epochs
+FLAT_EPOCHS = (20, 30)
+ERROR_EPOCHS = 30
+TARGETS = {
+    "synthetic": "corr ≥ 0.995, amplitude SSIM ≥ 0.85, phase SSIM ≥ 0.92 in ≤ 1/5 of pty-chi's CPU time",
+    "siemens_star": "residual ≤ 0.0095 in ≤ 1/3 of pty-chi's CPU time",
+}
+RINGS_NOTE = (
+    "A pixel is 29.35 nm. Halves are refined apart. From a network, the start is what it makes of each half, "
+    "but it has learnt from both: only flat starts are independent."
+)
+ERROR_COLUMNS = (
+    "wrong",
+    "corr, object refined only",
+    "corr, all refined",
     "amp SSIM",
     "phase SSIM",
     "residual",
+    "probe's overlap with the true one",
+    "positions off, px",
 )
 PEER_SETTINGS = """
 [Processing]
@@ -55,7 +85,17 @@ UseDevices = False
 [PtyChiProbePosition]
 IsOptimizable = {positions}
 """
-PEER_PROGRAM = """
+# prints the CPU seconds of Ptychodus' own children, where the plugin works
+PROGRAM = """
+import resource, sys
+from ptychodus.__main__ import main
+if __name__ == "__main__":
+    code = main()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(usage.ru_utime + usage.ru_stime)
+    sys.exit(code)
+"""
+STAND_IN = """
 import importlib.util, sys, types
 if importlib.util.find_spec("torchvision") is None:
     class GaussianBlur:
@@ -65,161 +105,202 @@ if importlib.util.find_spec("torchvision") is None:
     transforms.GaussianBlur = GaussianBlur
     sys.modules["torchvision"] = types.ModuleType("torchvision")
     sys.modules["torchvision.transforms"] = transforms
-from ptychodus.__main__ import main
-if __name__ == "__main__":
-    sys.exit(main())
 """
 
 
-def cpu(who: int) -> float:
-    usage = resource.getrusage(who)
-    return usage.ru_utime + usage.ru_stime
+# ---------------------------------------------------------------------- one run each
 
 
-# ---------------------------------------------------------------------- in a process of its own
-
-
-def refine_once(job: dict[str, Any]) -> dict[str, Any]:
-    """Read a scan, refine, and say what it took; the result stays in ``job["out"]``."""
-    import numpy as np
-    from ptychodus.api.io import load_product
-
-    from ptychopinn_ptychodus.plugin.ingest import read_standard_directory
-    from ptychopinn_ptychodus.refinement import RefinementConfig, refine
-
-    raw = read_standard_directory(Path(job["scan"]))
-    if job["half"] is not None:
-        raw = raw.select(slice(job["half"], None, 2))
-    object_, probe = raw.objectGuess, raw.probeGuess
-    if job["start"]:
-        product = load_product(Path(job["start"]))
-        object_, probe = product.object_.get_layer(0), product.probes.get_array()[0]
-    config = RefinementConfig(epochs=job["epochs"], probe_modes=max(job["modes"], len(probe)))
-    begin = time.process_time()
-    result = refine(raw, object_, probe, config, device="cpu")
-    spent, process = time.process_time() - begin, cpu(resource.RUSAGE_SELF)
-    np.savez(job["out"], object=result.object, probe=result.probe, positions=result.positions)
-    return {"cpu": spent, "process": process, "peak": peak_mb()}
-
-
-def score(job: dict[str, Any]) -> dict[str, Any]:
-    """Scores of what lies in ``job["out"]``, a product or the file of :func:`refine_once`."""
-    import numpy as np
-    from ptychodus.api.io import load_product
-
-    from ptychopinn_ptychodus.data import metrics
-    from ptychopinn_ptychodus.data.raw import RawData
-    from ptychopinn_ptychodus.plugin.ingest import object_positions, read_standard_directory
-
-    def load(path: str) -> tuple[Any, Any, Any]:
-        if path.endswith(".npz"):
-            with np.load(path) as file:
-                return file["object"], file["probe"], file["positions"]
-        product = load_product(Path(path))
-        positions = np.stack(object_positions(product), -1)
-        return product.object_.get_layer(0), product.probes.get_array()[0], positions
-
-    object_, probe, positions = load(job["out"])
-    raw = read_standard_directory(Path(job["scan"]))
-    if job.get("other"):
-        illuminated = metrics.illumination_mask(probe, *positions.T, object_.shape)
-        rings = metrics.fourier_ring_correlation(object_, load(job["other"])[0], illuminated)
-        return {"half_period": rings.half_period()}
-    moved = RawData(
-        xcoords=positions[:, 0],
-        ycoords=positions[:, 1],
-        diff3d=raw.diff3d,
-        probeGuess=probe,
-        domain="amplitude",
+def refine_flat(job: dict[str, Any]) -> dict[str, float]:
+    """Read a scan, refine from its flat object, and say what the process took; see :func:`flat`."""
+    raw = read_standard_directory(Path(job["scan"])).select(
+        slice(job["half"], None, 2 if job["halved"] else 1)
     )
-    found: dict[str, Any] = {"residual": metrics.normalised_amplitude_residual(moved, object_, probe)}
-    with np.load(job["reference"]) as file:
-        truth, lit, where = file["object"], file["probe"], file["positions_rc_px"]
-    # grids differ; whole pixels bring both together, the score aligns the rest
-    first = np.rint(np.median(where[:, ::-1] - positions, axis=0)).astype(int)[::-1]
-    placed = np.ones(truth.shape, complex)
-    start, stop = np.maximum(first, 0), np.minimum(first + object_.shape, truth.shape)
-    (top, left), (bottom, right) = start - first, stop - first
-    placed[start[0] : stop[0], start[1] : stop[1]] = object_[top:bottom, left:right]
-    illuminated = metrics.illumination_mask(lit, where[:, 1], where[:, 0], truth.shape)
-    result = metrics.compare(placed, truth, illuminated)
-    found["corr"] = result.complex_correlation_centred
-    found["amplitude"], found["phase"] = result.amplitude.ssim, result.phase.ssim
-    return found
+    assert raw.objectGuess is not None
+    config = RefinementConfig(epochs=job["epochs"], probe_modes=job["modes"])
+    result = refine(raw, raw.objectGuess, raw.probeGuess, config, device="cpu")
+    np.savez(job["out"], object=result.object, probe=result.probe, positions_rc_px=result.positions[:, ::-1])
+    return {"cpu": cpu(resource.RUSAGE_SELF)}
+
+
+def flat(scan: Path, epochs: int, scratch: Path, half: int | None = None) -> tuple[Result, float]:
+    """The result of refinement alone, and the CPU seconds of its whole process."""
+    out = scratch / "flat.npz"
+    job = {"scan": str(scan), "epochs": epochs, "modes": MODES[scan.name], "out": str(out)}
+    job |= {"half": half or 0, "halved": half is not None}
+    spent = in_fresh_process([__file__, "--refine", json.dumps(job)])
+    return Result.load(out), spent["cpu"]
+
+
+def network(
+    scan: Path, model: Path, epochs: int, scratch: Path, half: int | None = None
+) -> tuple[Result, float, float]:
+    """The result of the plugin, CPU seconds of Ptychodus with its children, and those of the children."""
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        source, target, settings = (Path(directory) / name for name in ("in", "out", "settings.ini"))
+        copy_scan(scan, source, slice(None) if half is None else slice(half, None, 2))
+        (source / f"model{''.join(model.suffixes)}").write_bytes(model.read_bytes())
+        # the engine by name: without, Ptychodus looks for models of the preferred one only
+        write_settings(
+            scan.name,
+            settings,
+            {
+                "PtychoPINNPluginModel": {"Backend": guess_engine(model).name},
+                "PtychoPINNPluginRefinement": {"Epochs": epochs},
+            },
+        )
+        command = [sys.executable, "-c", PROGRAM, "-b", "reconstruct", "-s", str(settings)]
+        printed, seconds = run_or_raise([*command, "-i", str(source), "-o", str(target)])
+        expected = ["product.000050.h5", "product.000100.h5"][0 if epochs else 1 :]
+        found = sorted(path.name for path in target.glob("product*.h5"))
+        if found != expected:
+            raise RuntimeError(f"With {epochs} epochs of refinement, {expected} were expected: {found}")
+        return Result.load(target / found[-1]), seconds, float(printed.splitlines()[-1])
+
+
+def peer(
+    scan: Path, python: str, epochs: int, scratch: Path, half: int | None = None
+) -> tuple[Result, float]:
+    """What pty-chi makes of a scan, and the CPU seconds of its whole process."""
+    modes = MODES[scan.name]
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        source, target, program = (Path(directory) / name for name in ("in", "out", "peer.py"))
+        copy_scan(scan, source, slice(None) if half is None else slice(half, None, 2))
+        with h5py.File(source / "product.h5", "r+") as file:
+            probe, attributes = file["probe"][()], dict(file["probe"].attrs)
+            if modes > 1:
+                del file["probe"]
+                file["probe"] = with_modes(probe.reshape(-1, *probe.shape[-2:]), modes)[None]
+                file["probe"].attrs.update(attributes)
+        settings = PEER_SETTINGS.format(epochs=epochs, positions=modes > 1)
+        (source / "settings.ini").write_text(settings.lstrip())
+        program.write_text(STAND_IN + PROGRAM)
+        command = [python, str(program), "-b", "reconstruct", "-i", str(source), "-o", str(target)]
+        _, seconds = run_or_raise(command)
+        (product,) = target.glob("product*.h5")
+        return Result.load(product), seconds
 
 
 # ---------------------------------------------------------------------- tables
 
 
-def ask(what: str, **job: Any) -> dict[str, Any]:
-    return in_fresh_process([__file__, f"--{what}", json.dumps(job)])
-
-
-def cells(scores: dict[str, Any]) -> list[str]:
-    return [f"{scores[key]:.4f}" for key in ("corr", "amplitude", "phase")] + [f"{scores['residual']:.5f}"]
-
-
-def rows(
-    scan: Path, starts: dict[str, str], epochs: list[int], peer: str | None, scratch: Path
-) -> Iterator[list[Any]]:
-    reference, modes = str(scan / REFERENCES[scan.name]), MODES[scan.name]
-    out = str(scratch / "refined.npz")
-    for name, start in {"flat": "", **starts}.items():
-        for count in epochs:
-            spent = ask("refine", scan=str(scan), start=start, epochs=count, modes=modes, half=None, out=out)
-            scores = ask("score", scan=str(scan), out=out, reference=reference)
-            took = [f"{spent['cpu']:.2f}", f"{spent['process']:.1f}", f"{spent['peak']:.0f}"]
-            yield [name, count, *took, *cells(scores)]
-    if peer:
-        product, seconds = run_peer(scan, peer, scratch)
-        scores = ask("score", scan=str(scan), out=str(product), reference=reference)
-        yield ["pty-chi LSQ-ML, flat", PEER_EPOCHS[scan.name], "", f"{seconds:.1f}", "", *cells(scores)]
-
-
-def run_peer(scan: Path, python: str, scratch: Path) -> tuple[Path, float]:
-    """The product that pty-chi made of a scan, and the CPU seconds of its whole process tree."""
-    import h5py
-
-    from ptychopinn_ptychodus.data.probe import with_modes
-
-    source, target = scratch / "peer_in", scratch / "peer_out"
-    source.mkdir()
-    for name in ("diffraction.h5", "product.h5"):
-        shutil.copyfile(scan / name, source / name)
+def quality(scan: Path, model: Path | None, python: str | None, scratch: Path, images: Path | None) -> None:
+    """All ways to an object of one scan, against the reference and the peer."""
+    measured: dict[str, tuple[Result, float, float | None]] = {}
+    if model:
+        measured["network only, all groups"] = network(scan, model, 0, scratch)
+        measured[f"network, then {REFINED_EPOCHS} epochs"] = network(scan, model, REFINED_EPOCHS, scratch)
+    for epochs in FLAT_EPOCHS:
+        measured[f"flat start, {epochs} epochs, no network"] = *flat(scan, epochs, scratch), None
+    if python:
+        name = f"pty-chi LSQ-ML, flat start, {PEER_EPOCHS[scan.name]} epochs"
+        measured[name] = *peer(scan, python, PEER_EPOCHS[scan.name], scratch), None
+    unit = measured[name][1] if python else None
+    data = Scan(scan)
+    apart = 0.0
+    rows: list[list[str]] = []
+    for name, (result, seconds, child) in measured.items():
+        scores, other = data.scores(result), data.referee_scores(result)
+        if other:
+            apart = max(apart, *(abs(scores[key] - other[key]) for key in ("corr", "amplitude", "phase")))
+        residual = (other or scores)["residual"]
+        rows.append(
+            [
+                name,
+                f"{seconds:.1f}",
+                "" if child is None else f"{child:.1f}",
+                f"{seconds / unit:.3f}" if unit else "",
+            ]
+            + [f"{scores[key]:.4f}" for key in ("corr", "amplitude", "phase")]
+            + [f"{residual:.5f}"]
+        )
+    judged = (
+        f"The residual is evaluate.py's; its other scores differ from these by at most {apart:.4f}."
+        if data.script.exists()
+        else "All scores are this package's."
+    )
     modes = MODES[scan.name]
-    with h5py.File(source / "product.h5", "r+") as file:
-        probe = file["probe"][()]
-        attributes = dict(file["probe"].attrs)
-        if modes > 1:
-            del file["probe"]
-            file["probe"] = with_modes(probe.reshape(-1, *probe.shape[-2:]), modes)[None]
-            file["probe"].attrs.update(attributes)
-    settings = PEER_SETTINGS.format(epochs=PEER_EPOCHS[scan.name], positions=modes > 1)
-    (source / "settings.ini").write_text(settings.lstrip())
-    program = scratch / "peer.py"
-    program.write_text(PEER_PROGRAM)
-    before = cpu(resource.RUSAGE_CHILDREN)
-    command = [python, str(program), "-b", "reconstruct", "-i", str(source), "-o", str(target)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    seconds = cpu(resource.RUSAGE_CHILDREN) - before
-    product = next(target.glob("product*.h5"), None) if target.is_dir() else None
-    if run.returncode or product is None:
-        raise RuntimeError(f"pty-chi ended with {run.returncode}:\n{run.stderr[-2000:]}")
-    return product, seconds
+    fitted = (
+        f"Refined: object, probe ({modes} incoherent modes) and positions, by pty-chi likewise."
+        if modes > 1
+        else "Refined: object, probe and positions; by pty-chi object and probe, as in the scan's settings."
+    )
+    print_table(
+        scan.name,
+        ("what", "CPU s", "of which from Infer", "ratio", "corr", "amp SSIM", "phase SSIM", "residual"),
+        rows,
+        f"{fitted} {judged} Target: {TARGETS[scan.name]}.",
+    )
+    if images and model and python:
+        names = ["network only", f"network, {REFINED_EPOCHS} epochs", "pty-chi LSQ-ML"]
+        chosen = [result for result, _, _ in measured.values()]
+        results = {"reference": data.reference}
+        results |= dict(zip(names, (chosen[0], chosen[1], chosen[-1]), strict=True))
+        images.mkdir(parents=True, exist_ok=True)
+        side_by_side(data, results, images / f"{scan.name}_refined.png", scan.name)
 
 
-def rings(scan: Path, epochs: list[int], scratch: Path) -> Iterator[list[Any]]:
-    """Odd against even patterns, refined apart from a flat object."""
-    halves = [str(scratch / f"half{half}.npz") for half in (0, 1)]
-    for count in epochs:
-        seconds = 0.0
-        for half, out in enumerate(halves):
-            spent = ask(
-                "refine", scan=str(scan), start="", epochs=count, modes=MODES[scan.name], half=half, out=out
-            )
-            seconds += spent["cpu"]
-        half_period = ask("score", scan=str(scan), out=halves[0], other=halves[1])["half_period"]
-        yield [count, f"{seconds:.1f}", "below 1 px" if half_period is None else f"{half_period:.2f} px"]
+def rings(scan: Path, model: Path | None, python: str | None, scratch: Path) -> Iterator[list[Any]]:
+    """Odd against even patterns, each half by itself."""
+    data = Scan(scan)
+    evaluate = data.referee()
+    with h5py.File(scan / "product.h5") as file:
+        pixel_nm = float(file["object"].attrs["pixel_width_m"]) * 1e9
+    ways: dict[str, Callable[[int], tuple[Any, ...]]] = {}
+    if model:
+        ways["network only, all groups"] = partial(network, scan, model, 0, scratch)
+        name = f"network, then {REFINED_EPOCHS} epochs"
+        ways[name] = partial(network, scan, model, REFINED_EPOCHS, scratch)
+    for epochs in FLAT_EPOCHS:
+        ways[f"flat start, {epochs} epochs"] = partial(flat, scan, epochs, scratch)
+    if python:
+        name = f"pty-chi LSQ-ML, flat start, {PEER_HALF_EPOCHS} epochs"
+        ways[name] = partial(peer, scan, python, PEER_HALF_EPOCHS, scratch)
+    for name, way in ways.items():
+        (first, seconds, *_), (second, more, *_) = way(0), way(1)
+        own = own_rings(first, second, pixel_nm)
+        other = "" if evaluate is None else referee_rings(evaluate, first, second, pixel_nm)
+        yield [name, f"{seconds + more:.1f}", own, other]
+
+
+def own_rings(first: Result, second: Result, pixel_nm: float) -> str:
+    found = metrics.fourier_ring_correlation(first.object, second.object, first.lit()).half_period(pixel_nm)
+    return f"below {pixel_nm:.0f}" if found is None else f"{found:.1f}"
+
+
+def referee_rings(evaluate: Any, first: Result, second: Result, pixel_nm: float) -> str:
+    """As ``evaluate.py --frc`` does it with two files."""
+    mask = evaluate.illumination_mask(first.positions, first.probe, first.object.shape, 0.3)
+    found = evaluate.frc(first.object, second.object, mask, pixel_nm)["half_period"]
+    return f"{found:.1f}" if np.isfinite(found) else f"below {pixel_nm:.0f}"
+
+
+def errors(scan: Path) -> Iterator[list[Any]]:
+    """Refinement of a scan whose probe or positions are wrong, in this process."""
+    data = Scan(scan)
+    truth = data.reference
+    for name, (spoil, reach) in ERRORS.items():
+        positions = moved(truth.positions, reach)
+        raw = RawData(
+            xcoords=positions[:, 1],
+            ycoords=positions[:, 0],
+            diff3d=data.raw.diff3d,
+            probeGuess=truth.probe,
+            domain="amplitude",
+            bad_pixels=data.raw.bad_pixels,
+        )
+        probe = np.asarray(spoil(truth.probe), np.complex64)
+        row: list[str] = [name]
+        for refined in (False, True):
+            config = RefinementConfig(epochs=ERROR_EPOCHS, probe=refined, positions=refined)
+            found = refine(raw, np.ones(truth.object.shape, np.complex64), probe, config, device="cpu")
+            result = Result(found.object, found.probe, found.positions[:, ::-1])
+            scores = data.scores(result)
+            row += [f"{scores['corr']:.4f}"]
+        row += [f"{scores[key]:.4f}" for key in ("amplitude", "phase")] + [f"{scores['residual']:.5f}"]
+        row += [f"{overlap(probe, truth.probe):.3f} → {overlap(result.probe, truth.probe):.3f}"]
+        before, after = (off_by(p, truth.positions) for p in (positions, result.positions))
+        yield [*row, f"{before:.3f} → {after:.3f}"]
 
 
 def main() -> int:
@@ -228,34 +309,39 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, help="directory of the scans")
     parser.add_argument("--scans", nargs="+", choices=list(REFERENCES), default=list(REFERENCES))
-    parser.add_argument("--epochs", nargs="+", type=int, default=[5, 10, 20])
-    parser.add_argument("--start", nargs="+", default=[], metavar="SCAN=PRODUCT.h5")
+    parser.add_argument("--models", nargs="+", default=[], metavar="SCAN=MODEL")
     parser.add_argument("--peer", metavar="PYTHON")
+    tables = ["quality", "rings", "errors"]
+    parser.add_argument("--tables", nargs="+", choices=tables, default=tables)
+    parser.add_argument("--images", type=Path, default=ROOT / "docs" / "img")
     parser.add_argument("--refine", type=json.loads, help=argparse.SUPPRESS)
-    parser.add_argument("--score", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.refine or arguments.score:
-        done = refine_once(arguments.refine) if arguments.refine else score(arguments.score)
-        print(json.dumps(done))
+    if arguments.refine:
+        print(json.dumps(refine_flat(arguments.refine)))
         return 0
     if arguments.data is None:
         parser.error("--data is needed")
-    starts = dict(item.split("=", 1) for item in arguments.start)
-    print_header(["numpy", "scipy"])
-    for name in arguments.scans:
-        scan = arguments.data / name
-        given = {"product": starts[name]} if name in starts else {}
-        with tempfile.TemporaryDirectory() as scratch:
-            print_table(
-                f"{name}, {MODES[name]} probe modes, probe and positions refined",
-                COLUMNS,
-                rows(scan, given, arguments.epochs, arguments.peer, Path(scratch)),
-            )
-            print_table(
-                f"{name}, odd against even patterns from a flat object",
-                ("epochs", "CPU s, both", "half period at the half-bit threshold"),
-                rings(scan, arguments.epochs, Path(scratch)),
-            )
+    models = {name: Path(path) for name, _, path in (item.partition("=") for item in arguments.models)}
+    print_header(["ptychopinn-ptychodus", "ptychodus", "torch", "numpy", "scipy"])
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
+        for name in arguments.scans:
+            scan, model = arguments.data / name, models.get(name)
+            if "quality" in arguments.tables:
+                quality(scan, model, arguments.peer, scratch, arguments.images)
+            if "rings" in arguments.tables and name == "siemens_star":
+                print_table(
+                    f"{name}, odd against even patterns, half-bit threshold",
+                    ("each half", "CPU s, both", "half period nm", "by evaluate.py"),
+                    rings(scan, model, arguments.peer, scratch),
+                    RINGS_NOTE,
+                )
+            if "errors" in arguments.tables and name == "synthetic":
+                print_table(
+                    f"{name}, wrong at the start, {ERROR_EPOCHS} epochs of refinement from a flat object",
+                    ERROR_COLUMNS,
+                    errors(scan),
+                )
     return 0
 
 

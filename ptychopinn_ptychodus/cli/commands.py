@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -90,20 +91,30 @@ def reconstruct_in(app: Application, source: Path, model: Path, target: Path) ->
     """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards."""
     product, network = target / PRODUCT_FILE, target / NETWORK_FILE
     before = {path: identity(path) for path in (product, network)}
-    finished = app.reconstruct(app.open_scan(source), model, product, network)
-    from .pictures import draw_object
-
-    made = [path for path in (product, network) if identity(path) != before[path]]
-    if network not in made and product in made:
-        network.unlink(missing_ok=True)  # of an earlier run: it is not what this result was made of
-    for path in made:
-        picture = path.with_name(PICTURES[path.name])
-        print(f"{'Result' if path is product else 'Network alone'}: {path}")
-        draw_object(path, picture)
-        print(f"Preview: {picture}")
+    finished = False
+    try:
+        finished = app.reconstruct(app.open_scan(source), model, product, network)
+    finally:  # a refinement that fails leaves what the network has found
+        made = [path for path in (product, network) if identity(path) != before[path]]
+        _tell_of_results(made, product, network)
     if not finished:
         print("Interrupted: " + ("it was not refined to the end." if made else "there is no result."))
     return SUCCESS if finished else INTERRUPTED
+
+
+def _tell_of_results(made: Sequence[Path], product: Path, network: Path) -> None:
+    from .pictures import draw_object
+
+    if network not in made and product in made:
+        for earlier in (network, network.with_name(PICTURES[network.name])):
+            earlier.unlink(missing_ok=True)  # it is not what this result was made of
+    for path in made:
+        picture = path.with_name(PICTURES[path.name])
+        print(f"{'Result' if path == product else 'Network alone'}: {path}")
+        draw_object(path, picture)
+        print(f"Preview: {picture}")
+    if network in made and product not in made and product.is_file():
+        print(f"Of an earlier run: {product}")
 
 
 def export(arguments: argparse.Namespace) -> int:

@@ -116,10 +116,10 @@ class Application:
         return self._follow("training", work, show)
 
     def reconstruct(self, scan: ProductWorkflowAPI, model: Path, output: Path, network: Path) -> bool:
-        """Reconstruct into the product file ``output``, with progress; True if it ran to its end.
+        """Reconstruct into the product file ``output``, with progress; True if that has been written.
 
-        If that is refined, the network's own result goes to ``network``. What there was before is replaced
-        only by what has become of this run.
+        If that is refined, the network's own result goes to ``network``, whatever becomes of the refinement.
+        What there was before is replaced only by what has become of this run.
         """
         self._log.drop_echoes = True
         self._core.processing_core.processing_api.load_model_from_file(model, self.key)
@@ -135,11 +135,19 @@ class Application:
 
         # Ptychodus puts the progress into the name of the file that it writes
         with tempfile.TemporaryDirectory(prefix=".reconstruct-", dir=output.parent) as scratch:
-            finished = self._follow("reconstruction", lambda: work(Path(scratch) / PRODUCT_FILE), show)
-            for progress, path in ((NETWORK_DONE, network), (GOAL, output)):
-                for written in Path(scratch).glob(f"*.{progress:06d}.h5"):
-                    written.replace(path)
-        return finished
+
+            def keep(progress: int, path: Path) -> bool:
+                written = list(Path(scratch).glob(f"*.{progress:06d}.h5"))
+                for file in written:
+                    file.replace(path)
+                return bool(written)
+
+            try:
+                finished = self._follow("reconstruction", lambda: work(Path(scratch) / PRODUCT_FILE), show)
+            finally:
+                keep(NETWORK_DONE, network)
+            # not after an error: it may have been that of writing this file
+            return keep(GOAL, output) and finished
 
     def export(self, scan: ProductWorkflowAPI, path: Path) -> None:
         """Write training data."""

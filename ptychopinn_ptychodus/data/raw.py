@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..config import SUPPORTED_N
-from ..files import replacing
+from ..files import replacing, telling_of_full_disk
 from .detector import (
     check_values,
     fill_bad_pixels,
@@ -330,7 +330,8 @@ class RawData:
             if value is None:
                 (path / f"{name}.npy").unlink(missing_ok=True)
             else:
-                np.save(path / f"{name}.npy", value)
+                with telling_of_full_disk(path):
+                    np.save(path / f"{name}.npy", value)
 
     @classmethod
     def from_directory(cls, path: str | Path) -> RawData:

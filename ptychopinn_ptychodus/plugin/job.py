@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 
 from ..backends.base import EngineUnavailableError, ModelFileError
 from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, from_dict, to_dict
+from ..files import telling_of_full_disk
 from ..refinement import RefinementConfig
 
 JOB_FILE = "job.json"
@@ -135,7 +136,8 @@ class Estimate:
         directory.mkdir()
         for name, array in vars(self).items():
             if array is not None:
-                np.save(directory / f"{name}.npy", array)
+                with telling_of_full_disk(directory):
+                    np.save(directory / f"{name}.npy", array)
 
     @classmethod
     def load(cls, directory: Path) -> Estimate:

@@ -227,7 +227,7 @@ class ChildProcess:
             return False
         if kind == "error":
             self._log.debug("Traceback in the worker:\n%s", message["traceback"])
-            raise self._with_remedy(rebuild_error(message))
+            raise self.with_remedy(rebuild_error(message))
         if kind == "learning":
             self._worth_s = STOP_GRACE_S
             return False
@@ -239,12 +239,14 @@ class ChildProcess:
             self.result = message
         return True
 
-    def _with_remedy(self, exc: Exception) -> Exception:
-        if isinstance(exc, OSError) and exc.errno in NO_ROOM:
-            # frameworks name a file of their own, which may be gone by now
-            text = f'{exc.strerror} in "{self._writes_to}": make room there, or choose another directory'
-            return type(exc)(exc.errno, text)
-        return exc
+    def with_remedy(self, exc: Exception) -> Exception:
+        """The same error, of a full disk with the directory and what to do."""
+        if not (isinstance(exc, OSError) and exc.errno in NO_ROOM):
+            return exc
+        other = "set TMPDIR to" if self._writes_to == self.directory else "choose"
+        # frameworks name a file of their own, which may be gone by now
+        text = f'{exc.strerror} in "{self._writes_to}": make room there, or {other} another directory'
+        return type(exc)(exc.errno, text)
 
     def _relay(self, message: Message) -> None:
         name, level, text = message["name"], message["level"], message["text"]

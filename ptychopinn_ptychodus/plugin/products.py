@@ -22,6 +22,8 @@ from .job import Estimate
 SIGNATURE = "ptychopinn-ptychodus: "
 """Begins the line in a product's comments that says how its object came about."""
 
+_POSITIONS = "positions refined"
+
 
 def with_network(
     product: Product,
@@ -32,7 +34,8 @@ def with_network(
 ) -> Product:
     """``product`` with the network's object, the model's probe in counts, and its training losses."""
     losses = history.get("train_loss", [])
-    return _with(product, found, losses, f"network only, {model_path.name}", logger)
+    weights = product.probes.get_opr_weights_or_none()
+    return _with(product, found, losses, f"network only, {model_path.name}", weights, logger)
 
 
 def with_refinement(
@@ -50,20 +53,36 @@ def with_refinement(
         epochs,
     )
     how = f"network, {model_path.name}, then {epochs} epochs of refinement"
-    return _with(product, found, result["errors"], how, logger)
+    if found.positions is not None:
+        how += f", {_POSITIONS}"
+    if not result["error"] < result["start_error"]:
+        how += ", which did not improve it"
+        logger.warning("Refinement has not improved on the network's object, which is handed over again.")
+    # without weights: the probe was fitted as one that is the same everywhere
+    return _with(product, found, result["errors"], how, None, logger)
 
 
 def _with(
-    product: Product, found: Estimate, losses: Sequence[float], how: str, logger: logging.Logger
+    product: Product,
+    found: Estimate,
+    losses: Sequence[float],
+    how: str,
+    opr_weights: NDArray[Any] | None,
+    logger: logging.Logger,
 ) -> Product:
     """``how`` takes the place of an earlier such line of the comments: no object passes for another's."""
-    comments = [line for line in product.metadata.comments.splitlines() if not line.startswith(SIGNATURE)]
+    lines = product.metadata.comments.splitlines()
+    earlier = [line for line in lines if line.startswith(SIGNATURE)]
+    positions = product.probe_positions
+    if found.positions is not None:
+        positions = _moved(product, found.positions)
+    elif any(_POSITIONS in line for line in earlier):
+        how += f"; {_POSITIONS} before"
+    comments = [*(line for line in lines if line not in earlier), f"{SIGNATURE}{how}"]
     return Product(
-        metadata=dataclasses.replace(product.metadata, comments="\n".join([*comments, f"{SIGNATURE}{how}"])),
-        probe_positions=product.probe_positions
-        if found.positions is None
-        else _moved(product, found.positions),
-        probes=_probes(product.probes, found.probe, logger),
+        metadata=dataclasses.replace(product.metadata, comments="\n".join(comments)),
+        probe_positions=positions,
+        probes=_probes(product.probes, found.probe, opr_weights, logger),
         object_=Object(
             array=found.object[np.newaxis].astype(product.object_.dtype, copy=False),
             pixel_geometry=product.object_.get_pixel_geometry(),
@@ -88,21 +107,25 @@ def _moved(product: Product, positions: NDArray[np.float64]) -> ProbePositionSeq
     return ProbePositionSequence(moved)
 
 
-def _probes(before: ProbeSequence, modes: NDArray[Any], logger: logging.Logger) -> ProbeSequence:
+def _probes(
+    before: ProbeSequence,
+    modes: NDArray[Any],
+    opr_weights: NDArray[Any] | None,
+    logger: logging.Logger,
+) -> ProbeSequence:
     """The probe that was found in the place of the product's.
 
     Weights of an orthogonal probe relaxation belong to eigenprobes that it does not have.
     """
-    weights = before.get_opr_weights_or_none()
     if before.num_coherent_modes > 1:
         logger.info(
             "The product's %d OPR modes and their weights are left out: the model has one probe for all "
             "positions.",
             before.num_coherent_modes,
         )
-        weights = None
+        opr_weights = None
     return ProbeSequence(
         array=modes[np.newaxis].astype(before.dtype, copy=False),
-        opr_weights=weights,
+        opr_weights=opr_weights,
         pixel_geometry=before.get_pixel_geometry(),
     )

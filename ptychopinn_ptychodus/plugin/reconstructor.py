@@ -41,7 +41,15 @@ from .job import (
     ReconstructJob,
     TrainJob,
 )
-from .layout import GOAL, MODEL_BASENAME, NETWORK_DONE, PICTURE_FILE, RunFiles, require_writable
+from .layout import (
+    GOAL,
+    MODEL_BASENAME,
+    NETWORK_DONE,
+    PICTURE_FILE,
+    PREVIEW_FILE,
+    RunFiles,
+    require_writable,
+)
 from .process import ChildProcess
 from .products import with_network, with_refinement
 from .selection import model_file_type, preferred_backend, select_engine
@@ -298,6 +306,9 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         elif stopped:
             self._logger.warning("Training was stopped before there was a model to keep.")
         try:
+            if written and self.preview is None:  # else that of an earlier model would lie beside this one
+                for name in (PREVIEW_FILE, PICTURE_FILE):
+                    (model_path.parent / name).unlink(missing_ok=True)
             history.save(model_path.parent)
         except OSError as exc:  # the model is what counts
             self._logger.warning("The training history was not written: %s", exc)
@@ -359,21 +370,25 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             log_level=self._logger.getEffectiveLevel(),
         )
         with ChildProcess(self._logger) as child, naming_settings():
-            raw.to_directory(child.directory / DATA_DIRECTORY)
+            try:
+                raw.to_directory(child.directory / DATA_DIRECTORY)
+            except OSError as exc:
+                raise child.with_remedy(exc) from exc
             patterns = raw.n_patterns
             del raw
             started = time.monotonic()
             # Few outputs: each one is a file without the window, and freezes the window for a second.
-            progress_of_network = GOAL if refinement is None else NETWORK_DONE
+            begin, end = 0, GOAL if refinement is None else NETWORK_DONE
             child.start(job)
             for message in child.messages():
                 kind = None if message is None else message["kind"]
                 if message is not None and kind == "progress":
-                    self._show_progress(int(progress_of_network * message["fraction"]))
+                    self._show_progress(int(begin + (end - begin) * message["fraction"]))
                 elif message is not None and kind == "network":
                     found = Estimate.load(child.directory / NETWORK_DIRECTORY)
                     after_network = with_network(product, found, message["history"], model_path, self._logger)
                     yield ReconstructOutput(after_network, NETWORK_DONE)
+                    begin, end = NETWORK_DONE, GOAL
                 elif message is not None and kind == "refinement":
                     self._show_refinement(RefinementReport(**_fields(RefinementReport, message)))
                 if self._should_stop():
@@ -390,14 +405,12 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                 found = Estimate.load(child.directory / REFINED_DIRECTORY)
                 product = with_refinement(product, found, result, model_path, self._logger)
             else:
-                self._logger.warning("Refinement was stopped before an epoch was over.")
+                self._logger.warning("Stopped before an epoch of refinement was over: it has no result.")
                 return
         self._logger.info("Reconstructed from %d patterns in %.1f s.", patterns, time.monotonic() - started)
         yield ReconstructOutput(product, GOAL)
 
     def _show_refinement(self, report: RefinementReport) -> None:
-        done = report.epoch / report.nepochs
-        self._show_progress(int(NETWORK_DONE + (GOAL - NETWORK_DONE) * done))
         self._logger.info(
             "Refinement, epoch %d/%d: normalised error %.4g, %.0f patterns/s, %s left",
             report.epoch,

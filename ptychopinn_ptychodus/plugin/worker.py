@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from ..backends.base import ModelDescription, ModelFileError
 from ..backends.registry import engine_for, get_engine, guess_engine
 from ..backends.workflow import grouped
+from ..config import TrainingConfig
 from ..data.assembly import assemble
-from ..data.grouping import PtychoDataContainer, nearest_to_grid
+from ..data.grouping import PtychoDataContainer
 from ..data.raw import RawData
 from ..refinement import refine
+from ..refinement.batches import neighbourhood_order
 from .ingest import read_training_directory, require_object
 from .job import (
     DATA_DIRECTORY,
@@ -146,10 +148,6 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         0 if validation is None else validation.n_patterns,
         engine.title,
     )
-    previews = None
-    if job.preview:
-        # of the whole scan: what is held out would be a hole in the picture
-        previews = Previews(grouped(raw, config, None), job.model_path.parent, functools.partial(_tell, send))
     result = engine.train(
         grouped(training, config, config.n_groups),
         None if validation is None else grouped(validation, config, None),
@@ -158,7 +156,7 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         model_path=job.model_path,
         report=lambda report: send("epoch", **dataclasses.asdict(report)),
         should_stop=_telling(should_stop, functools.partial(send, "learning")),
-        preview=previews,
+        preview=_previews(raw, config, job, send),
     )
     return {"stopped": result.stopped}
 
@@ -177,8 +175,16 @@ def _telling(should_stop: Callable[[], bool], tell: Callable[[], None]) -> Calla
     return ask
 
 
-def _tell(send: Send, epoch: int) -> None:
-    send("preview", epoch=epoch)
+def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -> Previews | None:
+    if not job.preview:
+        return None
+    try:
+        # of the whole scan: what is held out would be a hole in the picture
+        container = grouped(raw, config, None)
+        return Previews(container, job.model_path.parent, lambda epoch: send("preview", epoch=epoch))
+    except ValueError as exc:  # of patterns, it may be, that are not learnt from
+        logger.warning("There will be no preview: %s", exc)
+        return None
 
 
 def _probe_modes(wanted: int | None, present: int) -> int:
@@ -238,7 +244,7 @@ def reconstruct(
         seed=config.subsample_seed,
     )
     if config.n_groups is None and job.refinement is not None:
-        container = container.subset(_each_pattern_once(container))
+        container = container.subset(_spread_groups(container))
     logger.info("Reconstructing %d groups of %d patterns with %s.", *container.nn_indices.shape, engine.title)
     prediction = engine.predict(
         config.model_path,
@@ -259,15 +265,15 @@ def reconstruct(
     return {"stopped": False, **_refine(raw, found, job, directory, send, should_stop)}
 
 
-def _each_pattern_once(container: PtychoDataContainer) -> NDArray[np.int64]:
-    """Numbers of evenly spread groups that hold as many patterns as there are.
+def _spread_groups(container: PtychoDataContainer) -> NDArray[np.int64]:
+    """Numbers of evenly spread groups that together have as many members as there are patterns.
 
     More of them make a better object to look at, and hardly a better one to start a refinement from: its
     own passes cost less.
     """
-    width, height = np.maximum(np.ptp(container.coords, axis=0), 1.0)
-    share = container.gridsize**2 / len(container.coords)
-    return nearest_to_grid(container.coords_offsets[:, 0, :, 0], float(np.sqrt(width * height * share)))
+    channels = container.gridsize**2
+    order = neighbourhood_order(container.coords)  # group k is anchored at pattern k
+    return np.sort(order[channels // 2 :: channels])
 
 
 def _refine(
@@ -279,15 +285,22 @@ def _refine(
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     assert job.refinement is not None
-    refined = refine(
-        raw,
-        start.object,
-        start.probe,
-        job.refinement,
-        report=lambda report: send("refinement", **dataclasses.asdict(report)),
-        should_stop=should_stop,
-        device="cpu" if job.execution.accelerator == "cpu" else "auto",
-    )
+    try:
+        refined = refine(
+            raw,
+            start.object,
+            start.probe,
+            job.refinement,
+            report=lambda report: send("refinement", **dataclasses.asdict(report)),
+            progress=lambda fraction: send("progress", fraction=fraction),
+            should_stop=should_stop,
+            device="cpu" if job.execution.accelerator == "cpu" else "auto",
+        )
+    except ValueError as exc:
+        raise ValueError(
+            f"The network's object cannot be refined: {exc} Train for longer, or set "
+            "PtychoPINNPluginRefinement.Epochs to 0 to have the network's object alone."
+        ) from exc
     positions = refined.positions if job.refinement.positions else None
     Estimate(refined.object, refined.probe, positions).save(directory / REFINED_DIRECTORY)
     return {"errors": refined.history, "start_error": refined.start_error, "error": refined.error}

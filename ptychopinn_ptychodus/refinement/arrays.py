@@ -58,14 +58,15 @@ class Arrays(Protocol):
 
 
 class NumpyArrays:
-    """numpy and scipy on the CPU; as many threads as OMP_NUM_THREADS says, one by default."""
+    """numpy and scipy on the CPU; as many threads as OMP_NUM_THREADS says first, one by default."""
 
     device: str = "cpu"
     elements: int = 1 << 17  # 1 MB: stays in the cache from one operation to the next
 
     def __init__(self) -> None:
         self.xp: Any = np
-        threads = os.environ.get("OMP_NUM_THREADS", "1")
+        # "4,2" is 4 threads, and 2 for loops within loops
+        threads = os.environ.get("OMP_NUM_THREADS", "1").split(",")[0].strip()
         self._workers = max(1, int(threads)) if threads.isdecimal() else 1
 
     def put(self, array: NDArray[Any]) -> Array:

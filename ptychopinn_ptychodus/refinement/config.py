@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ..validation import check, flags, integer, one_of, real
 
 METRICS = ("amplitude", "poisson")
+SMALLEST_BATCH = 4
+_FARTHEST = 64.0  # pixels, whatever the patterns' size: the object is continued by as much on each side
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,13 @@ class RefinementConfig:
     epochs
         Passes over the scan; 0 returns the start, its probe scaled to the data.
     batch_size
-        Patterns of one update, spread evenly over the scan; None: one in 24 of the scan.
+        Patterns of one update, spread evenly over the scan, 4 or more: with fewer, momentum adds up steps
+        that have little to do with each other. None: one in 24 of the scan, but 4 or more.
     probe
-        Refine the probe. Its total power stays as the data determine it at the start.
+        Refine the probe, from the second epoch on: the object goes first. The probe's total power stays as
+        the data determine it at the start.
     positions
-        Refine the positions. Their mean stays.
+        Refine the positions, from the third epoch on. Their mean stays.
     metric
         ``"amplitude"``: Σ (√λ - √n)² over good pixels. ``"poisson"``: the Poisson likelihood.
     probe_modes
@@ -40,7 +44,7 @@ class RefinementConfig:
     position_limit
         Longest step of a position in one epoch, pixels, each axis.
     position_range
-        Farthest that a position may go from where it started, pixels, each axis.
+        Farthest that a position may go from where it started, pixels, each axis, 64 at most.
     seed
         Seed of the batches.
 
@@ -68,7 +72,7 @@ class RefinementConfig:
 
     def __post_init__(self) -> None:
         integer(self, "epochs", 0)
-        integer(self, "batch_size", 1, optional=True)
+        integer(self, "batch_size", SMALLEST_BATCH, optional=True)
         flags(self, "probe", "positions")
         one_of(self, "metric", METRICS)
         integer(self, "probe_modes", 1, optional=True)
@@ -81,4 +85,5 @@ class RefinementConfig:
         real(self, "ridge")
         real(self, "position_limit", exclusive=True)
         real(self, "position_range", exclusive=True)
+        check(self.position_range <= _FARTHEST, self, "position_range", f"a number > 0 and <= {_FARTHEST:g}")
         integer(self, "seed", 0, optional=True)

@@ -56,10 +56,6 @@ class Window:
         """Pixels of the object as pixels of the window."""
         return positions - self._origin
 
-    def outside(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Pixels of the window as pixels of the object."""
-        return positions + self._origin
-
 
 def orthogonal(modes: NDArray[np.complex64]) -> NDArray[np.complex64]:
     """The same incoherent sum by orthogonal modes, the strongest first.

@@ -127,9 +127,11 @@ class ScanModel:
 
     def illumination(self, estimate: Estimate, indices: NDArray[np.int64]) -> Array:
         """``Σ_k Σ_m |P_m|²`` of these patterns on the canvas, to the nearest pixel; (H, W) float32."""
-        rows, columns, _ = self.corners(estimate.positions[indices])
         total = abs(estimate.canvas) * 0
-        self._arrays.add(total, power(estimate.probe), rows, columns)
+        light = power(estimate.probe)
+        for part in self._chunks(estimate, indices):
+            rows, columns, _ = self.corners(estimate.positions[part])
+            self._arrays.add(total, light, rows, columns)
         return total
 
     def compare(self, estimate: Estimate, indices: NDArray[np.int64]) -> tuple[float, float, float, float]:

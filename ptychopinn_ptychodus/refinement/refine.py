@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,13 @@ from numpy.typing import NDArray
 from ..data.raw import RawData
 from .arrays import Array, Arrays, arrays_for
 from .batches import neighbourhood_order, spread_batches
-from .config import RefinementConfig
+from .config import SMALLEST_BATCH, RefinementConfig
 from .ends import Window, check_object, checked_probe, orthogonal
 from .model import Estimate, Gradients, ScanModel, chequerboard, power
 
 logger = logging.getLogger(__name__)
 
 _UPDATES_PER_EPOCH = 24
-_CHECKED_PATTERNS = 256  # enough to compare two estimates by; whole scans where they are no larger
 _STEADY = 0.5  # part of the epochs at full step
 _LAST_STEP = 0.02  # of a full one
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
@@ -46,8 +45,10 @@ _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
 class RefinementReport:
     """State of a refinement after one epoch.
 
-    ``error`` is that of the epoch's batches as they came, normalised: for ``metric="amplitude"``
-    Σ (√λ - √n)² / Σ n over good pixels, for ``"poisson"`` half the deviance in place of the numerator.
+    ``error`` sums up the epoch's batches as they came, each before its step, over the counts of the whole
+    scan: for ``metric="amplitude"`` Σ (√λ - √n)² / Σ n over good pixels, for ``"poisson"`` half the deviance
+    in place of the numerator. Of an epoch given up half-way it is the sum up to there, of one that overflowed
+    the error before it; always finite.
     """
 
     epoch: int
@@ -74,12 +75,12 @@ class Refined:
         (modes, N, N) complex64, ``Σ_m |FFT_ortho(P_m · O)|²`` in counts; modes that were refined are
         orthogonal, the strongest first.
     positions
-        (M, 2) float64 [x, y], pixels of the object array.
+        (M, 2) float64 [x, y], pixels of the object array; those of the scan, to the bit, if not refined.
     history
         Error of each epoch, see :class:`RefinementReport`.
     start_error, error
-        Error of the start and of this, both of the same patterns: the scan, or a part of it where it is
-        large. ``error <= start_error``.
+        Error of the start, its probe in scale, and of this, both of the whole scan and normalised as the
+        history. ``error <= start_error``.
     stopped
         Whether the run was asked to stop.
     """
@@ -113,15 +114,17 @@ def refine(
     object_
         (H, W) complex start, such as a network's stitched object, or ones.
     probe
-        (N, N) or (modes, N, N) complex start; its scale is fitted to the data first.
+        (N, N) or (modes, N, N) complex start. It is scaled to the data first: for ``metric="amplitude"`` by
+        least squares of the amplitudes, for ``"poisson"`` to the counts' sum.
     config
         What to refine, and how.
     report
         Called after every epoch.
     progress
-        Called after every batch with the part of the work that is done, 0 to 1.
+        Called after every batch with the part of the work that is done, 0 to 1. An epoch given up half-way is
+        done.
     should_stop
-        Asked before every batch; when it answers True, the best estimate so far is returned.
+        Asked before every batch; when it answers True, the estimate of the last good epoch is returned.
     device
         As :func:`.arrays.arrays_for` takes it, or its result.
 
@@ -133,7 +136,8 @@ def refine(
     Raises
     ------
     ValueError
-        If the start is not finite, does not fit the scan, or puts no light on the detector.
+        If the start is not finite, does not fit the scan, or puts no light on the detector, or if the scan
+        has no counts.
     RuntimeError
         If the device is not there.
     """
@@ -151,12 +155,15 @@ def refine(
     run = _Run(ScanModel(raw, arrays, config.metric), arrays, estimate, config)
     run.fit_scale()
     run.loop(report, progress, should_stop)
+    # what was made of pixels beyond the object is not handed over, and must not count
+    found = window.put_back(start.astype(np.complex64), arrays.get(run.estimate.canvas))
+    run.estimate = replace(run.estimate, canvas=arrays.put(window.cut(found)))
     final = run.finish()
     modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
     return Refined(
         object=window.put_back(start.astype(np.complex64), arrays.get(final.canvas)),
         probe=orthogonal(modes) if config.probe else modes,
-        positions=window.outside(final.positions) if config.positions else positions,
+        positions=positions + (final.positions - run.start.positions),  # to the bit where nothing moved
         history=run.history,
         start_error=run.start_error,
         error=run.error,
@@ -165,7 +172,7 @@ def refine(
 
 
 class _Run:
-    """One refinement: the estimate, its momentum, and the best one so far."""
+    """One refinement: the estimate, its momentum, the start, and the last estimate that an epoch accepted."""
 
     def __init__(
         self, model: ScanModel, arrays: Arrays, estimate: Estimate, config: RefinementConfig
@@ -175,30 +182,36 @@ class _Run:
         self._config = config
         self._rng = np.random.default_rng(config.seed)
         self._order = neighbourhood_order(estimate.positions)
+        self._scan = np.arange(len(self._order))
         count = len(self._order)
         wanted = _UPDATES_PER_EPOCH if config.batch_size is None else round(count / config.batch_size)
-        self._batches = min(max(wanted, 1), count)
-        stride = -(-count // _CHECKED_PATTERNS)
-        self._checked = np.sort(self._order[stride // 2 :: stride])
+        self._batches = max(min(wanted, count // SMALLEST_BATCH), 1)
         self.estimate = estimate
         self.history: list[float] = []
         self.stopped = False
         self.start_error = self.error = math.nan
 
     def fit_scale(self) -> None:
-        """Scale the probe so that the modelled amplitudes meet the measured ones, by least squares."""
+        """Scale the probe to where the metric is least: that is the start to compare with."""
         estimate = self.estimate
-        _, counts, cross, modelled = self._model.compare(estimate, self._checked)
+        _, counts, cross, modelled = self._model.compare(estimate, self._scan)
+        if not counts > 0:
+            raise ValueError(
+                "The patterns have no counts on good pixels: there is nothing to refine by. Check the "
+                "patterns and the bad pixels."
+            )
         if not (math.isfinite(modelled) and modelled > 0 and cross > 0):
             raise ValueError(
                 "The start puts no light where the patterns have it: object times probe is zero (or not "
                 "finite) in the far field. Start from another object or probe."
             )
-        estimate.probe *= cross / modelled
-        self._total = max(counts, 1e-30)
+        # where counts are few, amplitudes that fit best have far less power than the counts have
+        poisson = self._config.metric == "poisson"
+        estimate.probe *= math.sqrt(counts / modelled) if poisson else cross / modelled
+        self._total = counts
         self._power = float(power(estimate.probe).sum())
-        self._start = estimate.copy(self._arrays)
-        self.start_error = self._model.compare(estimate, self._checked)[0] / self._total
+        self.start = estimate.copy(self._arrays)
+        self.start_error = self._compare(estimate)
 
     def loop(
         self,
@@ -208,44 +221,43 @@ class _Run:
     ) -> None:
         """All epochs, or as many as there is time for."""
         config, begin, patterns = self._config, time.monotonic(), 0
-        # patterns differ in energy; those that the start was compared by stand for all
-        per_pattern = len(self._checked) / self._total
         self._scale = 1.0
-        self._best, best_error = self._start, self.start_error * _START_MARGIN
+        self._accepted, best_error = self.start, self.start_error * _START_MARGIN
         self._rest()
         for epoch in range(config.epochs):
             self._prepare_epoch()
-            error, seen = 0.0, 0
+            error, seen, lost = 0.0, 0, False
             for number, indices in enumerate(spread_batches(self._order, self._batches, self._rng)):
                 if should_stop is not None and should_stop():
                     self.stopped = True
-                    self.estimate = self._best
+                    self.estimate = self._accepted
                     return
-                done = epoch + number / self._batches
-                error += self._update(indices, done)
+                error += self._update(indices, epoch + number / self._batches) / self._total
                 seen += len(indices)
+                # by the sum, which only grows: one bright pattern may make a batch worse than any other
+                lost = not error <= _LOST * best_error
                 if progress is not None:
-                    progress((done + 1.0 / self._batches) / config.epochs)
-                if not error * per_pattern / seen <= _LOST * best_error:
+                    progress((epoch + (1.0 if lost else (number + 1) / self._batches)) / config.epochs)
+                if lost:
                     break
-            error *= per_pattern / seen
             patterns += seen
             self._keep_mean_position()
             if error <= _WORSE * best_error:
-                self._best = self.estimate.copy(self._arrays)
+                self._accepted = self.estimate.copy(self._arrays)
                 best_error = min(error, best_error)
             else:  # not "if error >": NaN compares with nothing
                 logger.info(
-                    "Refinement epoch %d raised the error from %.3g to %.3g: going on from the best "
+                    "Refinement epoch %d raised the error from %.3g to %.3g: going on from the last good "
                     "estimate with half the step.",
                     epoch + 1,
                     best_error,
                     error,
                 )
-                self.estimate = self._best.copy(self._arrays)
+                self.estimate = self._accepted.copy(self._arrays)
                 self._scale *= 0.5
                 self._rest()
-            self.history.append(error if math.isfinite(error) else math.inf)
+            before = self.history[-1] if self.history else self.start_error
+            self.history.append(error if math.isfinite(error) else before)
             if report is not None:
                 seconds = time.monotonic() - begin
                 report(
@@ -256,7 +268,7 @@ class _Run:
 
     def finish(self) -> Estimate:
         """The last estimate, or the start if that was better after all."""
-        self.error = self._model.compare(self.estimate, self._checked)[0] / self._total
+        self.error = self._compare(self.estimate)
         if not self.error <= self.start_error:
             if self._config.epochs and not self.stopped:
                 logger.warning(
@@ -264,8 +276,11 @@ class _Run:
                     self.start_error,
                     self.error,
                 )
-            self.estimate, self.error = self._start, self.start_error
+            self.estimate, self.error = self.start, self.start_error
         return self.estimate
+
+    def _compare(self, estimate: Estimate) -> float:
+        return self._model.compare(estimate, self._scan)[0] / self._total
 
     # ------------------------------------------------------------------ steps
 
@@ -274,8 +289,7 @@ class _Run:
         self._probe_velocity = self.estimate.probe * 0
 
     def _prepare_epoch(self) -> None:
-        everything = np.arange(len(self._order))
-        illumination = self._model.illumination(self.estimate, everything)
+        illumination = self._model.illumination(self.estimate, self._scan)
         self._mean_illumination = illumination / self._batches
         strongest = float(self._mean_illumination.max())
         self._floor = self._config.illumination_floor * strongest
@@ -301,7 +315,7 @@ class _Run:
         estimate, xp = self.estimate, self._arrays.xp
         divisor = xp.maximum(self._model.illumination(estimate, indices), self._mean_illumination)
         divisor += self._floor
-        gradient += self._pull * (estimate.canvas - self._start.canvas)
+        gradient += self._pull * (estimate.canvas - self.start.canvas)
         gradient *= -rate * self._config.object_step / divisor
         _nesterov(estimate.canvas, self._canvas_velocity, gradient, self._config.momentum)
 
@@ -324,14 +338,14 @@ class _Run:
         curvature = gradients.curvature + _CURVATURE_FLOOR * gradients.curvature.mean() + 1e-30
         limit = config.position_limit
         step = np.clip(-rate * config.position_step * gradients.positions / curvature, -limit, limit)
-        origin = self._start.positions[indices]
+        origin = self.start.positions[indices]
         reach = config.position_range
         # NaN is for the epoch's check to find; a position cannot be one
         moved = np.clip(positions[indices] + np.nan_to_num(step), origin - reach, origin + reach)
         positions[indices] = moved
 
     def _keep_mean_position(self) -> None:
-        positions, start = self.estimate.positions, self._start.positions
+        positions, start = self.estimate.positions, self.start.positions
         reach = self._config.position_range
         positions -= (positions - start).mean(axis=0)
         np.clip(positions, start - reach, start + reach, out=positions)

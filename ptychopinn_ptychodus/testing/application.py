@@ -16,8 +16,8 @@ from ptychodus.api.reconstruct import ReconstructorLibrary
 
 LIBRARY_GROUP = "ptychodus.reconstructor_libraries"
 
-LIMIT_S = 300.0
-"""For any command; one that takes longer hangs."""
+STOCK_LIMIT_S = 300.0
+"""For Ptychodus to start without plugins: nothing of the library, whose limit is the contract's, runs."""
 
 # Each of these starts with the path of this process, and leaves a report when it ends.
 _PROLOGUE = """
@@ -39,21 +39,25 @@ sys.argv[:] = ["ptychodus", *arguments]
 runpy.run_module("ptychodus", run_name="__main__", alter_sys=True)
 """
 
-# Ptychodus as it is without plugins: whatever they did to the constructor that gets the libraries is undone.
+# Ptychodus as it is without plugins: whatever they did to the constructor that gets the libraries is undone,
+# and what they imported is not counted. (Ptychodus' own modules in ptychodus.plugins import no framework.)
 _STOCK = """
 import inspect
 from ptychodus.api.plugins import PluginRegistry
 from ptychodus.model.processing.core import ProcessingCore
+from ptychodus.model import ModelCore
 original = ProcessingCore.__init__
+before = set(sys.modules)
 plugins = PluginRegistry.load_plugins()
+loaded = set(sys.modules)
 PluginRegistry.load_plugins = classmethod(lambda cls: plugins)
 def note(self, *positional, **named):
     bound = inspect.signature(original).bind(self, *positional, **named)
     report["libraries"] = [library.name for library in bound.arguments["algorithm_libraries"]]
     original(self, *positional, **named)
 ProcessingCore.__init__ = note
-from ptychodus.model import ModelCore
 report["settings_groups"] = list(ModelCore().settings_registry)
+report["own_modules"] = sorted(before | (set(sys.modules) - loaded))
 """
 
 _LIST = """
@@ -82,9 +86,10 @@ class Stock:
     libraries: Sequence[str]
     settings_groups: Sequence[str]
     modules: frozenset[str]
+    """What it imports; not what the modules in ``ptychodus.plugins`` import when they are loaded."""
 
 
-def _run(code: str, path: Sequence[str], arguments: Sequence[str] = ()) -> Report:
+def _run(code: str, path: Sequence[str], arguments: Sequence[str] = (), *, limit_s: float) -> Report:
     with tempfile.TemporaryDirectory(prefix="contract-") as directory:
         report_path = Path(directory, "report.json")
         given = json.dumps([list(path), str(report_path), list(arguments)])
@@ -97,7 +102,7 @@ def _run(code: str, path: Sequence[str], arguments: Sequence[str] = ()) -> Repor
                 text=True,
                 errors="replace",
                 cwd=directory,
-                timeout=LIMIT_S,
+                timeout=limit_s,
                 check=False,
             )
         except subprocess.TimeoutExpired as exc:
@@ -116,10 +121,12 @@ def stock() -> Stock:
     RuntimeError
         If it does not start.
     """
-    report = _run(_STOCK, sys.path)
+    report = _run(_STOCK, sys.path, limit_s=STOCK_LIMIT_S)
     if report.returncode != 0:
         raise RuntimeError(f"Ptychodus itself does not start here:\n{report.output}")
-    return Stock(report.noted["libraries"], report.noted["settings_groups"], report.modules)
+    return Stock(
+        report.noted["libraries"], report.noted["settings_groups"], frozenset(report.noted["own_modules"])
+    )
 
 
 class Application:
@@ -138,11 +145,20 @@ class Application:
         Empty; kept as long as the application is run.
     built_in
         Whether Ptychodus has it anyway.
+    limit_s
+        A command that takes longer, the start of Ptychodus included, counts as hanging.
     """
 
     def __init__(
-        self, library: ReconstructorLibrary, factory: object, directory: Path, *, built_in: bool
+        self,
+        library: ReconstructorLibrary,
+        factory: object,
+        directory: Path,
+        *,
+        built_in: bool,
+        limit_s: float,
     ) -> None:
+        self._limit_s = limit_s
         self._path = list(sys.path)
         registered = {ep.name.casefold() for ep in entry_points(group=LIBRARY_GROUP)}
         if built_in or library.name.casefold() in registered:
@@ -166,11 +182,11 @@ class Application:
 
     def list_reconstructors(self) -> Report:
         """``keys`` of the reconstructors that are offered, in ``noted``."""
-        return _run(_LIST, self._path)
+        return _run(_LIST, self._path, limit_s=self._limit_s)
 
     def run(self, *arguments: str) -> Report:
         """``python -m ptychodus ARGUMENTS``."""
-        return _run(_COMMAND, self._path, arguments)
+        return _run(_COMMAND, self._path, arguments, limit_s=self._limit_s)
 
     def batch(self, action: str, source: Path, target: Path) -> Report:
         """``python -m ptychodus -b ACTION -i SOURCE -o TARGET``."""

@@ -64,10 +64,20 @@ class Contract:
     """Longest time that a run may take to end once it is stopped."""
 
     run_limit_s: ClassVar[float] = 600.0
-    """Longest time of any run; what takes longer counts as hanging."""
+    """Longest time of any run, of headless ones with the start of Ptychodus; what takes longer hangs."""
 
     tolerance: ClassVar[float] = 1e-3
-    """How much an object may differ, relative to its largest value, when it is reconstructed again."""
+    """How much the object of the last output may differ, relative to its largest value, when it is
+    reconstructed again. It is for runs that repeat themselves: fix the seed of what draws at random."""
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        for name in ("reconstructors", "frameworks", "training_sources"):
+            given = getattr(cls, name)
+            if isinstance(given, str):  # it would be taken letter by letter, and nothing be checked
+                raise TypeError(
+                    f"{cls.__name__}.{name} = {given!r} is one string: write a sequence, ({given!r},)."
+                )
 
     def configure(self, settings: SettingsRegistry) -> None:
         """Set what makes training cheap, e.g. one epoch; called with the registry of each new library."""

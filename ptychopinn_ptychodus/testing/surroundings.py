@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -25,12 +26,18 @@ _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 
 def contents(directory: Path) -> dict[str, str]:
-    """Files of a directory by relative path, each with a digest of what it holds."""
-    return {
-        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
+    """Files of a directory by relative path, each with a digest of what it holds.
+
+    What vanishes meanwhile, since a process that goes on removes it, is not listed.
+    """
+    found = {}
+    for folder, _, names in os.walk(directory):  # which passes over folders that have gone; rglob() raises
+        for path in (Path(folder, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file():
+                    name = str(path.relative_to(directory))
+                    found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,15 @@ def _others(known: Set[int]) -> Iterator[_Process]:
         if int(directory.name) in known:
             continue
         try:
-            state, parent = (directory / "stat").read_text().rpartition(")")[2].split()[:2]
+            # the name, in parentheses, may be any bytes: UTF-8 or not, with blanks and parentheses
+            state, parent = (directory / "stat").read_bytes().rpartition(b")")[2].split()[:2]
             command = (
                 (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             )
             environment = frozenset((directory / "environ").read_bytes().split(b"\0"))
         except OSError:  # it has ended, or is somebody else's
             continue
-        if state != "Z" and not any(helper in command for helper in _HELPERS):
+        if state != b"Z" and not any(helper in command for helper in _HELPERS):
             yield _Process(int(directory.name), int(parent), command, environment)
 
 
@@ -89,26 +97,31 @@ class Surroundings:
         working, temporary = (self._root / name for name in ("working directory", "temporary directory"))
         for directory in (working, temporary):
             directory.mkdir()
+        self._known = _pids()
         os.chdir(working)
         tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
         os.environ[_MARK] = self._token
-        self._known = _pids()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        deadline = time.monotonic() + GRACE_S
-        while (processes := self._running()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.processes = processes
-        self.files = sorted(contents(self._root))
+        try:
+            deadline = time.monotonic() + GRACE_S
+            while (processes := self._running()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self.processes = processes
+            self.files = sorted(contents(self._root))
+        finally:
+            self._restore()
+
+    def _restore(self) -> None:
         working, tempfile.tempdir, variable = self._before
-        os.chdir(working)
-        os.environ.pop(_MARK)
-        os.environ.pop("TMPDIR")
+        os.environ.pop(_MARK, None)
+        os.environ.pop("TMPDIR", None)
         if variable is not None:
             os.environ["TMPDIR"] = variable
+        os.chdir(working)
         shutil.rmtree(self._root, ignore_errors=True)
 
     def _running(self) -> list[str]:

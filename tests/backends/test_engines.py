@@ -448,19 +448,25 @@ def test_looking_at_the_network_after_every_epoch_does_not_change_what_it_learns
     assert distance(watched, bench.arrays()) == 0
 
 
-def test_stop_while_the_network_is_looked_at(bench: Bench) -> None:
-    looking = False
+def test_stop_while_the_network_is_looked_at_keeps_what_it_has_just_learnt(bench: Bench) -> None:
+    looking, seen = False, list[NDArray[np.complex64]]()
+    data = bench.groups()
 
     def preview(report: EpochReport, apply: base.Apply) -> None:
         nonlocal looking
-        looking = True
-        apply(bench.groups())
-        raise AssertionError("it should have been stopped")
+        assert list((bench.directory / CHECKPOINT_DIRECTORY).iterdir()), "its best state is not on disk yet"
+        if report.epoch == 2:
+            seen.append(apply(data).patches)
+            looking = True
+            apply(data)
+            raise AssertionError("it should have been stopped")
 
-    result = bench.train(nepochs=5, hooks={"preview": preview, "should_stop": lambda: looking})
+    hooks = {"preview": preview, "should_stop": lambda: looking}
+    result = bench.train(data=data, nepochs=5, hooks=hooks)
     assert result.stopped
-    assert len(result.history["train_loss"]) == 1
-    assert np.isfinite(bench.patches(bench.groups())).all()
+    first, second = result.history["train_loss"]
+    assert second < first  # so that the second epoch is the best
+    np.testing.assert_allclose(bench.patches(data), seen[0], rtol=0, atol=1e-5)
 
 
 # ---------------------------------------------------------------------- best states, stops and failures

@@ -185,11 +185,11 @@ def test_there_and_back(
     for name, array in first.arrays.items():
         np.testing.assert_array_equal(last.arrays[name], array)
 
-    # and the other engine reconstructs the same
+    # and the other engine predicts the same
     result = tmp_path / "result"
     source = demonstration[0] / "scan"
     done = command("reconstruct", "-i", source, "-o", result, "-m", converted)
     assert done.returncode == 0, done.stderr
-    expected = load_product(demonstration[0] / "result" / "product.h5").object_.get_layer(0)
-    found = load_product(result / "product.h5").object_.get_layer(0)
+    expected = load_product(demonstration[0] / "result" / "network.h5").object_.get_layer(0)
+    found = load_product(result / "network.h5").object_.get_layer(0)
     np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ptychodus.api.io import load_product
+from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 from ptychodus.model import ModelCore
 
@@ -22,7 +26,9 @@ from ptychopinn_ptychodus.cli import demo, main, session
 from ptychopinn_ptychodus.cli.session import application
 from ptychopinn_ptychodus.cli.settings import open_settings_file
 from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.plugin.layout import GOAL, NETWORK_DONE
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.refinement import RefinementConfig
 
 POSITIONS = 5  # along each axis, as in the fixture
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -157,6 +163,113 @@ def test_reconstruction_leaves_product_and_preview(
     assert after.object_.get_geometry() == before.object_.get_geometry()
 
 
+def with_object(product: Product, value: complex) -> Product:
+    """The product with a constant object; the comments say which."""
+    object_ = product.object_.copy()
+    object_.get_array()[...] = value
+    metadata = dataclasses.replace(product.metadata, comments=str(value))
+    return dataclasses.replace(product, object_=object_, metadata=metadata)
+
+
+NETWORK, REFINED = 0.7 + 0.1j, 0.9 + 0.2j
+
+Refine = Callable[..., None]
+
+
+@pytest.fixture
+def refining(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refine]:
+    """What a reconstruction yields in no time; an interruption comes when the network's object is there."""
+    # whoever was started in the background has Ctrl-C ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    looked = threading.Event()  # whoever waits for the run looks how far it is: Ctrl-C has an addressee
+
+    def monitor(self: session.Application) -> object:
+        looked.set()
+        return self._core.processing_core.processing_api.task_monitor
+
+    monkeypatch.setattr(session.Application, "_monitor", property(monitor))
+
+    def refining(*, network: bool, refined: bool, interrupted: bool = False) -> None:
+        def worked(
+            self: PtychoPINNReconstructor, parameters: ReconstructInput
+        ) -> Iterator[ReconstructOutput]:
+            if network:
+                yield ReconstructOutput(with_object(parameters.product, NETWORK), NETWORK_DONE)
+            if interrupted:
+                assert looked.wait(30)
+                os.kill(os.getpid(), signal.SIGINT)
+                deadline = time.monotonic() + 30
+                while not self._should_stop():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+            if refined:
+                yield ReconstructOutput(with_object(parameters.product, REFINED), GOAL)
+
+        monkeypatch.setattr(PtychoPINNReconstructor, "_reconstruct", worked)
+
+    yield refining
+    signal.signal(signal.SIGINT, before)
+
+
+def object_in(path: Path) -> complex:
+    return complex(load_product(path).object_.get_array()[0, 0, 0])
+
+
+def reconstruct(scan: Path, model: Path, output: Path) -> int:
+    return main(["reconstruct", "-i", str(scan), "-o", str(output), "-m", str(model)])
+
+
+FILES = ["network.h5", "network.png", "object.png", "product.h5"]
+
+
+def test_the_networks_object_and_the_refined_one_are_left(
+    scan: Path, model: Path, tmp_path: Path, refining: Refine, capsys: Capture
+) -> None:
+    refining(network=True, refined=True)
+    assert reconstruct(scan, model, tmp_path) == 0
+    said = capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    assert object_in(tmp_path / "network.h5") == pytest.approx(NETWORK)
+    assert object_in(tmp_path / "product.h5") == pytest.approx(REFINED)
+    for name in ("network.png", "object.png"):
+        assert (tmp_path / name).read_bytes().startswith(PNG)
+    assert f"Result: {tmp_path / 'product.h5'}" in said
+    assert f"Network alone: {tmp_path / 'network.h5'}" in said
+    assert all(str(tmp_path / name) in said for name in FILES)
+    assert "Interrupted" not in said
+
+    # a later run that is not refined: what is beside its result would not belong to it
+    refining(network=False, refined=True)
+    assert reconstruct(scan, model, tmp_path) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["object.png", "product.h5"]
+    assert "Network alone" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("refined", [True, False])
+def test_an_interrupted_refinement_leaves_what_there_is_and_says_so(
+    scan: Path, model: Path, tmp_path: Path, refining: Refine, capsys: Capture, refined: bool
+) -> None:
+    refining(network=True, refined=refined, interrupted=True)
+    assert reconstruct(scan, model, tmp_path) == 130
+    said = capsys.readouterr().out
+    assert "Interrupted: it was not refined to the end." in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == (FILES if refined else FILES[:2])
+    assert object_in(tmp_path / "network.h5") == pytest.approx(NETWORK)
+    assert (f"Result: {tmp_path / 'product.h5'}" in said) is refined
+
+
+def test_an_interrupted_reconstruction_leaves_earlier_results_alone(
+    scan: Path, model: Path, tmp_path: Path, refining: Refine, capsys: Capture
+) -> None:
+    for name in FILES:
+        (tmp_path / name).write_bytes(b"earlier")
+    refining(network=False, refined=False, interrupted=True)
+    assert reconstruct(scan, model, tmp_path) == 130
+    assert "Interrupted: there is no result." in capsys.readouterr().out
+    assert [(tmp_path / name).read_bytes() for name in FILES] == [b"earlier"] * 4
+
+
 def test_the_model_of_another_engine_is_found_and_said_to_be_used(
     scan: Path, model: Path, tmp_path: Path, loaded: list[Path], capsys: Capture
 ) -> None:
@@ -218,7 +331,6 @@ def test_demo(demonstration: Demonstration, extension: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert "training: 100 %  done" in done.stderr
-    assert "Centred complex correlation: 0." in done.stdout
     for name in (
         "demo.png",
         "truth.npz",
@@ -227,6 +339,8 @@ def test_demo(demonstration: Demonstration, extension: str) -> None:
         "scan/training_history.png",
         "result/product.h5",
         "result/object.png",
+        "result/network.h5",
+        "result/network.png",
     ):
         assert (output / name).is_file()
         assert str(output / name) in done.stdout
@@ -237,11 +351,15 @@ def test_demo(demonstration: Demonstration, extension: str) -> None:
 
 def test_demo_reconstructs_what_was_simulated(demonstration: Demonstration) -> None:
     output, done = demonstration
-    correlation = float(re.findall(r"complex correlation: (\S+)", done.stdout)[0])
-    assert correlation > 0.8
-    before, after = load_product(output / "scan/product.h5"), load_product(output / "result/product.h5")
-    assert after.object_.get_geometry() == before.object_.get_geometry()
-    assert len(after.losses) == 1
+    said = re.findall(r"^(.+): centred complex correlation (\S+)", done.stdout, flags=re.MULTILINE)
+    correlations = {what: float(value) for what, value in said}
+    assert 0.8 < correlations["Network alone"] < correlations["Refined"]
+    before = load_product(output / "scan/product.h5")
+    # losses: of one epoch of training, of the passes of the refinement
+    for name, epochs in (("network.h5", 1), ("product.h5", RefinementConfig.epochs)):
+        after = load_product(output / "result" / name)
+        assert after.object_.get_geometry() == before.object_.get_geometry()
+        assert len(after.losses) == epochs
 
 
 def test_demo_is_a_fair_scan() -> None:

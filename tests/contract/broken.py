@@ -183,13 +183,13 @@ class TrainsInTheMainThreadOnly(Learner):
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # ValueError in any other thread
 
 
-@learner("test_training_completes", run_limit_s=0.5)
+@learner("test_training_completes", run_limit_s=3.0)
 class TrainsForEver(Learner):
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
         for index, output in enumerate(super().train(input_path, output_path)):
             yield output
             if index == 1:
-                time.sleep(3)
+                time.sleep(10)
 
 
 @learner("test_training_yields_losses")
@@ -313,13 +313,23 @@ class LeavesAProcessWhenStopped(Learner):
             raise
 
 
-@learner("test_training_is_stopped", stop_limit_s=0.5)
+@learner("test_training_is_stopped", stop_limit_s=2.0)
 class EndsLate(Learner):
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
         try:
             yield from super().train(input_path, output_path)
         except GeneratorExit:
-            time.sleep(0.7)
+            time.sleep(3)
+            raise
+
+
+@learner("test_training_is_stopped")
+class LeavesScratchWhenStopped(Learner):
+    def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
+        try:
+            yield from super().train(input_path, output_path)
+        except GeneratorExit:
+            (Path(tempfile.mkdtemp()) / "scratch").touch()
             raise
 
 
@@ -439,6 +449,16 @@ class LeavesAProcessWhenReconstructionIsStopped(Learner):
             raise
 
 
+@learner("test_reconstruction_is_stopped")
+class LeavesScratchWhenReconstructionIsStopped(Learner):
+    def reconstruct(self, parameters: Any) -> Iterator[ReconstructOutput]:
+        try:
+            yield from super().reconstruct(parameters)
+        except GeneratorExit:
+            (Path(tempfile.mkdtemp()) / "patches.npy").touch()
+            raise
+
+
 @learner("test_reconstruction_without_a_model_raises")
 class ReconstructsWithoutAModel(Learner):
     def reconstruct(self, parameters: Any) -> Iterator[ReconstructOutput]:
@@ -535,6 +555,14 @@ class EndsWithSuccess(Learner):
 def in_the_application() -> bool:
     """Rather than in the process that makes the checks."""
     return "ptychodus.model.core" in sys.modules
+
+
+@library("test_application_imports_no_framework", headless=True)
+class CannotSayWhatItImported(MinimalLibrary):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        if in_the_application():
+            atexit.register(os._exit, 0)
 
 
 @library("test_application_lists_the_reconstructors", headless=True)

@@ -26,16 +26,18 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     here = Path(__file__).parent
     quick = [f"broken.py::Test{fault}" for fault in LIBRARIES if fault not in SLOW]
     slow = [f"broken.py::Test{fault}::{LIBRARIES[fault][0]}" for fault in LIBRARIES if fault in SLOW]
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", "--no-header"),
             *(f"--basetemp={directory / 'runs'}", f"--junitxml={report}", *quick, *slow),
         ],
         cwd=here,
-        env={**os.environ, "PYTHONPATH": str(here)},
+        env={**inherited, "PYTHONPATH": str(here)},
         capture_output=True,
         text=True,
         check=False,
+        timeout=900,
     )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     print(done.stdout)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import pytest
 from minimal import MinimalLibrary
 from ptychodus.api.settings import SettingsRegistry
 
-from ptychopinn_ptychodus.testing import ReconstructorLibraryContract
+from ptychopinn_ptychodus.testing import Contract, HeadlessChecks, QueryChecks, ReconstructorLibraryContract
+from ptychopinn_ptychodus.testing.application import Application
+from ptychopinn_ptychodus.testing.bench import Bench
 
 
 def test_the_suite_imports_neither_a_framework_nor_qt() -> None:
@@ -30,3 +35,43 @@ class TestMinimal(ReconstructorLibraryContract):
 
     def configure(self, settings: SettingsRegistry) -> None:
         settings["Minimal"].parameters()["Epochs"].set_value(2)
+
+
+class TestLimit(Contract):
+    """What starts Ptychodus is given the time that the contract allows."""
+
+    library = MinimalLibrary
+    run_limit_s = 0.01
+    application = HeadlessChecks.application
+
+    def test_a_command_that_takes_longer_is_ended(self, application: Application) -> None:
+        assert application.list_reconstructors().returncode is None
+
+
+@pytest.mark.parametrize("name", ["reconstructors", "frameworks", "training_sources"])
+def test_a_string_is_no_sequence_of_names(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"Mine\.{name} = 'PINN' .* \('PINN',\)"):
+        type("Mine", (Contract,), {name: "PINN"})
+
+
+class Choosy(MinimalLibrary):
+    """It looks at one setting as soon as it changes, and not at all of its values."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.settings.shuffle.add_observer(self)
+
+    def _update(self, observable: object) -> None:
+        if not self.settings.shuffle.get_value():
+            raise RuntimeError("as the test asked")
+
+
+def test_the_setting_that_raises_is_the_one_that_is_named(tmp_path: Path) -> None:
+    class Checks(QueryChecks):
+        library = Choosy
+
+    with pytest.raises(AssertionError) as caught:
+        Checks().test_queries_survive_any_setting(Bench(Checks(), tmp_path).case("Three_Steps"))
+    named = [line for line in str(caught.value).splitlines() if "as the test asked" in line]
+    assert named
+    assert all("Minimal.Shuffle = False" in line for line in named)

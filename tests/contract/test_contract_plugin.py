@@ -82,6 +82,17 @@ class TestSupervised(PluginContract, ReconstructorLibraryContract):
     headless = False
 
 
+@pytest.mark.usefixtures("fake_engines")
+class TestWithoutRefinement(PluginContract, ReconstructionChecks):
+    """The network's object is the one result; above it is the first of two."""
+
+    reconstructors = ("PINN",)
+
+    def configure(self, settings: SettingsRegistry) -> None:
+        super().configure(settings)
+        settings["PtychoPINNPluginRefinement"].parameters()["Epochs"].set_value(0)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="needs lightning (extra torch)")
 class TestPyTorch(PluginContract, TrainingChecks, ReconstructionChecks, ModelChecks):
     """A real engine, and no more starts of it than it takes to see a model come back from its file."""

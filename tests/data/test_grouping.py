@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from ptychopinn_ptychodus.data.grouping import group_neighbours
+from ptychopinn_ptychodus.data.grouping import group_neighbours, nearest_to_grid
 
 N = 64
 
@@ -222,3 +222,27 @@ def test_mapped_scans_are_grouped_without_being_read(scan, tmp_path):
     assert isinstance(container.amplitude, np.memmap)
     expected = scan.generate_grouped_data(N, 7, None, gridsize=2, seed=0)
     np.testing.assert_array_equal(container.batch([3]), expected.batch([3]))
+
+
+@given(
+    count=st.integers(1, 80),
+    pitch=st.floats(0.1, 100.0),
+    offset=st.floats(-1e3, 1e3),
+    seed=st.integers(0, 10_000),
+    crowded=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_of_each_cell_of_a_grid_the_point_nearest_to_its_middle_is_taken(count, pitch, offset, seed, crowded):
+    points = offset + np.random.default_rng(seed).uniform(0, 50, (count, 2))
+    if crowded:  # several points at the same place
+        points = np.round(points / 25) * 25
+    chosen = nearest_to_grid(points, pitch)
+
+    assert chosen.dtype == np.int64
+    assert (np.diff(chosen) > 0).all()
+    cells = np.round(points / pitch)
+    distance = np.linalg.norm(points - cells * pitch, axis=1)
+    taken = {tuple(cells[number]): distance[number] for number in chosen}
+    assert len(taken) == len(chosen)  # one of a cell
+    for cell, far in zip(map(tuple, cells), distance, strict=True):
+        assert taken[cell] <= far + 1e-9  # none is left out, and none was nearer

@@ -102,12 +102,17 @@ class Stage:
             return None
         directory = self.scratch / "disk"
         directory.mkdir()
-        mount = f"mount -t tmpfs -o size=4m none {directory}"
+        mount = 'mount -t tmpfs -o size=4m none "$1"'
         for options in (["--mount"], ["--mount", "--map-root-user"]):
             unshare = ["unshare", *options, "sh", "-c"]
-            if subprocess.run([*unshare, mount], capture_output=True, check=False).returncode == 0:
+            if (
+                subprocess.run(
+                    [*unshare, mount, "sh", directory], capture_output=True, check=False
+                ).returncode
+                == 0
+            ):
                 return subprocess.run(
-                    [*unshare, f'{mount} && exec "$@"', "sh", sys.executable, *sys.argv],
+                    [*unshare, f'{mount} && shift && exec "$@"', "sh", directory, sys.executable, *sys.argv],
                     env={**os.environ, ON_SMALL_DISK: str(directory)},
                     check=False,
                 ).returncode
@@ -115,7 +120,11 @@ class Stage:
 
     def small_disk(self) -> Path:
         """A directory on a file system that :meth:`full` can fill."""
-        directory = Path(os.environ.get(ON_SMALL_DISK, self.scratch / "no_disk"))
+        mounted = os.environ.get(ON_SMALL_DISK)
+        print(
+            "The small disk is", "a limit on files (RLIMIT_FSIZE)" if mounted is None else "a tmpfs of 4 MiB"
+        )
+        directory = self.scratch / "no_disk" if mounted is None else Path(mounted)
         directory.mkdir(exist_ok=True)
         return directory
 

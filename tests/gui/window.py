@@ -73,15 +73,20 @@ class Window:
         QTest.qWait(100)
 
     def pick_algorithm(self, text: str, *, shot: str = "") -> None:
-        self.algorithms.showPopup()
-        QTest.qWait(300)
+        row = self.algorithms.findText(text)
+        assert row >= 0, f"{text} is not listed"
         popup = self.algorithms.view()
+        self.algorithms.showPopup()
+        self.wait_for(popup.isVisible, 10, "the list of algorithms")
         if shot:
             self.shot(shot, popup=popup.window())
-        index = self.algorithms.model().index(self.algorithms.findText(text), 0)
+        index = self.algorithms.model().index(row, 0)
         popup.scrollTo(index)
         QTest.mouseClick(popup.viewport(), Qt.LeftButton, pos=popup.visualRect(index).center())
-        QTest.qWait(300)
+        self.wait_for(
+            lambda: self.algorithms.currentText() == text and not popup.isVisible(), 10, f"{text}, picked"
+        )
+        QTest.qWait(200)  # for the layout of its page, and for whatever should not come
 
     def on_dialog(self, act: Callable[[Any], None], *, instead_of: Any = None) -> None:
         """Call ``act(dialog)`` as soon as a modal dialog is up; arm it before the click that opens it."""

@@ -2,9 +2,9 @@
 
 The environment variable holds a JSON object: ``epoch_seconds``, ``prints``, ``raises`` (an exception's
 name), ``checkpoint`` (leaves one, readable by its owner alone), ``hangs``, ``has_children``,
-``fails_to_predict``, ``seconds_more`` (that training claims to have taken), ``installed`` (names of the
-engines that have their framework; by default not ``tensorflow``, so that ``auto`` is ``pytorch``),
-``unconvertible``.
+``fails_to_predict``, ``interrupts`` (the process, as Ctrl-C does, when the prediction is done),
+``seconds_more`` (that training claims to have taken), ``installed`` (names of the engines that have their
+framework; by default not ``tensorflow``, so that ``auto`` is ``pytorch``), ``unconvertible``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -192,6 +193,8 @@ class FakeEngine(Engine):
         if report is not None:
             report(0.5)
             report(1.0)
+        if wish.get("interrupts"):
+            os.kill(os.getpid(), signal.SIGINT)
         return _constant(container)
 
 

@@ -65,6 +65,7 @@ class TestScripts:
     def test_train_then_reconstruct(self, standard_directory, tmp_path):
         with ModelCore() as model:
             model.settings_registry["PtychoPINNPluginTraining"].parameters()["Epochs"].set_value(2)
+            model.settings_registry["PtychoPINNPluginRefinement"].parameters()["Epochs"].set_value(0)
             api = model.workflow_api
             diffraction = api.load_assembled_diffraction_data(standard_directory / "diffraction.h5")
             product = api.load_product(standard_directory / "product.h5", diffraction=diffraction)
@@ -150,7 +151,7 @@ class TestScripts:
     def test_settings_groups_are_ours_alone(self, tmp_path):
         with ModelCore() as model:
             groups = [name for name in model.settings_registry if name.startswith("PtychoPINNPlugin")]
-            assert len(groups) == len(set(groups)) == 4
+            assert len(groups) == len(set(groups)) == 5
             path = tmp_path / "saved.ini"
             model.settings_registry["PtychoPINNPluginData"].parameters()["Seed"].set_value(17)
             model.settings_registry.save_settings(path)
@@ -160,18 +161,20 @@ class TestScripts:
 
 class TestCommand:
     def test_train_and_reconstruct_in_one_directory(self, standard_directory, tmp_path, fake_site):
-        select(standard_directory, Training_Epochs="2")
+        select(standard_directory, Training_Epochs="2", Refinement_Epochs="3")
         done = batch("train", standard_directory, standard_directory, fake_site)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Epoch 2/2" in done.stdout
         done = batch("reconstruct", standard_directory, tmp_path / "out", fake_site)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert [path.name for path in (tmp_path / "out").iterdir()] == ["product.000100.h5"]
         before = load_product(standard_directory / "product.h5")
-        after = load_product(tmp_path / "out" / "product.000100.h5")
-        assert after.object_.get_geometry() == before.object_.get_geometry()
-        assert len(after.losses) == 2
-        assert np.iscomplexobj(after.probes.get_array())
+        names = {"product.000050.h5": 2, "product.000100.h5": 3}  # the network's object, the refined one
+        assert {path.name for path in (tmp_path / "out").iterdir()} == set(names)
+        for name, epochs in names.items():
+            after = load_product(tmp_path / "out" / name)
+            assert after.object_.get_geometry() == before.object_.get_geometry()
+            assert len(after.losses) == epochs
+            assert np.iscomplexobj(after.probes.get_array())
 
     def test_train_and_reconstruct_with_an_engine_of_somebody_else(
         self, standard_directory, tmp_path, fake_site, abacus

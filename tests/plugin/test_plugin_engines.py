@@ -9,7 +9,7 @@ import pytest
 from plugin_support import add_engines, forget_engines, make_library, run
 
 from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
-from ptychopinn_ptychodus.plugin import settings
+from ptychopinn_ptychodus.plugin import selection
 from ptychopinn_ptychodus.plugin.process import ChildProcess
 from ptychopinn_ptychodus.plugin.selection import model_file_type, select_engine
 
@@ -108,14 +108,14 @@ class TestTraining:
             selected("tensorflow")
 
     def test_an_engine_that_an_incomplete_installation_lacks(self, monkeypatch):
-        only = {"pytorch": settings.list_engines()["pytorch"]}
-        monkeypatch.setattr(settings, "list_engines", lambda: only)
+        only = {"pytorch": selection.list_engines()["pytorch"]}
+        monkeypatch.setattr(selection, "list_engines", lambda: only)
         with pytest.raises(EngineUnavailableError, match=r"Backend = 'tensorflow'.*'pytorch'.*pip install"):
             selected("tensorflow")
         assert selected("auto") == "pytorch"
 
     def test_dialogs_get_an_answer_without_any_engine(self, monkeypatch):
-        monkeypatch.setattr(settings, "list_engines", lambda: {})
+        monkeypatch.setattr(selection, "list_engines", lambda: {})
         assert pinn().get_model_file_extension() == ".ckpt"
         assert "*.ckpt" in pinn("tensorflow").get_model_file_filter()
         with pytest.raises(EngineUnavailableError, match="ptychopinn-ptychodus"):

@@ -140,8 +140,7 @@ class TestSections:
         library = make_library()
         page = open_page(library)
         settings = library.settings
-        groups = [settings.model, settings.data, settings.training, settings.inference]
-        names = {(group, name) for group in groups for name in group.group.parameters()}
+        names = {(group, name) for group in settings.groups for name in group.group.parameters()}
         shown = {(getattr(settings, row.field.group.lower()), row.field.name) for row in page.rows}
         assert shown == names
         assert len(page.rows) == len(names)
@@ -162,6 +161,7 @@ class TestSections:
             "Data and Sampling",
             "Training",
             "Inference",
+            "Refinement",
             "Advanced",
         ]
 

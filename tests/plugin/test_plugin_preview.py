@@ -139,24 +139,38 @@ def test_previews_take_their_share_of_the_time_and_no_more(tmp_path, clock, cost
 
 
 def test_there_is_none_before_the_first_can_be_paid_for(tmp_path):
+    applied = []
+
     def apply(container):
-        raise AssertionError("too early")
+        applied.append(container)
+        return truth(container)
 
     container = make_small()
     patterns = len(covering(container))
-    Previews(container, tmp_path, lambda epoch: None)(
-        report(seconds=200.0, patterns_per_second=patterns / 19), apply
-    )
+    previews = Previews(container, tmp_path, lambda epoch: None)
+    previews(report(seconds=200.0, patterns_per_second=patterns / 19), apply)
+    assert applied == []
+    previews(report(seconds=200.0, patterns_per_second=patterns / 17), apply)
+    assert len(applied) == 1
+
+
+def test_patches_take_their_share_of_the_memory_and_no_more(container, monkeypatch):
+    everything = covering(container)
+    monkeypatch.setattr(preview, "_LARGEST_BYTES", 3 * 4 * 64 * 64 * 8)  # three groups of four patches
+    assert 1 <= len(covering(container)) <= 3 < len(everything)
 
 
 # ---- what goes wrong --------------------------------------------------------------------------------------
 
 
-def test_a_preview_that_cannot_be_written_does_not_end_the_training(container, tmp_path, log):
+@pytest.mark.parametrize("what", ["disk", "memory"])
+def test_a_preview_that_fails_does_not_end_the_training(container, tmp_path, log, what):
     applied, told = [], []
 
     def apply(container):
         applied.append(container)
+        if what == "memory":
+            raise MemoryError("as the test asked")
         return truth(container)
 
     previews = Previews(container, tmp_path / "gone", told.append)
@@ -164,7 +178,13 @@ def test_a_preview_that_cannot_be_written_does_not_end_the_training(container, t
     previews(report(2, 2 * LONG), apply)
     assert len(applied) == 1
     assert told == []
-    assert "The preview was not written" in log.text
+    assert "There will be no further preview" in log.text
+
+
+def test_scans_too_far_apart_for_one_picture(container, tmp_path):
+    far = dataclasses.replace(container, coords=container.coords * 1000.0)
+    with pytest.raises(ValueError, match="too large"):
+        Previews(far, tmp_path, print)
 
 
 def test_no_picture_of_a_network_that_has_diverged(container, tmp_path):
@@ -233,7 +253,8 @@ def test_training_again_in_a_directory_that_has_one(scan, tmp_path, wish):
 @pytest.mark.usefixtures("fake_site")
 def test_the_setting_switches_it_off(standard_directory, tmp_path, wish):
     wish(seconds_more=LONG)
-    reconstructor = next(iter(make_library(Training_Epochs=2, Training_Preview=False)))
-    run(reconstructor.train(standard_directory, tmp_path / "out"))
-    assert reconstructor.preview is None
-    assert not list((tmp_path / "out").glob("preview*"))
+    for shown in (True, False):  # nor does that of an earlier model stay beside another one
+        reconstructor = next(iter(make_library(Training_Epochs=2, Training_Preview=shown)))
+        run(reconstructor.train(standard_directory, tmp_path / "out"))
+        assert (reconstructor.preview is not None) == shown
+        assert bool(list((tmp_path / "out").glob("preview*"))) == shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import logging
@@ -27,6 +28,7 @@ from ptychopinn_ptychodus.plugin.job import (
     rebuild_error,
     write_job,
 )
+from ptychopinn_ptychodus.refinement import RefinementConfig
 
 
 def carried(exc: BaseException) -> Exception:
@@ -75,17 +77,19 @@ def test_jobs_survive_the_file(tmp_path):
         model_path=tmp_path / "model.ckpt",
         validation_fraction=0.1,
         use_all_positions=True,
+        preview=True,
         log_level=10,
     )
-    reconstruct = ReconstructJob(
+    refined = ReconstructJob(
         config=InferenceConfig(model_path=tmp_path / "model.ckpt"),
         execution=ExecutionConfig(),
+        refinement=RefinementConfig(epochs=3, positions=False, metric="poisson"),
         model_type="pinn",
         shape=(3, 4),
         choose_neighbor_count=True,
         log_level=20,
     )
-    for job in (train, reconstruct):
+    for job in (train, refined, dataclasses.replace(refined, refinement=None)):
         write_job(job, tmp_path)
         assert read_job(tmp_path) == job
 

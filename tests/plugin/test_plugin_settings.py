@@ -14,12 +14,18 @@ from ptychopinn_ptychodus.plugin.settings import (
     _SETTING_OF_FIELD,
     make_execution_config,
     make_inference_config,
+    make_refinement_config,
     make_training_config,
     naming_settings,
 )
 
 # So that each setting can be changed by itself: the architecture that takes them all, nothing left to choose.
-BASE = {"Model_Architecture": "cnn", "Data_NeighborCount": 9, "Training_RealspaceMAEWeight": 0.5}
+BASE = {
+    "Model_Architecture": "cnn",
+    "Data_NeighborCount": 9,
+    "Training_RealspaceMAEWeight": 0.5,
+    "Refinement_Epochs": 10,
+}
 WORDS = {
     "Architecture": "unrolled",
     "AmplitudeActivation": "relu",
@@ -27,6 +33,7 @@ WORDS = {
     "Accelerator": "cpu",
     "Precision": "16-mixed",
     "LoggerBackend": "csv",
+    "Metric": "poisson",
 }
 # They choose the engine, and what is held out: no field of a configuration.
 ELSEWHERE = {
@@ -42,9 +49,11 @@ def fields(settings) -> dict[tuple[str, str], object]:
         settings, "pinn", backend="pytorch", input_path=Path("in"), output_path=Path("out")
     )
     inference = make_inference_config(settings, backend="pytorch", model_path=Path("model.ckpt"))
+    refinement = make_refinement_config(settings)
+    assert refinement is not None
     return {
         (type(config).__name__, field.name): getattr(config, field.name)
-        for config in (training.model, training, inference, make_execution_config(settings))
+        for config in (training.model, training, inference, make_execution_config(settings), refinement)
         for field in dataclasses.fields(config)
         if field.name != "model"
     }
@@ -54,7 +63,7 @@ def test_every_field_that_a_setting_fills_is_named_after_it():
     library = make_library(**BASE)
     before = fields(library.settings)
     found = {}
-    for settings in (getattr(library.settings, name) for name in ("model", "data", "training", "inference")):
+    for settings in library.settings.groups:
         for name, parameter in settings.group.parameters().items():
             old = parameter.get_value()
             if isinstance(old, str) and name not in WORDS:
@@ -67,9 +76,7 @@ def test_every_field_that_a_setting_fills_is_named_after_it():
     assert found == _SETTING_OF_FIELD
     all_settings = {
         f"{settings.name}.{name}"
-        for settings in (
-            getattr(library.settings, name) for name in ("model", "data", "training", "inference")
-        )
+        for settings in library.settings.groups
         for name in settings.group.parameters()
     }
     assert all_settings - set(found.values()) == ELSEWHERE

@@ -128,7 +128,8 @@ def test_the_window(standard_directory, tmp_path, fake_site, wish):
     assert lines, done.stdout + done.stderr
     seen = json.loads(lines[0].removeprefix("SEEN "))
     assert seen["lazy"]
-    assert seen["page"][:2] == ["Loaded Model", "Engine"]
+    assert seen["page"][:3] == ["Loaded Model", "Preview", "Engine"]
+    assert "Refinement" in seen["page"]
     assert seen["fits"]
     assert seen["frameworks"] == []
     assert any("PINN has no model" in text for text in seen["dialog"])

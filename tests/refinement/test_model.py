@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.fft
 
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity
@@ -193,6 +194,43 @@ def test_illumination_is_the_sum_of_the_probes_power(problem, arrays):
     for x, y in np.rint(positions - (N - 1) / 2).astype(int):
         expected[y : y + N, x : x + N] += (np.abs(probe) ** 2).sum(0)
     np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-3)
+
+
+class _Watched(NumpyArrays):
+    """Two patterns of two modes at a time; notes how many patches are added at once."""
+
+    elements = 2 * MODES * N * N
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added: list[int] = []
+
+    def add(self, canvas, patches, rows, columns) -> None:
+        self.added.append(len(rows))
+        super().add(canvas, patches, rows, columns)
+
+
+def test_large_scans_are_lit_in_chunks(problem):
+    raw, canvas, probe, positions = problem
+    whole = NumpyArrays()
+    everything = np.arange(len(raw))
+    expected = ScanModel(raw, whole, "amplitude").illumination(
+        _estimate(whole, canvas, probe, positions), everything
+    )
+    watched = _Watched()
+    model = ScanModel(raw, watched, "amplitude")
+    found = model.illumination(_estimate(watched, canvas, probe, positions), everything)
+    assert watched.added == [2, 2]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("threads", "expected"), [("3", 3), ("4,2", 4), (" 2 , 1", 2), ("", 1), ("many", 1)])
+def test_the_threads_of_the_fft_are_those_of_the_outer_loop(monkeypatch, threads, expected):
+    seen: list[int] = []
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr(scipy.fft, "fft2", lambda waves, *, workers, **_: seen.append(workers) or waves)
+    NumpyArrays().fft(np.ones((4, 4), np.complex64))
+    assert seen == [expected]
 
 
 @pytest.mark.parametrize(("count", "batches"), [(100, 16), (17, 16), (5, 5), (64, 1)])

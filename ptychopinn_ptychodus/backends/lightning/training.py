@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from ...config import ExecutionConfig, TrainingConfig
@@ -37,8 +37,11 @@ class _HistoryCallback(Callback):
                 values.append(float(trainer.callback_metrics[name]))
 
 
-class _ProgressCallback(Callback):
-    """Passes on what happens, and ends training after the batch in hand when asked to."""
+class _ProgressCallback(Checkpoint):
+    """Passes on what happens, and ends training after the batch in hand when asked to.
+
+    A Checkpoint, as these come last: who hears of an epoch, or stops it there, finds its best state on disk.
+    """
 
     def __init__(self, progress: Progress, execution: ExecutionConfig) -> None:
         self.progress = progress
@@ -92,7 +95,7 @@ def fit(
     """
     device = choose_device(execution.accelerator)
     monitor = execution.checkpoint_monitor_metric if validation_loader is not None else "train_loss"
-    hooks: list[Callback] = [_HistoryCallback(), _ProgressCallback(progress or Progress(), execution)]
+    hooks: list[Callback] = [_HistoryCallback()]
     hooks.append(
         EarlyStopping(monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode)
     )
@@ -106,6 +109,7 @@ def fit(
             save_top_k=execution.checkpoint_save_top_k,
         )
         hooks.append(best)
+    hooks.append(_ProgressCallback(progress or Progress(), execution))
     trainer = pl.Trainer(
         max_epochs=config.nepochs,
         accelerator=execution.accelerator if execution.accelerator == "auto" else device.type,

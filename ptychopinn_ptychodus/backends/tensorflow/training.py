@@ -167,7 +167,6 @@ def fit(
     callbacks: list[keras.callbacks.Callback] = [
         _LastStep(batches),
         _HistoryCallback(),
-        _ProgressCallback(progress or Progress(), config.batch_size, groups),
         keras.callbacks.EarlyStopping(
             monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
         ),
@@ -178,6 +177,8 @@ def fit(
     if execution.enable_checkpointing:
         best = BestState(Path(config.output_dir) / CHECKPOINT_DIRECTORY, execution, monitor)
         callbacks.append(best)
+    # last: who hears of an epoch, or stops it there, finds its best state on disk
+    callbacks.append(_ProgressCallback(progress or Progress(), config.batch_size, groups))
     model.configure_optimizer()
     try:
         model.fit(

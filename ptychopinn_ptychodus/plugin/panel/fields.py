@@ -239,7 +239,8 @@ INFERENCE = (
         "NumGroups",
         "Groups",
         "Groups of patterns that the network's object is made of. 0 is one per pattern, or, if the object is "
-        "refined, as many as hold each pattern once. Fewer if memory runs out on very large scans.",
+        "refined, as many as have one member for each pattern. Fewer if memory runs out on very large "
+        "scans.",
         zero="automatic",
     ),
     Field(
@@ -265,15 +266,15 @@ REFINEMENT = (
         "Refinement",
         "Probe",
         "Probe",
-        "Refine the probe, all its modes, together with the object.",
+        "Refine the probe, all its modes, together with the object, from the second epoch on.",
         applies=_refined,
     ),
     Field(
         "Refinement",
         "Positions",
         "Positions",
-        "Refine the positions, by up to 4 pixels each; the result's product has them. Switch it off if they "
-        "are known exactly.",
+        "Refine the positions, by up to 4 pixels each, from the third epoch on; the result's product has "
+        "them. Switch it off if they are known exactly.",
         applies=_refined,
     ),
     Field(

@@ -31,7 +31,8 @@ class _Picture(QWidget):
 
     def heightForWidth(self, width: int) -> int:
         size = self._pixmap.size()
-        return round(width * size.height() / size.width()) if size.width() else 0
+        # of a tall scan no more than a square: the settings are below
+        return min(width, round(width * size.height() / size.width())) if size.width() else 0
 
     def sizeHint(self) -> QSize:
         return QSize(self.width(), self.heightForWidth(self.width()))

@@ -44,7 +44,9 @@ class HeadlessChecks(Contract):
             pytest.skip("headless = False")
         library, _ = bench.make()
         directory = bench.new_directory("application")
-        return Application(library, self.factory(), directory, built_in=self.built_in)
+        return Application(
+            library, self.factory(), directory, built_in=self.built_in, limit_s=self.run_limit_s
+        )
 
     def test_application_lists_the_reconstructors(
         self, bench: Bench, application: Application, request: Request
@@ -52,7 +54,7 @@ class HeadlessChecks(Contract):
         report = self._start(application, request)
         assert report.returncode == SUCCESS, f"With the library, Ptychodus does not start:\n{report.output}"
         wanted = {_key(bench, name) for name in bench.names()}
-        listed = set(report.noted["keys"])
+        listed = set(report.noted.get("keys", ()))
         assert wanted <= listed, (
             f"Ptychodus does not offer {sorted(wanted - listed)}, and silently runs another algorithm where "
             f"a settings file names them. It offers {sorted(listed)}, and it said:\n{report.output}\n"
@@ -126,6 +128,11 @@ class HeadlessChecks(Contract):
             file.write(f"\n[Processing]\nAlgorithm = {_key(case.bench, case.name)}\n")
 
     def _assert_no_framework(self, report: Report, when: str) -> None:
+        assert report.modules, (
+            f"The application {when}, and its process did not end as Python does (exit code "
+            f"{report.returncode}; None: it hung), so that it cannot say what it had imported: let it end by "
+            f"itself, without os._exit() or a signal. It said:\n{report.output}"
+        )
         allowed = stock().modules  # Ptychodus' own libraries may import one, where they are installed
         found = sorted(report.modules & {*self.frameworks, *_QT} - allowed)
         assert not found, (

@@ -48,6 +48,7 @@ class QueryChecks(Contract):
         for setting in parameters_of(subject.settings):
             before = setting.parameter.get_value()
             for value in extremes(setting.parameter):
+                setting_says = f"with {setting} = {value!r}, what observes the setting raised"
                 try:
                     setting.parameter.set_value(value)
                     for question, (ask, _) in queries(subject.reconstructor).items():

@@ -118,6 +118,10 @@ class ReconstructionChecks(Contract):
             "GeneratorExit pass, and do not yield after it."
         )
         assert not run.processes, f"Still running after Stop: {run.processes}. End them in a finally."
+        assert not run.strays, (
+            f"Stopped, the reconstruction left files where nobody looks for them: {run.strays}. Remove "
+            "temporary directories in a finally."
+        )
 
     def test_reconstruction_without_a_model_raises(self, trainable: Case) -> None:
         run, _ = trainable.reconstruction_without_a_model

@@ -141,6 +141,10 @@ class TrainingChecks(Contract):
         assert not run.processes, (
             f"Still running after Stop: {run.processes}. They compute for nobody: end them in a finally."
         )
+        assert not run.strays, (
+            f"Stopped, the training left files where nobody looks for them: {run.strays}. Remove temporary "
+            "directories in a finally."
+        )
 
     def test_stopped_training_leaves_a_usable_model(self, trainable: Case) -> None:
         trainable.reconstructed  # noqa: B018 (skips where no model reconstructs)
