@@ -492,7 +492,10 @@ def test_best_state_is_kept_and_not_the_last(bench: Bench) -> None:
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_killed_run_leaves_its_best_states_which_open_alone(bench: Bench, mode: str) -> None:
+    seen: list[float] = []
+
     def fail(report: EpochReport) -> None:
+        seen.append(report.train_loss)
         if report.epoch == 5:
             raise MemoryError("the plug was pulled")
 
@@ -508,8 +511,9 @@ def test_killed_run_leaves_its_best_states_which_open_alone(bench: Bench, mode: 
         assert engine.name == bench.engine.name
         epochs.append(len(engine.describe(path).history["train_loss"]))
         assert np.isfinite(engine.predict(path, bench.groups(count=2), QUICK).patches).all()
-    # the loss falls
-    assert epochs == ([3, 4] if mode == "min" else [1, 2])
+    # those of the five that were seen: an epoch is told of when its state is on disk
+    ranked = [1 + int(epoch) for epoch in np.argsort(seen)]
+    assert epochs == sorted(ranked[:2] if mode == "min" else ranked[-2:])
 
 
 def test_without_checkpoints_the_last_state_is_the_model(bench: Bench) -> None:

@@ -123,7 +123,8 @@ def fit(
         log_every_n_steps=1,
         default_root_dir=config.output_dir,
         enable_progress_bar=execution.enable_progress_bar,
-        enable_checkpointing=execution.enable_checkpointing,
+        # False would refuse _ProgressCallback; beside that, Lightning adds nothing that writes
+        enable_checkpointing=True,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         logger=_make_logger(execution, Path(config.output_dir)),
