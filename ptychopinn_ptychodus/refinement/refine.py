@@ -141,14 +141,14 @@ def refine(
     RuntimeError
         If the device is not there.
     """
-    start = np.asarray(object_)
     positions = np.stack((raw.xcoords, raw.ycoords), -1)
     modes = checked_probe(probe, raw.N, config.probe_modes)
-    check_object(start, raw)
+    check_object(np.asarray(object_), raw)
+    start = np.asarray(object_, dtype=np.complex64)
     arrays = arrays_for(device) if isinstance(device, str) else device
     window = Window(start.shape, raw, config.position_range if config.positions else 0.0)
     estimate = Estimate(
-        canvas=arrays.put(window.cut(start.astype(np.complex64))),
+        canvas=arrays.put(window.cut(start)),
         probe=arrays.put(modes * chequerboard(raw.N)),
         positions=window.inside(positions),
     )
@@ -156,12 +156,12 @@ def refine(
     run.fit_scale()
     run.loop(report, progress, should_stop)
     # what was made of pixels beyond the object is not handed over, and must not count
-    found = window.put_back(start.astype(np.complex64), arrays.get(run.estimate.canvas))
+    found = window.put_back(start, arrays.get(run.estimate.canvas))
     run.estimate = replace(run.estimate, canvas=arrays.put(window.cut(found)))
     final = run.finish()
     modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
     return Refined(
-        object=window.put_back(start.astype(np.complex64), arrays.get(final.canvas)),
+        object=window.put_back(start, arrays.get(final.canvas)),
         probe=orthogonal(modes) if config.probe else modes,
         positions=positions + (final.positions - run.start.positions),  # to the bit where nothing moved
         history=run.history,

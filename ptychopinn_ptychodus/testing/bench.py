@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,13 +166,7 @@ class Case:
 
     def train(self, subject: Subject, source: Path, target: Path, *, stop_after: int | None = None) -> Run:
         """One training."""
-        return record(
-            lambda: subject.reconstructor.train(source, target),
-            subject.reconstructor,
-            subject.library.get_logger(),
-            limit_s=self.contract.run_limit_s,
-            stop_after=stop_after,
-        )
+        return self._record(subject, lambda: subject.reconstructor.train(source, target), stop_after)
 
     def training_directory(self, subject: Subject) -> Path:
         """An input directory with training data; skips where they cannot be made."""
@@ -259,8 +253,11 @@ class Case:
     ) -> Run:
         """One reconstruction."""
         given = self.reconstruct_input() if parameters is None else parameters
+        return self._record(subject, lambda: subject.reconstructor.reconstruct(given), stop_after)
+
+    def _record(self, subject: Subject, make: Callable[[], Iterator[Any]], stop_after: int | None) -> Run:
         return record(
-            lambda: subject.reconstructor.reconstruct(given),
+            make,
             subject.reconstructor,
             subject.library.get_logger(),
             limit_s=self.contract.run_limit_s,
