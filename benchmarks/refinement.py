@@ -48,7 +48,8 @@ from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.probe import with_modes
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.plugin.ingest import read_standard_directory
-from ptychopinn_ptychodus.refinement import RefinementConfig, refine
+from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.refinement.solver import refine
 
 MODES = {"synthetic": 1, "siemens_star": 3}
 PEER_EPOCHS = {"synthetic": 60, "siemens_star": 45}

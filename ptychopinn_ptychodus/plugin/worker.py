@@ -28,8 +28,8 @@ from ..config import TrainingConfig
 from ..data.assembly import assemble
 from ..data.grouping import PtychoDataContainer
 from ..data.raw import RawData
-from ..refinement import refine
 from ..refinement.batches import neighbourhood_order
+from ..refinement.solver import refine
 from .ingest import read_training_directory, require_object
 from .job import (
     DATA_DIRECTORY,

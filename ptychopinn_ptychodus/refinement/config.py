@@ -13,7 +13,7 @@ _FARTHEST = 64.0  # pixels, whatever the patterns' size: the object is continued
 
 @dataclass(frozen=True)
 class RefinementConfig:
-    """Settings of :func:`.refine`; the defaults suit a network's object and a flat one alike.
+    """Settings of :func:`.solver.refine`; the defaults suit a network's object and a flat one alike.
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ from ptychopinn_ptychodus.plugin.ingest import from_reconstruct_input, object_po
 from ptychopinn_ptychodus.plugin.job import Estimate
 from ptychopinn_ptychodus.plugin.products import with_network, with_refinement
 from ptychopinn_ptychodus.plugin.settings import make_refinement_config
-from ptychopinn_ptychodus.refinement import refine
+from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.standard_scan import in_ptychodus
 
 pytestmark = pytest.mark.usefixtures("fake_site")

@@ -19,8 +19,9 @@ from ptychopinn_ptychodus.data.simulation import (
     raster_positions,
     simulate_scan,
 )
-from ptychopinn_ptychodus.refinement import Refined, RefinementConfig, refine
+from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays, TorchArrays
+from ptychopinn_ptychodus.refinement.solver import Refined, refine
 
 QUICK = RefinementConfig(epochs=2)
 

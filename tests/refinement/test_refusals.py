@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptychopinn_ptychodus.refinement import RefinementConfig, refine
+from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import arrays_for
+from ptychopinn_ptychodus.refinement.solver import refine
 
 QUICK = RefinementConfig(epochs=2)
 

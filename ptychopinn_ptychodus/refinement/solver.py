@@ -27,6 +27,7 @@ from .batches import neighbourhood_order, spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
 from .ends import Window, check_object, checked_probe, orthogonal
 from .model import Estimate, Gradients, ScanModel, chequerboard, power
+from .report import RefinementReport
 
 logger = logging.getLogger(__name__)
 
@@ -39,28 +40,6 @@ _CURVATURE_FLOOR = 0.05  # of the batch's mean: where the object is flat, nothin
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
-
-
-@dataclass(frozen=True)
-class RefinementReport:
-    """State of a refinement after one epoch.
-
-    ``error`` sums up the epoch's batches as they came, each before its step, over the counts of the whole
-    scan: for ``metric="amplitude"`` Σ (√λ - √n)² / Σ n over good pixels, for ``"poisson"`` half the deviance
-    in place of the numerator. Of an epoch given up half-way it is the sum up to there, of one that overflowed
-    the error before it; always finite.
-    """
-
-    epoch: int
-    nepochs: int
-    error: float
-    seconds: float
-    patterns_per_second: float
-
-    @property
-    def seconds_left(self) -> float:
-        """Time left at the average speed so far."""
-        return self.seconds / self.epoch * (self.nepochs - self.epoch)
 
 
 @dataclass(frozen=True)
