@@ -18,6 +18,7 @@ from ptychodus.api.product import Product
 from .history import losses_of
 from .ingest import object_positions, position_m
 from .job import Estimate
+from .wording import counted
 
 SIGNATURE = "ptychopinn-ptychodus: "
 """Begins the line in a product's comments that says how its object came about."""
@@ -45,14 +46,14 @@ def with_refinement(
 
     ``result`` is the worker's message: ``errors`` by epoch, ``start_error`` and ``error``.
     """
-    epochs = len(result["errors"])
+    epochs = counted(len(result["errors"]), "epoch")
     logger.info(
-        "Normalised error: %.4g of the network, %.4g after %d epochs of refinement.",
+        "Normalised error: %.4g of the network, %.4g after %s of refinement.",
         result["start_error"],
         result["error"],
         epochs,
     )
-    how = f"network, {model_path.name}, then {epochs} epochs of refinement"
+    how = f"network, {model_path.name}, then {epochs} of refinement"
     if found.positions is not None:
         how += f", {_POSITIONS}"
     if not result["error"] < result["start_error"]:

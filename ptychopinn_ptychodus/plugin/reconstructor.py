@@ -62,7 +62,7 @@ from .settings import (
     make_training_config,
     naming_settings,
 )
-from .wording import duration
+from .wording import counted, duration
 
 SHOW_EVERY_S = 1.0
 """How often, at most, the application is told to look at the losses: it draws them anew each time."""
@@ -292,16 +292,16 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         A worker that was asked to stop and had to be ended may have left its best state as a checkpoint only:
         that becomes the model. After a failure nobody asked for it, and the earlier model stays.
         """
-        epochs, model_path = len(history.training), files.model_path
+        epochs, model_path = counted(len(history.training), "epoch"), files.model_path
         # a worker that was ended has not told us whether it left one
         written = files.has_model() or self._promote_checkpoint(files, stopped=stopped)
         if written:
             self._take(model_path)
         if result is not None and not result["stopped"]:
-            self._logger.info('Trained for %d epochs; the model is "%s".', epochs, model_path)
+            self._logger.info('Trained for %s; the model is "%s".', epochs, model_path)
         elif written:
             self._logger.warning(
-                'Training ended early, after %d epochs; the best model so far is "%s".', epochs, model_path
+                'Training ended early, after %s; the best model so far is "%s".', epochs, model_path
             )
         elif stopped:
             self._logger.warning("Training was stopped before there was a model to keep.")

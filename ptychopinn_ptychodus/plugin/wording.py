@@ -8,3 +8,8 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def counted(count: int, unit: str) -> str:
+    """As "1 epoch" or "5 epochs"."""
+    return f"{count} {unit}{'' if count == 1 else 's'}"

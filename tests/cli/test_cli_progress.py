@@ -6,7 +6,7 @@ import pytest
 
 from ptychopinn_ptychodus.cli import progress
 from ptychopinn_ptychodus.cli.progress import ProgressDisplay, TimeLeft
-from ptychopinn_ptychodus.plugin.wording import duration
+from ptychopinn_ptychodus.plugin.wording import counted, duration
 
 
 class Clock:
@@ -23,6 +23,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (750, "12:30"), (3723, "1:02:03"), (-1, "0:00")])
 def test_durations_read_as_on_a_clock(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 epochs"), (1, "1 epoch"), (12, "12 epochs")])
+def test_one_of_a_kind_is_singular(count: int, text: str) -> None:
+    assert counted(count, "epoch") == text
 
 
 def test_time_left_does_not_count_starting_up(clock: Clock) -> None:

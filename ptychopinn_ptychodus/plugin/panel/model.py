@@ -24,6 +24,7 @@ from ...backends.base import ModelFileError
 from ...backends.registry import guess_engine, loadable_engines
 from ..layout import identity
 from ..reconstructor import PtychoPINNReconstructor
+from ..wording import counted
 from .widgets import Form, InfoLabel, Relay, tool_tip
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -58,7 +59,7 @@ def describe_model(path: Path) -> Rows:
         FILE: (f"{path.name} ({status.st_size / 1e6:.1f} MB)", str(path)),
         ENGINE: (f"{engine.title}, version {description.version}", "What wrote it."),
         TRAINED: (
-            f"{written}, {len(training)} epoch{'' if len(training) == 1 else 's'}",
+            f"{written}, {counted(len(training), 'epoch')}",
             "When the file was written, and after how many epochs.",
         ),
         NETWORK: (
