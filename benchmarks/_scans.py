@@ -45,7 +45,7 @@ def write_settings(name: str, path: Path, changes: Mapping[str, Mapping[str, Any
         settings.write(file)
 
 
-def copy_scan(source: Path, target: Path, part: slice = slice(None)) -> None:
+def copy_scan(source: Path, target: Path, part: slice | NDArray[np.intp] = slice(None)) -> None:
     """The files of a scan, or of a part of its patterns."""
     target.mkdir(parents=True)
     for name in FILES:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_OLD_S = 3600.0
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of ``path`` once the block has ended well.
 
-    Until then, and for good if the block raises or the process dies, what was at ``path`` stays.
+    Until then, and for good if the block raises or the process dies, what was at ``path`` stays. What
+    processes that died in such a block more than an hour ago have left for the same ``path`` is removed.
 
     Raises
     ------
     OSError
         If the directory cannot be written to or the disk is full.
     """
+    _remove_leftovers(path)
     # in the same directory, because a rename is atomic only within one file system
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
             with telling_of_full_disk(path):
@@ -44,3 +52,25 @@ def telling_of_full_disk(path: Path) -> Iterator[None]:
         if exc.errno is not None:
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from exc
+
+
+def _remove_leftovers(path: Path) -> None:
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        name = re.fullmatch(r"\.(\d+)\.[0-9a-f]{32}\.tmp", old.name.removeprefix(f".{path.name}"))
+        # the age, because the number of a process says nothing of other machines that share the directory
+        with contextlib.suppress(OSError):  # another process removes it, too, or it is not ours to remove
+            if name and time.time() - old.stat().st_mtime > _OLD_S and not _runs(int(name[1])):
+                old.unlink()
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is, or may be, a process of that number on this machine."""
+    if os.name != "posix":
+        return True  # there, signal 0 is one that ends it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's; no number of a process
+        return True
+    return True

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .raw import RawData
 
 _NAMED = 3  # patterns that a message names at most
+_Z_ORDER_BITS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,12 @@ class PtychoDataContainer:
         Mean of Σ counts over good pixels, or None where unknown.
     object_guess
         (H, W) complex64, or None.
+    probes
+        (K, modes, N, N) complex64 where patterns have one of several probes, as in pretraining, and
+        :attr:`probe` is the first of them; None where it is that of all. Each is in the scale of its
+        patterns: ``Σ|P|²`` is the mean over them of ``Σ|amplitude|²``, which is the same for all probes.
+    probe_index
+        (M,) int64, the probe of each pattern, the same for all of a group; None without :attr:`probes`.
     """
 
     amplitude: NDArray[np.float32]
@@ -60,6 +67,8 @@ class PtychoDataContainer:
     bad_pixels: NDArray[np.bool_]
     photons_per_pattern: float | None = None
     object_guess: NDArray[np.complex64] | None = None
+    probes: NDArray[np.complex64] | None = None
+    probe_index: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Number of groups, B."""
@@ -114,6 +123,18 @@ class PtychoDataContainer:
             (b, N, N, C) float32: a channel-last view of freshly gathered, contiguous (b, C, N, N).
         """
         return np.moveaxis(self.amplitude[self._members(indices)], 1, -1)
+
+    def probes_for(self, indices: ArrayLike | slice) -> NDArray[np.complex64]:
+        """Probes of some groups, (b,) numbers or a slice: (b, modes, N, N), one of :attr:`probes` each.
+
+        Raises
+        ------
+        ValueError
+            If all groups have the same probe.
+        """
+        if self.probes is None or self.probe_index is None:
+            raise ValueError("The container has one probe for all groups: use its attribute probe.")
+        return self.probes[self.probe_index[self._members(indices)[:, 0]]]
 
     def subset(self, indices: ArrayLike) -> PtychoDataContainer:
         """Some of the groups, (b,) numbers, of the same patterns."""
@@ -177,6 +198,17 @@ def nearest_to_grid(points: ArrayLike, pitch: float) -> NDArray[np.int64]:
     order = np.argsort(np.hypot(*(places - cells).T), kind="stable")
     _, first = np.unique(cells[order], axis=0, return_index=True)
     return np.sort(order[first])
+
+
+def neighbourhood_order(positions: ArrayLike) -> NDArray[np.int64]:
+    """Indices of (M, 2) positions along a Z-order curve: what is near in it is near in the scan."""
+    points = np.asarray(positions, dtype=np.float64)
+    extent = np.maximum(np.ptp(points, axis=0).max(), 1e-9)
+    cells = ((points - points.min(axis=0)) / extent * (2**_Z_ORDER_BITS - 1)).astype(np.int64)
+    key = np.zeros(len(points), np.int64)
+    for bit in range(_Z_ORDER_BITS):
+        key |= ((cells[:, 0] >> bit) & 1) << (2 * bit) | ((cells[:, 1] >> bit) & 1) << (2 * bit + 1)
+    return np.argsort(key, kind="stable")
 
 
 def _draw_anchors(

@@ -7,18 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_BITS = 12
-
-
-def neighbourhood_order(positions: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Indices of (M, 2) positions along a Z-order curve: what is near in it is near in the scan."""
-    extent = np.maximum(np.ptp(positions, axis=0).max(), 1e-9)
-    cells = ((positions - positions.min(axis=0)) / extent * (2**_BITS - 1)).astype(np.int64)
-    key = np.zeros(len(positions), np.int64)
-    for bit in range(_BITS):
-        key |= ((cells[:, 0] >> bit) & 1) << (2 * bit) | ((cells[:, 1] >> bit) & 1) << (2 * bit + 1)
-    return np.argsort(key, kind="stable")
-
 
 def spread_batches(
     order: NDArray[np.int64], count: int, rng: np.random.Generator
@@ -31,7 +19,7 @@ def spread_batches(
     Parameters
     ----------
     order
-        From :func:`neighbourhood_order`.
+        From :func:`~ptychopinn_ptychodus.data.grouping.neighbourhood_order`.
     count
         Number of batches, no more than there are patterns.
     rng

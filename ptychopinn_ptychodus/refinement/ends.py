@@ -12,6 +12,10 @@ from ..data.probe import with_modes
 from ..data.raw import RawData
 
 
+class StartError(ValueError):
+    """The object or probe to start from is of no use, whatever the scan."""
+
+
 class Window:
     """The part of an object that patches touch, continued by its edge where they reach beyond it.
 
@@ -82,7 +86,7 @@ def checked_probe(probe: NDArray[np.complexfloating], size: int, wanted: int | N
             f"{size}, {size})."
         )
     if not (np.isfinite(modes).all() and modes.any()):
-        raise ValueError("The probe is zero everywhere, or not finite: start from another.")
+        raise StartError("The probe is zero everywhere, or not finite: start from another.")
     return with_modes(modes.astype(np.complex64), wanted or len(modes))
 
 
@@ -91,5 +95,5 @@ def check_object(start: NDArray[np.complexfloating], raw: RawData) -> None:
     if start.ndim != 2:
         raise ValueError(f"The object has shape {start.shape}: give one layer, (rows, columns).")
     if not np.isfinite(start).all():
-        raise ValueError("The object holds values that are not finite: start from another.")
+        raise StartError("The object holds values that are not finite: start from another.")
     require_centres_inside(raw.xcoords, raw.ycoords, (start.shape[0], start.shape[1]))

@@ -10,8 +10,9 @@ so that patterns with zero frequency at (N/2, N/2) need no ``fftshift``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,24 @@ class Estimate:
 
 
 @dataclass
+class Comparison:
+    """How an estimate agrees with patterns, over good pixels; (B,) float64 each.
+
+    Attributes
+    ----------
+    errors
+        As in :class:`Gradients`.
+    counts, cross, modelled
+        Σ n, Σ √(n λ), Σ λ.
+    """
+
+    errors: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    cross: NDArray[np.float64]
+    modelled: NDArray[np.float64]
+
+
+@dataclass
 class Gradients:
     """Gradients of one batch, and what they are to be measured by.
 
@@ -82,8 +101,8 @@ class Gradients:
         (B, 2) float64; None unless asked for. The curvature is ``Σ |P|² |∂O|²``: what moving the object
         changes. Moving the probe instead would change more, but move the exit wave as a whole, which no
         intensity shows.
-    error
-        The metric, on the scale of Σ (√λ - √n)² where the two are close.
+    errors
+        (B,) float64, the metric of each pattern, on the scale of Σ (√λ - √n)² where the two are close.
     """
 
     canvas: Array
@@ -91,7 +110,7 @@ class Gradients:
     object_power: Array | None
     positions: NDArray[np.float64] | None
     curvature: NDArray[np.float64] | None
-    error: float
+    errors: NDArray[np.float64]
 
 
 class ScanModel:
@@ -134,40 +153,55 @@ class ScanModel:
             self._arrays.add(total, light, rows, columns)
         return total
 
-    def compare(self, estimate: Estimate, indices: NDArray[np.int64]) -> tuple[float, float, float, float]:
-        """How an estimate agrees with these patterns, over good pixels.
+    def touched(self, estimate: Estimate, indices: NDArray[np.int64]) -> Array:
+        """How many of these patterns' patches hold a pixel of the canvas; (H, W) float32."""
+        total = abs(estimate.canvas) * 0
+        patch = power(estimate.probe) * 0 + 1
+        for part in self._chunks(estimate, indices):
+            rows, columns, _ = self.corners(estimate.positions[part])
+            self._arrays.add(total, patch, rows, columns)
+        return total
 
-        Returns
-        -------
-        tuple
-            The error as in :class:`Gradients`, and Σ n, Σ √(n λ), Σ λ.
-        """
-        sums = np.zeros(4)
+    def compare(self, estimate: Estimate, indices: NDArray[np.int64]) -> Comparison:
+        """How an estimate agrees with these patterns."""
+        get = self._arrays.get
         spectrum = self._arrays.fft(self._arrays.copy(estimate.probe))
+        columns: list[list[NDArray[np.float64]]] = []
         for part in self._chunks(estimate, indices):
             _, _, _, _, _, waves = self._propagate(estimate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
-            error = self._error(measured, modelled)
-            sums += [error, _dot(measured, measured), _dot(measured, modelled), _dot(modelled, modelled)]
-        return float(sums[0]), float(sums[1]), float(sums[2]), float(sums[3])
+            pairs = ((measured, measured), (measured, modelled), (modelled, modelled))
+            columns.append([self._errors(measured, modelled), *(_dots(*pair, get) for pair in pairs)])
+        return Comparison(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def gradients(
-        self, estimate: Estimate, indices: NDArray[np.int64], *, probe: bool, positions: bool
+        self,
+        estimate: Estimate,
+        indices: NDArray[np.int64],
+        *,
+        probe: bool,
+        positions: bool,
+        weights: NDArray[np.float64] | None = None,
     ) -> Gradients:
-        """Gradients of the metric over these patterns; those of probe and positions if asked for."""
+        """Gradients of the metric over these patterns; those of probe and positions if asked for.
+
+        ``weights``, (M,) float64 of all patterns, multiply what each adds to the gradients, not its error.
+        """
         arrays, xp = self._arrays, self._arrays.xp
         spectrum = arrays.fft(arrays.copy(estimate.probe))
         canvas = estimate.canvas * 0
         probe_spectrum = spectrum * 0
         object_power = power(estimate.probe) * 0
         weight = power(estimate.probe)
-        slopes, curvatures = [], []
-        error = 0.0
+        slopes, curvatures, errors = [], [], []
         for part in self._chunks(estimate, indices):
             rows, columns, ramp, probes, patches, waves = self._propagate(estimate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
-            error += self._error(measured, modelled)
-            waves *= self._factor(measured, modelled)[:, None]
+            errors.append(self._errors(measured, modelled))
+            factor = self._factor(measured, modelled)
+            if weights is not None:
+                factor *= arrays.put(weights[part].astype(np.float32))[:, None, None]
+            waves *= factor[:, None]
             back = arrays.ifft(waves)
             towards = xp.conj(probes) * back
             arrays.add(canvas, towards[:, 0] if towards.shape[1] == 1 else towards.sum(1), rows, columns)
@@ -189,7 +223,7 @@ class ScanModel:
             object_power=object_power if probe else None,
             positions=np.concatenate(slopes).astype(np.float64) if positions else None,
             curvature=np.concatenate(curvatures).astype(np.float64) if positions else None,
-            error=error,
+            errors=np.concatenate(errors),
         )
 
     # ------------------------------------------------------------------ one chunk
@@ -240,15 +274,15 @@ class ScanModel:
             factor *= self._good
         return factor
 
-    def _error(self, measured: Array, modelled: Array) -> float:
+    def _errors(self, measured: Array, modelled: Array) -> NDArray[np.float64]:
         if not self._poisson:
             rest = modelled - measured
-            return _dot(rest, rest)
+            return _dots(rest, rest, self._arrays.get)
         xp = self._arrays.xp
         ratio = xp.clip(measured, _TINY, None) / xp.clip(modelled, _TINY, None)
         counts = measured * measured
         deviance = modelled * modelled - counts + 2.0 * counts * xp.log(ratio)
-        return 0.5 * float(deviance.sum())
+        return 0.5 * np.asarray(self._arrays.get(deviance.sum((1, 2))), np.float64)
 
     def _slopes(self, spectrum: Array, back: Array) -> Array:
         """∂L/∂r / 2, (B, 2): moving a probe multiplies its spectrum by -iω, so Re<-iω P, Q> = -ω Im<P, Q>."""
@@ -275,5 +309,8 @@ def _curvature(xp: Array, patches: Array, weight: Array) -> Array:
     return xp.stack((across.sum((1, 2)), down.sum((1, 2))), -1)
 
 
-def _dot(a: Array, b: Array) -> float:
-    return float(a.reshape(-1) @ b.reshape(-1))
+def _dots(a: Array, b: Array, get: Callable[[Array], NDArray[Any]]) -> NDArray[np.float64]:
+    """Σ a b of each pattern, (B,)."""
+    count = len(a)
+    sums = a.reshape(count, 1, -1) @ b.reshape(count, -1, 1)
+    return np.asarray(get(sums.reshape(count)), np.float64)

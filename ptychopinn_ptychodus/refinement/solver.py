@@ -21,17 +21,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
+from .ambiguities import without_ramp
 from .arrays import Array, Arrays, arrays_for
-from .batches import neighbourhood_order, spread_batches
+from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
-from .ends import Window, check_object, checked_probe, orthogonal
+from .ends import StartError, Window, check_object, checked_probe, orthogonal
+from .misfits import Misfits, tell_of_misfits
 from .model import Estimate, Gradients, ScanModel, chequerboard, power
 from .report import RefinementReport
 
 logger = logging.getLogger(__name__)
 
 _UPDATES_PER_EPOCH = 24
+_FULL_BATCH = 40  # patterns for an object step of full length
 _STEADY = 0.5  # part of the epochs at full step
 _LAST_STEP = 0.02  # of a full one
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
@@ -58,8 +62,11 @@ class Refined:
     history
         Error of each epoch, see :class:`RefinementReport`.
     start_error, error
-        Error of the start, its probe in scale, and of this, both of the whole scan and normalised as the
-        history. ``error <= start_error``.
+        Error of the start, its probe in scale, and of this, both of the whole scan, weighted by ``weights``
+        and normalised as the history. ``error <= start_error``.
+    weights
+        (M,) float64, what each pattern counts for, see :class:`.misfits.Misfits`: 1 but for patterns that
+        fit far worse than the rest.
     stopped
         Whether the run was asked to stop.
     """
@@ -70,6 +77,7 @@ class Refined:
     history: list[float]
     start_error: float
     error: float
+    weights: NDArray[np.float64]
     stopped: bool
 
 
@@ -114,9 +122,10 @@ def refine(
 
     Raises
     ------
+    StartError
+        If the start is not finite, or puts no light on the detector.
     ValueError
-        If the start is not finite, does not fit the scan, or puts no light on the detector, or if the scan
-        has no counts.
+        If the start does not fit the scan, or if the scan has no counts.
     RuntimeError
         If the device is not there.
     """
@@ -134,10 +143,12 @@ def refine(
     run = _Run(ScanModel(raw, arrays, config.metric), arrays, estimate, config)
     run.fit_scale()
     run.loop(report, progress, should_stop)
+    run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count
     found = window.put_back(start, arrays.get(run.estimate.canvas))
     run.estimate = replace(run.estimate, canvas=arrays.put(window.cut(found)))
     final = run.finish()
+    tell_of_misfits(run.weights)
     modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
     return Refined(
         object=window.put_back(start, arrays.get(final.canvas)),
@@ -146,6 +157,7 @@ def refine(
         history=run.history,
         start_error=run.start_error,
         error=run.error,
+        weights=run.weights,
         stopped=run.stopped,
     )
 
@@ -169,28 +181,33 @@ class _Run:
         self.history: list[float] = []
         self.stopped = False
         self.start_error = self.error = math.nan
+        self.weights = np.ones(count)
+        # with few patterns a step follows their noise, all the more the longer it is
+        self._object_step = config.object_step * min(1.0, math.sqrt(count / self._batches / _FULL_BATCH))
 
     def fit_scale(self) -> None:
         """Scale the probe to where the metric is least: that is the start to compare with."""
         estimate = self.estimate
-        _, counts, cross, modelled = self._model.compare(estimate, self._scan)
+        found = self._model.compare(estimate, self._scan)
+        counts, cross, modelled = (float(x.sum()) for x in (found.counts, found.cross, found.modelled))
         if not counts > 0:
             raise ValueError(
                 "The patterns have no counts on good pixels: there is nothing to refine by. Check the "
                 "patterns and the bad pixels."
             )
         if not (math.isfinite(modelled) and modelled > 0 and cross > 0):
-            raise ValueError(
+            raise StartError(
                 "The start puts no light where the patterns have it: object times probe is zero (or not "
                 "finite) in the far field. Start from another object or probe."
             )
         # where counts are few, amplitudes that fit best have far less power than the counts have
         poisson = self._config.metric == "poisson"
         estimate.probe *= math.sqrt(counts / modelled) if poisson else cross / modelled
-        self._total = counts
+        self._counts = found.counts
+        self._misfits = Misfits(estimate.positions, found.counts)
         self._power = float(power(estimate.probe).sum())
         self.start = estimate.copy(self._arrays)
-        self.start_error = self._compare(estimate)
+        self.start_error = self._weighted(self._model.compare(estimate, self._scan).errors)
 
     def loop(
         self,
@@ -206,12 +223,14 @@ class _Run:
         for epoch in range(config.epochs):
             self._prepare_epoch()
             error, seen, lost = 0.0, 0, False
+            errors, total = np.zeros(len(self._scan)), float(self.weights @ self._counts)
             for number, indices in enumerate(spread_batches(self._order, self._batches, self._rng)):
                 if should_stop is not None and should_stop():
                     self.stopped = True
                     self.estimate = self._accepted
                     return
-                error += self._update(indices, epoch + number / self._batches) / self._total
+                errors[indices] = self._update(indices, epoch + number / self._batches)
+                error += float(self.weights[indices] @ errors[indices]) / total
                 seen += len(indices)
                 # by the sum, which only grows: one bright pattern may make a batch worse than any other
                 lost = not error <= _LOST * best_error
@@ -224,6 +243,7 @@ class _Run:
             if error <= _WORSE * best_error:
                 self._accepted = self.estimate.copy(self._arrays)
                 best_error = min(error, best_error)
+                self.weights = self._misfits.weights(errors)
             else:  # not "if error >": NaN compares with nothing
                 logger.info(
                     "Refinement epoch %d raised the error from %.3g to %.3g: going on from the last good "
@@ -245,9 +265,24 @@ class _Run:
                     )
                 )
 
+    def take_off_ramp(self) -> None:
+        """Leave the object flat on the whole, at the cost of a probe that may be changed."""
+        if self._accepted is self.start or not self._config.probe:
+            return
+        estimate, get, put = self.estimate, self._arrays.get, self._arrays.put
+        light = get(self._model.illumination(estimate, self._scan))
+        touched = get(self._model.touched(estimate, self._scan))
+        canvas, probe = without_ramp(get(estimate.canvas), get(estimate.probe), light, touched)
+        self.estimate = replace(estimate, canvas=put(canvas), probe=put(probe))
+
     def finish(self) -> Estimate:
         """The last estimate, or the start if that was better after all."""
-        self.error = self._compare(self.estimate)
+        found = self._model.compare(self.estimate, self._scan)
+        if self._config.epochs:
+            self.weights = self._misfits.weights(found.errors)
+        self.error = self._weighted(found.errors)
+        if not (self.weights == 1).all():
+            self.start_error = self._weighted(self._model.compare(self.start, self._scan).errors)
         if not self.error <= self.start_error:
             if self._config.epochs and not self.stopped:
                 logger.warning(
@@ -258,8 +293,8 @@ class _Run:
             self.estimate, self.error = self.start, self.start_error
         return self.estimate
 
-    def _compare(self, estimate: Estimate) -> float:
-        return self._model.compare(estimate, self._scan)[0] / self._total
+    def _weighted(self, errors: NDArray[np.float64]) -> float:
+        return float(self.weights @ errors) / float(self.weights @ self._counts)
 
     # ------------------------------------------------------------------ steps
 
@@ -275,12 +310,14 @@ class _Run:
         xp = self._arrays.xp
         self._pull = xp.clip(self._config.ridge * strongest - self._mean_illumination, 0.0, None)
 
-    def _update(self, indices: NDArray[np.int64], done: float) -> float:
-        """Take one step; ``done`` epochs are done. Returns the batch's error before it."""
+    def _update(self, indices: NDArray[np.int64], done: float) -> NDArray[np.float64]:
+        """Take one step; ``done`` epochs are done. Returns the errors of the batch's patterns before it."""
         config, estimate = self._config, self.estimate
         probe = config.probe and done >= _WARM_UP
         positions = config.positions and done >= _POSITIONS_WAIT
-        gradients = self._model.gradients(estimate, indices, probe=probe, positions=positions)
+        gradients = self._model.gradients(
+            estimate, indices, probe=probe, positions=positions, weights=self.weights
+        )
         rate = self._scale * _decay(done / config.epochs)
         warm = min(1.0, (done + 1.0 / self._batches) / _WARM_UP)
         self._step_object(gradients.canvas, indices, rate * warm)
@@ -288,14 +325,14 @@ class _Run:
             self._step_probe(gradients, rate)
         if positions:
             self._step_positions(gradients, indices, self._scale)
-        return gradients.error
+        return gradients.errors
 
     def _step_object(self, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
         estimate, xp = self.estimate, self._arrays.xp
         divisor = xp.maximum(self._model.illumination(estimate, indices), self._mean_illumination)
         divisor += self._floor
         gradient += self._pull * (estimate.canvas - self.start.canvas)
-        gradient *= -rate * self._config.object_step / divisor
+        gradient *= -rate * self._object_step / divisor
         _nesterov(estimate.canvas, self._canvas_velocity, gradient, self._config.momentum)
 
     def _step_probe(self, gradients: Gradients, rate: float) -> None:

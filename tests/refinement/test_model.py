@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.fft
 
+from ptychopinn_ptychodus.data.grouping import neighbourhood_order
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays, TorchArrays
-from ptychopinn_ptychodus.refinement.batches import neighbourhood_order, spread_batches
+from ptychopinn_ptychodus.refinement.batches import spread_batches
 from ptychopinn_ptychodus.refinement.model import Estimate, ScanModel, chequerboard
 
 N = 64
@@ -106,14 +107,14 @@ def arrays(request):
 def test_the_error_is_that_of_the_referee(problem, arrays, metric):
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, metric)
-    error, counts, cross, expected = model.compare(_estimate(arrays, canvas, probe, positions), INDICES)
+    found = model.compare(_estimate(arrays, canvas, probe, positions), INDICES)
     good = ~raw.bad_pixels
     rate = _intensity(canvas, probe, positions[INDICES])[:, good]
     amplitude = raw.diff3d[INDICES][:, good]
-    assert error == pytest.approx(_loss(raw, metric, canvas, probe, positions), rel=1e-3)
-    assert counts == pytest.approx(float((amplitude.astype(np.float64) ** 2).sum()), rel=1e-5)
-    assert cross == pytest.approx(float((amplitude * np.sqrt(rate)).sum()), rel=1e-5)
-    assert expected == pytest.approx(float(rate.sum()), rel=1e-5)
+    assert found.errors.sum() == pytest.approx(_loss(raw, metric, canvas, probe, positions), rel=1e-3)
+    assert found.counts == pytest.approx((amplitude.astype(np.float64) ** 2).sum(axis=1), rel=1e-5)
+    assert found.cross == pytest.approx((amplitude * np.sqrt(rate)).sum(axis=1), rel=1e-5)
+    assert found.modelled == pytest.approx(rate.sum(axis=1), rel=1e-5)
 
 
 @pytest.mark.parametrize("metric", ["amplitude", "poisson"])
@@ -122,7 +123,7 @@ def test_gradients_are_those_of_the_referee(problem, arrays, metric):
     model = ScanModel(raw, arrays, metric)
     estimate = _estimate(arrays, canvas, probe, positions)
     found = model.gradients(estimate, INDICES, probe=True, positions=True)
-    assert found.error == pytest.approx(_loss(raw, metric, canvas, probe, positions), rel=1e-3)
+    assert found.errors.sum() == pytest.approx(_loss(raw, metric, canvas, probe, positions), rel=1e-3)
     gradient_canvas = arrays.get(found.canvas)
     gradient_probe = arrays.get(found.probe) * chequerboard(N)
     rng = np.random.default_rng(5)
@@ -150,6 +151,24 @@ def test_gradients_are_those_of_the_referee(problem, arrays, metric):
             assert 2 * found.positions[place, axis] == pytest.approx(expected, rel=5e-3)
 
 
+def test_weights_are_what_each_pattern_adds_to_the_gradients(problem, arrays):
+    raw, canvas, probe, positions = problem
+    model = ScanModel(raw, arrays, "amplitude")
+    estimate = _estimate(arrays, canvas, probe, positions)
+
+    def gradients(indices, weights=None):
+        return model.gradients(estimate, np.array(indices), probe=True, positions=False, weights=weights)
+
+    found = gradients([0, 2], np.array([1.0, 9.0, 0.25, 9.0]))
+    first, third = gradients([0]), gradients([2])
+    for name in ("canvas", "probe"):
+        expected = arrays.get(getattr(first, name)) + 0.25 * arrays.get(getattr(third, name))
+        np.testing.assert_allclose(
+            arrays.get(getattr(found, name)), expected, atol=1e-4 * np.abs(expected).max()
+        )
+    np.testing.assert_allclose(found.errors, [first.errors[0], third.errors[0]], rtol=1e-5)
+
+
 def test_the_object_alone_costs_no_gradient_of_anything_else(problem, arrays):
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, "amplitude")
@@ -172,7 +191,7 @@ def test_bad_pixels_take_no_part(problem, arrays):
             ScanModel(r, arrays, metric).gradients(estimate, INDICES, probe=True, positions=True)
             for r in (raw, other)
         )
-        assert one.error == two.error
+        np.testing.assert_array_equal(one.errors, two.errors)
         np.testing.assert_array_equal(arrays.get(one.canvas), arrays.get(two.canvas))
         np.testing.assert_array_equal(arrays.get(one.probe), arrays.get(two.probe))
 

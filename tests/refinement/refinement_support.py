@@ -1,0 +1,49 @@
+"""What the tests of the refinement share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ptychopinn_ptychodus.data import metrics
+from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.refinement import RefinementConfig
+
+QUICK = RefinementConfig(epochs=2)
+
+
+def correlation(found: np.ndarray, scan: RawData) -> float:
+    """Centred correlation with the truth, ramp and phase taken off, well inside of the scan."""
+    truth = scan.objectGuess
+    assert truth is not None
+    inside = np.zeros(truth.shape, bool)
+    inside[30:-30, 30:-30] = True
+    return float(metrics.compare(found, truth, inside).complex_correlation_centred)
+
+
+def displaced(scan: RawData, by: np.ndarray) -> RawData:
+    return RawData(
+        xcoords=scan.xcoords + by[:, 0],
+        ycoords=scan.ycoords + by[:, 1],
+        diff3d=scan.diff3d,
+        probeGuess=scan.probeGuess,
+        domain="amplitude",
+    )
+
+
+def with_bright_frame(scan: RawData, index: int) -> RawData:
+    """The scan with one frame of noise that has ten times the energy of the one it replaces."""
+    patterns = scan.diff3d.copy()
+    energy = 10 * float((patterns[index] ** 2).sum())
+    noise = np.random.default_rng(0).poisson(energy / scan.N**2, (scan.N, scan.N))
+    patterns[index] = np.sqrt(noise)
+    return RawData(
+        xcoords=scan.xcoords,
+        ycoords=scan.ycoords,
+        diff3d=patterns,
+        probeGuess=scan.probeGuess,
+        domain="amplitude",
+    )
+
+
+def true_positions(scan: RawData) -> np.ndarray:
+    return np.stack((scan.xcoords, scan.ycoords), -1)
