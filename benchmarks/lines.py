@@ -1,0 +1,270 @@
+"""The line pattern of Hoidn et al., Sci. Rep. 13, 22789 (2023): objects that the network has not seen.
+
+    python benchmarks/lines.py --reference DATA/synthetic/truth.npz [--only "C = 1"] [--images docs/img]
+
+The publication's data are made again as far as they are described: many sharp lines of random place and
+orientation, slightly blurred; N = 64, grid scans with overlap over several training objects, 1e9 photons a
+pattern; an idealised probe (a disk with a Gaussian edge and no phase), and an experimental one, here that of
+``--reference``. What is ours is in the constants below: size of the objects, number and blur of the lines, no
+phase, the step. Scores are of the amplitude of an object that no training saw, where there was light.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from _tables import print_header, print_table, use_one_thread
+
+use_one_thread()
+
+import numpy as np
+from _network import apply, train
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.draw import line
+
+from ptychopinn_ptychodus.config import ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.data import metrics
+from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.data.simulation import raster_positions, simulate_scan
+from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.refinement.solver import refine
+
+N = 64
+SIZE = 392  # edge of an object, pixels
+LINES = 400  # random ends on a canvas of twice the edge, of which the middle is the object
+BLUR = 1.0  # standard deviation, pixels
+STEP, JITTER = 8.0, 0.2  # of the grid: pixels, and part of a step that each position is off at most
+PHOTONS = 1e9  # a pattern, on average over a scan
+UNSEEN, SEEN = 0, (1, 2)  # seeds of the object of the table, and of those to learn from
+DISK, EDGE = N // 4, 1.5  # idealised probe: radius, and standard deviation of the blur, pixels
+LONGER = 3  # passes
+SMOOTHNESS = 0.02  # weight of total variation, where it is used
+
+PUBLISHED = {
+    ("idealised", 4): (0.952, 71.3),
+    ("experimental", 4): (0.968, 73.0),
+    ("idealised", 1): (0.620, 60.7),
+    ("experimental", 1): (0.904, 68.9),
+}
+"""Amplitude SSIM and PSNR by probe and C."""
+
+PEAK_255_DB = 20 * np.log10(255.0)
+
+
+def line_object(seed: int) -> NDArray[np.complex64]:
+    """(SIZE, SIZE): blurred lines of amplitude up to 1 on 0, phase 0; cut from a canvas twice as large."""
+    rng = np.random.default_rng(seed)
+    canvas = np.zeros((2 * SIZE, 2 * SIZE))
+    for ends in rng.integers(0, 2 * SIZE, (LINES, 4)):
+        rows, columns = line(*ends)  # type: ignore[no-untyped-call]
+        canvas[rows, columns] = 1.0
+    part = slice(SIZE // 2, SIZE // 2 + SIZE)
+    blurred = ndimage.gaussian_filter(canvas, BLUR)[part, part]
+    return np.asarray(blurred / blurred.max(), np.complex64)
+
+
+def idealised_probe() -> NDArray[np.complex64]:
+    """(N, N): a disk with a Gaussian edge, real and positive."""
+    axis = np.arange(N) - (N - 1) / 2
+    disk = (np.hypot(axis[:, None], axis) <= DISK).astype(float)
+    return np.asarray(ndimage.gaussian_filter(disk, EDGE), np.complex64)
+
+
+def scan_of(object_: NDArray[np.complex64], probe: NDArray[np.complex64], seed: int) -> RawData:
+    """A grid scan of all of the object, its positions shaken a little."""
+    side = int((SIZE - N - 2 * JITTER * STEP) // STEP) + 1
+    first = (SIZE - 1 - (side - 1) * STEP) / 2
+    x, y = raster_positions(side, side, STEP, jitter=JITTER, origin=first, seed=seed)
+    return simulate_scan(object_, probe, x, y, PHOTONS, seed)
+
+
+def joined(scans: list[RawData]) -> RawData:
+    """Scans of several objects as one, whose patterns are grouped with those of their own scan only."""
+    return RawData(
+        xcoords=np.concatenate([scan.xcoords for scan in scans]),
+        ycoords=np.concatenate([scan.ycoords for scan in scans]),
+        diff3d=np.concatenate([scan.diff3d for scan in scans]),
+        probeGuess=scans[0].probeGuess,
+        scan_index=np.repeat(np.arange(len(scans)), [len(scan) for scan in scans]),
+        domain="amplitude",
+    )
+
+
+# ---------------------------------------------------------------------- rows
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network under one condition; ``channels`` is the table's C."""
+
+    probe: str
+    channels: int
+    network: str
+    training: TrainingConfig
+
+    @property
+    def condition(self) -> str:
+        return f"C = {self.channels}, {self.probe} probe"
+
+
+def training(architecture: str, channels: int, **changes: Any) -> TrainingConfig:
+    gridsize = round(channels**0.5)
+    return TrainingConfig(
+        model=ModelConfig(
+            architecture=architecture, gridsize=gridsize, n_filters_scale=changes.pop("width", 1)
+        ),
+        neighbor_count=6,
+        subsample_seed=0,
+        backend="pytorch",
+        **changes,
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Objects that came of one row, and the comparison of each with the truth."""
+
+    network: NDArray[np.complexfloating]
+    refined: NDArray[np.complexfloating]
+    scores: tuple[metrics.Comparison, metrics.Comparison]
+    seconds: float
+
+
+class Condition:
+    """An unseen object under one probe, and what there is to learn from."""
+
+    def __init__(self, probe: NDArray[np.complex64]) -> None:
+        self.probe = probe
+        self.truth = line_object(UNSEEN)
+        self.test = scan_of(self.truth, probe, UNSEEN)
+        self.mask = metrics.illumination_mask(probe, self.test.xcoords, self.test.ycoords, self.truth.shape)
+
+    def score(self, object_: NDArray[np.complexfloating]) -> metrics.Comparison:
+        return metrics.compare(object_, self.truth, self.mask)
+
+    def refined(self, start: NDArray[np.complexfloating], probe: Any) -> NDArray[np.complex64]:
+        return refine(self.test, start, probe, RefinementConfig(), device="cpu").object
+
+    def measure(self, row: Row) -> Outcome:
+        scans = joined([scan_of(line_object(seed), self.probe, seed) for seed in SEEN])
+        config = replace(row.training, n_groups=len(scans))
+        module, seconds = train(scans, config)
+        network = apply(module, self.test, config, self.truth.shape)
+        refined = self.refined(network, module.counts_probe().detach().numpy())
+        return Outcome(network, refined, (self.score(network), self.score(refined)), seconds)
+
+
+def rows() -> list[Row]:
+    """All conditions, and for the hard ones what might help."""
+    found = []
+    for channels in (4, 1):
+        for probe in ("experimental", "idealised"):
+            plain = training("unrolled", channels, batch_size=4, nepochs=1)
+            found.append(Row(probe, channels, "unrolled", plain))
+            if (channels, probe) == (4, "idealised"):
+                longer = replace(plain, nepochs=LONGER)
+                found.append(Row(probe, channels, f"unrolled, {LONGER} passes", longer))
+            if channels == 1:
+                smooth = replace(plain, realspace_weight=SMOOTHNESS)
+                found.append(Row(probe, channels, f"unrolled, smoothness {SMOOTHNESS:g}", smooth))
+                cnn = training("cnn", channels, batch_size=4, nepochs=2, nll_weight=0.0, mae_weight=1.0)
+                found.append(Row(probe, channels, "cnn, amplitude MAE", cnn))
+    return found
+
+
+# ---------------------------------------------------------------------- table and pictures
+
+COLUMNS = (
+    "condition",
+    "published SSIM, PSNR (−48.1)",
+    "network",
+    "patterns",
+    "train CPU s",
+    "network: SSIM",
+    "PSNR",
+    "corr",
+    "refined: SSIM",
+    "PSNR",
+    "corr",
+)
+
+
+def cells(score: metrics.Comparison) -> list[str]:
+    amplitude = score.amplitude
+    return [f"{amplitude.ssim:.3f}", f"{amplitude.psnr_db:.1f}", f"{score.complex_correlation_centred:.3f}"]
+
+
+def pictures(outcomes: Mapping[Row, Outcome], conditions: Mapping[str, Condition], path: Path) -> None:
+    """Aligned amplitudes of the middle of the unseen object: the networks' above, refined below."""
+    middle = slice(SIZE // 2 - N, SIZE // 2 + N)
+    figure = Figure(figsize=(2.2 * (len(outcomes) + 1), 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(outcomes) + 1)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    axes[0, 0].set_title("truth", fontsize=9)
+    axes[0, 0].imshow(np.abs(line_object(UNSEEN))[middle, middle], cmap="gray", vmin=0, vmax=1)
+    for column, (row, outcome) in zip(axes.T[1:], outcomes.items(), strict=True):
+        condition = conditions[row.probe]
+        results = zip(("network", "refined"), (outcome.network, outcome.refined), outcome.scores, strict=True)
+        for axis, (name, image, score) in zip(column, results, strict=True):
+            aligned, _ = metrics.align(image, condition.truth, condition.mask)
+            axis.imshow(np.abs(aligned)[middle, middle], cmap="gray", vmin=0, vmax=1)
+            axis.set_title(
+                f"{row.condition}\n{row.network}\n{name}: SSIM {score.amplitude.ssim:.3f}", fontsize=9
+            )
+    figure.savefig(path, dpi=75)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--reference", type=Path, required=True, help="its probe is the experimental one")
+    parser.add_argument("--only", default="", help="rows whose condition and network contain this")
+    parser.add_argument("--images", type=Path, help="folder for the pictures")
+    arguments = parser.parse_args()
+    with np.load(arguments.reference) as file:
+        probes = {"experimental": file["probe"], "idealised": idealised_probe()}
+    conditions = {name: Condition(probe) for name, probe in probes.items()}
+    outcomes: dict[Row, Outcome] = {}
+    print_header(["torch", "lightning"])
+
+    def measured() -> Iterator[list[str]]:
+        for row in rows():
+            if arguments.only not in f"{row.condition}, {row.network}":
+                continue
+            outcome = conditions[row.probe].measure(row)
+            outcomes[row] = outcome
+            ssim, psnr = PUBLISHED[row.probe, row.channels]
+            patterns = len(SEEN) * len(conditions[row.probe].test)
+            yield [
+                row.condition,
+                f"{ssim:.3f}, {psnr:.1f} ({psnr - PEAK_255_DB:.1f})",
+                row.network,
+                f"{patterns} × {row.training.nepochs}",
+                f"{outcome.seconds:.0f}",
+                *(cell for score in outcome.scores for cell in cells(score)),
+            ]
+
+    print_table("Amplitude of an object that was not trained on", COLUMNS, measured())
+    print_table(
+        f"Refinement from a flat object, {RefinementConfig().epochs} epochs, no network",
+        ("probe", "SSIM", "PSNR", "corr"),
+        (
+            [name, *cells(condition.score(condition.refined(np.ones_like(condition.truth), condition.probe)))]
+            for name, condition in conditions.items()
+        ),
+    )
+    if arguments.images:
+        pictures(outcomes, conditions, arguments.images / "lines.png")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
