@@ -13,13 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
 from ..data.grouping import PtychoDataContainer
+
+if TYPE_CHECKING:  # the application imports this module, and does not wait for all of scipy
+    from ..data.assembly import PatchArithmetic
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,13 @@ class Prediction:
         (B, C, N, N) complex64, each centred on its pattern's position.
     probe
         (modes, N, N) complex64, scaled so that ``Σ_m |FFT_ortho(probe_m · patch)|²`` is in counts.
+    arithmetic
+        For :func:`.assemble`, where the device that made the patches is also the one to assemble them.
     """
 
     patches: NDArray[np.complex64]
     probe: NDArray[np.complex64]
+    arithmetic: PatchArithmetic | None = None
 
 
 Apply = Callable[[PtychoDataContainer], Prediction]

@@ -11,6 +11,25 @@ DECODER_FILTERS = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
 OUTER_CHANNELS = 4
 """Last channels of a decoder, of which the border outside ``pad_object``'s centre is made (``probe_big``)."""
 
+INPUT_GAIN = 2.0
+"""Of what the network sees: how far a pattern's amplitudes are from those of an empty object."""
+
+KERNEL_UNIT = 0.25
+"""In which kernels are kept: they are divided by it and the root of their fan-in where they are applied."""
+
+HEAD_SPREAD = 0.1
+"""Deviation of the last kernels in that unit: a fresh object is nearly flat."""
+
+AMPLITUDE_UNIT = 2.0
+"""Amplitude where the activation is 1.
+
+The scale is fitted so that an object of amplitude 1 explains the photons. What is brighter has to be within
+reach of a sigmoid, and what is as bright far from its ends, where it has no gradient.
+"""
+
+AMPLITUDE_BIAS = {"sigmoid": 0.0, "swish": 0.738835, "softplus": -0.432752, "relu": 0.5}
+"""Where each activation is 1/2, so that the amplitude starts at 1."""
+
 # ---- 'unrolled'
 STEPS = 10
 STEPS_PER_CORRECTION = 5
@@ -39,5 +58,8 @@ PHYSICS_RATE = 5.0
 """Learning rate of physical parameters, relative to that of network weights."""
 
 # ---- inference
-PATTERNS_PER_BATCH = 32
-"""Where ``inference_batch_size`` is not set: so many patterns at once, in groups of gridsize²."""
+PATTERNS_PER_BATCH = {"cpu": 32, "gpu": 512}
+"""Patterns of 64 × 64 at once where ``inference_batch_size`` is not set; fewer larger ones, as 64/N.
+
+On a CPU larger batches leave the cache. A GPU has to be filled; 512 take 2 to 3 GB of its memory.
+"""

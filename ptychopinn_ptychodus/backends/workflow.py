@@ -145,7 +145,9 @@ def stitched(
     origin = np.floor(container.coords.min(0)) - size // 2
     coords = container.coords - origin
     width, height = np.ceil(coords.max(0)).astype(int) + size // 2 + 1
-    canvas = assemble(prediction.patches, container.nn_indices, coords, (height, width), masked)
+    canvas = assemble(
+        prediction.patches, container.nn_indices, coords, (height, width), masked, prediction.arithmetic
+    )
     return canvas.object, origin
 
 

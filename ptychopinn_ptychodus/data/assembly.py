@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .stitching import Canvas, stitch
-from .synchronisation import synchronise_groups, synchronise_phases
+from .stitching import Accumulate, Canvas, stitch
+from .synchronisation import Overlaps, synchronise_groups, synchronise_phases
+
+
+@dataclass(frozen=True)
+class PatchArithmetic:
+    """What goes over every pixel of every patch, on another device than numpy's.
+
+    Attributes
+    ----------
+    put
+        Takes (K, N, N) complex64 of numpy there; what it returns has ``shape``, ``ndim`` and a length, and is
+        given to the other two.
+    overlaps, accumulate
+        See :data:`.synchronisation.Overlaps` and :data:`.stitching.Accumulate`.
+    """
+
+    put: Callable[[NDArray[np.complex64]], Any]
+    overlaps: Overlaps
+    accumulate: Accumulate
 
 
 def assemble(
@@ -17,6 +37,7 @@ def assemble(
     coords: NDArray[np.float64],
     shape: tuple[int, int],
     weight: ArrayLike,
+    arithmetic: PatchArithmetic | None = None,
 ) -> Canvas:
     """Give all patches one global phase, and stitch them; the patches themselves stay as they are.
 
@@ -32,6 +53,8 @@ def assemble(
         (H, W) of the canvas.
     weight
         (N, N) real illumination, ``Σ_m |P_m|²``.
+    arithmetic
+        Another device's, as a :class:`.Prediction` brings it; None is numpy.
 
     Raises
     ------
@@ -39,10 +62,13 @@ def assemble(
         As :func:`.stitching.stitch`.
     """
     _, channels, size, _ = patches.shape
-    flat = patches.reshape(-1, size, size)
+    flat: Any = patches.reshape(-1, size, size)
+    overlaps, accumulate = None, None
+    if arithmetic is not None:
+        flat, overlaps, accumulate = arithmetic.put(flat), arithmetic.overlaps, arithmetic.accumulate
     x, y = coords[nn_indices.ravel()].T
     if channels == 1:
-        factors = synchronise_phases(flat, x, y, weight)
+        factors = synchronise_phases(flat, x, y, weight, overlaps)
     else:
-        factors = np.repeat(synchronise_groups(patches, nn_indices, coords, weight), channels)
-    return stitch(flat, x, y, shape, weight=weight, factors=factors)
+        factors = np.repeat(synchronise_groups(flat, nn_indices, coords, weight, overlaps), channels)
+    return stitch(flat, x, y, shape, weight=weight, factors=factors, accumulate=accumulate)

@@ -9,6 +9,7 @@ with the 4-tap kernel alone and the filter is applied once, to the canvas.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,7 @@ def stitch(
     weight: ArrayLike | None = None,
     factors: NDArray[np.complex64] | None = None,
     fill: complex = 1.0 + 0.0j,
+    accumulate: Accumulate | None = None,
 ) -> Canvas:
     """Average overlapping patches on a canvas.
 
@@ -73,6 +75,8 @@ def stitch(
     fill
         Value of pixels whose coverage is below ``MINIMUM_COVERAGE`` times the median coverage of lit pixels
         (those above a twentieth of the largest).
+    accumulate
+        Another device's, with ``patches`` as it has them; None is numpy.
 
     Returns
     -------
@@ -98,8 +102,8 @@ def stitch(
     w, unit = _normalised_weight(weight, n)
     _warn_of_cropping(xs, ys, shape, n)
 
-    grid = _Grid.of(xs, ys, shape, n)
-    numerator = grid.filtered(_accumulate(patches, factors, w, grid))
+    grid = Grid.of(xs, ys, shape, n)
+    numerator = grid.filtered((accumulate or _accumulate)(patches, factors, w, grid))
     coverage = grid.filtered(_accumulate_weight(w, grid))
     if not np.isfinite(numerator).all():
         raise ValueError("patches hold NaN or infinite values: the model's output cannot be stitched.")
@@ -120,17 +124,23 @@ def coverage_of(weight: ArrayLike, x: ArrayLike, y: ArrayLike, shape: tuple[int,
     require_centres_inside(xs, ys, shape)
     n = np.shape(weight)[-1]
     w, unit = _normalised_weight(weight, n)
-    grid = _Grid.of(xs, ys, shape, n)
+    grid = Grid.of(xs, ys, shape, n)
     coverage: NDArray[np.float64] = np.maximum(grid.filtered(_accumulate_weight(w, grid)), 0.0) * unit
     return coverage
 
 
 @dataclass(frozen=True, eq=False)
-class _Grid:
+class Grid:
     """Where patches land on a canvas that is padded so far that neither they nor the filter see its edge.
 
-    ``row`` and ``column`` (K,) are the corners of the spread patches, ``taps_y`` and ``taps_x`` (4, K) the
-    kernels that spread them.
+    Attributes
+    ----------
+    row, column
+        (K,) corners of the spread patches, of N + 3 pixels each way.
+    taps_y, taps_x
+        (4, K) kernels that spread them.
+    shape
+        Of the padded canvas, which is larger by ``border`` pixels on every side.
     """
 
     row: NDArray[np.int64]
@@ -141,7 +151,8 @@ class _Grid:
     border: int
 
     @classmethod
-    def of(cls, x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int], n: int) -> _Grid:
+    def of(cls, x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int], n: int) -> Grid:
+        """For patches of ``n`` pixels at ``x``, ``y`` on a canvas of ``shape``."""
         border = n // 2 + 2 + _FILTER_REACH
         column, fraction_x = patch_corners(x + border, n)
         row, fraction_y = patch_corners(y + border, n)
@@ -155,6 +166,14 @@ class _Grid:
         output = np.complex128 if np.iscomplexobj(canvas) else np.float64
         whole: NDArray[Any] = ndimage.spline_filter(canvas, order=3, output=output)
         return whole[self.border : -self.border, self.border : -self.border]
+
+
+Accumulate = Callable[[Any, NDArray[np.complex64] | None, NDArray[np.float32], Grid], NDArray[np.complex64]]
+"""Another device's way to ``Σ_k β(r_k)[w · f_k · O_k]`` with the spline kernel β and the factors f.
+
+From patches (K, N, N), as that device has them; f (K,) or None; w (N, N); and a :class:`Grid`, all of numpy,
+to a canvas of the grid's shape.
+"""
 
 
 def _normalised_weight(weight: ArrayLike | None, n: int) -> tuple[NDArray[np.float32], float]:
@@ -186,7 +205,7 @@ def _warn_of_cropping(x: NDArray[np.float64], y: NDArray[np.float64], shape: tup
 
 
 def _accumulate(
-    patches: NDArray[Any], factors: NDArray[Any] | None, weight: NDArray[np.float32], grid: _Grid
+    patches: NDArray[Any], factors: NDArray[Any] | None, weight: NDArray[np.float32], grid: Grid
 ) -> NDArray[np.complex64]:
     """``Σ_k β(r_k)[w · f_k · O_k]`` with the spline kernel β and the factors f."""
     n = patches.shape[-1]
@@ -217,7 +236,7 @@ def _accumulate(
     return canvas.view(np.complex64)
 
 
-def _accumulate_weight(weight: NDArray[np.float32], grid: _Grid) -> NDArray[np.float64]:
+def _accumulate_weight(weight: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
     """``Σ_k β(r_k)[w]``: all patches share one weight, so it is one convolution with the positions."""
     height, width = grid.shape
     steps = np.arange(len(grid.taps_x))[:, None]

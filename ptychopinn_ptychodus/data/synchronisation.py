@@ -7,6 +7,7 @@ relative to each other. Patches whose phases disagree cancel when they are avera
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,24 @@ logger = logging.getLogger(__name__)
 _NEIGHBOURS = 8  # enough to tie a scan together; the nearest overlap most
 _LIT = 0.01  # pixels darker than this, relative to the brightest, say nothing about a phase
 _SHARED = 1e-3  # of the light: Gaussian beams then meet where both have fallen to 3 % of their peak
+_FAINT = 1e-12  # of the largest overlap: networks that have collapsed give patches of next to nothing
 _SHIFT = 1e-6  # keeps the factorisation regular where the phases agree exactly
 _DENSE = 16  # matrices up to here are diagonalised whole
 
+Overlaps = Callable[[Any, NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.complex128]]
+"""Another device's way to ``Σ w O_j conj(w O_k)`` over what pairs of patches share, at whole pixels.
+
+From patches (K, N, N), as that device has them; pairs (E, 2) of their numbers [j, k]; corners (K, 2)
+[row, column] of the patches; and w (N, N) float32, all of numpy, to (E,) complex128.
+"""
+
 
 def synchronise_phases(
-    patches: NDArray[Any], x: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None
+    patches: NDArray[Any],
+    x: ArrayLike,
+    y: ArrayLike,
+    weight: ArrayLike | None = None,
+    overlaps: Overlaps | None = None,
 ) -> NDArray[np.complex64]:
     """Constant phase factor for every patch, with which overlapping patches agree.
 
@@ -42,6 +55,8 @@ def synchronise_phases(
         (K,) positions of the patches' centres, pixels.
     weight
         (N, N) real, as in :func:`.stitching.stitch`; None weighs all pixels equally.
+    overlaps
+        Another device's, with ``patches`` as it has them; None is numpy.
 
     Returns
     -------
@@ -55,11 +70,15 @@ def synchronise_phases(
     w = _relative(np.ones((n, n)) if weight is None else weight)
     corners = _corners(np.ravel(x), np.ravel(y))
     pairs = _overlapping_pairs(corners, w)
-    return _phase_factors(pairs, _overlaps(patches, pairs, corners, w), len(patches), "patches")
+    return _phase_factors(pairs, (overlaps or _overlaps)(patches, pairs, corners, w), len(patches), "patches")
 
 
 def synchronise_groups(
-    patches: NDArray[Any], nn_indices: NDArray[np.int64], coords: NDArray[np.float64], weight: ArrayLike
+    patches: NDArray[Any],
+    nn_indices: NDArray[np.int64],
+    coords: NDArray[np.float64],
+    weight: ArrayLike,
+    overlaps: Overlaps | None = None,
 ) -> NDArray[np.complex64]:
     """Constant phase factor for every group of patches, with which groups agree on what they share.
 
@@ -77,6 +96,8 @@ def synchronise_groups(
         (M, 2) positions ``[x, y]`` of the patterns, pixels.
     weight
         (N, N) real illumination.
+    overlaps
+        As in :func:`synchronise_phases`.
 
     Returns
     -------
@@ -86,7 +107,13 @@ def synchronise_groups(
     count, channels = nn_indices.shape
     w = _relative(weight)
     flat = patches.reshape(-1, *w.shape)
-    pairs, overlaps = _shared_patterns(flat, nn_indices, w)
+    if overlaps is None:
+        pairs, found = _shared_patterns(flat, nn_indices, w)
+    else:
+        members = np.concatenate([_pairs_of(members) for members in _holders(nn_indices)])
+        pairs = members // channels
+        lit = np.sqrt(np.where(w > _LIT, w, np.float32(0)))
+        found = overlaps(flat, members, np.zeros((nn_indices.size, 2), np.int64), lit)
     parts, part = _components(pairs, count)
     if parts > 1:
         corners = _corners(*coords[nn_indices.ravel()].T)
@@ -94,9 +121,21 @@ def synchronise_groups(
         _, first = np.unique(nn_indices, return_index=True)
         bridges = first[_overlapping_pairs(corners[first], w)]
         bridges = bridges[np.not_equal(*part[bridges.T // channels])]
-        overlaps = np.concatenate([overlaps, _overlaps(flat, bridges, corners, w)])
+        found = np.concatenate([found, (overlaps or _overlaps)(flat, bridges, corners, w)])
         pairs = np.concatenate([pairs, bridges // channels])
-    return _phase_factors(pairs, overlaps, count, "groups")
+    return _phase_factors(pairs, found, count, "groups")
+
+
+def _holders(nn_indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """For each pattern, the numbers of its patches among all."""
+    order = np.argsort(nn_indices, axis=None, kind="stable")
+    starts = np.flatnonzero(np.diff(nn_indices.ravel()[order], prepend=-1))
+    return np.split(order, starts[1:])
+
+
+def _pairs_of(members: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m (m - 1) / 2, 2): every pair of the (m,) members."""
+    return np.stack([members[side] for side in np.triu_indices(len(members), 1)], axis=-1)
 
 
 def _relative(weight: ArrayLike) -> NDArray[np.float32]:
@@ -175,11 +214,9 @@ def _shared_patterns(
     """(E, 2) pairs of groups that hold the same pattern, and the overlap of its patches; for each pattern."""
     lit = np.flatnonzero(weight > _LIT)
     scale = np.sqrt(weight.ravel()[lit])
-    order = np.argsort(nn_indices, axis=None, kind="stable")
-    starts = np.flatnonzero(np.diff(nn_indices.ravel()[order], prepend=-1))
     pixels = flat.reshape(-1, weight.size)
     pairs, overlaps = [], []
-    for members in np.split(order, starts[1:]):
+    for members in _holders(nn_indices):
         views = pixels[members][:, lit] * scale
         gram = views @ views.conj().T
         first, second = np.triu_indices(len(members), 1)
@@ -199,8 +236,12 @@ def _components(pairs: NDArray[np.int64], count: int) -> tuple[int, NDArray[np.i
 def _phase_factors(
     pairs: NDArray[np.int64], overlaps: NDArray[np.complex128], count: int, what: str
 ) -> NDArray[np.complex64]:
-    # a pair without light would join parts in name only
-    pairs, overlaps = pairs[overlaps != 0], overlaps[overlaps != 0]
+    if not np.isfinite(overlaps).all():
+        raise ValueError("patches hold NaN or infinite values: the model's output cannot be stitched.")
+    # a pair without light would join parts in name only, and one all but without it has no phase to go by
+    size = np.abs(overlaps)
+    shared = size > _FAINT * size.max(initial=0.0)
+    pairs, overlaps = pairs[shared], overlaps[shared]
     factors = np.ones(count, dtype=np.complex64)
     if len(pairs) == 0:
         return factors

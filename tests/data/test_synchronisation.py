@@ -186,3 +186,23 @@ def test_assembling_holds_no_second_copy_of_the_patches(obj, probe, positions, g
         tracemalloc.stop()
     np.testing.assert_array_equal(patches, before)
     assert peak < 0.5 * patches.nbytes
+
+
+@pytest.mark.parametrize("gridsize", [1, 2])
+def test_patches_that_are_no_numbers_are_refused(obj, probe, positions, gridsize):
+    patches, indices, coords = spoilt(obj, *positions, gridsize)
+    patches[3, 0, N // 2, N // 2] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        assemble(patches, indices, coords, obj.shape, (np.abs(probe) ** 2).sum(0))
+
+
+@pytest.mark.parametrize("faintest", [-18, -14])
+def test_patches_of_a_collapsed_network_are_brought_to_some_phase(faintest):
+    # next to nothing but for a few pixels: overlaps over thirty orders of magnitude
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(20, 130, (2, 400))
+    bright = rng.random((400, 16, 16)) < 0.05
+    modulus = bright * 10.0 ** rng.uniform(faintest, 0, bright.shape)
+    patches = (modulus * np.exp(1j * rng.normal(size=bright.shape))).astype(np.complex64)
+    factors = synchronise_phases(patches, x, y)
+    np.testing.assert_allclose(np.abs(factors), 1, rtol=1e-5)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
 from ..base import Prediction, ReportFraction, ShouldStop
+from ..batch_size import in_batches_that_fit
 from ..physics import require_fit
-from ..recipe import PATTERNS_PER_BATCH
+from .arithmetic import TorchArithmetic
 from .loaders import GroupDataset, build_loader
 from .module import PtychoPINN_Lightning
 
@@ -56,7 +61,10 @@ def predict(
 ) -> Prediction:
     """Patches of every group in ``container``, and the probe; see :func:`predict_patches`."""
     patches = predict_patches(module, container, execution, report=report, should_stop=should_stop)
-    return Prediction(patches, module.counts_probe().detach().cpu().numpy())
+    device = module.log_scale.device
+    # on a CPU numpy is faster, and Apple's devices lack some of what it takes
+    arithmetic = TorchArithmetic(device).functions() if device.type == "cuda" else None
+    return Prediction(patches, module.counts_probe().detach().cpu().numpy(), arithmetic)
 
 
 def predict_patches(
@@ -75,26 +83,68 @@ def predict_patches(
         If the model was made for another N or gridsize than the container has.
     InterruptedError
         If ``should_stop`` answered True between two batches.
+    RuntimeError
+        If the device has too little memory.
     """
     data = module.data_config
     require_fit(data, container)
     device = choose_device(execution.accelerator)
     module = module.to(device).eval()
-    batch_size = execution.inference_batch_size or max(1, PATTERNS_PER_BATCH // container.gridsize**2)
-    # a loader without a seed draws one from the random numbers that a training in progress uses
-    loader = build_loader(GroupDataset(container, data.input_scale), batch_size, execution, seed=0)
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
-    done = 0
-    dtype = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(execution.precision)
-    mixed = torch.autocast(device.type, dtype, enabled=dtype is not None)
-    with torch.inference_mode(), mixed:
-        for batch in loader:
-            if should_stop is not None and should_stop():
-                raise InterruptedError("Inference was stopped.")
-            batch = batch.to(device)
-            result = module(batch["amplitude"], batch["offsets"])
-            patches[done : done + len(result)] = result.cpu().numpy()
-            done += len(result)
+
+    def apply(batch_size: int) -> None:
+        done = 0
+        for part in _arriving(_results(module, container, execution, batch_size, should_stop)):
+            patches[done : done + len(part)] = part
+            done += len(part)
             if report is not None:
                 report(done / len(container))
+
+    kind = "cpu" if device.type == "cpu" else "gpu"
+    in_batches_that_fit(apply, container, execution, kind, torch.OutOfMemoryError)
     return patches
+
+
+def _results(
+    module: PtychoPINN_Lightning,
+    container: PtychoDataContainer,
+    execution: ExecutionConfig,
+    batch_size: int,
+    should_stop: ShouldStop | None,
+) -> Iterator[Tensor]:
+    """Patches of each batch, on the module's device."""
+    device = module.log_scale.device
+    # a loader without a seed draws one from the random numbers that a training in progress uses
+    loader = build_loader(
+        GroupDataset(container, module.data_config.input_scale), batch_size, execution, seed=0
+    )
+    dtype = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(execution.precision)
+    for batch in loader:
+        if should_stop is not None and should_stop():
+            raise InterruptedError("Inference was stopped.")
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
+            batch = batch.to(device)
+            result: Tensor = module(batch["amplitude"], batch["offsets"])
+        yield result
+
+
+def _arriving(results: Iterator[Tensor]) -> Iterator[NDArray[np.complex64]]:
+    """Results as numpy arrays; those of a GPU each once the next batch is under way: it never waits."""
+    under_way: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+    for result in results:
+        if not result.is_cuda:
+            yield result.cpu().numpy()
+            continue
+        host = result.to("cpu", non_blocking=True)  # to pinned memory
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record()
+        under_way.append((host, copied))
+        if len(under_way) > 1:
+            yield _landed(*under_way.popleft())
+    for host, copied in under_way:
+        yield _landed(host, copied)
+
+
+def _landed(host: Tensor, copied: torch.cuda.Event) -> NDArray[np.complex64]:
+    copied.synchronize()
+    return host.numpy()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
 from ..base import Prediction, ReportFraction, ShouldStop
+from ..batch_size import in_batches_that_fit
 from ..physics import require_fit
-from ..recipe import PATTERNS_PER_BATCH
 from .engine import TensorFlowEngine
 from .loaders import build_dataset
 from .module import PtychoPINN_TensorFlow
@@ -112,16 +112,17 @@ def predict_patches(
         If ``should_stop`` answered True between two batches.
     ValueError
         If this engine lacks what ``execution`` asks.
+    RuntimeError
+        If the device has too little memory.
     """
     require_supported(execution, _OF_INFERENCE)
     data = model.data_config
     require_fit(data, container)
-    batch_size = execution.inference_batch_size or max(1, PATTERNS_PER_BATCH // container.gridsize**2)
-    dataset = build_dataset(container, data.input_scale, batch_size, execution)
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
-    done = 0
-    with on_device(execution.accelerator):
-        for batch in dataset:
+
+    def apply(batch_size: int) -> None:
+        done = 0
+        for batch in build_dataset(container, data.input_scale, batch_size, execution):
             if should_stop is not None and should_stop():
                 raise InterruptedError("Inference was stopped.")
             result = model.patches_graph(batch["amplitude"], batch["offsets"]).numpy()
@@ -129,4 +130,8 @@ def predict_patches(
             done += len(result)
             if report is not None:
                 report(done / len(container))
+
+    with on_device(execution.accelerator):
+        kind = "cpu" if execution.accelerator == "cpu" or available_devices()[0] == "cpu" else "gpu"
+        in_batches_that_fit(apply, container, execution, kind, tf.errors.ResourceExhaustedError)
     return patches

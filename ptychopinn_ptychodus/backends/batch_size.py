@@ -1,0 +1,68 @@
+"""How many groups a network is applied to at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..config import ExecutionConfig
+from ..data.grouping import PtychoDataContainer
+from .recipe import PATTERNS_PER_BATCH
+
+logger = logging.getLogger(__name__)
+
+_R = TypeVar("_R")
+
+
+def groups_per_batch(container: PtychoDataContainer, kind: str) -> int:
+    """The engine's choice for a device of the ``kind`` ``"cpu"`` or ``"gpu"``, at least 1."""
+    return max(1, PATTERNS_PER_BATCH[kind] * 64 // (container.N * container.gridsize**2))
+
+
+def in_batches_that_fit(
+    apply: Callable[[int], _R],
+    container: PtychoDataContainer,
+    execution: ExecutionConfig,
+    kind: str,
+    out_of_memory: type[Exception],
+) -> _R:
+    """``apply(groups)`` with ``inference_batch_size`` groups a batch, or with as many as are found to fit.
+
+    Parameters
+    ----------
+    apply
+        Goes over ``container`` in batches of that size.
+    kind
+        Of the device, ``"cpu"`` or ``"gpu"``.
+    out_of_memory
+        What ``apply`` raises if the device has too little memory.
+
+    Raises
+    ------
+    RuntimeError
+        If even single groups are too large, or those that were asked for.
+    """
+    size = execution.inference_batch_size or groups_per_batch(container, kind)
+    while True:
+        try:
+            return apply(size)
+        except out_of_memory as exc:
+            if size == 1 or execution.inference_batch_size is not None:
+                raise RuntimeError(
+                    f"The device ran out of memory with {size} groups of {container.gridsize**2} patterns at "
+                    "once: "
+                    + (
+                        "use the CPU."
+                        if size == 1
+                        else "lower inference_batch_size, or leave it to the engine."
+                    )
+                ) from exc
+        # out here, nothing holds what filled the memory
+        logger.warning(
+            "The device ran out of memory with %d groups at once: starting again with %d. "
+            "inference_batch_size sets a number from the start.",
+            size,
+            size // 2,
+        )
+        size //= 2
