@@ -276,6 +276,9 @@ class DataConfig:
         Network input is measured amplitude times this: ``sqrt((N/2)² / mean Σ|amplitude|²)``.
     photons_per_pattern
         Mean of Σ counts over the training patterns.
+    any_probe
+        The model is for any probe, as pretraining makes them: where it is applied, the scan's own probe and
+        statistics take the place of these.
     """
 
     N: int = 64
@@ -283,6 +286,7 @@ class DataConfig:
     probe_modes: int = 1
     input_scale: float = 1.0
     photons_per_pattern: float = 1e9
+    any_probe: bool = False
 
     def __post_init__(self) -> None:
         one_of(self, "N", SUPPORTED_N)
@@ -290,6 +294,7 @@ class DataConfig:
         integer(self, "probe_modes", 1)
         real(self, "input_scale", exclusive=True)
         real(self, "photons_per_pattern", exclusive=True)
+        flags(self, "any_probe")
 
 
 def to_dict(config: object) -> dict[str, Any]:

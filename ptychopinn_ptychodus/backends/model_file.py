@@ -14,7 +14,8 @@ from ..config import DataConfig, ModelConfig, TrainingConfig, from_dict
 from .base import ModelDescription, ModelFileError, ModelState
 from .recipe import WIDTH
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of the files that this version writes. Those of 1 may hold a 'cnn' that took and gave other values."""
 
 
 def require_model_file(path: Path) -> None:
@@ -70,6 +71,12 @@ def model_state(
             training=from_dict(TrainingConfig, configs["training_config"]),
             arrays=dict(arrays),
         )
+        if int(about["format"]) < 2 and state.description.model.architecture == "cnn":
+            raise ModelFileError(
+                f"\"{path}\" holds a 'cnn' of model format 1, whose network takes and gives other "
+                "values than this version's. Train again, or apply it with the version that wrote it "
+                f"({state.description.version[:40]})."
+            )
         _check_arrays(state, path.stat().st_size)
         return state
     except ModelFileError:

@@ -62,6 +62,8 @@ def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> I
             "Single frames barely determine the large-scale phase: 'unrolled' lives by overlap. "
             "Use gridsize 2 or more where positions allow."
         )
+    if container.probes is not None:
+        _require_free_of_probe(config)
     photons = container.photons_per_pattern
     data = DataConfig(
         N=size,
@@ -69,6 +71,7 @@ def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> I
         probe_modes=modes,
         input_scale=container.input_scale,
         photons_per_pattern=config.nphotons if photons is None else photons,
+        any_probe=container.probes is not None,
     )
     modulus = np.sqrt((np.abs(probe) ** 2).sum(0))
     scaled = probe / (model.probe_scale * modulus.mean())
@@ -81,6 +84,18 @@ def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> I
         log_scale=0.5 * math.log(data.photons_per_pattern / power),
         good_pixels=(~container.bad_pixels).astype(np.float32),
     )
+
+
+def _require_free_of_probe(config: TrainingConfig) -> None:
+    """Raise ``ValueError`` unless what ``config`` says can be learnt from patterns of several probes."""
+    if config.model.architecture != "unrolled":
+        raise ValueError(
+            f"ModelConfig.architecture = {config.model.architecture!r} cannot learn from "
+            "patterns of several probes: use 'unrolled'."
+        )
+    for name in ("probe_trainable", "intensity_scale_trainable"):
+        if getattr(config, name):
+            raise ValueError(f"TrainingConfig.{name} = True needs data of one probe: set it to False.")
 
 
 def central_disk(size: int) -> NDArray[np.float32]:

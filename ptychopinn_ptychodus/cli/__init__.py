@@ -1,4 +1,4 @@
-"""The command ``ptychopinn-ptychodus``: demo, doctor, train, reconstruct, export, convert.
+"""The command ``ptychopinn-ptychodus``: demo, doctor, train, pretrain, reconstruct, export, convert.
 
 This module holds the command line only, and imports nothing heavy: each command loads what it needs, and no
 command imports a deep-learning framework into its own process.
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..config import ACCELERATORS
 from .errors import FAILURE, INTERRUPTED, CommandError
 
 _EPILOG = """\
@@ -110,6 +111,52 @@ def make_parser() -> argparse.ArgumentParser:
         help="model file of any engine; default: IN/model.EXT of the engine that is set, else of another",
     )
 
+    pretrain = commands.add_parser(
+        "pretrain",
+        parents=[common],
+        help="train a model for scans that it has not seen, on simulated ones",
+        description="Train a model on simulated scans of made objects and natural images, under the given "
+        "probes or under made ones. It is for any scan: where it is applied, the scan's own probe takes the "
+        "place of those. Ctrl-C keeps the best model so far. OUT receives model.ckpt or model.wts.h5.zip, "
+        "which is used as any other.",
+    )
+    pretrain.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="directory for the model"
+    )
+    pretrain.add_argument(
+        "--probe",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="products, directories that hold one, or training data (.npz): simulate under their probes, in "
+        "turn; default: a made probe for each scan",
+    )
+    pretrain.add_argument(
+        "--size", type=_positive, metavar="N", help="edge of a pattern; default: the probes', else 64"
+    )
+    pretrain.add_argument(
+        "--scans", type=_positive, default=256, metavar="N", help="scans to make; default: %(default)s"
+    )
+    pretrain.add_argument(
+        "--epochs", type=_positive, default=6, metavar="N", help="passes over them; default: %(default)s"
+    )
+    pretrain.add_argument(
+        "--gridsize",
+        type=_positive,
+        default=3,
+        metavar="G",
+        help="groups of G² patterns; default: %(default)s",
+    )
+    pretrain.add_argument(
+        "--filters", type=_positive, default=1, metavar="F", help="width of the network; default: %(default)s"
+    )
+    pretrain.add_argument("--seed", type=int, default=0, help="of all that is random; default: %(default)s")
+    pretrain.add_argument("--backend", metavar="ENGINE", help="engine; default: as Backend = auto")
+    pretrain.add_argument(
+        "--accelerator", choices=ACCELERATORS, default="auto", help="device; default: %(default)s"
+    )
+
     export = commands.add_parser(
         "export",
         parents=[common, run],
@@ -203,6 +250,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from .doctor import doctor
 
         return doctor(arguments)
+    if arguments.command == "pretrain":
+        from .pretraining import pretrain
+
+        return pretrain(arguments)
     if arguments.command == "convert":
         from .conversion import convert
 

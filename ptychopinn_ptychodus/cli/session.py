@@ -104,14 +104,14 @@ class Application:
 
         def show(display: ProgressDisplay) -> None:
             curves = {label: losses[-1] for label, losses in list(trainer.training_curves.items()) if losses}
-            if not curves:
-                display.update(0.0, None, "loading, and the first epoch")
-                return
-            epoch = max(loss.epoch for loss in curves.values())
-            losses = ", ".join(f"{label.lower()} {loss.value:.4g}" for label, loss in curves.items())
+            fraction = self._monitor.get_progress() / max(1, self._monitor.get_progress_goal())
+            note = "the first epoch" if fraction > 0 else "loading, and the first epoch"
+            if curves:
+                epoch = max(loss.epoch for loss in curves.values())
+                losses = ", ".join(f"{label.lower()} {loss.value:.4g}" for label, loss in curves.items())
+                note = f"epoch {epoch}/{epochs}  loss: {losses}"
             # the run is over when the model is written, not when its last epoch is
-            fraction = min(epoch / epochs, 0.999)
-            display.update(fraction, left.at(epoch / epochs), f"epoch {epoch}/{epochs}  loss: {losses}")
+            display.update(min(fraction, 0.999), left.at(fraction), note)
 
         return self._follow("training", work, show)
 

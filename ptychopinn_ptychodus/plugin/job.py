@@ -13,7 +13,8 @@ standard error), each with a ``kind``:
 ``preview``
     ``epoch``: the object after it lies beside the model, see :mod:`.preview`.
 ``progress``
-    ``fraction`` of the work done, 0 to 1.
+    ``fraction`` of the work done, 0 to 1; with ``making`` when that is making scans to learn from, which says
+    nothing about the time left.
 ``network``
     the network's object is there, and is being refined.
 ``refinement``
@@ -33,6 +34,7 @@ from __future__ import annotations
 import builtins
 import json
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -43,12 +45,14 @@ from numpy.typing import NDArray
 from ..backends.base import EngineUnavailableError, ModelFileError
 from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, from_dict, to_dict
 from ..files import telling_of_full_disk
+from ..pretraining import PretrainingConfig
 from ..refinement import RefinementConfig
 
 JOB_FILE = "job.json"
 DATA_DIRECTORY = "data"
 NETWORK_DIRECTORY = "network"
 REFINED_DIRECTORY = "refined"
+PROBE_DIRECTORY = "probes"
 
 _OWN_ERRORS: dict[str, type[Exception]] = {
     cls.__name__: cls for cls in (ModelFileError, EngineUnavailableError)
@@ -99,6 +103,8 @@ class ReconstructJob:
         None: none.
     choose_neighbor_count
         Take ``neighbor_count`` from the model's gridsize, which the worker reads.
+    probe_modes
+        Of the refined probe, if the model is for any probe and brings no modes of its own; None: as the scan.
     """
 
     config: InferenceConfig
@@ -108,9 +114,32 @@ class ReconstructJob:
     shape: tuple[int, int]
     choose_neighbor_count: bool
     log_level: int
+    probe_modes: int | None = None
 
 
-Job = TrainJob | ReconstructJob
+@dataclass(frozen=True)
+class PretrainJob:
+    """Make scans, learn from them, and leave a model for any probe at ``model_path``.
+
+    Attributes
+    ----------
+    config
+        ``n_groups`` is set by the worker.
+    pretraining
+        What the scans are like. The probes to make them with are in ``probes/``, see :func:`save_probes`;
+        where there are none, they are made, too.
+    log_level
+        Of the records to send.
+    """
+
+    config: TrainingConfig
+    execution: ExecutionConfig
+    pretraining: PretrainingConfig
+    model_path: Path
+    log_level: int
+
+
+Job = TrainJob | ReconstructJob | PretrainJob
 
 
 @dataclass(frozen=True)
@@ -144,6 +173,19 @@ class Estimate:
         """Inverse of :meth:`save`."""
         arrays = {path.stem: np.load(path, allow_pickle=False) for path in directory.glob("*.npy")}
         return cls(**arrays)
+
+
+def save_probes(probes: Sequence[NDArray[np.complex64]], directory: Path) -> None:
+    """Leave probes, (modes, N, N) each, for a :class:`PretrainJob` in the job's ``directory``."""
+    (directory / PROBE_DIRECTORY).mkdir()
+    for number, probe in enumerate(probes):
+        np.save(directory / PROBE_DIRECTORY / f"{number:06d}.npy", probe)
+
+
+def load_probes(directory: Path) -> list[NDArray[np.complex64]]:
+    """Inverse of :func:`save_probes`."""
+    paths = sorted((directory / PROBE_DIRECTORY).glob("*.npy"))
+    return [np.load(path, allow_pickle=False) for path in paths]
 
 
 def neighbor_count(setting: int | None, gridsize: int) -> int:
@@ -181,9 +223,13 @@ def read_job(directory: Path) -> Job:
     fields = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
     kind = fields.pop("job")
     fields["execution"] = from_dict(ExecutionConfig, fields["execution"])
-    if kind == TrainJob.__name__:
+    if kind in (TrainJob.__name__, PretrainJob.__name__):
         fields["config"] = from_dict(TrainingConfig, fields["config"])
-        return TrainJob(**{**fields, "model_path": Path(fields["model_path"])})
+        fields["model_path"] = Path(fields["model_path"])
+        if kind == TrainJob.__name__:
+            return TrainJob(**fields)
+        fields["pretraining"] = from_dict(PretrainingConfig, fields["pretraining"])
+        return PretrainJob(**fields)
     fields["config"] = from_dict(InferenceConfig, fields["config"])
     if fields["refinement"] is not None:
         fields["refinement"] = from_dict(RefinementConfig, fields["refinement"])

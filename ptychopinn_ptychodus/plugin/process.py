@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from .job import ChildDiedError, Job, TrainJob, rebuild_error, write_job
+from .job import ChildDiedError, Job, PretrainJob, TrainJob, rebuild_error, write_job
 
 WORKER = "ptychopinn_ptychodus.plugin.worker"
 HEARTBEAT_S = 0.5
@@ -93,7 +93,7 @@ class ChildProcess:
     def start(self, job: Job) -> None:
         """Write the job and start a worker on it."""
         write_job(job, self.directory)
-        if isinstance(job, TrainJob):
+        if isinstance(job, TrainJob | PretrainJob):
             self._writes_to = job.model_path.parent
         if not sys.executable:
             raise RuntimeError(
@@ -159,18 +159,21 @@ class ChildProcess:
             else:
                 break
 
-    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+    def stop(self, grace_s: float = STOP_GRACE_S) -> list[Message]:
         """Ask the child to keep its best state and end, wait for that, and end it if it does not.
 
-        It gets less time than ``grace_s`` if there is nothing to keep that would not be kept anyway. Messages
-        that arrive in the meantime are taken in; :attr:`result` is set if the child answered.
+        It gets less time than ``grace_s`` if there is nothing to keep that would not be kept anyway.
+        :attr:`result` is set if the child answered. Messages that arrived in the meantime are returned.
         """
+        arrived: list[Message] = []
         if self._process is None or self.result is not None:
-            return
+            return arrived
         self.request_stop()
         started = time.monotonic()
         try:
-            for _ in self.messages():
+            for message in self.messages():
+                if message is not None:
+                    arrived.append(message)
                 if self.result is not None:
                     break  # what counts is written, and somebody waits: close() ends what is left of it
                 waited_s = time.monotonic() - started
@@ -180,6 +183,7 @@ class ChildProcess:
                     break
         except Exception as exc:  # whoever stops has no use for the way in which it ended
             self._log.warning("While stopping: %s", exc)
+        return arrived
 
     def request_stop(self) -> None:
         """Ask the child to keep its best state and end; returns at once."""

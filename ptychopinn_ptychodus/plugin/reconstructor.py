@@ -50,7 +50,7 @@ from .layout import (
     RunFiles,
     require_writable,
 )
-from .process import ChildProcess
+from .process import ChildProcess, Message
 from .products import with_network, with_refinement
 from .selection import model_file_type, preferred_backend, select_engine
 from .settings import (
@@ -261,6 +261,8 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                             self._log_epoch(report)
                             self._show_epoch()
                             progress = min(GOAL - 1, GOAL * report.epoch // report.nepochs)
+                        if message is not None and message["kind"] == "progress":
+                            progress = min(GOAL - 1, int(GOAL * message["fraction"]))
                         if message is not None and message["kind"] == "preview":
                             self._show_preview(Preview(output_path / PICTURE_FILE, message["epoch"]))
                         if self._should_stop():
@@ -368,6 +370,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             shape=shape,
             choose_neighbor_count=self._settings.data.value("NeighborCount") == 0,
             log_level=self._logger.getEffectiveLevel(),
+            probe_modes=self._settings.training.optional("ProbeModes"),
         )
         with ChildProcess(self._logger) as child, naming_settings():
             try:
@@ -380,20 +383,16 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             # Few outputs: each one is a file without the window, and freezes the window for a second.
             begin, end = 0, GOAL if refinement is None else NETWORK_DONE
             child.start(job)
-            for message in child.messages():
-                kind = None if message is None else message["kind"]
-                if message is not None and kind == "progress":
+            for message in self._until_stopped(child):
+                if message["kind"] == "progress":
                     self._show_progress(int(begin + (end - begin) * message["fraction"]))
-                elif message is not None and kind == "network":
+                elif message["kind"] == "network":
                     found = Estimate.load(child.directory / NETWORK_DIRECTORY)
                     after_network = with_network(product, found, message["history"], model_path, self._logger)
                     yield ReconstructOutput(after_network, NETWORK_DONE)
                     begin, end = NETWORK_DONE, GOAL
-                elif message is not None and kind == "refinement":
+                elif message["kind"] == "refinement":
                     self._show_refinement(RefinementReport(**_fields(RefinementReport, message)))
-                if self._should_stop():
-                    child.stop()
-                    break
             result = child.result
             if result is None or result["stopped"]:
                 self._logger.warning("Reconstruction stopped: there is no further result.")
@@ -409,6 +408,15 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                 return
         self._logger.info("Reconstructed from %d patterns in %.1f s.", patterns, time.monotonic() - started)
         yield ReconstructOutput(product, GOAL)
+
+    def _until_stopped(self, child: ChildProcess) -> Iterator[Message]:
+        """What the child reports, on Stop with what it still had to say."""
+        for message in child.messages():
+            if message is not None:
+                yield message
+            if self._should_stop():
+                yield from child.stop()
+                return
 
     def _show_refinement(self, report: RefinementReport) -> None:
         self._logger.info(

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import logging
 import os
@@ -21,14 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends.adaptation import fits_size
 from ..backends.base import ModelDescription, ModelFileError
 from ..backends.registry import engine_for, get_engine, guess_engine
 from ..backends.workflow import grouped
 from ..config import TrainingConfig
 from ..data.assembly import assemble
-from ..data.grouping import PtychoDataContainer
+from ..data.grouping import PtychoDataContainer, neighbourhood_order
 from ..data.raw import RawData
-from ..refinement.batches import neighbourhood_order
+from ..refinement.ends import StartError
 from ..refinement.solver import refine
 from .ingest import read_training_directory, require_object
 from .job import (
@@ -36,6 +36,7 @@ from .job import (
     NETWORK_DIRECTORY,
     REFINED_DIRECTORY,
     Estimate,
+    PretrainJob,
     ReconstructJob,
     TrainJob,
     describe_error,
@@ -43,6 +44,8 @@ from .job import (
     read_job,
 )
 from .preview import Previews
+from .worker_learning import Learning
+from .worker_pretraining import pretrain
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
@@ -148,31 +151,20 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         0 if validation is None else validation.n_patterns,
         engine.title,
     )
+    groups = grouped(training, config, config.n_groups)
+    held_out = None if validation is None else grouped(validation, config, None)
+    learning = Learning(should_stop, send, [groups, held_out], config.batch_size, config.nepochs)
     result = engine.train(
-        grouped(training, config, config.n_groups),
-        None if validation is None else grouped(validation, config, None),
+        groups,
+        held_out,
         config,
         job.execution,
         model_path=job.model_path,
-        report=lambda report: send("epoch", **dataclasses.asdict(report)),
-        should_stop=_telling(should_stop, functools.partial(send, "learning")),
+        report=learning.report,
+        should_stop=learning.should_stop,
         preview=_previews(raw, config, job, send),
     )
     return {"stopped": result.stopped}
-
-
-def _telling(should_stop: Callable[[], bool], tell: Callable[[], None]) -> Callable[[], bool]:
-    """Tell when it is asked for the first time, which engines do after their first batch."""
-    told = False
-
-    def ask() -> bool:
-        nonlocal told
-        if not told:
-            told = True
-            tell()
-        return should_stop()
-
-    return ask
 
 
 def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -> Previews | None:
@@ -237,7 +229,7 @@ def reconstruct(
     _check_model(description, raw, job)
     model = description.model
     container = raw.generate_grouped_data(
-        model.N,
+        raw.N,
         neighbor_count(None if job.choose_neighbor_count else config.neighbor_count, model.gridsize),
         config.n_groups,  # None: every pattern is an anchor
         gridsize=model.gridsize,
@@ -254,7 +246,14 @@ def reconstruct(
         should_stop=should_stop,
     )
     weight = np.sum(np.abs(prediction.probe) ** 2, axis=0)
-    canvas = assemble(prediction.patches, container.nn_indices, container.coords, job.shape, weight)
+    canvas = assemble(
+        prediction.patches,
+        container.nn_indices,
+        container.coords,
+        job.shape,
+        weight,
+        prediction.arithmetic,
+    )
     found = Estimate(canvas.object, prediction.probe)
     found.save(directory / NETWORK_DIRECTORY)
     history = {key: [float(value) for value in values] for key, values in description.history.items()}
@@ -262,7 +261,7 @@ def reconstruct(
         return {"stopped": False, "history": history}
     del prediction, canvas  # the patches of all groups are much larger than all that follows
     send("network", history=history)
-    return {"stopped": False, **_refine(raw, found, job, directory, send, should_stop)}
+    return {"stopped": False, **_refine(raw, found, description, job, directory, send, should_stop)}
 
 
 def _spread_groups(container: PtychoDataContainer) -> NDArray[np.int64]:
@@ -279,24 +278,28 @@ def _spread_groups(container: PtychoDataContainer) -> NDArray[np.int64]:
 def _refine(
     raw: RawData,
     start: Estimate,
+    description: ModelDescription,
     job: ReconstructJob,
     directory: Path,
     send: Send,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     assert job.refinement is not None
+    config = job.refinement
+    if description.data.any_probe:  # what it predicts with are the scan's modes alone
+        config = dataclasses.replace(config, probe_modes=max(job.probe_modes or 1, len(start.probe)))
     try:
         refined = refine(
             raw,
             start.object,
             start.probe,
-            job.refinement,
+            config,
             report=lambda report: send("refinement", **dataclasses.asdict(report)),
             progress=lambda fraction: send("progress", fraction=fraction),
             should_stop=should_stop,
             device="cpu" if job.execution.accelerator == "cpu" else "auto",
         )
-    except ValueError as exc:
+    except StartError as exc:
         raise ValueError(
             f"The network's object cannot be refined: {exc} Train for longer, or set "
             "PtychoPINNPluginRefinement.Epochs to 0 to have the network's object alone."
@@ -308,7 +311,7 @@ def _refine(
 
 def _check_model(description: ModelDescription, raw: RawData, job: ReconstructJob) -> None:
     path, model = job.config.model_path, description.model
-    if model.N != raw.N:
+    if not fits_size(model, description.data, raw.N):
         raise ModelFileError(
             f'The model "{path}" was trained on patterns of N = {model.N} pixels, but these are of '
             f"N = {raw.N}. Train a model on such patterns, or crop or bin the patterns to N = {model.N}."
@@ -335,6 +338,8 @@ def main(directory: Path) -> int:
         root.setLevel(job.log_level)
         if isinstance(job, TrainJob):
             result = train(job, channel.send, stop.is_set)
+        elif isinstance(job, PretrainJob):
+            result = pretrain(job, directory, channel.send, stop.is_set)
         else:
             result = reconstruct(job, directory, channel.send, stop.is_set)
     except InterruptedError:

@@ -16,6 +16,7 @@ from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.raw import RawData
 
 NEEDED = {
+    "test_device.py": "pytorch",
     "test_forward.py": "pytorch",
     "test_module.py": "pytorch",
     "test_network.py": "pytorch",

@@ -142,7 +142,7 @@ def test_every_objective_reaches_the_network(
 
 def test_poisson_loss_does_not_depend_on_the_dose(make_scan: Callable[..., RawData]) -> None:
     values = []
-    for photons in (1e5, 1e9):
+    for photons in (1e6, 1e9):  # with fewer, noise is more than a twentieth of a fresh loss
         scan = make_scan(photons=photons)
         container = _grouped(scan)
         module = _module(scan)

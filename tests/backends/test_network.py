@@ -21,6 +21,11 @@ def _inputs(n: int, channels: int, batch: int = 2) -> tuple[torch.Tensor, torch.
     return amplitude, offsets, probe * (n / 2) / probe.abs().square().sum().sqrt()
 
 
+def _of_an_empty_object(probe: torch.Tensor, channels: int) -> torch.Tensor:
+    n = probe.shape[-1]
+    return forward.intensity(probe).sqrt().expand(2, channels, n, n)
+
+
 @pytest.mark.parametrize("architecture", ["cnn", "unrolled"])
 @pytest.mark.parametrize(("n", "gridsize"), [(64, 1), (64, 2), (64, 3), (128, 1), (128, 2), (256, 1)])
 def test_every_size_gives_patches_of_the_input_shape(architecture: str, n: int, gridsize: int) -> None:
@@ -50,12 +55,37 @@ def test_padding_confines_the_object_unless_the_border_is_asked_for(
 @pytest.mark.parametrize("activation", ["sigmoid", "swish", "softplus", "relu"])
 def test_amplitude_activation_sets_the_range(activation: str) -> None:
     network = build_network(ModelConfig(amp_activation=activation, n_filters_scale=1))
-    amplitude, offsets, probe = _inputs(64, 1)
+    _, offsets, probe = _inputs(64, 1)
+    amplitude = _of_an_empty_object(probe, 1)  # of which the features are zero
     with torch.no_grad():
         network.amplitude.inner.bias.fill_(3.0)
         centre = network(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])[..., 16:48, 16:48].abs().mean()
-    expected = {"sigmoid": 0.953, "swish": 2.858, "softplus": 3.049, "relu": 3.0}[activation]
-    assert float(centre) == pytest.approx(expected, rel=0.1)
+    expected = {"sigmoid": 1.905, "swish": 5.716, "softplus": 6.097, "relu": 6.0}[activation]
+    assert float(centre) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "swish", "softplus", "relu"])
+def test_fresh_cnn_gives_an_empty_object_for_the_pattern_of_one(activation: str) -> None:
+    network = build_network(ModelConfig(gridsize=2, amp_activation=activation, n_filters_scale=1))
+    _, offsets, probe = _inputs(64, 4)
+    with torch.no_grad():
+        amplitude = _of_an_empty_object(probe, 4)
+        patches = network(amplitude, offsets, probe, GOOD[64])
+    torch.testing.assert_close(patches, torch.ones_like(patches))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_cnn_sees_what_differs_from_an_empty_object(own: bool) -> None:
+    """``own``: with a probe for each group."""
+    network = build_network(ModelConfig(gridsize=2, n_filters_scale=1))
+    _, offsets, probe = _inputs(64, 4)
+    probes = torch.stack((probe, 1.5 * probe))[:, None] if own else probe
+    empty = _of_an_empty_object(probes, 4)
+    with torch.no_grad():
+        network.encoder[0][0].bias.fill_(0.7)
+        first = network(empty, offsets, probes, GOOD[64])
+        torch.testing.assert_close(first[0], first[1])
+        assert not torch.allclose(network(0.9 * empty, offsets, probes, GOOD[64]), first, atol=1e-4)
 
 
 @pytest.mark.parametrize(("n", "gridsize"), [(64, 1), (128, 1), (128, 2)])

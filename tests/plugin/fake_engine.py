@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ptychopinn_ptychodus.backends.adaptation import fits_size
 from ptychopinn_ptychodus.backends.base import (
     Engine,
     EpochReport,
@@ -183,7 +184,8 @@ class FakeEngine(Engine):
         if state.description.engine != self.name:
             self._refuse(state, model_path)
         description = state.description
-        if (description.model.N, description.model.gridsize) != (container.N, container.gridsize):
+        fits = fits_size(description.model, description.data, container.N)
+        if not fits or description.model.gridsize != container.gridsize:
             raise ModelFileError("wrong N or gridsize")
         deadline = time.monotonic() + wish.get("predict_seconds", 0.0)
         while time.monotonic() < deadline:

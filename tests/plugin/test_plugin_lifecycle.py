@@ -73,6 +73,13 @@ class TestTraining:
         assert "left" in log.text
         assert reconstructor.training_curves == {}
 
+    def test_progress_moves_before_the_first_epoch_is_over(self, standard_directory, tmp_path, wish):
+        wish(epoch_seconds=1.5)
+        outputs = run(pinn(Training_Epochs=2).train(standard_directory, tmp_path / "out"))
+        progress = [output.progress for output in outputs]
+        assert progress == sorted(progress)
+        assert any(0 < output.progress <= 50 for output in outputs if not output.training_loss)
+
     def test_fewer_probe_modes_than_the_probe_has_are_not_taken_silently(
         self, standard_directory, tmp_path, log
     ):
@@ -360,6 +367,23 @@ class TestReconstruction:
         reconstructor = trained(standard_directory, tmp_path)
         with pytest.raises(ModelFileError, match=r"N = 64 .* N = 128"):
             run(reconstructor.reconstruct(scan(6, 128)))
+
+    @pytest.mark.parametrize("architecture", ["unrolled", "cnn"])
+    def test_a_model_for_any_probe_is_for_other_sizes_if_its_network_is(
+        self, standard_directory, tmp_path, scan, architecture
+    ):
+        reconstructor = trained(standard_directory, tmp_path)
+        path = tmp_path / "out" / "model.ckpt"
+        content = json.loads(path.read_text())
+        content["data"]["any_probe"] = True
+        content["model"]["architecture"] = architecture
+        path.write_text(json.dumps(content))
+        if architecture == "unrolled":
+            (output,) = run(reconstructor.reconstruct(scan(12, 128)))
+            assert output.product.probes.get_array().shape[-2:] == (128, 128)
+            return
+        with pytest.raises(ModelFileError, match=r"N = 64 .* N = 128"):
+            run(reconstructor.reconstruct(scan(12, 128)))
 
     def test_several_layers_are_refused(self, standard_directory, tmp_path, scan):
         reconstructor = trained(standard_directory, tmp_path)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -254,6 +256,26 @@ def test_stop_before_an_epoch_is_over_leaves_the_networks_object(reconstruct, wi
     assert network.progress == 50
     assert line_of(network.product) == "network only, model.ckpt"
     assert re.search("topped before an epoch.* was over", log.text)
+
+
+def test_a_networks_object_that_is_done_in_the_instant_of_stop_is_handed_over(
+    reconstruct, tmp_path, monkeypatch, log
+):
+    scratch = tmp_path / "of the worker"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+
+    def pressed() -> bool:
+        """Once the worker has told of the network's object, of which the plugin has not heard yet."""
+        deadline = time.monotonic() + 60
+        while not list(scratch.glob("*/network/probe.npy")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1.0)  # it is told of next
+        return True
+
+    first, *_ = reconstruct(parameters_of(simulated()), Monitor(pressed), Refinement_Epochs=1000)
+    assert first.progress == 50
+    assert line_of(first.product) == "network only, model.ckpt"
 
 
 def test_whoever_has_seen_enough_may_leave_after_the_first(reconstruct, tmp_path):

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.plugin import worker
@@ -227,3 +228,19 @@ def test_a_refinement_that_is_stopped_leaves_what_there_is(refining):
     assert result["stopped"] is False  # there is a result
     assert len(result["errors"]) == 2
     assert (refining.directory / REFINED_DIRECTORY / "object.npy").is_file()
+
+
+def test_a_start_of_no_use_is_blamed_on_the_network(refining, monkeypatch):
+    def overflowed(*args):
+        canvas = assemble(*args)
+        return dataclasses.replace(canvas, object=np.full_like(canvas.object, np.nan))
+
+    monkeypatch.setattr(worker, "assemble", overflowed)
+    with pytest.raises(ValueError, match=r"not finite.* Train for longer, or set .*Epochs to 0"):
+        refining.run(RefinementConfig(epochs=1))
+
+
+def test_what_is_not_the_networks_fault_is_not_blamed_on_it(refining):
+    with pytest.raises(ValueError, match="modes") as caught:
+        refining.run(RefinementConfig(epochs=1, probe_modes=1000))
+    assert "Train for longer" not in str(caught.value)

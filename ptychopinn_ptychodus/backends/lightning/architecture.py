@@ -4,7 +4,8 @@ A network is called as ``network(amplitude, offsets, probe, good_pixels)`` with
 
 - ``amplitude``: (B, C, N, N) float32, normalised, zero frequency at (N/2, N/2);
 - ``offsets``: (B, C, 2) float32, ``[x, y]`` of each pattern from the centre of its group, pixels;
-- ``probe``: (modes, N, N) complex64, in the scale of the amplitudes (``Σ|P|² ≈ (N/2)²``);
+- ``probe``: (modes, N, N) complex64, in the scale of the amplitudes (``Σ|P|² ≈ (N/2)²``), or
+  (B, 1, modes, N, N) where groups have probes of their own;
 - ``good_pixels``: (N, N) float32, 0 where an amplitude was not measured but filled from its neighbours;
 
 and returns (B, C, N, N) complex64 patches, each centred on its pattern's position.

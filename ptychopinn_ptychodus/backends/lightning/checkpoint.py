@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
+from ...data.grouping import PtychoDataContainer
 from ...files import replacing
+from ..adaptation import adapted
 from ..base import ModelFileError, ModelState
 from ..conversion import read_model
 from ..model_file import manifest, model_state, require_model_file
@@ -48,8 +50,8 @@ def save_model(module: PtychoPINN_Lightning, path: Path) -> Path:
     return path
 
 
-def open_model(path: Path) -> PtychoPINN_Lightning:
-    """Rebuild the model at ``path``, whichever engine wrote it.
+def open_model(path: Path, container: PtychoDataContainer | None = None) -> PtychoPINN_Lightning:
+    """Rebuild the model at ``path``, whichever engine wrote it; one for any probe, for ``container``.
 
     Raises
     ------
@@ -60,7 +62,10 @@ def open_model(path: Path) -> PtychoPINN_Lightning:
     """
     from .module import PtychoPINN_Lightning
 
-    return PtychoPINN_Lightning.from_state(read_model(path), path)
+    state = read_model(path)
+    if container is not None:
+        state = adapted(state, container)
+    return PtychoPINN_Lightning.from_state(state, path)
 
 
 def looks_like_checkpoint(path: Path) -> bool:

@@ -105,4 +105,5 @@ class LightningEngine(Engine):
         from .checkpoint import open_model
         from .inference import predict
 
-        return predict(open_model(model_path), container, execution, report=report, should_stop=should_stop)
+        module = open_model(model_path, container)
+        return predict(module, container, execution, report=report, should_stop=should_stop)

@@ -18,7 +18,8 @@ class GroupDataset(Dataset[TensorDict]):
     """The groups of a container, gathered a batch at a time.
 
     A batch holds ``amplitude`` (B, C, N, N) float32, normalised by ``input_scale``; ``offsets`` (B, C, 2)
-    float32; and, where asked for, ``object`` (B, C, N, N) complex64.
+    float32; ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has
+    several; and, where asked for, ``object`` (B, C, N, N) complex64.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class GroupDataset(Dataset[TensorDict]):
             "amplitude": torch.from_numpy(amplitude * self.input_scale),
             "offsets": torch.from_numpy(np.ascontiguousarray(offsets, np.float32)),
         }
+        if self.container.probes is not None:
+            entries["probe"] = torch.from_numpy(self.container.probes_for(chosen) * self.input_scale)
         if self.with_object:
             patches = self.container.patches_for(chosen)
             entries["object"] = torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 3, 1, 2)))

@@ -141,15 +141,20 @@ class PtychoPINN_Lightning(pl.LightningModule):
             return patches
         return forward.merge_and_extract(patches, offsets)
 
-    def expected_counts(self, patches: Tensor, rest: Tensor | None = None) -> Tensor:
+    def expected_counts(
+        self, patches: Tensor, rest: Tensor | None = None, given: Tensor | None = None
+    ) -> Tensor:
         """λ = e^{2α} Σ_m |F{P_m · O_k}|², plus a floor that keeps it positive; (B, C, N, N).
 
-        ``rest`` (B, C, 2) moves the probe of each pattern, see :meth:`.Architecture.on_pixels`.
+        ``rest`` (B, C, 2) moves the probe of each pattern, see :meth:`.Architecture.on_pixels`. ``given``
+        (B, 1, modes, N, N) takes the place of the probe and its scale, in the scale of the amplitudes.
         """
-        probe = self.probe if rest is None else forward.fourier_shift(self.probe, rest[:, :, None])
+        probe = self.probe if given is None else given * self.amplitude_to_sqrt_counts
+        probe = probe if rest is None else forward.fourier_shift(probe, rest[:, :, None])
         waves = forward.illuminate(patches, probe, self.smoothing)
         floor = COUNT_FLOOR * self.data_config.photons_per_pattern / self.data_config.N**2
-        counts: Tensor = torch.exp(2 * self.log_scale) * forward.intensity(waves) + floor
+        brightness = torch.exp(2 * self.log_scale) if given is None else 1.0
+        counts: Tensor = brightness * forward.intensity(waves) + floor
         return counts
 
     # ---- objective ------------------------------------------------------------------------------------
@@ -157,13 +162,16 @@ class PtychoPINN_Lightning(pl.LightningModule):
     def loss(self, batch: TensorDict) -> Tensor:
         """Weighted sum of the data and real-space terms that ``TrainingConfig`` asks for."""
         config = self.training_config
-        amplitude, offsets = batch["amplitude"], batch["offsets"]
-        raw, rest = self.network.on_pixels(amplitude, offsets, self.network_probe(), self.good_pixels)
+        amplitude, offsets, given = batch["amplitude"], batch["offsets"], batch.get("probe", None)
+        if given is not None:
+            given = given[:, None] * self.mask
+        probe = self.network_probe() if given is None else given
+        raw, rest = self.network.on_pixels(amplitude, offsets, probe, self.good_pixels)
         patches = self.constrained(raw, offsets)
         total = torch.zeros((), device=raw.device)
         if config.nll_weight or config.mae_weight:
             scale = self.amplitude_to_sqrt_counts
-            expected = self.expected_counts(patches, rest)
+            expected = self.expected_counts(patches, rest, given)
             if config.nll_weight:
                 counts = (amplitude * scale).square()
                 photons = self.data_config.photons_per_pattern
@@ -182,9 +190,10 @@ class PtychoPINN_Lightning(pl.LightningModule):
                     "the training data, or set realspace_mae_weight to 0."
                 )
             # not to be learnt from: a probe could otherwise leave where the object is wrong in the dark
-            weight = self.probe.detach().abs().square().sum(0)
+            weight = (self.probe if given is None else given).detach().abs().square().sum(-3)
             placed = patches if rest is None else forward.fourier_shift(patches, -rest)
-            truth = losses.realspace_mae(placed, batch["object"], weight / weight.max())
+            brightest = weight.amax((-2, -1), keepdim=True)
+            truth = losses.realspace_mae(placed, batch["object"], weight / brightest)
             total = total + config.realspace_mae_weight * truth
         return total
 

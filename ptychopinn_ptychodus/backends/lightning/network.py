@@ -11,8 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...config import ModelConfig
-from ..recipe import DECODER_FILTERS, ENCODER_FILTERS, OUTER_CHANNELS
+from ..recipe import (
+    AMPLITUDE_BIAS,
+    AMPLITUDE_UNIT,
+    DECODER_FILTERS,
+    ENCODER_FILTERS,
+    HEAD_SPREAD,
+    INPUT_GAIN,
+    KERNEL_UNIT,
+    OUTER_CHANNELS,
+)
 from .architecture import Architecture
+from .forward import intensity
 from .unrolled import UnrolledNetwork
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -23,11 +33,33 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class _Convolution(nn.Conv2d):
+    """3×3 with a kernel of order one, which is divided by the root of its fan-in where it is applied.
+
+    Adam moves all weights alike, however many there are to a sum. With small weights to large sums, a few
+    steps of the widest layers went so far that the amplitude was at its end, without a gradient to come back
+    by (after Karras et al., arXiv 1710.10196, 2018).
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1)
+        self.gain = 1 / (KERNEL_UNIT * math.sqrt(9 * channels_in))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.gain, self.bias, padding=1)
+
+    def start(self, deviation: float, bias: float = 0.0) -> None:
+        """A fresh kernel of that standard deviation, in its unit, and bias."""
+        nn.init.normal_(self.weight, std=deviation * KERNEL_UNIT)
+        assert self.bias is not None
+        nn.init.constant_(self.bias, bias)
+
+
 def _double_conv(channels_in: int, channels_out: int) -> list[nn.Module]:
     return [
-        nn.Conv2d(channels_in, channels_out, 3, padding=1),
+        _Convolution(channels_in, channels_out),
         nn.ReLU(),
-        nn.Conv2d(channels_out, channels_out, 3, padding=1),
+        _Convolution(channels_out, channels_out),
         nn.ReLU(),
     ]
 
@@ -49,15 +81,20 @@ class _Decoder(nn.Module):
         last = filters[-1]
         if not config.pad_object:
             self.blocks.append(_up_block(last, last))
-        self.inner = nn.Conv2d(last - OUTER_CHANNELS if outer else last, config.channels, 3, padding=1)
+        self.inner = _Convolution(last - OUTER_CHANNELS if outer else last, config.channels)
         self.outer = (
             nn.Sequential(
                 _up_block(OUTER_CHANNELS, OUTER_CHANNELS),
-                nn.Conv2d(OUTER_CHANNELS, config.channels, 3, padding=1),
+                _Convolution(OUTER_CHANNELS, config.channels),
             )
             if outer
             else None
         )
+
+    def heads(self) -> list[_Convolution]:
+        """The last convolutions, of the centre and of the border if there is one."""
+        outer = [] if self.outer is None else [self.outer[-1]]
+        return [head for head in (self.inner, *outer) if isinstance(head, _Convolution)]
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """The central map and, with ``probe_big``, the full-size map of which only the border is used."""
@@ -92,23 +129,35 @@ class ConvolutionalNetwork(Architecture):
         border[inside, inside] = 0.0
         self.register_buffer("border", border, persistent=False)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, _Convolution):
                 # variance-preserving through ReLU: PyTorch's default shrinks the signal six-fold a block,
                 # which is how deep (N ≥ 128) encoders end up giving one patch for every pattern
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
-        for decoder in (self.amplitude, self.phase):
-            nn.init.normal_(decoder.inner.weight, std=0.1 / math.sqrt(9 * decoder.inner.in_channels))
+                module.start(math.sqrt(2))
+        for decoder, bias in ((self.amplitude, AMPLITUDE_BIAS[config.amp_activation]), (self.phase, 0.0)):
+            for head in decoder.heads():
+                head.start(HEAD_SPREAD, bias)
 
     def forward(self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor) -> Tensor:
-        """See :mod:`.architecture`; this network uses ``amplitude`` alone."""
-        features = self.encoder(amplitude)
-        magnitude = self._assemble(self.amplitude(features), self.activation)
+        """See :mod:`.architecture`; this network uses ``amplitude`` and ``probe``."""
+        features = self.encoder(self._centred(amplitude, probe))
+        magnitude = self._assemble(self.amplitude(features), lambda x: AMPLITUDE_UNIT * self.activation(x))
         phase = self._assemble(self.phase(features), lambda x: math.pi * torch.tanh(x))
         magnitude, phase = magnitude.float(), phase.float()
         # not torch.polar: its gradient has the wrong sign where the modulus is negative, as swish lets it be
         return torch.complex(magnitude * torch.cos(phase), magnitude * torch.sin(phase))
+
+    def _centred(self, amplitude: Tensor, probe: Tensor) -> Tensor:
+        """What tells patterns apart: their amplitudes less those of an empty object.
+
+        All patterns of a scan are much like the one of its probe. A network that is given them as they are
+        starts out giving nearly the same patch for all, and may never do anything else.
+        """
+        probe, seen = probe.detach(), amplitude  # the probe is to be learnt from the forward model alone
+        if probe.device.type != "mps":  # which has no double precision
+            # the small difference of large values, by which rounding would decide between pixels that are
+            # almost equal, and every engine rounds its own way
+            probe, seen = probe.to(torch.complex128), seen.double()
+        return (INPUT_GAIN * (seen - intensity(probe).sqrt())).to(amplitude.dtype)
 
     def _assemble(self, maps: tuple[Tensor, Tensor | None], activation: Callable[[Tensor], Tensor]) -> Tensor:
         inner, outer = maps

@@ -137,6 +137,8 @@ class UnrolledNetwork(Architecture):
                 amplitude.reshape(b * c, 1, n, n),
                 torch.zeros_like(offsets).reshape(b * c, 1, 2),
             )
+            if probe.dim() == 5:
+                probe = probe.expand(b, c, *probe.shape[2:]).reshape(b * c, 1, *probe.shape[2:])
         region = GroupRegion(offsets, n)
         moved_probe = fourier_shift(probe, region.rest[:, :, None])
         patches = region.cut(self._solve(amplitude, region, moved_probe, good_pixels))

@@ -5,7 +5,8 @@ A network is called as ``network(amplitude, offsets, probe, good_pixels)`` with
 - ``amplitude``: (B, N, N, C) float32, normalised, zero frequency at (N/2, N/2); the one tensor with its
   channels last, as the convolutions want it;
 - ``offsets``: (B, C, 2) float32, ``[x, y]`` of each pattern from the centre of its group, pixels;
-- ``probe``: (modes, N, N) complex64, in the scale of the amplitudes (``Σ|P|² ≈ (N/2)²``);
+- ``probe``: (modes, N, N) complex64, in the scale of the amplitudes (``Σ|P|² ≈ (N/2)²``), or
+  (B, 1, modes, N, N) where groups have probes of their own;
 - ``good_pixels``: (N, N) float32, 0 where an amplitude was not measured but filled from its neighbours;
 
 and returns (B, C, N, N) complex64 patches, each centred on its pattern's position. B may be unknown when a
@@ -40,6 +41,9 @@ class Architecture(keras.layers.Layer):
     one_object: ClassVar[bool] = False
     """Whether a group's patches are cut from one object already, so that merging would only blur them."""
 
+    convolution_layer: ClassVar[type[keras.layers.Conv2D]] = keras.layers.Conv2D
+    """What :meth:`convolution` makes."""
+
     def __init__(self, dtype: str = "float32") -> None:
         # a policy of half precision would round the offsets before call() sees them
         super().__init__(dtype="float32", autocast=False)
@@ -51,7 +55,7 @@ class Architecture(keras.layers.Layer):
         self, name: str, channels_in: int, channels_out: int, *, relu: bool = False, **initializers: Any
     ) -> keras.layers.Conv2D:
         """A 3×3 convolution that is one of this network's, under the name that it has in PyTorch's."""
-        layer = keras.layers.Conv2D(
+        layer = self.convolution_layer(
             channels_out,
             3,
             padding="same",

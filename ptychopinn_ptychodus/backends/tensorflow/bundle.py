@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import ExecutionConfig, to_dict
+from ...data.grouping import PtychoDataContainer
 from ...files import replacing
+from ..adaptation import adapted
 from ..base import ModelFileError, ModelState
 from ..conversion import read_model
 from ..model_file import manifest, model_state, require_model_file
@@ -59,8 +61,12 @@ def save_model(model: PtychoPINN_TensorFlow, path: Path) -> Path:
     return path
 
 
-def open_model(path: Path, execution: ExecutionConfig | None = None) -> PtychoPINN_TensorFlow:
+def open_model(
+    path: Path, execution: ExecutionConfig | None = None, container: PtychoDataContainer | None = None
+) -> PtychoPINN_TensorFlow:
     """Rebuild the model at ``path``, whichever engine wrote it, for a run of ``execution``.
+
+    One for any probe is made one for ``container``.
 
     Raises
     ------
@@ -71,7 +77,10 @@ def open_model(path: Path, execution: ExecutionConfig | None = None) -> PtychoPI
     """
     from .module import PtychoPINN_TensorFlow
 
-    return PtychoPINN_TensorFlow.from_state(read_model(path), path, execution)
+    state = read_model(path)
+    if container is not None:
+        state = adapted(state, container)
+    return PtychoPINN_TensorFlow.from_state(state, path, execution)
 
 
 def looks_like_bundle(path: Path) -> bool:

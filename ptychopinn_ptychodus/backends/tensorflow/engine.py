@@ -123,5 +123,5 @@ class TensorFlowEngine(Engine):
 
         # the weights, too, belong where they are used
         with on_device(execution.accelerator):
-            model = open_model(model_path, execution)
+            model = open_model(model_path, execution, container)
             return predict(model, container, execution, report=report, should_stop=should_stop)

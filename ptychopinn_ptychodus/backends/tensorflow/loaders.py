@@ -24,7 +24,8 @@ def build_dataset(
     """The groups of ``container``, gathered a batch at a time; ``seed`` fixes the order of shuffled ones.
 
     A batch is a dictionary of ``amplitude`` (B, N, N, C) float32, normalised by ``input_scale``; ``offsets``
-    (B, C, 2) float32; and, where asked for, ``object`` (B, C, N, N) complex64.
+    (B, C, 2) float32; ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the
+    container has several; and, where asked for, ``object`` (B, C, N, N) complex64.
 
     Raises
     ------
@@ -38,13 +39,21 @@ def build_dataset(
 
     def gather(chosen: Any) -> list[Any]:
         offsets = container.coords_relative[chosen, 0].transpose(0, 2, 1)
-        batch = [container.batch(chosen) * scale, np.ascontiguousarray(offsets, np.float32)]
+        batch: list[Any] = [container.batch(chosen) * scale, np.ascontiguousarray(offsets, np.float32)]
+        if container.probes is not None:
+            batch.append(container.probes_for(chosen) * scale)
         if with_object:
             batch.append(np.ascontiguousarray(container.patches_for(chosen).transpose(0, 3, 1, 2)))
         return batch
 
-    shapes = {"amplitude": (None, size, size, channels), "offsets": (None, channels, 2)}
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "amplitude": (None, size, size, channels),
+        "offsets": (None, channels, 2),
+    }
     types = [tf.float32, tf.float32]
+    if container.probes is not None:
+        shapes["probe"] = (None, *container.probes.shape[1:])
+        types.append(tf.complex64)
     if with_object:
         shapes["object"] = (None, channels, size, size)
         types.append(tf.complex64)

@@ -138,15 +138,20 @@ class PtychoPINN_TensorFlow(keras.Model):
             return patches
         return forward.merge_and_extract(patches, offsets)
 
-    def expected_counts(self, patches: Tensor, rest: Tensor | None = None) -> Tensor:
+    def expected_counts(
+        self, patches: Tensor, rest: Tensor | None = None, given: Tensor | None = None
+    ) -> Tensor:
         """λ = e^{2α} Σ_m |F{P_m · O_k}|², plus a floor that keeps it positive; (B, C, N, N).
 
-        ``rest`` (B, C, 2) moves the probe of each pattern, see :meth:`.Architecture.on_pixels`.
+        ``rest`` (B, C, 2) moves the probe of each pattern, see :meth:`.Architecture.on_pixels`. ``given``
+        (B, 1, modes, N, N) takes the place of the probe and its scale, in the scale of the amplitudes.
         """
-        probe = self.probe if rest is None else forward.fourier_shift(self.probe, rest[:, :, None])
+        probe = self.probe if given is None else given * self.amplitude_to_sqrt_counts
+        probe = probe if rest is None else forward.fourier_shift(probe, rest[:, :, None])
         waves = forward.illuminate(patches, probe, self.smoothing)
         floor = COUNT_FLOOR * self.data_config.photons_per_pattern / self.data_config.N**2
-        return tf.exp(2 * self.log_scale) * forward.intensity(waves) + floor
+        brightness = tf.exp(2 * self.log_scale) if given is None else 1.0
+        return brightness * forward.intensity(waves) + floor
 
     def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
         """See the class."""
@@ -154,18 +159,24 @@ class PtychoPINN_TensorFlow(keras.Model):
         counts = self._from_amplitude(amplitude, _offsets(relative))[1]
         return tf.transpose(counts, (0, 2, 3, 1))
 
-    def _from_amplitude(self, amplitude: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _from_amplitude(
+        self, amplitude: Tensor, offsets: Tensor, given: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Constrained patches, the counts that they predict, and what moves the probe."""
-        raw, rest = self.network.on_pixels(amplitude, offsets, self.network_probe(), self.good_pixels)
+        probe = self.network_probe() if given is None else given
+        raw, rest = self.network.on_pixels(amplitude, offsets, probe, self.good_pixels)
         patches = self.constrained(raw, offsets)
-        return patches, self.expected_counts(patches, rest), rest
+        return patches, self.expected_counts(patches, rest, given), rest
 
     # ---- objective ------------------------------------------------------------------------------------
 
     def objective(self, batch: Batch) -> Tensor:
         """Weighted sum of the data and real-space terms that ``TrainingConfig`` asks for."""
         config = self.training_config
-        patches, expected, rest = self._from_amplitude(batch["amplitude"], batch["offsets"])
+        given = None
+        if "probe" in batch:
+            given = batch["probe"][:, None] * forward.as_complex(self.mask)
+        patches, expected, rest = self._from_amplitude(batch["amplitude"], batch["offsets"], given)
         total = tf.zeros(())
         if config.nll_weight or config.mae_weight:
             amplitude = tf.transpose(batch["amplitude"], (0, 3, 1, 2)) * self.amplitude_to_sqrt_counts
@@ -186,9 +197,12 @@ class PtychoPINN_TensorFlow(keras.Model):
                     "the training data, or set realspace_mae_weight to 0."
                 )
             # not to be learnt from: a probe could otherwise leave where the object is wrong in the dark
-            weight = tf.stop_gradient(tf.reduce_sum(forward.power(self.probe), 0))
+            weight = tf.stop_gradient(
+                tf.reduce_sum(forward.power(self.probe if given is None else given), -3)
+            )
+            brightest = tf.reduce_max(weight, (-2, -1), keepdims=True)
             placed = patches if rest is None else forward.fourier_shift(patches, -rest)
-            truth = losses.realspace_mae(placed, batch["object"], weight / tf.reduce_max(weight))
+            truth = losses.realspace_mae(placed, batch["object"], weight / brightest)
             total += config.realspace_mae_weight * truth
         return total
 

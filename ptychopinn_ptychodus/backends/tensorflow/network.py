@@ -11,8 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 from ...config import ModelConfig
-from ..recipe import DECODER_FILTERS, ENCODER_FILTERS, OUTER_CHANNELS
+from ..recipe import (
+    AMPLITUDE_BIAS,
+    AMPLITUDE_UNIT,
+    DECODER_FILTERS,
+    ENCODER_FILTERS,
+    HEAD_SPREAD,
+    INPUT_GAIN,
+    KERNEL_UNIT,
+    OUTER_CHANNELS,
+)
 from .architecture import DATA_FORMAT, Architecture, Tensor, chain
+from .forward import intensity
 from .unrolled import UnrolledNetwork
 
 Layers = list[keras.layers.Layer]
@@ -25,13 +35,37 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class _Convolution(keras.layers.Conv2D):
+    """3×3 with a kernel of order one, which is divided by the root of its fan-in where it is applied.
+
+    Adam moves all weights alike, however many there are to a sum. With small weights to large sums, a few
+    steps of the widest layers went so far that the amplitude was at its end, without a gradient to come back
+    by (after Karras et al., arXiv 1710.10196, 2018).
+    """
+
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        return super().convolution_op(inputs, kernel / (KERNEL_UNIT * math.sqrt(9 * kernel.shape[-2])))
+
+
 def _conv(
     network: Architecture, name: str, channels_in: int, channels_out: int, *, relu: bool = False
 ) -> keras.layers.Conv2D:
     # variance-preserving through ReLU: Keras' default loses half of the signal's variance a layer, which is
     # how deep (N ≥ 128) encoders end up giving one patch for every pattern
-    kernel = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+    kernel = keras.initializers.RandomNormal(stddev=math.sqrt(2) * KERNEL_UNIT)
     return network.convolution(name, channels_in, channels_out, relu=relu, kernel_initializer=kernel)
+
+
+def _head(
+    network: Architecture, name: str, channels_in: int, channels_out: int, bias: float
+) -> keras.layers.Conv2D:
+    return network.convolution(
+        name,
+        channels_in,
+        channels_out,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=HEAD_SPREAD * KERNEL_UNIT),
+        bias_initializer=keras.initializers.Constant(bias),
+    )
 
 
 def _double_conv(network: Architecture, name: str, channels_in: int, channels_out: int) -> Layers:
@@ -50,7 +84,9 @@ def _up_block(network: Architecture, name: str, channels_in: int, channels_out: 
 class _Decoder:
     """Features at N/8 … N/2 resolution to one real (B, N, N, C) map, before its activation."""
 
-    def __init__(self, network: Architecture, name: str, config: ModelConfig, channels_in: int) -> None:
+    def __init__(
+        self, network: Architecture, name: str, config: ModelConfig, channels_in: int, bias: float
+    ) -> None:
         scale = config.n_filters_scale
         filters = [channels_in, *(f * scale for f in DECODER_FILTERS[config.N])]
         last = filters[-1]
@@ -62,17 +98,12 @@ class _Decoder:
         self.pad = config.N // 4 if config.pad_object else 0
         outer = config.pad_object and config.probe_big
         channels = last - OUTER_CHANNELS if outer else last
-        self.inner = network.convolution(
-            f"{name}.inner",
-            channels,
-            config.channels,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1 / math.sqrt(9 * channels)),
-        )
+        self.inner = _head(network, f"{name}.inner", channels, config.channels, bias)
         self.outer: Layers | None = None
         if outer:
             self.outer = [
                 *_up_block(network, f"{name}.outer.0", OUTER_CHANNELS, OUTER_CHANNELS),
-                _conv(network, f"{name}.outer.1", OUTER_CHANNELS, config.channels),
+                _head(network, f"{name}.outer.1", OUTER_CHANNELS, config.channels, bias),
             ]
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -91,6 +122,8 @@ class ConvolutionalNetwork(Architecture):
     ``probe_big`` adds a low-resolution border, so that the probe's tails see an object too.
     """
 
+    convolution_layer = _Convolution
+
     def __init__(self, config: ModelConfig, dtype: str = "float32") -> None:
         super().__init__(dtype)
         scale = config.n_filters_scale
@@ -99,8 +132,10 @@ class ConvolutionalNetwork(Architecture):
         for number, (a, b) in enumerate(itertools.pairwise(filters)):
             self.encoder += _double_conv(self, f"encoder.{number}", a, b)
             self.encoder.append(keras.layers.MaxPooling2D(2, data_format=DATA_FORMAT, dtype=dtype))
-        self.amplitude = _Decoder(self, "amplitude", config, filters[-1])
-        self.phase = _Decoder(self, "phase", config, filters[-1])
+        self.amplitude = _Decoder(
+            self, "amplitude", config, filters[-1], AMPLITUDE_BIAS[config.amp_activation]
+        )
+        self.phase = _Decoder(self, "phase", config, filters[-1], 0.0)
         self.activation = _ACTIVATIONS[config.amp_activation]
         self.pad = self.amplitude.pad
         self.border = np.ones((config.N, config.N, 1), np.float32)
@@ -108,12 +143,25 @@ class ConvolutionalNetwork(Architecture):
         self.border[inside, inside] = 0.0
 
     def call(self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor) -> Tensor:
-        """See :mod:`.architecture`; this network uses ``amplitude`` alone."""
-        features = chain(self.encoder, amplitude)
-        magnitude = self._assemble(self.amplitude(features), self.activation)
+        """See :mod:`.architecture`; this network uses ``amplitude`` and ``probe``."""
+        features = chain(self.encoder, self._centred(amplitude, probe))
+        magnitude = self._assemble(self.amplitude(features), lambda x: AMPLITUDE_UNIT * self.activation(x))
         phase = self._assemble(self.phase(features), lambda x: math.pi * tf.tanh(x))
         patches = tf.complex(magnitude * tf.cos(phase), magnitude * tf.sin(phase))
         return tf.transpose(patches, (0, 3, 1, 2))
+
+    def _centred(self, amplitude: Tensor, probe: Tensor) -> Tensor:
+        """What tells patterns apart: their amplitudes less those of an empty object.
+
+        All patterns of a scan are much like the one of its probe. A network that is given them as they are
+        starts out giving nearly the same patch for all, and may never do anything else.
+        """
+        # The probe is to be learnt from the forward model alone. In double: it is the small difference of
+        # large values, by which rounding would decide between pixels that are almost equal, and every engine
+        # rounds its own way.
+        empty = tf.sqrt(intensity(tf.cast(tf.stop_gradient(probe), tf.complex128)))
+        empty = tf.transpose(empty, (0, 2, 3, 1)) if len(empty.shape) == 4 else empty[..., None]
+        return tf.cast(INPUT_GAIN * (tf.cast(amplitude, tf.float64) - empty), amplitude.dtype)
 
     def _assemble(self, maps: tuple[Tensor, Tensor | None], activation: Callable[[Tensor], Tensor]) -> Tensor:
         # complex numbers have no half precision to match that of a network under a mixed policy

@@ -177,7 +177,8 @@ class UnrolledNetwork(Architecture):
         else:  # every pattern is a group of its own
             region = GroupRegion(None, n)
             rest = tf.zeros_like(offsets)
-            measured, moved_probe = tf.reshape(measured, (-1, 1, n, n)), probe[None, None]
+            measured = tf.reshape(measured, (-1, 1, n, n))
+            moved_probe = probe[None, None] if len(probe.shape) == 3 else tf.repeat(probe, c, 0)
         patches = region.cut(self._solve(measured, region, moved_probe, good_pixels))
         return tf.reshape(patches, (-1, c, n, n)), rest
 

@@ -111,7 +111,7 @@ MODEL = (
         "Model",
         "AmplitudeActivation",
         "Activation",
-        "cnn only. What bounds the object's amplitude: sigmoid keeps it below 1, which fits objects that "
+        "cnn only. What bounds the object's amplitude: sigmoid keeps it below 2, which fits objects that "
         "only absorb; try swish or softplus where bright parts are cut off.",
         choices=lambda: AMP_ACTIVATIONS,
         applies=_cnn,
@@ -213,7 +213,7 @@ TRAINING = (
         "ProbeModes",
         "Probe Modes",
         "Incoherent modes of the probe. 1 for a fully coherent beam; more if the loss stays high. Never "
-        "fewer than the product's probe has.",
+        "fewer than the product's probe has. With a pretrained model, of the refined probe.",
         zero="as the product",
     ),
     Field(

@@ -54,6 +54,10 @@ def describe_model(path: Path) -> Rows:
     training = description.history.get("train_loss", [])
     validation = description.history.get("val_loss", [])
     grid = f"{model.gridsize} × {model.gridsize}"
+    of_probe = f"{description.data.probe_modes} probe modes, "
+    of_probe += f"{description.data.photons_per_pattern:.3g} photons per pattern."
+    if description.data.any_probe:
+        of_probe = "pretrained for any probe: that of the scan is used, and patterns may be of another size."
     written = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.st_mtime))
     rows: Rows = {
         FILE: (f"{path.name} ({status.st_size / 1e6:.1f} MB)", str(path)),
@@ -66,8 +70,7 @@ def describe_model(path: Path) -> Rows:
             f"{model.architecture} ({model.model_type}), N {model.N}, grid {grid}",
             f"Learnt from {'the diffraction' if model.model_type == 'pinn' else 'an object that was known'}: "
             f"patterns of {model.N} × {model.N} pixels in groups of {model.channels}. Filters scale "
-            f"{model.n_filters_scale}, {description.data.probe_modes} probe modes, "
-            f"{description.data.photons_per_pattern:.3g} photons per pattern.",
+            f"{model.n_filters_scale}, {of_probe}",
         ),
     }
     if data is not None:

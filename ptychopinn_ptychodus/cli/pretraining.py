@@ -1,0 +1,237 @@
+"""``pretrain``: a model for any scan, learnt from simulated ones; the worker does it, as it does training."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import INSTALL_HINT
+from ..backends.base import Engine, EngineUnavailableError, EpochReport
+from ..backends.registry import get_engine, list_engines, loadable_engines
+from ..config import SUPPORTED_N, ExecutionConfig, ModelConfig, TrainingConfig, backend_names
+from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
+from ..plugin.job import PretrainJob, save_probes
+from ..plugin.layout import MODEL_BASENAME, RunFiles, product_in
+from ..plugin.process import ChildProcess
+from ..plugin.settings import DEFAULT_GRADIENT_CLIP, DEFAULT_LEARNING_RATE, DEFAULT_SCHEDULER
+from ..pretraining import PretrainingConfig
+from .commands import require_writable_directory
+from .errors import INTERRUPTED, SUCCESS, UsageError
+from .progress import ProgressDisplay, TimeLeft
+
+BATCH_PATTERNS = 27
+"""Patterns of a step, in groups of gridsize²."""
+
+
+def pretrain(arguments: argparse.Namespace) -> int:
+    """Make a model for any scan; see ``ptychopinn-ptychodus pretrain --help``."""
+    probes = read_probes(arguments.probe)
+    size = arguments.size or (probes[0].shape[-1] if probes else PretrainingConfig.size)
+    if probes and size != probes[0].shape[-1]:
+        raise UsageError(
+            f"--size {size} is not that of the given probes, {probes[0].shape[-1]}: leave it out, or give "
+            "other probes."
+        )
+    target: Path = arguments.output.absolute()
+    engine = _engine(arguments.backend)
+    try:
+        pretraining = PretrainingConfig(
+            scans=arguments.scans,
+            validation_scans=max(1, arguments.scans // 16),
+            size=size,
+            gridsize=arguments.gridsize,
+            neighbor_count=max(8, arguments.gridsize**2 + 3),
+            seed=arguments.seed,
+        )
+        job = _job(pretraining, engine, target, arguments)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    require_writable_directory(target)
+    return _run(job, probes)
+
+
+def _job(
+    pretraining: PretrainingConfig, engine: Engine, target: Path, arguments: argparse.Namespace
+) -> PretrainJob:
+    model = ModelConfig(
+        N=pretraining.size,
+        gridsize=pretraining.gridsize,
+        n_filters_scale=arguments.filters,
+        architecture="unrolled",  # the one that sees the probe
+    )
+    config = TrainingConfig(
+        model=model,
+        batch_size=max(1, BATCH_PATTERNS // model.channels),
+        nepochs=arguments.epochs,
+        neighbor_count=pretraining.neighbor_count,
+        subsample_seed=pretraining.seed,
+        # the likelihood of the darkest scans would outweigh all others: there is most noise in it
+        mae_weight=1.0,
+        nll_weight=0.0,
+        # there is not one probe, nor one scale, to learn
+        probe_trainable=False,
+        intensity_scale_trainable=False,
+        output_dir=target,
+        backend=engine.name,
+    )
+    execution = ExecutionConfig(
+        accelerator=arguments.accelerator,
+        learning_rate=DEFAULT_LEARNING_RATE,
+        scheduler=DEFAULT_SCHEDULER,
+        gradient_clip_val=DEFAULT_GRADIENT_CLIP,
+        logger_backend="none",
+    )
+    verbose = arguments.verbose or arguments.debug
+    return PretrainJob(
+        config=config,
+        execution=execution,
+        pretraining=pretraining,
+        model_path=target / f"{MODEL_BASENAME}{engine.model_suffix}",
+        log_level=logging.DEBUG if arguments.debug else logging.INFO if verbose else logging.WARNING,
+    )
+
+
+def _engine(backend: str | None) -> Engine:
+    """The engine that is named, else the first whose framework is installed."""
+    if backend is not None:
+        if backend not in list_engines():
+            known = ", ".join(list_engines()) or "none"
+            raise UsageError(f"--backend {backend}: there is no such engine. Installed engines: {known}.")
+        engine = get_engine(backend)
+        engine.require()
+        return engine
+    names = [name for name in backend_names() if name in list_engines()]
+    for engine in loadable_engines(names, on_broken=lambda _: None):
+        if engine.problem() is None:
+            return engine
+    raise EngineUnavailableError(f"No framework is installed that could be trained with: {INSTALL_HINT}")
+
+
+# ---- probes -----------------------------------------------------------------------------------------------
+
+
+def read_probes(paths: Sequence[Path]) -> list[NDArray[np.complex64]]:
+    """The probe in each file, (modes, N, N) complex64.
+
+    Raises
+    ------
+    UsageError
+        If a file is missing, holds no usable probe, or one of another size than the others.
+    """
+    probes = [_read_probe(path) for path in paths]
+    for path, probe in zip(paths, probes, strict=True):
+        if probe.shape[-1] != probes[0].shape[-1]:
+            raise UsageError(
+                f'The probe in "{path}" has {probe.shape[-1]} pixels along an edge, that in "{paths[0]}" '
+                f"{probes[0].shape[-1]}: pretrain with probes of one size."
+            )
+    return probes
+
+
+def _read_probe(path: Path) -> NDArray[np.complex64]:
+    path = product_in(path) if path.is_dir() else path
+    if not path.is_file():
+        raise UsageError(
+            f'There is no probe file "{path}": name a product (product.h5), a directory that holds one, or '
+            "training data (.npz)."
+        )
+    try:
+        probe = _from_npz(path) if path.suffix == ".npz" else _from_product(path)
+    except (OSError, KeyError, ValueError, EOFError) as exc:
+        raise UsageError(f'"{path}" holds no probe that can be read ({str(exc).strip(chr(39))}).') from exc
+    probe = probe.astype(np.complex64).reshape(-1, *probe.shape[-2:])
+    size = probe.shape[-1]
+    if probe.ndim != 3 or probe.shape[1] != size or size not in SUPPORTED_N:
+        raise UsageError(f'The probe in "{path}" has shape {probe.shape[1:]}: N is one of {SUPPORTED_N}.')
+    if not (np.isfinite(probe).all() and probe.any()):
+        raise UsageError(f'The probe in "{path}" is zero everywhere, or not finite.')
+    return probe
+
+
+def _from_npz(path: Path) -> NDArray[Any]:
+    with np.load(path, allow_pickle=False) as file:
+        probe: NDArray[Any] = file["probeGuess"]
+    # of Ptychodus' OPR modes the first, as everywhere
+    return np.asarray(probe[0] if probe.ndim == 4 else probe)
+
+
+def _from_product(path: Path) -> NDArray[Any]:
+    from ptychodus.api.io import load_product
+
+    probes: NDArray[Any] = np.asarray(load_product(path).probes.get_array())
+    return np.asarray(probes[0])
+
+
+# ---- the run ----------------------------------------------------------------------------------------------
+
+
+def _run(job: PretrainJob, probes: Sequence[NDArray[np.complex64]]) -> int:
+    files, history = RunFiles(job.model_path), TrainingHistory()
+    log = logging.getLogger("PtychoPINN-Plugin")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    log.addHandler(handler)
+    level, propagate = log.level, log.propagate
+    log.setLevel(job.log_level)
+    log.propagate = False
+    try:
+        with ChildProcess(log) as child, ProgressDisplay("pretraining") as display:
+            if probes:
+                save_probes(probes, child.directory)
+            finished = _follow(child, job, history, display)
+        if not finished and not files.has_model():
+            checkpoint = files.checkpoint()
+            if checkpoint is not None:
+                files.promote(checkpoint)
+        history.save(job.model_path.parent)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+    if not files.has_model():
+        print("Interrupted before there was a model to keep.")
+        return INTERRUPTED
+    print(f"{'Model' if finished else 'Interrupted. Best model so far'}: {job.model_path}")
+    for name in (PNG_FILE, CSV_FILE):
+        if history.training:
+            print(f"Losses: {job.model_path.parent / name}")
+    return SUCCESS if finished else INTERRUPTED
+
+
+def _follow(
+    child: ChildProcess, job: PretrainJob, history: TrainingHistory, display: ProgressDisplay
+) -> bool:
+    """Show how far it is; True if it ran to its end. Ctrl-C keeps the best model, another does not."""
+    left, fraction, note = TimeLeft(), 0.0, "starting"
+    try:
+        child.start(job)
+        for message in child.messages():
+            if message is None:
+                continue
+            making = message.get("making", False)
+            if message["kind"] == "progress":
+                fraction = message["fraction"]
+                if not history.training:
+                    note = "making scans" if making else f"epoch 1/{job.config.nepochs}"
+            if message["kind"] == "epoch":
+                report = EpochReport(**{name: message[name] for name in EpochReport.__dataclass_fields__})
+                history.append(report)
+                losses = f"loss: training {report.train_loss:.4g}, validation {report.val_loss:.4g}"
+                note = f"epoch {report.epoch}/{report.nepochs} done  {losses}"
+            # the run is over when the model is written, not when its last epoch is
+            display.update(min(fraction, 0.999), None if making else left.at(fraction), note)
+    except KeyboardInterrupt:
+        display.console.print("Stopping; Ctrl-C again to give up at once.")
+        child.stop()
+        return False
+    stopped = child.result is None or child.result.get("stopped", False)
+    if not stopped:
+        display.update(1.0, None, "done")
+    return not stopped

@@ -1,0 +1,146 @@
+"""Simulated scans of made objects, and the training set that they are put together to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.detector import mean_energy
+from ..data.grouping import PtychoDataContainer
+from ..data.raw import RawData
+from ..data.simulation import raster_positions, simulate_scan
+from .config import PretrainingConfig
+from .objects import random_object
+from .probes import random_probe, width
+
+_MARGIN_PX = 4
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Groups to learn from, and those of other objects, to see how well it goes."""
+
+    training: PtychoDataContainer
+    validation: PtychoDataContainer
+
+
+def make_training_set(
+    config: PretrainingConfig,
+    probes: Sequence[NDArray[np.complex64]] = (),
+    *,
+    report: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> TrainingSet:
+    """Simulate what ``config`` says, under ``probes`` in turn, or under a made one for each scan.
+
+    Parameters
+    ----------
+    config
+        Number and ranges of the scans.
+    probes
+        (modes, N, N) complex64 each, of any scale; N is ``config.size``.
+    report
+        Told the part of the scans that is made, 0 to 1.
+    should_stop
+        Asked before each scan.
+
+    Raises
+    ------
+    ValueError
+        If a probe is not of ``config.size``.
+    InterruptedError
+        If ``should_stop`` answered True.
+    """
+    for number, probe in enumerate(probes):
+        if probe.ndim != 3 or probe.shape[1:] != (config.size, config.size):
+            raise ValueError(
+                f"Probe {number} has shape {probe.shape}: use (modes, {config.size}, {config.size}), or "
+                "another size."
+            )
+    count = config.scans + config.validation_scans
+    scans = []
+    # one stream a scan: its object does not depend on how many scans there are
+    for number, seed in enumerate(np.random.SeedSequence(config.seed).spawn(count)):
+        if should_stop is not None and should_stop():
+            raise InterruptedError("The making of scans was stopped.")
+        rng = np.random.default_rng(seed)
+        probe = probes[number % len(probes)] if probes else random_probe(config.size, rng)
+        scans.append(_groups(random_scan(probe, config, rng), config, rng))
+        if report is not None:
+            report((number + 1) / count)
+    held_out = config.validation_scans
+    return TrainingSet(training=joined(scans[held_out:]), validation=joined(scans[:held_out]))
+
+
+def random_scan(probe: NDArray[np.complex64], config: PretrainingConfig, rng: np.random.Generator) -> RawData:
+    """A scan of a made object: step, jitter, orientation and dose are drawn from the ranges of ``config``."""
+    step = rng.uniform(config.least_step, config.most_step) * width(probe)
+    # in a corner of the scan, neighbours lie so many steps away; groups that reach over N/2 are refused
+    step = min(step, config.size / 2 / math.ceil(math.sqrt(config.neighbor_count + 1)))
+    side = config.positions
+    x, y = raster_positions(
+        side,
+        side,
+        step,
+        jitter=rng.uniform(0.05, 0.35),
+        origin=-step * (side - 1) / 2,
+        seed=int(rng.integers(2**31)),
+    )
+    angle, stretch = rng.uniform(0, 2 * math.pi), rng.uniform(0.85, 1.0)
+    x, y = (
+        x * math.cos(angle) - stretch * y * math.sin(angle),
+        x * math.sin(angle) + stretch * y * math.cos(angle),
+    )
+    reach = max(float(np.abs(x).max()), float(np.abs(y).max()))
+    edge = 2 * math.ceil(reach + config.size / 2 + _MARGIN_PX)
+    object_ = random_object((edge, edge), rng)
+    photons = math.exp(rng.uniform(math.log(config.least_photons), math.log(config.most_photons)))
+    middle = (edge - 1) / 2
+    return simulate_scan(object_, probe, x + middle, y + middle, photons, int(rng.integers(2**31)))
+
+
+def _groups(raw: RawData, config: PretrainingConfig, rng: np.random.Generator) -> PtychoDataContainer:
+    return raw.generate_grouped_data(
+        raw.N,
+        config.neighbor_count,
+        config.groups_per_scan,
+        gridsize=config.gridsize,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def joined(scans: Sequence[PtychoDataContainer]) -> PtychoDataContainer:
+    """Groups of several scans as one container, with a probe for each scan.
+
+    Patterns and probe of a scan are scaled so that its patterns have a mean energy of 1 and its probe that
+    power: this is how a model for any probe sees each scan by itself. Of positions, only those within the
+    groups keep a meaning.
+    """
+    modes = max(len(scan.probe) for scan in scans)
+    starts = np.cumsum([0, *(len(scan.amplitude) for scan in scans)])
+    size = scans[0].N
+    amplitude = np.empty((starts[-1], size, size), np.float32)
+    probes = np.zeros((len(scans), modes, size, size), np.complex64)
+    for number, scan in enumerate(scans):
+        unit = math.sqrt(mean_energy(scan.amplitude, scan.bad_pixels))
+        amplitude[starts[number] : starts[number + 1]] = scan.amplitude / np.float32(unit)
+        power = float((np.abs(scan.probe.astype(np.complex128)) ** 2).sum())
+        probes[number, : len(scan.probe)] = scan.probe / math.sqrt(power)
+    return PtychoDataContainer(
+        amplitude=amplitude,
+        nn_indices=np.concatenate(
+            [scan.nn_indices + start for scan, start in zip(scans, starts[:-1], strict=True)]
+        ),
+        coords_offsets=np.concatenate([scan.coords_offsets for scan in scans]),
+        coords_relative=np.concatenate([scan.coords_relative for scan in scans]),
+        coords=np.concatenate([scan.coords for scan in scans]),
+        probe=probes[0],
+        bad_pixels=np.any([scan.bad_pixels for scan in scans], axis=0),
+        photons_per_pattern=1.0,
+        probes=probes,
+        probe_index=np.repeat(np.arange(len(scans)), np.diff(starts)),
+    )

@@ -1,0 +1,184 @@
+"""Models for any probe: patterns of several probes to learn from; the scan's own where they are applied."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine_support import FROZEN, QUICK, Bench, relative_error, require_engine, without_graphs
+
+from ptychopinn_ptychodus.backends.base import ModelFileError
+from ptychopinn_ptychodus.backends.conversion import convert
+from ptychopinn_ptychodus.config import DataConfig, from_dict, to_dict
+from ptychopinn_ptychodus.data import simulation
+from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
+from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.pretraining.scans import joined
+
+FIXED: dict[str, Any] = {
+    "architecture": "unrolled",
+    "gridsize": 2,
+    "probe_trainable": False,
+    "intensity_scale_trainable": False,
+}
+"""What patterns of several probes can teach."""
+
+
+def scan_with(modes: int, photons: float, seed: int, n: int = 64) -> RawData:
+    """36 patterns; each of these scans has a probe of its own."""
+    x, y = simulation.raster_positions(6, 6, 5.0, jitter=0.3, origin=n / 2 + 3, seed=seed)
+    probe = simulation.make_probe(n, diameter=0.3 + 0.1 * seed, defocus=3.0 + 4 * seed, modes=modes)
+    object_ = simulation.make_object((n + 36,) * 2, seed=seed)
+    return simulation.simulate_scan(object_, probe, x, y, photons, seed)
+
+
+def groups_of(raw: RawData, gridsize: int = 2, count: int = 8) -> PtychoDataContainer:
+    return raw.generate_grouped_data(raw.N, 8, count, gridsize=gridsize, seed=0)
+
+
+@pytest.fixture(scope="session")
+def scans() -> list[PtychoDataContainer]:
+    return [groups_of(scan_with(1, 1e6, 0)), groups_of(scan_with(2, 1e4, 1))]
+
+
+def loss_of(bench: Bench, data: PtychoDataContainer, **changes: Any) -> float:
+    """Of a network that training leaves as it is: the same for every run."""
+    with without_graphs(bench.engine):
+        return bench.train(FROZEN, data=data, batch_size=8, **FIXED | changes).history["train_loss"][0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"mae_weight": 1.0}, {"object_big": False}])
+def test_several_probes_cost_what_they_cost_one_at_a_time(
+    changes: dict[str, Any], bench: Bench, scans: Sequence[PtychoDataContainer]
+) -> None:
+    alone = [loss_of(bench, scan, **changes) for scan in scans]
+    together = loss_of(bench, joined(scans), **changes)
+    assert not math.isclose(alone[0], alone[1], rel_tol=0.01)
+    assert together == pytest.approx(np.mean(alone), rel=1e-4)
+
+
+def test_one_of_several_probes_is_learnt_from_as_if_it_was_the_only_one(
+    bench: Bench, scans: Sequence[PtychoDataContainer]
+) -> None:
+    order = FIXED | {"sequential_sampling": True}
+    with without_graphs(bench.engine):
+        bench.train(data=scans[1], **order)
+        alone = bench.arrays()
+        bench.train(data=joined([scans[1]]), **order)
+        together = bench.arrays()
+    for name in alone:
+        if name.startswith("network."):
+            np.testing.assert_allclose(together[name], alone[name], atol=2e-4, err_msg=name)
+
+
+@pytest.fixture
+def pretrained(bench: Bench, scans: Sequence[PtychoDataContainer]) -> Iterator[Bench]:
+    with without_graphs(bench.engine):
+        bench.train(data=joined(scans), validation=joined(scans[:1]), **FIXED)
+        yield bench
+
+
+def test_the_scans_own_probe_and_dose_take_the_place_of_the_models(pretrained: Bench) -> None:
+    """Applied to a scan, it is the model of that scan with the same network."""
+    raw = scan_with(1, 1e5, 3)
+    data = groups_of(raw)
+    found = pretrained.engine.predict(pretrained.model_path, data, QUICK)
+    np.testing.assert_allclose((np.abs(found.probe) ** 2).sum(), raw.photons_per_pattern, rtol=1e-4)
+    shape = relative_error(found.probe / found.probe[0].max(), raw.probeGuess / raw.probeGuess[0].max())
+    assert shape < 1e-5
+
+    state = pretrained.engine.read_state(pretrained.model_path)
+    pretrained.train(FROZEN, data=data, **FIXED)
+    own = pretrained.engine.read_state(pretrained.model_path)
+    network = {name: array for name, array in state.arrays.items() if name.startswith("network.")}
+    path = pretrained.directory / f"own{pretrained.engine.model_suffix}"
+    pretrained.engine.write_state(dataclasses.replace(own, arrays={**own.arrays, **network}), path)
+    expected = pretrained.engine.predict(path, data, QUICK)
+    assert not own.description.data.any_probe
+    assert relative_error(found.patches, expected.patches) < 1e-5
+    assert relative_error(found.probe, expected.probe) < 1e-5
+
+
+def test_units_of_counts_and_probe_make_no_difference(pretrained: Bench) -> None:
+    data = groups_of(scan_with(1, 1e5, 3))
+    brighter = dataclasses.replace(
+        data,
+        amplitude=data.amplitude * np.float32(8.0),
+        probe=data.probe * np.complex64(8.0),
+        photons_per_pattern=64 * data.photons_per_pattern,
+    )
+    found, other = (pretrained.engine.predict(pretrained.model_path, d, QUICK) for d in (data, brighter))
+    assert relative_error(other.patches, found.patches) < 1e-3
+    assert relative_error(other.probe, 8 * found.probe) < 1e-5
+
+
+def test_bad_pixels_are_those_of_the_scan(pretrained: Bench) -> None:
+    data = groups_of(scan_with(1, 1e5, 3))
+    bad = np.zeros((64, 64), bool)
+    bad[30:34, 20:44] = True
+    spoilt = np.where(bad, np.float32(50.0), data.amplitude)
+    masked = dataclasses.replace(data, amplitude=spoilt, bad_pixels=bad)
+    unmasked = dataclasses.replace(data, amplitude=spoilt)
+    clean, careful, careless = (pretrained.patches(d) for d in (data, masked, unmasked))
+    assert relative_error(careful, clean) < 0.5 * relative_error(careless, clean)
+
+
+def test_it_is_for_patterns_of_another_size_and_probes_of_more_modes(pretrained: Bench) -> None:
+    found = pretrained.engine.predict(
+        pretrained.model_path, groups_of(scan_with(3, 1e5, 2, n=128), count=2), QUICK
+    )
+    assert found.patches.shape == (2, 4, 128, 128)
+    assert found.probe.shape == (3, 128, 128)
+    assert np.isfinite(found.patches).all()
+
+
+def test_another_gridsize_is_refused(pretrained: Bench) -> None:
+    with pytest.raises(ModelFileError, match="gridsize = 2"):
+        pretrained.patches(groups_of(scan_with(1, 1e5, 3), gridsize=1))
+
+
+def test_other_models_stay_with_their_size(bench: Bench, scans: Sequence[PtychoDataContainer]) -> None:
+    with without_graphs(bench.engine):
+        bench.train(data=scans[0], **FIXED)
+    assert not bench.engine.describe(bench.model_path).data.any_probe
+    with pytest.raises(ModelFileError, match="N = 64"):
+        bench.patches(groups_of(scan_with(1, 1e5, 2, n=128), count=2))
+
+
+def test_the_other_engine_takes_it_for_what_it_is(pretrained: Bench, tmp_path: Path) -> None:
+    other = require_engine("pytorch" if pretrained.engine.name == "tensorflow" else "tensorflow")
+    target = tmp_path / f"other{other.model_suffix}"
+    convert(pretrained.model_path, target, other.name)
+    assert other.describe(target).data.any_probe
+    data = groups_of(scan_with(2, 1e5, 3))
+    expected = pretrained.engine.predict(pretrained.model_path, data, QUICK)
+    found = other.predict(target, data, QUICK)
+    assert relative_error(found.patches, expected.patches) < 2e-3
+    assert relative_error(found.probe, expected.probe) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architecture": "cnn"}, "architecture"),
+        ({"probe_trainable": True}, "probe_trainable"),
+        ({"intensity_scale_trainable": True}, "intensity_scale_trainable"),
+    ],
+)
+def test_what_several_probes_cannot_teach_is_refused(
+    changes: dict[str, Any], said: str, bench: Bench, scans: Sequence[PtychoDataContainer]
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        bench.train(data=joined(scans), **FIXED | changes)
+
+
+def test_files_from_before_there_were_such_models_are_of_one_probe() -> None:
+    old = to_dict(DataConfig(photons_per_pattern=5.0))
+    del old["any_probe"]
+    assert from_dict(DataConfig, json.loads(json.dumps(old))) == DataConfig(photons_per_pattern=5.0)

@@ -1,0 +1,173 @@
+"""``pretrain``: models for any scan, what they are applied to, and what goes wrong before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ptychodus.api.io import load_product
+
+from ptychopinn_ptychodus.backends.registry import guess_engine
+from ptychopinn_ptychodus.cli import main
+from ptychopinn_ptychodus.data.simulation import make_probe
+
+Done = subprocess.CompletedProcess[str]
+Command = Callable[..., Done]
+Capture = pytest.CaptureFixture[str]
+TINY = ("--scans", 2, "--epochs", 1)
+
+
+def write_probe(path: Path, probe: np.ndarray) -> Path:
+    np.savez(path, probeGuess=probe)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pretrained(command: Command, scan: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """A directory with a model that learnt from the scan's probe and another one, and what was said."""
+    output = tmp_path_factory.mktemp("pretrained")
+    other = write_probe(output / "other.npz", make_probe(64, diameter=0.6, modes=2))
+    return output, command("pretrain", "-o", output, *TINY, "--probe", scan / "product.h5", other)
+
+
+def test_it_leaves_a_model_for_any_probe(pretrained: tuple[Path, Done], extension: str) -> None:
+    output, done = pretrained
+    assert done.returncode == 0, done.stderr
+    model = output / f"model{extension}"
+    assert f"Model: {model}" in done.stdout
+    assert (output / "training_history.csv").read_text().count("\n") == 2
+    assert (output / "training_history.png").is_file()
+    assert not (output / "checkpoints").exists()
+    description = guess_engine(model).describe(model)
+    assert description.data.any_probe
+    assert (description.data.probe_modes, description.model.N) == (2, 64)
+    assert len(description.history["val_loss"]) == 1
+
+
+def test_the_model_reconstructs_as_any_other(
+    pretrained: tuple[Path, Done], command: Command, scan: Path, tmp_path: Path, extension: str
+) -> None:
+    model = pretrained[0] / f"model{extension}"
+    settings = (
+        "--set",
+        "PtychoPINNPluginRefinement.Epochs=2",
+        "--set",
+        "PtychoPINNPluginTraining.ProbeModes=2",
+    )
+    done = command("reconstruct", "-i", scan, "-o", tmp_path, "-m", model, *settings)
+    assert done.returncode == 0, done.stderr
+    network, refined = (load_product(tmp_path / name) for name in ("network.h5", "product.h5"))
+    assert np.isfinite(refined.object_.get_array()).all()
+    # the network's probe is the scan's, and the modes that are asked for are found by the refinement
+    assert network.probes.get_array().shape[1] == 1
+    assert refined.probes.get_array().shape[1] == 2
+    given = load_product(scan / "product.h5").probes.get_array()[0, 0]
+    found = network.probes.get_array()[0, 0]
+    overlap = np.abs(np.vdot(given, found)) / np.linalg.norm(given) / np.linalg.norm(found)
+    assert overlap == pytest.approx(1.0, abs=1e-4)
+
+
+def test_without_probes_they_are_made(command: Command, tmp_path: Path, extension: str) -> None:
+    done = command("pretrain", "-o", tmp_path, *TINY, "--size", 64, "--gridsize", 1)
+    assert done.returncode == 0, done.stderr
+    description = guess_engine(tmp_path / f"model{extension}").describe(tmp_path / f"model{extension}")
+    assert (description.model.N, description.model.gridsize) == (64, 1)
+
+
+def test_interrupted_it_keeps_its_best_model(tmp_path: Path, extension: str) -> None:
+    arguments = ["pretrain", "-o", str(tmp_path), "--scans", "2", "--epochs", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ptychopinn_ptychodus.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell has what it starts in the background ignore Ctrl-C, and that is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("checkpoints/best*")) and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    model = tmp_path / f"model{extension}"
+    assert f"Best model so far: {model}" in out
+    assert guess_engine(model).describe(model).data.any_probe
+
+
+def refused(capsys: Capture, *arguments: object) -> str:
+    assert main(["pretrain", *map(str, arguments)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_a_probe_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "nowhere.h5"
+    assert f'no probe file "{path}"' in refused(capsys, "-o", tmp_path / "out", "--probe", path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["broken.h5", "broken.npz"])
+def test_a_file_without_a_probe(name: str, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / name).write_bytes(b"nothing")
+    assert str(tmp_path / name) in refused(capsys, "-o", tmp_path, "--probe", tmp_path / name)
+
+
+def test_an_npz_file_of_something_else(tmp_path: Path, capsys: Capture) -> None:
+    np.savez(tmp_path / "other.npz", something=np.zeros(3))
+    assert "probeGuess" in refused(capsys, "-o", tmp_path, "--probe", tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("probe", [np.zeros((64, 64), complex), np.full((64, 64), np.nan, complex)])
+def test_a_probe_that_is_none(probe: np.ndarray, tmp_path: Path, capsys: Capture) -> None:
+    assert "zero everywhere" in refused(
+        capsys, "-o", tmp_path, "--probe", write_probe(tmp_path / "p.npz", probe)
+    )
+
+
+@pytest.mark.parametrize("shape", [(64, 32), (100, 100), (64,)])
+def test_a_probe_of_a_shape_that_is_none(shape: tuple[int, ...], tmp_path: Path, capsys: Capture) -> None:
+    path = write_probe(tmp_path / "p.npz", np.ones(shape, complex))
+    assert str(path) in refused(capsys, "-o", tmp_path, "--probe", path)
+
+
+def test_probes_of_different_sizes(tmp_path: Path, capsys: Capture) -> None:
+    small, large = (write_probe(tmp_path / f"{n}.npz", make_probe(n)) for n in (64, 128))
+    said = refused(capsys, "-o", tmp_path, "--probe", small, large)
+    assert str(large) in said
+    assert "128" in said
+    assert "--size 128" in refused(capsys, "-o", tmp_path, "--probe", small, "--size", 128)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--size", 100), ("--scans", 0), ("--gridsize", 9), ("--seed", -1), ("--backend", "abacus")]
+)
+def test_arguments_that_make_no_sense(arguments: tuple[str, object], tmp_path: Path, capsys: Capture) -> None:
+    assert main(["pretrain", "-o", str(tmp_path), *map(str, arguments)]) == 2
+    assert str(arguments[1]) in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_cannot_be_written_to(tmp_path: Path, capsys: Capture) -> None:
+    tmp_path.chmod(0o500)
+    assert main(["pretrain", "-o", str(tmp_path / "out")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").touch()
+    assert main(["pretrain", "-o", str(tmp_path / "file")]) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
