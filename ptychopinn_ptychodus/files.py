@@ -22,7 +22,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of ``path`` once the block has ended well.
 
     Until then, and for good if the block raises or the process dies, what was at ``path`` stays. What
-    processes that died in such a block more than an hour ago have left for the same ``path`` is removed.
+    processes that died in such a block more than an hour ago have left for the same ``path`` is removed, but
+    not on Windows, where a process cannot be asked after without harm.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from ..config import ExecutionConfig
 from ..data.grouping import PtychoDataContainer
+from .base import ReportFraction
 from .recipe import PATTERNS_PER_BATCH
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,19 @@ _R = TypeVar("_R")
 def groups_per_batch(container: PtychoDataContainer, kind: str) -> int:
     """The engine's choice for a device of the ``kind`` ``"cpu"`` or ``"gpu"``, at least 1."""
     return max(1, PATTERNS_PER_BATCH[kind] * 64 // (container.N * container.gridsize**2))
+
+
+def forwards(report: ReportFraction | None) -> ReportFraction:
+    """Reports fractions to ``report`` that never fall, as those of a second attempt would."""
+    furthest = 0.0
+
+    def tell(fraction: float) -> None:
+        nonlocal furthest
+        furthest = max(furthest, fraction)
+        if report is not None:
+            report(furthest)
+
+    return tell
 
 
 def in_batches_that_fit(
@@ -50,19 +64,20 @@ def in_batches_that_fit(
         except out_of_memory as exc:
             if size == 1 or execution.inference_batch_size is not None:
                 raise RuntimeError(
-                    f"The device ran out of memory with {size} groups of {container.gridsize**2} patterns at "
-                    "once: "
-                    + (
-                        "use the CPU."
-                        if size == 1
-                        else "lower inference_batch_size, or leave it to the engine."
-                    )
+                    f"The device ran out of memory with batches of {size}, in groups of "
+                    f"{container.gridsize**2} patterns: " + _remedy(size, kind)
                 ) from exc
         # out here, nothing holds what filled the memory
         logger.warning(
-            "The device ran out of memory with %d groups at once: starting again with %d. "
-            "inference_batch_size sets a number from the start.",
+            "The device ran out of memory with %d groups at once: starting again with %d. To start with a "
+            "number of your own, set inference_batch_size (PtychoPINNPluginInference.BatchSize).",
             size,
             size // 2,
         )
         size //= 2
+
+
+def _remedy(size: int, kind: str) -> str:
+    if size > 1:
+        return "lower inference_batch_size (PtychoPINNPluginInference.BatchSize), or set it to automatic."
+    return "close other programs." if kind == "cpu" else "use the CPU."

@@ -61,5 +61,6 @@ PHYSICS_RATE = 5.0
 PATTERNS_PER_BATCH = {"cpu": 32, "gpu": 512}
 """Patterns of 64 × 64 at once where ``inference_batch_size`` is not set; fewer larger ones, as 64/N.
 
-On a CPU larger batches leave the cache. A GPU has to be filled; 512 take 2 to 3 GB of its memory.
+On a CPU larger batches leave the cache. A GPU has to be filled; 512 are reckoned, not measured, to take 2 to
+3 GB of its memory.
 """

@@ -7,6 +7,7 @@ mapping with ``X`` (B, N, N, C) amplitudes, ``coords_relative`` (B, 1, 2, C) and
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ..files import replacing
 from .base import Engine, ModelFileError, ModelState, Prediction
 from .conversion import read_model
 from .registry import guess_engine
+
+logger = logging.getLogger(__name__)
 
 MODELS = ("diffraction_to_obj", "autoencoder")
 """The models of a bundle: patches from patterns, and the trained whole, physics included."""
@@ -213,6 +216,12 @@ def open_bundle(
     path = model_file(bundle_dir, file_name)
     state = read_model(path)
     model = state.description.model
+    if state.description.data.any_probe:
+        logger.warning(
+            '"%s" is a model for any probe: it is opened with the first one that it has learnt from. To '
+            "apply it to a scan with that scan's own, use reconstruct_cdi, Engine.predict or Ptychodus.",
+            path,
+        )
     if config is not None and (model.N, model.gridsize) != (config.model.N, config.model.gridsize):
         raise ModelFileError(
             f'"{path}" was trained for N = {model.N}, gridsize = {model.gridsize}, but '

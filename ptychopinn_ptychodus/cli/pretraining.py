@@ -19,7 +19,7 @@ from ..config import SUPPORTED_N, ExecutionConfig, ModelConfig, TrainingConfig, 
 from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
 from ..plugin.job import PretrainJob, save_probes
 from ..plugin.layout import MODEL_BASENAME, RunFiles, product_in
-from ..plugin.process import ChildProcess
+from ..plugin.process import ChildProcess, Message
 from ..plugin.settings import DEFAULT_GRADIENT_CLIP, DEFAULT_LEARNING_RATE, DEFAULT_SCHEDULER
 from ..pretraining import PretrainingConfig
 from .commands import require_writable_directory
@@ -108,7 +108,7 @@ def _engine(backend: str | None) -> Engine:
         engine.require()
         return engine
     names = [name for name in backend_names() if name in list_engines()]
-    for engine in loadable_engines(names, on_broken=lambda _: None):
+    for engine in loadable_engines(names):
         if engine.problem() is None:
             return engine
     raise EngineUnavailableError(f"No framework is installed that could be trained with: {INSTALL_HINT}")
@@ -144,9 +144,9 @@ def _read_probe(path: Path) -> NDArray[np.complex64]:
         )
     try:
         probe = _from_npz(path) if path.suffix == ".npz" else _from_product(path)
-    except (OSError, KeyError, ValueError, EOFError) as exc:
+        probe = probe.astype(np.complex64).reshape(-1, *probe.shape[-2:])
+    except Exception as exc:  # there is no end to what numpy and h5py raise for a file that is something else
         raise UsageError(f'"{path}" holds no probe that can be read ({str(exc).strip(chr(39))}).') from exc
-    probe = probe.astype(np.complex64).reshape(-1, *probe.shape[-2:])
     size = probe.shape[-1]
     if probe.ndim != 3 or probe.shape[1] != size or size not in SUPPORTED_N:
         raise UsageError(f'The probe in "{path}" has shape {probe.shape[1:]}: N is one of {SUPPORTED_N}.')
@@ -186,11 +186,10 @@ def _run(job: PretrainJob, probes: Sequence[NDArray[np.complex64]]) -> int:
             if probes:
                 save_probes(probes, child.directory)
             finished = _follow(child, job, history, display)
-        if not finished and not files.has_model():
-            checkpoint = files.checkpoint()
-            if checkpoint is not None:
-                files.promote(checkpoint)
-        history.save(job.model_path.parent)
+        _keep(files, history, log, stopped=not finished)
+    except Exception:
+        _keep(files, history, log, stopped=False)
+        raise
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
@@ -203,6 +202,19 @@ def _run(job: PretrainJob, probes: Sequence[NDArray[np.complex64]]) -> int:
         if history.training:
             print(f"Losses: {job.model_path.parent / name}")
     return SUCCESS if finished else INTERRUPTED
+
+
+def _keep(files: RunFiles, history: TrainingHistory, log: logging.Logger, *, stopped: bool) -> None:
+    """See to it that there is a model after a stop, and a history in any case."""
+    checkpoint = None if files.has_model() else files.checkpoint()
+    if checkpoint is not None and stopped:
+        files.promote(checkpoint)
+    elif checkpoint is not None:
+        log.warning('Pretraining left its best state in "%s": it can be used as a model.', checkpoint)
+    try:
+        history.save(files.model_path.parent)
+    except OSError as exc:  # the model is what counts
+        log.warning("The training history was not written: %s", exc)
 
 
 def _follow(
@@ -221,7 +233,7 @@ def _follow(
                 if not history.training:
                     note = "making scans" if making else f"epoch 1/{job.config.nepochs}"
             if message["kind"] == "epoch":
-                report = EpochReport(**{name: message[name] for name in EpochReport.__dataclass_fields__})
+                report = _report(message)
                 history.append(report)
                 losses = f"loss: training {report.train_loss:.4g}, validation {report.val_loss:.4g}"
                 note = f"epoch {report.epoch}/{report.nepochs} done  {losses}"
@@ -229,9 +241,14 @@ def _follow(
             display.update(min(fraction, 0.999), None if making else left.at(fraction), note)
     except KeyboardInterrupt:
         display.console.print("Stopping; Ctrl-C again to give up at once.")
-        child.stop()
-        return False
+        for message in child.stop():  # an epoch that ended meanwhile is in the model, too
+            if message["kind"] == "epoch":
+                history.append(_report(message))
     stopped = child.result is None or child.result.get("stopped", False)
     if not stopped:
         display.update(1.0, None, "done")
     return not stopped
+
+
+def _report(message: Message) -> EpochReport:
+    return EpochReport(**{name: message[name] for name in EpochReport.__dataclass_fields__})

@@ -75,15 +75,14 @@ class ProgressDisplay:
 
 
 class TimeLeft:
-    """Extrapolates from steps that are done; the first one, which includes starting up, counts only alone."""
+    """Extrapolates from the steps after the first one, which includes starting up."""
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
         self._first: tuple[float, float] | None = None
         self._last: tuple[float, float] | None = None
 
     def at(self, fraction: float) -> float | None:
-        """Seconds left when ``fraction`` (0 to 1) is done; None as long as nothing is."""
+        """Seconds left when ``fraction`` (0 to 1) is done; None as long as there is one step at most."""
         now = time.monotonic()
         if fraction <= 0:
             return None
@@ -93,5 +92,5 @@ class TimeLeft:
         assert self._first is not None
         done, since = self._last[0] - self._first[0], self._last[1] - self._first[1]
         if done <= 0:
-            done, since = self._last[0], self._last[1] - self._start
+            return None
         return max(0.0, since / done * (1 - self._last[0]) - (now - self._last[1]))

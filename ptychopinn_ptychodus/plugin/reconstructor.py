@@ -255,31 +255,41 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                     self._show_preview(None)
                     child.start(job)
                     for message in child.messages():
-                        if message is not None and message["kind"] == "epoch":
-                            report = EpochReport(**_fields(EpochReport, message))
-                            history.append(report)
-                            self._log_epoch(report)
-                            self._show_epoch()
-                            progress = min(GOAL - 1, GOAL * report.epoch // report.nepochs)
-                        if message is not None and message["kind"] == "progress":
-                            progress = min(GOAL - 1, int(GOAL * message["fraction"]))
-                        if message is not None and message["kind"] == "preview":
-                            self._show_preview(Preview(output_path / PICTURE_FILE, message["epoch"]))
+                        if message is not None:
+                            progress = max(progress, self._take_in(message, history, output_path))
                         if self._should_stop():
                             stopped = True
-                            child.stop()
+                            self._stop(child, history, output_path)
                             break
                         # Ptychodus looks at its Stop button between two of these, and only then
                         yield TrainOutput(history.training, history.validation, progress)
                 except (GeneratorExit, KeyboardInterrupt):
                     stopped = True
-                    child.stop()
+                    self._stop(child, history, output_path)
                     raise
         finally:
             # not before the child has ended: until then it may still write
             self.training_curves = {}
             self._adopt(child.result, files, history, stopped=stopped)
         yield TrainOutput(history.training, history.validation, GOAL)
+
+    def _take_in(self, message: Message, history: TrainingHistory, output_path: Path) -> int:
+        """What a training reports; the progress that it stands for, or 0."""
+        if message["kind"] == "epoch":
+            report = EpochReport(**_fields(EpochReport, message))
+            history.append(report)
+            self._log_epoch(report)
+            self._show_epoch()
+            return min(GOAL - 1, GOAL * report.epoch // report.nepochs)
+        if message["kind"] == "preview":
+            self._show_preview(Preview(output_path / PICTURE_FILE, message["epoch"]))
+        if message["kind"] == "progress":
+            return min(GOAL - 1, int(GOAL * message["fraction"]))
+        return 0
+
+    def _stop(self, child: ChildProcess, history: TrainingHistory, output_path: Path) -> None:
+        for message in child.stop():  # an epoch that ended meanwhile is in the model, too
+            self._take_in(message, history, output_path)
 
     def _adopt(
         self,

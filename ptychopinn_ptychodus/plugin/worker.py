@@ -44,14 +44,12 @@ from .job import (
     read_job,
 )
 from .preview import Previews
-from .worker_learning import Learning
+from .worker_learning import Learning, Send
 from .worker_pretraining import pretrain
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
 ORPHAN_GRACE_S = 60.0
-
-Send = Callable[..., None]
 
 
 class Channel:
@@ -162,7 +160,7 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         model_path=job.model_path,
         report=learning.report,
         should_stop=learning.should_stop,
-        preview=_previews(raw, config, job, send),
+        preview=learning.around(_previews(raw, config, job, send)),
     )
     return {"stopped": result.stopped}
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
-from ..backends.base import EpochReport
+from ..backends.base import Apply, EpochReport, Preview
 
 Send = Callable[..., None]
 
@@ -47,6 +47,7 @@ class Learning:
         self._nepochs = nepochs
         self._begin = begin
         self._learnt = False
+        self._previewing = False
         self._epoch, self._batch = 0, 0
         self._sent = begin
 
@@ -55,6 +56,8 @@ class Learning:
         if not self._learnt:
             self._learnt = True
             self._send("learning")
+        if self._previewing:  # what a network is applied to then is not learnt from
+            return self._should_stop()
         # an engine need not ask as often in its last steps as was expected, nor as seldom
         self._batch = min(self._batch + 1, self._batches)
         done = (self._epoch + self._batch / max(1, self._batches)) / self._nepochs
@@ -69,3 +72,17 @@ class Learning:
         self._epoch, self._batch = report.epoch, 0
         fields: dict[str, Any] = dataclasses.asdict(report)
         self._send("epoch", **fields)
+
+    def around(self, preview: Preview | None) -> Preview | None:
+        """The preview, during which batches do not count."""
+        if preview is None:
+            return None
+
+        def show(report: EpochReport, apply: Apply) -> None:
+            self._previewing = True
+            try:
+                preview(report, apply)
+            finally:
+                self._previewing = False
+
+        return show

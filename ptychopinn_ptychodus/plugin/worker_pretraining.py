@@ -11,13 +11,11 @@ from typing import Any
 from ..backends.registry import get_engine
 from ..pretraining.scans import make_training_set
 from .job import PretrainJob, load_probes
-from .worker_learning import Learning
+from .worker_learning import Learning, Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
 _MAKING = 0.05  # part of the work, next to nothing of the time
-
-Send = Callable[..., None]
 
 
 def pretrain(

@@ -55,7 +55,7 @@ class PretrainingConfig:
         integer(self, "neighbor_count", self.gridsize**2 - 1)
         integer(self, "seed", 0)
         one_of(self, "size", SUPPORTED_N)
-        for name in ("least_photons", "least_step"):
+        for name in ("least_photons", "most_photons", "least_step", "most_step"):
             real(self, name, exclusive=True)
         for least, most in (("least_photons", "most_photons"), ("least_step", "most_step")):
             allowed = f"a number not below {least} = {getattr(self, least):g}"

@@ -69,7 +69,8 @@ def tell_of_misfits(weights: NDArray[np.float64]) -> None:
     names = ", ".join(str(number) for number in found[:_NAMED])
     logger.warning(
         "%d of %d patterns fit far worse than the rest, and hardly count in the refinement: numbers %s%s "
-        "(from 0). They may be without beam, or broken: look at them.",
+        "(from 0). They may be without beam or broken: look at them. If they are sound, they lie where the "
+        "object is not fitted yet, as at an edge of the scan or on a lone feature: refine for more epochs.",
         len(found),
         len(weights),
         names,

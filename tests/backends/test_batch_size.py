@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from engine_support import QUICK, Bench, relative_error, without_graphs
 
-from ptychopinn_ptychodus.backends.batch_size import groups_per_batch
+from ptychopinn_ptychodus.backends.batch_size import forwards, groups_per_batch
 from ptychopinn_ptychodus.data.raw import RawData
 
 
@@ -31,6 +31,15 @@ def test_larger_patterns_and_groups_make_smaller_batches(
 def test_a_gpu_gets_more_at_once(make_scan: Callable[..., RawData]) -> None:
     data = make_scan().generate_grouped_data(64, 4, 2)
     assert groups_per_batch(data, "gpu") >= 8 * groups_per_batch(data, "cpu")
+
+
+def test_progress_of_a_second_attempt_does_not_go_back() -> None:
+    told: list[float] = []
+    tell = forwards(told.append)
+    for fraction in (0.25, 0.5, 0.125, 0.25, 0.75):
+        tell(fraction)
+    assert told == [0.25, 0.5, 0.5, 0.5, 0.75]
+    forwards(None)(0.5)
 
 
 class Memory:
@@ -87,7 +96,9 @@ def test_batches_that_do_not_fit_are_halved_and_the_log_says_so(
     assert "inference_batch_size" in caplog.text
 
 
-@pytest.mark.parametrize(("asked", "room", "says"), [(6, 3, "lower inference_batch_size"), (None, 0, "CPU")])
+@pytest.mark.parametrize(
+    ("asked", "room", "says"), [(6, 3, "lower inference_batch_size"), (None, 0, "close other programs")]
+)
 def test_batches_that_cannot_be_smaller_are_an_error_that_says_what_to_do(
     trained: Bench, monkeypatch: pytest.MonkeyPatch, asked: int | None, room: int, says: str
 ) -> None:

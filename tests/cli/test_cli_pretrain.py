@@ -126,6 +126,20 @@ def test_a_file_without_a_probe(name: str, tmp_path: Path, capsys: Capture) -> N
     assert str(tmp_path / name) in refused(capsys, "-o", tmp_path, "--probe", tmp_path / name)
 
 
+@pytest.mark.parametrize("content", [b"PK\x03\x04 half a file", b"text"])
+def test_a_file_that_is_no_npz(content: bytes, tmp_path: Path, capsys: Capture) -> None:
+    np.savez(tmp_path / "whole.npz", probeGuess=make_probe(64))
+    for name, data in (("part", (tmp_path / "whole.npz").read_bytes()[:-50]), ("other", content)):
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(data)
+        assert str(path) in refused(capsys, "-o", tmp_path / "out", "--probe", path)
+    np.save(tmp_path / "array.npy", make_probe(64))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    assert "array.npz" in refused(capsys, "-o", tmp_path / "out", "--probe", tmp_path / "array.npz")
+    np.savez(tmp_path / "words.npz", probeGuess=np.full((64, 64), "probe"))
+    assert "words.npz" in refused(capsys, "-o", tmp_path / "out", "--probe", tmp_path / "words.npz")
+
+
 def test_an_npz_file_of_something_else(tmp_path: Path, capsys: Capture) -> None:
     np.savez(tmp_path / "other.npz", something=np.zeros(3))
     assert "probeGuess" in refused(capsys, "-o", tmp_path, "--probe", tmp_path / "other.npz")

@@ -56,6 +56,26 @@ def test_what_was_done_before_the_training_counts() -> None:
     assert told.fractions == pytest.approx([0.6, 1.0])
 
 
+def test_what_a_preview_is_applied_to_is_not_learnt_from() -> None:
+    told, stop = Told(), False
+    learning = Learning(lambda: stop, told, [range(40)], batch_size=4, nepochs=2)
+    for _ in range(10):
+        learning.should_stop()
+    learning.report(report(1, 2))
+    before = list(told.fractions)
+
+    def show(_: EpochReport, apply: object) -> None:
+        assert not any(learning.should_stop() for _ in range(25))  # as often as it has batches
+
+    preview = learning.around(show)
+    assert preview is not None
+    preview(report(1, 2), lambda container: pytest.fail("not applied here"))
+    assert told.fractions == before
+    learning.should_stop()
+    assert told.fractions[-1] == pytest.approx(0.55)
+    assert learning.around(None) is None
+
+
 def test_stop_is_passed_on() -> None:
     learning = Learning(lambda: True, Told(), [range(4)], batch_size=4, nepochs=1)
     assert learning.should_stop() is True

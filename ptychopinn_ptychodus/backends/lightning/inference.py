@@ -13,7 +13,7 @@ from torch import Tensor
 from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
 from ..base import Prediction, ReportFraction, ShouldStop
-from ..batch_size import in_batches_that_fit
+from ..batch_size import forwards, in_batches_that_fit
 from ..physics import require_fit
 from .arithmetic import TorchArithmetic
 from .loaders import GroupDataset, build_loader
@@ -92,15 +92,17 @@ def predict_patches(
     module = module.to(device).eval()
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
 
+    tell = forwards(report)
+
     def apply(batch_size: int) -> None:
         done = 0
         for part in _arriving(_results(module, container, execution, batch_size, should_stop)):
             patches[done : done + len(part)] = part
             done += len(part)
-            if report is not None:
-                report(done / len(container))
+            tell(done / len(container))
 
-    kind = "cpu" if device.type == "cpu" else "gpu"
+    # Apple's share their memory with the machine, and do not say in so many words that it is full
+    kind = "gpu" if device.type == "cuda" else "cpu"
     in_batches_that_fit(apply, container, execution, kind, torch.OutOfMemoryError)
     return patches
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
 from ..base import Prediction, ReportFraction, ShouldStop
-from ..batch_size import in_batches_that_fit
+from ..batch_size import forwards, in_batches_that_fit
 from ..physics import require_fit
 from .engine import TensorFlowEngine
 from .loaders import build_dataset
@@ -120,6 +120,8 @@ def predict_patches(
     require_fit(data, container)
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
 
+    tell = forwards(report)
+
     def apply(batch_size: int) -> None:
         done = 0
         for batch in build_dataset(container, data.input_scale, batch_size, execution):
@@ -128,8 +130,7 @@ def predict_patches(
             result = model.patches_graph(batch["amplitude"], batch["offsets"]).numpy()
             patches[done : done + len(result)] = result
             done += len(result)
-            if report is not None:
-                report(done / len(container))
+            tell(done / len(container))
 
     with on_device(execution.accelerator):
         kind = "cpu" if execution.accelerator == "cpu" or available_devices()[0] == "cpu" else "gpu"
