@@ -171,6 +171,8 @@ def rows() -> list[Row]:
             if (channels, probe) == (4, "idealised"):
                 longer = replace(plain, nepochs=LONGER)
                 found.append(Row(probe, channels, f"unrolled, {LONGER} passes", longer))
+                nearest = replace(plain, neighbor_count=3, nll_weight=0.0, mae_weight=1.0)
+                found.append(Row(probe, channels, "unrolled, amplitude MAE, nearest neighbours", nearest))
             if channels == 1:
                 smooth = replace(plain, realspace_weight=SMOOTHNESS)
                 found.append(Row(probe, channels, f"unrolled, smoothness {SMOOTHNESS:g}", smooth))
