@@ -35,6 +35,11 @@ def train(raw: RawData, config: TrainingConfig, execution: ExecutionConfig = EXE
     return trained["models"]["lightning_module"], seconds
 
 
+def illumination(module: Any) -> NDArray[np.floating]:
+    """Σ_m |P_m|² of a model, (N, N): what patches are weighted by."""
+    return np.asarray((np.abs(module.counts_probe().detach().numpy()) ** 2).sum(0))
+
+
 def apply(
     module: Any, raw: RawData, config: TrainingConfig, shape: tuple[int, int]
 ) -> NDArray[np.complexfloating]:
@@ -43,5 +48,5 @@ def apply(
         raw.N, config.neighbor_count, None, gridsize=config.model.gridsize, seed=config.subsample_seed
     )
     patches = predict_patches(module, container, EXECUTION)
-    weight = (np.abs(module.counts_probe().detach().numpy()) ** 2).sum(0)
+    weight = illumination(module)
     return assemble(patches, container.nn_indices, container.coords, shape, weight).object

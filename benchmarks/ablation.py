@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,12 @@ from _tables import print_header, print_table, use_one_thread
 use_one_thread()
 
 import numpy as np
+from _network import EXECUTION, illumination, train
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ptychopinn_ptychodus.backends.lightning.components import train_cdi_model_torch
 from ptychopinn_ptychodus.backends.lightning.inference import predict_patches
-from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.config import ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.raw import RawData
@@ -39,13 +37,6 @@ from ptychopinn_ptychodus.plugin.ingest import read_standard_directory
 BASE_MODEL = ModelConfig(architecture="unrolled", gridsize=2, n_filters_scale=1)
 BASE = TrainingConfig(
     model=BASE_MODEL, nepochs=2, batch_size=4, neighbor_count=6, subsample_seed=0, backend="pytorch"
-)
-EXECUTION = ExecutionConfig(
-    accelerator="cpu",
-    learning_rate=2e-3,
-    scheduler="one_cycle",
-    gradient_clip_val=1.0,
-    logger_backend="none",
 )
 CNN = ModelConfig(architecture="cnn", n_filters_scale=1)
 CNN_RUNS = ((5e-4, 0), (2e-3, 0), (2e-3, 1))
@@ -90,16 +81,12 @@ def measure(row: Row, raw: RawData, reference: dict[str, Any], pictures: Path | 
     """Train, reconstruct and score one row; its cells."""
     truth, mask = reference["object"], reference["mask"]
     execution = replace(EXECUTION, learning_rate=row.learning_rate)
-    with tempfile.TemporaryDirectory() as output:
-        size = replace(row.training.model, N=raw.N)
-        groups = math.ceil(row.groups * raw.n_patterns)
-        config = replace(row.training, model=size, n_groups=groups, output_dir=Path(output))
-        started = time.process_time()
-        module = train_cdi_model_torch(raw, None, config, execution)["models"]["lightning_module"]
-        seconds = time.process_time() - started
-    container = raw.generate_grouped_data(raw.N, config.neighbor_count, None, gridsize=size.gridsize, seed=0)
+    config = replace(row.training, n_groups=math.ceil(row.groups * raw.n_patterns))
+    module, seconds = train(raw, config, execution)
+    gridsize = config.model.gridsize
+    container = raw.generate_grouped_data(raw.N, config.neighbor_count, None, gridsize=gridsize, seed=0)
     patches = predict_patches(module, container, execution)
-    weight = (np.abs(module.counts_probe().detach().numpy()) ** 2).sum(0)
+    weight = illumination(module)
     x, y = container.coords[container.nn_indices.ravel()].T
     apart = stitch(patches.reshape(-1, raw.N, raw.N), x, y, truth.shape, weight=weight).object
     joined = assemble(patches, container.nn_indices, container.coords, truth.shape, weight).object

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,6 +42,33 @@ def command() -> Command:
             timeout=180,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def interrupted() -> Command:
+    """Runs the command until it has left a checkpoint in a directory, and then presses Ctrl-C."""
+
+    def run(arguments: Sequence[object], directory: Path, *, within_s: float) -> Done:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ptychopinn_ptychodus.cli", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # a shell has what it starts in the background ignore Ctrl-C, and that is inherited
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        try:
+            deadline = time.monotonic() + within_s
+            while not list(directory.glob("checkpoints/best*")) and time.monotonic() < deadline:
+                assert process.poll() is None, process.communicate()[1]
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=within_s - 30)
+        finally:
+            process.kill()
+        return Done(process.args, process.returncode, out, err)
 
     return run
 

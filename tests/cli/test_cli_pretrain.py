@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,28 +78,12 @@ def test_without_probes_they_are_made(command: Command, tmp_path: Path, extensio
     assert (description.model.N, description.model.gridsize) == (64, 1)
 
 
-def test_interrupted_it_keeps_its_best_model(tmp_path: Path, extension: str) -> None:
+def test_interrupted_it_keeps_its_best_model(interrupted: Command, tmp_path: Path, extension: str) -> None:
     arguments = ["pretrain", "-o", str(tmp_path), "--scans", "2", "--epochs", "100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ptychopinn_ptychodus.cli", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell has what it starts in the background ignore Ctrl-C, and that is inherited
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("checkpoints/best*")) and time.monotonic() < deadline:
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=90)
-    finally:
-        process.kill()
-    assert process.returncode == 130, err
+    done = interrupted(arguments, tmp_path, within_s=120)
+    assert done.returncode == 130, done.stderr
     model = tmp_path / f"model{extension}"
-    assert f"Best model so far: {model}" in out
+    assert f"Best model so far: {model}" in done.stdout
     assert guess_engine(model).describe(model).data.any_probe
 
 

@@ -99,7 +99,13 @@ def test_supervised_training_on_a_flat_object_is_refused(
     [("pytorch", "torch", "model.ckpt"), ("tensorflow", "tensorflow", "model.wts.h5.zip")],
 )
 def test_interrupted_training_keeps_its_best_model(
-    engine: str, module: str, name: str, scan: Path, small: list[str], tmp_path: Path
+    engine: str,
+    module: str,
+    name: str,
+    interrupted: Command,
+    scan: Path,
+    small: list[str],
+    tmp_path: Path,
 ) -> None:
     pytest.importorskip(module)
     choice = [
@@ -109,27 +115,11 @@ def test_interrupted_training_keeps_its_best_model(
         "PtychoPINNPluginTraining.Epochs=100000",
     ]
     arguments = ["train", "-i", scan, "-o", tmp_path, *small, *choice]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ptychopinn_ptychodus.cli", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell has what it starts in the background ignore Ctrl-C, and that is inherited
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        deadline = time.monotonic() + 90
-        while not list(tmp_path.glob("checkpoints/best*")) and time.monotonic() < deadline:
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, err
+    done = interrupted(arguments, tmp_path, within_s=90)
+    assert done.returncode == 130, done.stderr
     assert (tmp_path / name).is_file()
-    assert "Best model so far" in out
-    assert str(tmp_path / name) in out
+    assert "Best model so far" in done.stdout
+    assert str(tmp_path / name) in done.stdout
 
 
 # ---- reconstruction ---------------------------------------------------------------------------------------

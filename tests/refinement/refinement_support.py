@@ -30,12 +30,8 @@ def displaced(scan: RawData, by: np.ndarray) -> RawData:
     )
 
 
-def with_bright_frame(scan: RawData, index: int) -> RawData:
-    """The scan with one frame of noise that has ten times the energy of the one it replaces."""
-    patterns = scan.diff3d.copy()
-    energy = 10 * float((patterns[index] ** 2).sum())
-    noise = np.random.default_rng(0).poisson(energy / scan.N**2, (scan.N, scan.N))
-    patterns[index] = np.sqrt(noise)
+def with_patterns(scan: RawData, patterns: np.ndarray) -> RawData:
+    """The scan with other patterns, (M, N, N) amplitudes."""
     return RawData(
         xcoords=scan.xcoords,
         ycoords=scan.ycoords,
@@ -43,6 +39,15 @@ def with_bright_frame(scan: RawData, index: int) -> RawData:
         probeGuess=scan.probeGuess,
         domain="amplitude",
     )
+
+
+def with_bright_frame(scan: RawData, index: int) -> RawData:
+    """The scan with one frame of noise that has ten times the energy of the one it replaces."""
+    patterns = scan.diff3d.copy()
+    energy = 10 * float((patterns[index] ** 2).sum())
+    noise = np.random.default_rng(0).poisson(energy / scan.N**2, (scan.N, scan.N))
+    patterns[index] = np.sqrt(noise)
+    return with_patterns(scan, patterns)
 
 
 def true_positions(scan: RawData) -> np.ndarray:

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from refinement_support import correlation
+from refinement_support import correlation, with_patterns
 
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
@@ -35,13 +35,7 @@ def broken(scan: RawData, way, frames=FRAMES) -> RawData:
     patterns = scan.diff3d.copy()
     for frame in frames:
         patterns[frame] = way(patterns[frame])
-    return RawData(
-        xcoords=scan.xcoords,
-        ycoords=scan.ycoords,
-        diff3d=patterns,
-        probeGuess=scan.probeGuess,
-        domain="amplitude",
-    )
+    return with_patterns(scan, patterns)
 
 
 @pytest.fixture(scope="module")
