@@ -17,19 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..config import SUPPORTED_N
 from ..files import replacing, telling_of_full_disk
-from .detector import (
-    check_values,
-    fill_bad_pixels,
-    guess_domain,
-    mean_energy,
-    require_finite,
-    to_amplitude,
-)
+from .detector import fill_bad_pixels, mean_energy, require_finite, to_amplitude
+from .examination.config import ExaminationConfig
+from .examination.findings import Report
+from .examination.pixels import examine_pixels
 from .grouping import PtychoDataContainer, group
 from .interpolation import require_centres_inside
 
 DOMAINS = ("amplitude", "counts")
 DOMAIN_KEY = "diff3d_domain"
+FINDINGS_FILE = "findings.json"
 _LEGACY_DIFFRACTION_KEY = "diffraction"
 _REQUIRED = ("xcoords", "ycoords", "probeGuess")
 _OPTIONAL = ("xcoords_start", "ycoords_start", "scan_index", "objectGuess", "bad_pixels")
@@ -63,6 +60,8 @@ class RawData:
         would need a scan in which no pixel ever counted 2, 3, 5, 6, … photons, whereas it is what a
         floating-point copy of integer counts looks like. (If 1 is the largest, the two are the same.) A
         warning says so when it happens.
+    examination
+        What is looked for in the pixels, and what is done about it; by default everything that can be.
 
     Attributes
     ----------
@@ -79,6 +78,8 @@ class RawData:
         (H, W) complex64 or None.
     bad_pixels
         (N, N) bool.
+    findings
+        What the examination of the pixels has found.
 
     Raises
     ------
@@ -95,6 +96,7 @@ class RawData:
     scan_index: NDArray[np.int64]
     objectGuess: NDArray[np.complex64] | None
     bad_pixels: NDArray[np.bool_]
+    findings: Report
 
     def __init__(
         self,
@@ -109,6 +111,7 @@ class RawData:
         objectGuess: ArrayLike | None = None,
         bad_pixels: ArrayLike | None = None,
         domain: str | None = None,
+        examination: ExaminationConfig | None = None,
     ) -> None:
         if domain is not None and domain not in DOMAINS:
             raise ValueError(f"domain = {domain!r} is not valid: use 'amplitude', 'counts' or None.")
@@ -129,8 +132,11 @@ class RawData:
         self.objectGuess = None if objectGuess is None else _object(objectGuess)
         if self.objectGuess is not None:
             self.require_inside((self.objectGuess.shape[0], self.objectGuess.shape[1]))
-        check_values(patterns, ~self.bad_pixels)
-        amplitude = to_amplitude(patterns, domain or guess_domain(patterns, ~self.bad_pixels))
+        examined = examine_pixels(
+            patterns, self.bad_pixels, self.probeGuess, domain, examination or ExaminationConfig()
+        )
+        self.bad_pixels, self.findings = examined.bad_pixels, examined.report
+        amplitude = to_amplitude(patterns, examined.domain)
         self.diff3d = fill_bad_pixels(amplitude, self.bad_pixels)
 
     @classmethod
@@ -182,7 +188,9 @@ class RawData:
         parts = {name: getattr(self, name)[chosen] for name in per_pattern}
         if len(parts["xcoords"]) == 0:
             raise ValueError("No pattern is selected: indices must pick at least one.")
-        shared = {name: getattr(self, name) for name in ("probeGuess", "objectGuess", "bad_pixels")}
+        shared = {
+            name: getattr(self, name) for name in ("probeGuess", "objectGuess", "bad_pixels", "findings")
+        }
         return RawData._trusted(**parts, **shared)
 
     def subsample(self, n: int, seed: int | None) -> RawData:
@@ -277,7 +285,7 @@ class RawData:
     # ------------------------------------------------------------------ files
 
     @classmethod
-    def from_file(cls, path: str | Path) -> RawData:
+    def from_file(cls, path: str | Path, examination: ExaminationConfig | None = None) -> RawData:
         """Read an NPZ file written here, by Ptychodus' PtychoPINN exporter, or by older scripts.
 
         Nothing in the file is executed: arrays of Python objects are refused.
@@ -304,7 +312,7 @@ class RawData:
             )
         domain = str(fields.pop(DOMAIN_KEY)) if DOMAIN_KEY in fields else None
         try:
-            return cls(**fields, domain=domain)
+            return cls(**fields, domain=domain, examination=examination)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -332,6 +340,7 @@ class RawData:
             else:
                 with telling_of_full_disk(path):
                     np.save(path / f"{name}.npy", value)
+        self.findings.save(path / FINDINGS_FILE)
 
     @classmethod
     def from_directory(cls, path: str | Path) -> RawData:
@@ -354,6 +363,7 @@ class RawData:
             arrays[name] = np.load(file, mmap_mode="r" if name == "diff3d" else None, allow_pickle=False)
         guess = path / "objectGuess.npy"
         arrays["objectGuess"] = np.load(guess, allow_pickle=False) if guess.is_file() else None
+        arrays["findings"] = Report.load(path / FINDINGS_FILE)
         return cls._trusted(**arrays)
 
 
