@@ -115,6 +115,7 @@ def _is_accepted(field: Field, value: Any) -> bool:
         plugin_settings.make_inference_config(settings, backend="pytorch", model_path=nowhere)
         plugin_settings.make_execution_config(settings)
         plugin_settings.make_refinement_config(settings)
+        plugin_settings.make_examination_config(settings)
     except ValueError as exc:
         # of several weights, one has to be above 0: that is said of all of them, and forbids none
         return f"{_parameters(settings, field.group).name}.{field.name}" not in str(exc)

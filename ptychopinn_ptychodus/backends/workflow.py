@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
 from ..data.assembly import assemble
+from ..data.examination import ExaminationConfig
+from ..data.examination.scan import examine_scan
 from ..data.grouping import PtychoDataContainer
 from ..data.mapping import MappedGroups, groups_from_mapping
 from ..data.raw import RawData
@@ -41,12 +43,29 @@ def as_container(data: Data, config: TrainingConfig) -> PtychoDataContainer:
     if isinstance(data, PtychoDataContainer):
         return data
     if isinstance(data, RawData):
+        data = examined(data)
         if config.n_subsample is not None:
             data = data.subsample(config.n_subsample, config.subsample_seed)
         return grouped(data, config, config.n_groups)
     if isinstance(data, Mapping):
         return groups_from_mapping(data)
     raise TypeError(f"Expected grouped data, RawData or a mapping with 'X', got {type(data).__name__}.")
+
+
+def examined(raw: RawData) -> RawData:
+    """The scan as it can be computed with; what was found is logged.
+
+    Grouped data are taken as they are: whoever has grouped a scan by hand may know better.
+
+    Raises
+    ------
+    ExaminationError
+        If the scan would give a wrong result.
+    """
+    scan, report = examine_scan(raw, ExaminationConfig())
+    for finding in report.findings:
+        logger.log(logging.WARNING if finding.is_warning else logging.INFO, "%s", finding.text)
+    return scan
 
 
 def grouped(raw: RawData, config: TrainingConfig, count: int | None) -> PtychoDataContainer:
@@ -167,7 +186,7 @@ def reconstruct_cdi(
         raise FileNotFoundError("There is nothing to reconstruct: set model_path and test_data_file.")
     path = model_file(config.model_path, file_name)
     model = guess_engine(path).describe(path).model
-    raw = RawData.from_file(config.test_data_file)
+    raw = examined(RawData.from_file(config.test_data_file))
     if config.n_subsample is not None:
         raw = raw.subsample(config.n_subsample, config.subsample_seed)
     container = raw.generate_grouped_data(

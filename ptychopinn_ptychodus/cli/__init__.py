@@ -18,7 +18,8 @@ _EPILOG = """\
 settings: IN/settings.ini, then -s FILE, then --set, the later winning. A setting is Section.Key=value, for
 example --set PtychoPINNPluginTraining.Epochs=20.
 
-exit codes: 0 success, 1 failure, 2 wrong usage or missing input, 130 interrupted.
+exit codes: 0 success, 1 failure, 2 wrong usage or missing input, 3 a doubtful result with
+reconstruct --strict, 130 interrupted.
 """
 
 
@@ -109,6 +110,11 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="MODEL",
         help="model file of any engine; default: IN/model.EXT of the engine that is set, else of another",
+    )
+    reconstruct.add_argument(
+        "--strict",
+        action="store_true",
+        help="end with exit code 3 if the result does not explain the patterns as well as it should",
     )
 
     pretrain = commands.add_parser(

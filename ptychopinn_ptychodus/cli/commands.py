@@ -6,18 +6,24 @@ import argparse
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..plugin.layout import (
     DIFFRACTION_FILE,
+    EXAMINATION_FILE,
     MODEL_BASENAME,
     PRODUCT_FILE,
+    TRAINING_EXAMINATION_FILE,
     identity,
     models_in,
     product_in,
     require_writable,
 )
-from .errors import FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
+from .errors import DOUBTFUL, FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
 from .session import SETTINGS, Application, application
+
+if TYPE_CHECKING:
+    from ..data.examination import Report
 
 NETWORK_FILE = "network.h5"
 """The network's object, where the result is that and a refinement."""
@@ -51,6 +57,8 @@ def train_in(app: Application, source: Path, target: Path, *, has_scan: bool = T
     for name in ("training_history.png", "training_history.csv"):
         if (target / name).is_file():
             print(f"Losses: {target / name}")
+    if app.findings:
+        print(f"Findings about the data: {target / TRAINING_EXAMINATION_FILE}")
     return SUCCESS if finished else INTERRUPTED
 
 
@@ -66,7 +74,7 @@ def reconstruct(arguments: argparse.Namespace) -> int:
                 f"(`ptychopinn-ptychodus train -i {source} -o {source}`), or name one with -m."
             )
         require_writable_directory(target)
-        return reconstruct_in(app, source, model, target)
+        return reconstruct_in(app, source, model, target, strict=arguments.strict)
 
 
 def _model_in(directory: Path, extension: str) -> Path:
@@ -87,19 +95,37 @@ def _model_in(directory: Path, extension: str) -> Path:
     return preferred
 
 
-def reconstruct_in(app: Application, source: Path, model: Path, target: Path) -> int:
-    """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards."""
+def reconstruct_in(app: Application, source: Path, model: Path, target: Path, *, strict: bool = False) -> int:
+    """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards.
+
+    With ``strict``, a result that does not explain the patterns as well as it should has an exit code of its
+    own.
+    """
     product, network = target / PRODUCT_FILE, target / NETWORK_FILE
     before = {path: identity(path) for path in (product, network)}
     finished = False
+    (target / EXAMINATION_FILE).unlink(missing_ok=True)  # it is not of this run
     try:
         finished = app.reconstruct(app.open_scan(source), model, product, network)
     finally:  # a refinement that fails leaves what the network has found
         made = [path for path in (product, network) if identity(path) != before[path]]
         _tell_of_results(made, product, network)
+        _tell_of_findings(app.findings, target / EXAMINATION_FILE)
     if not finished:
         print("Interrupted: " + ("it was not refined to the end." if made else "there is no result."))
-    return SUCCESS if finished else INTERRUPTED
+    if not finished:
+        return INTERRUPTED
+    return DOUBTFUL if strict and app.findings.is_doubtful else SUCCESS
+
+
+def _tell_of_findings(findings: Report, path: Path) -> None:
+    """Write all findings to ``path``, and say again what a person must not miss: the log has scrolled by."""
+    if not findings:
+        return
+    findings.save(path)
+    for line in findings.lines(warnings_only=True):
+        print(line)
+    print(f"Findings: {path}")
 
 
 def _tell_of_results(made: Sequence[Path], product: Path, network: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILURE, USAGE, DOUBTFUL, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class CommandError(Exception):

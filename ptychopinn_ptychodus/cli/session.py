@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ptychodus.api.workflow import ProductWorkflowAPI
     from ptychodus.model import ModelCore
 
+    from ..data.examination import Report
+
 LIBRARY = "PtychoPINN-Plugin"
 KEYS = {name: f"{LIBRARY}_{name}".casefold() for name in ("PINN", "Supervised")}
 
@@ -51,6 +53,12 @@ class Application:
     def model_extension(self) -> str:
         """Extension of model files, with the dot."""
         return str(self._reconstructor.get_model_file_extension())
+
+    @property
+    def findings(self) -> Report:
+        """What the examination of the newest run's scan, and of its result, has found."""
+        report: Report = self._reconstructor.findings
+        return report
 
     def open_scan(self, directory: Path) -> ProductWorkflowAPI:
         """Load a standard directory.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.examination import ExaminationConfig, Report
 from ..data.raw import RawData
 from .layout import DIFFRACTION_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE, product_in
 
@@ -36,7 +37,9 @@ class TrainingData:
 # ---- from the running application -------------------------------------------------------------------------
 
 
-def from_reconstruct_input(parameters: ReconstructInput, *, with_object: bool) -> RawData:
+def from_reconstruct_input(
+    parameters: ReconstructInput, *, with_object: bool, examination: ExaminationConfig | None = None
+) -> RawData:
     """The scan of a :class:`~ptychodus.api.reconstruct.ReconstructInput`.
 
     Positions become pixels of the product's object array, the probe is that of the first OPR mode, and the
@@ -74,6 +77,7 @@ def from_reconstruct_input(parameters: ReconstructInput, *, with_object: bool) -
         scan_index=np.zeros(len(patterns), dtype=np.int64),
         bad_pixels=None if parameters.bad_pixels is None else np.asarray(parameters.bad_pixels, dtype=bool),
         domain="counts",
+        examination=examination,
     )
 
 
@@ -101,12 +105,18 @@ def position_m(position: Any) -> tuple[float, float]:
 # ---- from a training directory ----------------------------------------------------------------------------
 
 
-def read_training_directory(directory: Path) -> TrainingData:
+def read_training_directory(
+    directory: Path,
+    examination: ExaminationConfig | None = None,
+    examine: Callable[[RawData, str], RawData] | None = None,
+) -> TrainingData:
     """Read the first of these that ``directory`` holds.
 
     1. ``train_data.npz``, with ``test_data.npz`` for validation where there is one;
     2. any other ``.npz`` files that hold patterns, taken together;
     3. a Ptychodus standard directory: ``diffraction.h5`` and ``product.h5``.
+
+    ``examine`` is called with each scan and the name of its file, and what it returns takes the scan's place.
 
     Raises
     ------
@@ -118,15 +128,20 @@ def read_training_directory(directory: Path) -> TrainingData:
     if not directory.is_dir():
         raise FileNotFoundError(f'There is no training directory "{directory}".')
     train_path, test_path = directory / TRAIN_FILE, directory / TEST_FILE
-    test = RawData.from_file(test_path) if test_path.is_file() else None
+
+    def read(path: Path) -> RawData:
+        raw = RawData.from_file(path, examination)
+        return raw if examine is None else examine(raw, path.name)
+
+    test = read(test_path) if test_path.is_file() else None
     if train_path.is_file():
-        train = RawData.from_file(train_path)
+        train = read(train_path)
         if test is not None:
             _require_same(train, TRAIN_FILE, test, TEST_FILE)
         return TrainingData(train, test, TRAIN_FILE)
     others = [path for path in sorted(directory.glob("*.npz")) if path != test_path and _holds_patterns(path)]
     if others:
-        scans = [RawData.from_file(path) for path in others]
+        scans = [read(path) for path in others]
         names = [path.name for path in others]
         for scan, name in zip(scans[1:], names[1:], strict=True):
             _require_same(scans[0], names[0], scan, name)
@@ -140,7 +155,8 @@ def read_training_directory(directory: Path) -> TrainingData:
                 "%s is not used: it accompanies %s, which is not in %s.", TEST_FILE, TRAIN_FILE, directory
             )
         source = f"{DIFFRACTION_FILE}, {product_path.name}"
-        return TrainingData(read_standard_directory(directory), None, source)
+        raw = read_standard_directory(directory, examination)
+        return TrainingData(raw if examine is None else examine(raw, ""), None, source)
     raise FileNotFoundError(
         f'There are no training data in "{directory}". Looked for {TRAIN_FILE}, other .npz files with '
         f"patterns, and {DIFFRACTION_FILE} with {PRODUCT_FILE}. Export training data to this "
@@ -163,7 +179,7 @@ def _holds_patterns(path: Path) -> bool:
     return False
 
 
-def read_standard_directory(directory: Path) -> RawData:
+def read_standard_directory(directory: Path, examination: ExaminationConfig | None = None) -> RawData:
     """The scan in ``diffraction.h5`` and ``product.h5``, its positions matched to its patterns."""
     from ptychodus.api.io import load_diffraction_data, load_product
     from ptychodus.api.reconstruct import prepare_reconstruct_input
@@ -176,7 +192,9 @@ def read_standard_directory(directory: Path) -> RawData:
 
     patterns = load(directory / DIFFRACTION_FILE, load_diffraction_data)
     product = load(product_in(directory), load_product)
-    return from_reconstruct_input(prepare_reconstruct_input(patterns, product), with_object=True)
+    return from_reconstruct_input(
+        prepare_reconstruct_input(patterns, product), with_object=True, examination=examination
+    )
 
 
 def join_scans(scans: Sequence[RawData]) -> RawData:
@@ -208,7 +226,7 @@ def join_scans(scans: Sequence[RawData]) -> RawData:
         canvas = np.ones((max(len(array) for array in objects), origin), dtype=np.complex64)
         for array, box in zip(objects, boxes, strict=True):
             canvas[: len(array), box] = array
-    return RawData(
+    joined = RawData(
         xcoords=np.concatenate([scan.xcoords + shift for scan, shift in zip(scans, shifts, strict=True)]),
         ycoords=np.concatenate([scan.ycoords for scan in scans]),
         diff3d=np.concatenate([scan.diff3d for scan in scans]),
@@ -217,7 +235,11 @@ def join_scans(scans: Sequence[RawData]) -> RawData:
         scan_index=_numbered(scans),
         bad_pixels=np.any([scan.bad_pixels for scan in scans], axis=0),
         domain="amplitude",
+        # each of them has been examined as it was read
+        examination=ExaminationConfig(mask_pixels=False, centre_patterns=False, refuse=False),
     )
+    joined.findings = sum((scan.findings for scan in scans), Report())
+    return joined
 
 
 def _numbered(scans: Sequence[RawData]) -> NDArray[np.int64]:

@@ -10,6 +10,8 @@ standard error), each with a ``kind``:
     the first batch is done: from now on there is something to lose.
 ``epoch``
     the fields of an :class:`~ptychopinn_ptychodus.backends.base.EpochReport`.
+``findings``
+    ``findings``: what the examination of the scan has found, as :meth:`.Report.to_json` gives it.
 ``preview``
     ``epoch``: the object after it lies beside the model, see :mod:`.preview`.
 ``progress``
@@ -20,7 +22,8 @@ standard error), each with a ``kind``:
 ``refinement``
     the fields of a :class:`~ptychopinn_ptychodus.refinement.RefinementReport`.
 ``result``
-    the last line of a job that ended well; its fields depend on the job.
+    the last line of a job that ended well; its fields depend on the job. A reconstruction's ``verdict`` holds
+    the findings about its object.
 ``error``
     the last line of one that did not: ``classes`` (names, most derived first), ``text``, ``traceback``, and
     ``os`` (errno, text, file) for an ``OSError``.
@@ -35,7 +38,7 @@ import builtins
 import json
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,7 @@ from numpy.typing import NDArray
 
 from ..backends.base import EngineUnavailableError, ModelFileError
 from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, from_dict, to_dict
+from ..data.examination import ExaminationConfig, ExaminationError
 from ..files import telling_of_full_disk
 from ..pretraining import PretrainingConfig
 from ..refinement import RefinementConfig
@@ -55,7 +59,7 @@ REFINED_DIRECTORY = "refined"
 PROBE_DIRECTORY = "probes"
 
 _OWN_ERRORS: dict[str, type[Exception]] = {
-    cls.__name__: cls for cls in (ModelFileError, EngineUnavailableError)
+    cls.__name__: cls for cls in (ModelFileError, EngineUnavailableError, ExaminationError)
 }
 
 
@@ -79,6 +83,8 @@ class TrainJob:
         Leave the object beside the model while it is learnt.
     log_level
         Of the records to send.
+    examination
+        What is looked for in the data.
     """
 
     config: TrainingConfig
@@ -88,6 +94,7 @@ class TrainJob:
     use_all_positions: bool
     preview: bool
     log_level: int
+    examination: ExaminationConfig = field(default_factory=ExaminationConfig)
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,8 @@ class ReconstructJob:
         Take ``neighbor_count`` from the model's gridsize, which the worker reads.
     probe_modes
         Of the refined probe, if the model is for any probe and brings no modes of its own; None: as the scan.
+    examination
+        What is looked for in the scan and in the result.
     """
 
     config: InferenceConfig
@@ -115,6 +124,7 @@ class ReconstructJob:
     choose_neighbor_count: bool
     log_level: int
     probe_modes: int | None = None
+    examination: ExaminationConfig = field(default_factory=ExaminationConfig)
 
 
 @dataclass(frozen=True)
@@ -223,6 +233,8 @@ def read_job(directory: Path) -> Job:
     fields = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
     kind = fields.pop("job")
     fields["execution"] = from_dict(ExecutionConfig, fields["execution"])
+    if "examination" in fields:
+        fields["examination"] = from_dict(ExaminationConfig, fields["examination"])
     if kind in (TrainJob.__name__, PretrainJob.__name__):
         fields["config"] = from_dict(TrainingConfig, fields["config"])
         fields["model_path"] = Path(fields["model_path"])

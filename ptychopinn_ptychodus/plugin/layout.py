@@ -22,6 +22,12 @@ TRAIN_FILE = "train_data.npz"
 TEST_FILE = "test_data.npz"
 PREVIEW_FILE = "preview.npy"
 PICTURE_FILE = "preview.png"
+EXAMINATION_FILE = "examination.json"
+"""What the examination of a scan and of its reconstruction has found."""
+
+TRAINING_EXAMINATION_FILE = "training_examination.json"
+"""What the examination of the data that a model has learnt from has found."""
+
 MODEL_BASENAME = "model"
 """What ``ptychodus -b reconstruct`` looks for in its input directory, with the engine's extension."""
 

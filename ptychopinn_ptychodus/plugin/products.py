@@ -15,6 +15,7 @@ from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 from ptychodus.api.product import Product
 
+from ..data.examination import Report
 from .history import losses_of
 from .ingest import object_positions, position_m
 from .job import Estimate
@@ -31,20 +32,30 @@ def with_network(
     found: Estimate,
     history: Mapping[str, Sequence[float]],
     model_path: Path,
+    findings: Report,
     logger: logging.Logger,
 ) -> Product:
-    """``product`` with the network's object, the model's probe in counts, and its training losses."""
+    """``product`` with the network's object, the model's probe in counts, and its training losses.
+
+    ``findings`` go into its comments.
+    """
     losses = history.get("train_loss", [])
     weights = product.probes.get_opr_weights_or_none()
-    return _with(product, found, losses, f"network only, {model_path.name}", weights, logger)
+    return _with(product, found, losses, f"network only, {model_path.name}", weights, findings, logger)
 
 
 def with_refinement(
-    product: Product, found: Estimate, result: Mapping[str, Any], model_path: Path, logger: logging.Logger
+    product: Product,
+    found: Estimate,
+    result: Mapping[str, Any],
+    model_path: Path,
+    findings: Report,
+    logger: logging.Logger,
 ) -> Product:
     """``product`` with the refined object, probe and positions, and the error of each epoch.
 
-    ``result`` is the worker's message: ``errors`` by epoch, ``start_error`` and ``error``.
+    ``result`` is the worker's message: ``errors`` by epoch, ``start_error`` and ``error``. ``findings`` go
+    into the comments.
     """
     epochs = counted(len(result["errors"]), "epoch")
     logger.info(
@@ -60,7 +71,7 @@ def with_refinement(
         how += ", which did not improve it"
         logger.warning("Refinement has not improved on the network's object, which is handed over again.")
     # without weights: the probe was fitted as one that is the same everywhere
-    return _with(product, found, result["errors"], how, None, logger)
+    return _with(product, found, result["errors"], how, None, findings, logger)
 
 
 def _with(
@@ -69,6 +80,7 @@ def _with(
     losses: Sequence[float],
     how: str,
     opr_weights: NDArray[Any] | None,
+    findings: Report,
     logger: logging.Logger,
 ) -> Product:
     """``how`` takes the place of an earlier such line of the comments: no object passes for another's."""
@@ -79,7 +91,8 @@ def _with(
         positions = _moved(product, found.positions)
     elif any(_POSITIONS in line for line in earlier):
         how += f"; {_POSITIONS} before"
-    comments = [*(line for line in lines if line not in earlier), f"{SIGNATURE}{how}"]
+    about = [f"{SIGNATURE}{line}" for line in (how, *findings.lines())]
+    comments = [*(line for line in lines if line not in earlier), *about]
     return Product(
         metadata=dataclasses.replace(product.metadata, comments="\n".join(comments)),
         probe_positions=positions,

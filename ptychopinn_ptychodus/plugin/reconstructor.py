@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ptychodus.api.reconstruct import (
 
 from ..backends.base import Engine, EngineUnavailableError, EpochReport, ModelFileError
 from ..backends.registry import engine_for, guess_engine
+from ..data.examination import ExaminationError, Report
 from ..files import replacing
 from ..refinement import RefinementReport
 from .history import TrainingHistory
@@ -47,6 +48,7 @@ from .layout import (
     NETWORK_DONE,
     PICTURE_FILE,
     PREVIEW_FILE,
+    TRAINING_EXAMINATION_FILE,
     RunFiles,
     require_writable,
 )
@@ -56,6 +58,7 @@ from .selection import model_file_type, preferred_backend, select_engine
 from .settings import (
     BACKEND_SETTING,
     PluginSettings,
+    make_examination_config,
     make_execution_config,
     make_inference_config,
     make_refinement_config,
@@ -113,6 +116,8 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         self._shown_at = 0.0
         self.preview: Preview | None = None
         """What the newest training has shown of its object; None before there is something to see."""
+        self.findings = Report()
+        """What the examination of the newest run's scan, and of its result, has found."""
         self.training_curves: dict[str, list[LossValue]] = {}
         """Losses of the training that is running, for the application's plot; empty when none is."""
 
@@ -215,7 +220,10 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             path = Path(file_path)
             if path.suffix != ".npz":
                 path = path.with_name(f"{path.name}.npz")
-            from_reconstruct_input(parameters, with_object=True).to_file(path)
+            examination = make_examination_config(self._settings)
+            raw = from_reconstruct_input(parameters, with_object=True, examination=examination)
+            self._show_findings(raw.findings)
+            raw.to_file(path)
 
     # ---- training
 
@@ -242,7 +250,10 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             use_all_positions=settings.data.value("NumGroups") == 0,
             preview=settings.training.value("Preview"),
             log_level=self._logger.getEffectiveLevel(),
+            examination=make_examination_config(settings),
         )
+        self._show_findings(Report())
+        (output_path / TRAINING_EXAMINATION_FILE).unlink(missing_ok=True)
         history = TrainingHistory()
         files = RunFiles(job.model_path)
         child = ChildProcess(self._logger)
@@ -281,6 +292,9 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             self._log_epoch(report)
             self._show_epoch()
             return min(GOAL - 1, GOAL * report.epoch // report.nepochs)
+        if message["kind"] == "findings":
+            self._add_findings(message["findings"])
+            self._save_findings(output_path / TRAINING_EXAMINATION_FILE)
         if message["kind"] == "preview":
             self._show_preview(Preview(output_path / PICTURE_FILE, message["epoch"]))
         if message["kind"] == "progress":
@@ -368,7 +382,9 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                 f'The object of "{product.metadata.name}" has {product.object_.num_layers} layers, and this '
                 "reconstructor determines one. Build a single-layer object in the Object view."
             )
-        raw = from_reconstruct_input(parameters, with_object=False)
+        examination = make_examination_config(self._settings)
+        self._show_findings(Report())
+        raw = from_reconstruct_input(parameters, with_object=False, examination=examination)
         shape = (product.object_.height_px, product.object_.width_px)
         raw.require_inside(shape)
         refinement = make_refinement_config(self._settings)
@@ -381,6 +397,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             choose_neighbor_count=self._settings.data.value("NeighborCount") == 0,
             log_level=self._logger.getEffectiveLevel(),
             probe_modes=self._settings.training.optional("ProbeModes"),
+            examination=examination,
         )
         with ChildProcess(self._logger) as child, naming_settings():
             try:
@@ -396,9 +413,13 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             for message in self._until_stopped(child):
                 if message["kind"] == "progress":
                     self._show_progress(int(begin + (end - begin) * message["fraction"]))
+                elif message["kind"] == "findings":
+                    self._add_findings(message["findings"])
                 elif message["kind"] == "network":
                     found = Estimate.load(child.directory / NETWORK_DIRECTORY)
-                    after_network = with_network(product, found, message["history"], model_path, self._logger)
+                    after_network = with_network(
+                        product, found, message["history"], model_path, self.findings, self._logger
+                    )
                     yield ReconstructOutput(after_network, NETWORK_DONE)
                     begin, end = NETWORK_DONE, GOAL
                 elif message["kind"] == "refinement":
@@ -407,12 +428,15 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             if result is None or result["stopped"]:
                 self._logger.warning("Reconstruction stopped: there is no further result.")
                 return
+            self._add_findings(result["verdict"])
             if refinement is None:
                 found = Estimate.load(child.directory / NETWORK_DIRECTORY)
-                product = with_network(product, found, result["history"], model_path, self._logger)
+                product = with_network(
+                    product, found, result["history"], model_path, self.findings, self._logger
+                )
             elif result["errors"]:
                 found = Estimate.load(child.directory / REFINED_DIRECTORY)
-                product = with_refinement(product, found, result, model_path, self._logger)
+                product = with_refinement(product, found, result, model_path, self.findings, self._logger)
             else:
                 self._logger.warning("Stopped before an epoch of refinement was over: it has no result.")
                 return
@@ -453,6 +477,20 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             self._shown_at = now
             self.notify_observers()
 
+    def _show_findings(self, findings: Report) -> None:
+        self.findings = findings
+        self.notify_observers()
+
+    def _add_findings(self, findings: Iterable[Mapping[str, Any]]) -> None:
+        """Take in what the worker has found; it has logged it."""
+        self._show_findings(self.findings + Report.from_json(findings))
+
+    def _save_findings(self, path: Path) -> None:
+        try:
+            self.findings.save(path)
+        except OSError as exc:  # the log has them all
+            self._logger.warning("The findings were not written: %s", exc)
+
     def _show_preview(self, preview: Preview | None) -> None:
         self.preview = preview
         self.notify_observers()
@@ -472,6 +510,8 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         except GeneratorExit:
             raise
         except Exception as exc:
+            if isinstance(exc, ExaminationError):
+                self._show_findings(self.findings + exc.report)
             expected = isinstance(exc, (*_EXPECTED, NoModelError, ModelFileError))
             self._logger.error("%s: %s", what, exc, exc_info=None if expected else exc)
             self._logger.debug("Traceback:", exc_info=exc)

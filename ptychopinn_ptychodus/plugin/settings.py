@@ -17,6 +17,7 @@ from ptychodus.api.parameters import ParameterBase, ParameterGroup
 from ptychodus.api.settings import SettingsRegistry
 
 from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from ..data.examination import ExaminationConfig
 from ..refinement import RefinementConfig
 from .job import neighbor_count
 
@@ -163,6 +164,19 @@ class RefinementSettings(_Group):
         self.metric = group.create_string_parameter("Metric", RefinementConfig.metric)
 
 
+class ExaminationSettings(_Group):
+    """Group ``PtychoPINNPluginExamination``: what is looked for in a scan, and in a result."""
+
+    def __init__(self, registry: SettingsRegistry) -> None:
+        super().__init__(registry, "PtychoPINNPluginExamination")
+        group, default = self.group, ExaminationConfig
+        self.pattern_values = group.create_string_parameter("PatternValues", default.pattern_values)
+        self.mask_pixels = group.create_boolean_parameter("MaskPixels", default.mask_pixels)
+        self.centre_patterns = group.create_boolean_parameter("CentrePatterns", default.centre_patterns)
+        self.refuse = group.create_boolean_parameter("Refuse", default.refuse)
+        self.judge = group.create_boolean_parameter("Judge", default.judge)
+
+
 class PluginSettings:
     """All groups, shared by both reconstructors."""
 
@@ -172,11 +186,19 @@ class PluginSettings:
         self.training = TrainingSettings(registry)
         self.inference = InferenceSettings(registry)
         self.refinement = RefinementSettings(registry)
+        self.examination = ExaminationSettings(registry)
 
     @property
     def groups(self) -> list[_Group]:
         """In the order of a settings file."""
-        return [self.model, self.data, self.training, self.inference, self.refinement]
+        return [
+            self.model,
+            self.data,
+            self.training,
+            self.inference,
+            self.refinement,
+            self.examination,
+        ]
 
 
 # Where the user finds what a configuration object complains about.
@@ -222,6 +244,11 @@ _SETTING_OF_FIELD = {
     ("RefinementConfig", "positions"): "PtychoPINNPluginRefinement.Positions",
     ("RefinementConfig", "metric"): "PtychoPINNPluginRefinement.Metric",
     ("RefinementConfig", "seed"): "PtychoPINNPluginData.Seed",
+    ("ExaminationConfig", "pattern_values"): "PtychoPINNPluginExamination.PatternValues",
+    ("ExaminationConfig", "mask_pixels"): "PtychoPINNPluginExamination.MaskPixels",
+    ("ExaminationConfig", "centre_patterns"): "PtychoPINNPluginExamination.CentrePatterns",
+    ("ExaminationConfig", "refuse"): "PtychoPINNPluginExamination.Refuse",
+    ("ExaminationConfig", "judge"): "PtychoPINNPluginExamination.Judge",
 }
 
 
@@ -347,4 +374,17 @@ def make_refinement_config(settings: PluginSettings) -> RefinementConfig | None:
             positions=refinement.value("Positions"),
             metric=refinement.value("Metric"),
             seed=settings.data.value("Seed"),
+        )
+
+
+def make_examination_config(settings: PluginSettings) -> ExaminationConfig:
+    """What is looked for in a scan, and what is done about it."""
+    examination = settings.examination
+    with naming_settings():
+        return ExaminationConfig(
+            pattern_values=examination.value("PatternValues"),
+            mask_pixels=examination.value("MaskPixels"),
+            centre_patterns=examination.value("CentrePatterns"),
+            refuse=examination.value("Refuse"),
+            judge=examination.value("Judge"),
         )

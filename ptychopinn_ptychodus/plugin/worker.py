@@ -44,6 +44,7 @@ from .job import (
     read_job,
 )
 from .preview import Previews
+from .worker_examination import examined
 from .worker_learning import Learning, Send
 from .worker_pretraining import pretrain
 
@@ -116,7 +117,11 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
     """Train and return the fields of the result message."""
     config = job.config
     assert config.train_data_file is not None
-    data = read_training_directory(config.train_data_file)
+    data = read_training_directory(
+        config.train_data_file,
+        job.examination,
+        lambda raw, source: examined(raw, job.examination, send, source),
+    )
     supervised = config.model.model_type == "supervised"
     if supervised:
         require_object(data.train, data.source)
@@ -223,7 +228,7 @@ def reconstruct(
             engine.title,
         )
     description = writer.describe(config.model_path)
-    raw = RawData.from_directory(directory / DATA_DIRECTORY)
+    raw = examined(RawData.from_directory(directory / DATA_DIRECTORY), job.examination, send)
     _check_model(description, raw, job)
     model = description.model
     container = raw.generate_grouped_data(
@@ -256,7 +261,7 @@ def reconstruct(
     found.save(directory / NETWORK_DIRECTORY)
     history = {key: [float(value) for value in values] for key, values in description.history.items()}
     if job.refinement is None:
-        return {"stopped": False, "history": history}
+        return {"stopped": False, "history": history, "verdict": []}
     del prediction, canvas  # the patches of all groups are much larger than all that follows
     send("network", history=history)
     return {"stopped": False, **_refine(raw, found, description, job, directory, send, should_stop)}
@@ -304,7 +309,12 @@ def _refine(
         ) from exc
     positions = refined.positions if job.refinement.positions else None
     Estimate(refined.object, refined.probe, positions).save(directory / REFINED_DIRECTORY)
-    return {"errors": refined.history, "start_error": refined.start_error, "error": refined.error}
+    return {
+        "errors": refined.history,
+        "start_error": refined.start_error,
+        "error": refined.error,
+        "verdict": [],
+    }
 
 
 def _check_model(description: ModelDescription, raw: RawData, job: ReconstructJob) -> None:

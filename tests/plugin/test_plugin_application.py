@@ -151,7 +151,7 @@ class TestScripts:
     def test_settings_groups_are_ours_alone(self, tmp_path):
         with ModelCore() as model:
             groups = [name for name in model.settings_registry if name.startswith("PtychoPINNPlugin")]
-            assert len(groups) == len(set(groups)) == 5
+            assert len(groups) == len(set(groups)) == 6
             path = tmp_path / "saved.ini"
             model.settings_registry["PtychoPINNPluginData"].parameters()["Seed"].set_value(17)
             model.settings_registry.save_settings(path)

@@ -155,6 +155,7 @@ class TestSections:
         titles = [box.title() for box in page.findChildren(QGroupBox)]
         assert titles == [
             "Loaded Model",
+            "Examination of the Scan",
             "Preview",
             "Engine",
             "Model",
@@ -162,6 +163,7 @@ class TestSections:
             "Training",
             "Inference",
             "Refinement",
+            "Examination",
             "Advanced",
         ]
 

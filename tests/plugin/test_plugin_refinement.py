@@ -26,6 +26,7 @@ from ptychodus.api.reconstruct import prepare_reconstruct_input
 
 from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.data.examination import Report
 from ptychopinn_ptychodus.data.metrics import compare, illumination_mask
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
@@ -306,7 +307,8 @@ def found_in(raw: RawData, positions: np.ndarray | None = None) -> Estimate:
 
 def refined(product, found: Estimate, error: float, log):
     result = {"errors": [0.2, 0.1], "start_error": 0.3, "error": error}
-    return with_refinement(product, found, result, Path("m.ckpt"), logging.getLogger("PtychoPINN-Plugin"))
+    logger = logging.getLogger("PtychoPINN-Plugin")
+    return with_refinement(product, found, result, Path("m.ckpt"), Report(), logger)
 
 
 def test_a_refinement_that_brings_nothing_says_so(log):
@@ -322,6 +324,6 @@ def test_refined_positions_are_told_of_for_as_long_as_they_are_there(log):
     before = parameters_of(raw).product
     product = refined(before, found_in(raw, positions_of(before) + 0.5), 0.1, log)
     assert line_of(product).endswith("positions refined")
-    again = with_network(product, found_in(raw), {}, Path("n.ckpt"), logging.getLogger())
+    again = with_network(product, found_in(raw), {}, Path("n.ckpt"), Report(), logging.getLogger())
     assert line_of(again) == "network only, n.ckpt; positions refined before"
     np.testing.assert_allclose(positions_of(again), positions_of(before) + 0.5)

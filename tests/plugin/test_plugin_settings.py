@@ -12,6 +12,7 @@ from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.plugin.job import neighbor_count
 from ptychopinn_ptychodus.plugin.settings import (
     _SETTING_OF_FIELD,
+    make_examination_config,
     make_execution_config,
     make_inference_config,
     make_refinement_config,
@@ -34,6 +35,7 @@ WORDS = {
     "Precision": "16-mixed",
     "LoggerBackend": "csv",
     "Metric": "poisson",
+    "PatternValues": "counts",
 }
 # They choose the engine, and what is held out: no field of a configuration.
 ELSEWHERE = {
@@ -51,9 +53,10 @@ def fields(settings) -> dict[tuple[str, str], object]:
     inference = make_inference_config(settings, backend="pytorch", model_path=Path("model.ckpt"))
     refinement = make_refinement_config(settings)
     assert refinement is not None
+    others = (make_execution_config(settings), refinement, make_examination_config(settings))
     return {
         (type(config).__name__, field.name): getattr(config, field.name)
-        for config in (training.model, training, inference, make_execution_config(settings), refinement)
+        for config in (training.model, training, inference, *others)
         for field in dataclasses.fields(config)
         if field.name != "model"
     }

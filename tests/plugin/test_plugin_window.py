@@ -128,7 +128,7 @@ def test_the_window(standard_directory, tmp_path, fake_site, wish):
     assert lines, done.stdout + done.stderr
     seen = json.loads(lines[0].removeprefix("SEEN "))
     assert seen["lazy"]
-    assert seen["page"][:3] == ["Loaded Model", "Preview", "Engine"]
+    assert seen["page"][:4] == ["Loaded Model", "Examination of the Scan", "Preview", "Engine"]
     assert "Refinement" in seen["page"]
     assert seen["fits"]
     assert seen["frameworks"] == []

@@ -194,7 +194,7 @@ def test_with_a_refinement_groups_that_are_asked_for_are_made(refining, groups):
 
 
 def test_without_a_refinement_every_pattern_is_an_anchor(refining):
-    assert set(refining.run(None)) == {"stopped", "history"}
+    assert set(refining.run(None)) == {"stopped", "history", "verdict"}
     assert sorted(refining.applied_to.nn_indices[:, 0]) == list(range(144))
     assert not (refining.directory / REFINED_DIRECTORY).exists()
 

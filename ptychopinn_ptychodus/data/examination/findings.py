@@ -113,6 +113,11 @@ class Report:
             if finding.is_warning or not warnings_only
         ]
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a result does not explain the patterns as well as it should."""
+        return any(finding.subject == "result" and finding.is_warning for finding in self.findings)
+
     def by_code(self, code: str) -> Finding | None:
         """The first finding of a kind, or None."""
         return next((finding for finding in self.findings if finding.code == code), None)

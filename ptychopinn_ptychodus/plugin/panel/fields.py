@@ -14,6 +14,7 @@ from ...config import (
     SCHEDULERS,
     backend_names,
 )
+from ...data.examination.config import PATTERN_VALUES
 from ...refinement import METRICS
 from ..settings import AUTO, PluginSettings
 
@@ -285,6 +286,46 @@ REFINEMENT = (
         "which is better for few photons.",
         choices=lambda: METRICS,
         applies=_refined,
+    ),
+)
+
+EXAMINATION = (
+    Field(
+        "Examination",
+        "MaskPixels",
+        "Mask Bad Pixels",
+        "Mask pixels that cannot have measured anything: at the largest value of their type, not a number or "
+        "negative in every pattern, hot, or dead. Switch it off where such pixels are known to be right.",
+    ),
+    Field(
+        "Examination",
+        "CentrePatterns",
+        "Centre Patterns",
+        "Shift patterns whose centre is stored in the corner of the array, as some programs write them. "
+        "Switch it off where the probe's far field is known not to resemble the patterns.",
+    ),
+    Field(
+        "Examination",
+        "PatternValues",
+        "Pattern Values",
+        "What the patterns of NPZ training data hold: counts, amplitude (the square root of counts), or auto "
+        "to find out where the file does not say so.",
+        choices=lambda: PATTERN_VALUES,
+    ),
+    Field(
+        "Examination",
+        "Refuse",
+        "Refuse Faulty Scans",
+        "Compute nothing from a scan that would give a wrong image. Switched off, there is a warning "
+        "instead, and a result that must not be trusted.",
+    ),
+    Field(
+        "Examination",
+        "Judge",
+        "Judge the Result",
+        "Compare the error of the result with what noise alone leaves, and where it does not fit, try "
+        "on a part of the scan what would fit better: another orientation, other signs of the positions, "
+        "frames shifted by one. It takes seconds.",
     ),
 )
 

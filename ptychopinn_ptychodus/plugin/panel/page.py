@@ -25,7 +25,8 @@ from PyQt5.QtWidgets import (
 from ..reconstructor import PtychoPINNReconstructor
 from ..settings import PluginSettings
 from .engines import EngineRows, EngineStates
-from .fields import ADVANCED, DATA, ENGINE, INFERENCE, MODEL, REFINEMENT, TRAINING, Field
+from .fields import ADVANCED, DATA, ENGINE, EXAMINATION, INFERENCE, MODEL, REFINEMENT, TRAINING, Field
+from .findings import FindingsBox
 from .model import ModelBox
 from .preview import PreviewBox
 from .widgets import Form, Relay, WheelGuard, align, tool_tip
@@ -104,10 +105,12 @@ class SettingsPage(QWidget):
         self._forms: list[Form] = []
         self.model_box = ModelBox(reconstructor, file_dialog_factory)
         self.preview_box = PreviewBox(reconstructor)
+        self.findings_box = FindingsBox(reconstructor)
 
         layout = QVBoxLayout()
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.model_box)
+        layout.addWidget(self.findings_box)
         layout.addWidget(self.preview_box)
         engine_form = self._add_section(layout, "Engine", ENGINE)
         self._engine_rows = EngineRows(engine_states, settings, engine_form)
@@ -117,6 +120,7 @@ class SettingsPage(QWidget):
             ("Training", TRAINING),
             ("Inference", INFERENCE),
             ("Refinement", REFINEMENT),
+            ("Examination", EXAMINATION),
         ):
             self._add_section(layout, title, fields)
         self._add_advanced(layout)
