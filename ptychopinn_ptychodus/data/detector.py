@@ -108,13 +108,18 @@ def fill_bad_pixels(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> N
     return filled
 
 
-def mean_energy(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:
-    """Mean over patterns of Σ amplitude² over good pixels: photons, if the amplitude is √counts."""
+def frame_energies(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Σ amplitude² over good pixels of each pattern, (M,) float64: photons, if the amplitude is √counts."""
     good = None if not bad.any() else ~bad
     sums = []
     for start in range(0, len(amplitude), _SUM_CHUNK):
         block = np.asarray(amplitude[start : start + _SUM_CHUNK])
         pixels = block.reshape(len(block), -1) if good is None else block[:, good]
-        # in float32 per pattern, float64 across patterns
+        # in float32 per pattern
         sums.append(np.einsum("kp,kp->k", pixels, pixels))
-    return float(np.concatenate(sums).mean(dtype=np.float64))
+    return np.concatenate(sums).astype(np.float64)
+
+
+def mean_energy(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:
+    """Mean over patterns of Σ amplitude² over good pixels: photons, if the amplitude is √counts."""
+    return float(frame_energies(amplitude, bad).mean())

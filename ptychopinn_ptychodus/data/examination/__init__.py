@@ -7,5 +7,6 @@ the scan work on a :class:`~ptychopinn_ptychodus.data.raw.RawData`.
 
 from .config import ExaminationConfig
 from .findings import Action, ExaminationError, Finding, Report
+from .frames import sound_frames
 
-__all__ = ["Action", "ExaminationConfig", "ExaminationError", "Finding", "Report"]
+__all__ = ["Action", "ExaminationConfig", "ExaminationError", "Finding", "Report", "sound_frames"]

@@ -1,0 +1,77 @@
+"""Single patterns that were recorded without the beam, or with far more light than the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ..detector import frame_energies
+
+if TYPE_CHECKING:
+    from ..raw import RawData
+
+NEIGHBOURS = 8
+"""Nearest positions that a pattern is compared with: they show nearly the same part of the sample."""
+
+DARK = 0.05
+"""A pattern with less than this part of its neighbours' light had no beam: no sample is that abrupt."""
+
+UNLIT = 1e-3
+"""A pattern with less than this part of the scan's usual light shows nothing, whatever is around it."""
+
+FLASH = 3.0
+"""A pattern with more than this multiple of its neighbours' light and of the usual light is a flash."""
+
+_USUAL = 0.75  # quantile: a sample darkens patterns, so that the bright ones show the beam
+
+
+def sound_frames(raw: RawData) -> NDArray[np.bool_]:
+    """Which patterns were recorded with the beam as it usually was.
+
+    The light of a pattern, that is Σ amplitude² over good pixels, is compared with the median of those at the
+    nearest positions of the same scan. Patterns over an absorbing part of the sample pass, as their
+    neighbours lie there as well; patterns without beam and flashes do not.
+
+    Returns
+    -------
+    ndarray
+        (M,) bool. At least one is True in each scan of ``raw.scan_index``.
+    """
+    light = frame_energies(raw.diff3d, raw.bad_pixels)
+    sound = np.ones(len(light), np.bool_)
+    for number in np.unique(raw.scan_index):
+        members = np.flatnonzero(raw.scan_index == number)
+        sound[members] = usual_light(light[members], raw.xcoords[members], raw.ycoords[members])
+    return sound
+
+
+def usual_light(
+    light: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """:func:`sound_frames` of one scan: ``light`` is (M,), of any unit; x and y are (M,) in pixels."""
+    if len(light) < 3:
+        return np.ones(len(light), np.bool_)
+    usual = float(np.quantile(light, _USUAL))
+    around = neighbours_light(light, x, y)
+    unlit = light < np.maximum(DARK * around, UNLIT * usual)
+    flash = (light > FLASH * around) & (light > FLASH * usual)
+    sound = ~(unlit | flash)
+    return sound if sound.any() else np.ones(len(light), np.bool_)
+
+
+def neighbours_light(
+    light: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(M,): median of the light at the nearest positions, each pattern's own left out."""
+    count = min(NEIGHBOURS, len(light) - 1)
+    points = np.stack([x, y], -1)
+    nearest = np.atleast_2d(cKDTree(points).query(points, k=count + 1)[1])
+    # patterns at one and the same position come in any order, so the pattern itself need not be the first
+    own = nearest == np.arange(len(light))[:, None]
+    own[~own.any(1), -1] = True
+    others = nearest[~own].reshape(len(light), count)
+    median: NDArray[np.float64] = np.median(light[others], axis=1)
+    return median
