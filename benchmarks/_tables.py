@@ -13,10 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from ptychopinn_ptychodus.installed import version
 
 THREADS = (
     "OMP_NUM_THREADS",

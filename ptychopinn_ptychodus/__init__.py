@@ -1,6 +1,6 @@
 """Neural-network ptychography reconstructors for Ptychodus."""
 
-from importlib.metadata import PackageNotFoundError, version
+from .installed import PackageNotFoundError, version
 
 try:
     __version__ = version("ptychopinn-ptychodus")

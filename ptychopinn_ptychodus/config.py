@@ -16,10 +16,10 @@ import typing
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .installed import entry_points
 from .validation import check, flags, integer, one_of, real
 
 SUPPORTED_N = (64, 128, 256)
@@ -108,6 +108,10 @@ class TrainingConfig:
 
     ``probe_modes`` is this package's own: the number of incoherent probe modes to model, more than the data's
     probe has if need be (None: as many as it has).
+
+    ``n_images`` is a deprecated name of ``n_groups``. What it is given becomes ``n_groups``, and it is None
+    again afterwards, so that :func:`dataclasses.replace` can change ``n_groups`` and needs no warning for
+    what has been warned of. ``n_groups`` itself is never None: it is then :data:`DEFAULT_N_GROUPS`.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -141,12 +145,14 @@ class TrainingConfig:
             warnings.warn(
                 "TrainingConfig.n_images is deprecated: use n_groups.", DeprecationWarning, stacklevel=3
             )
-            if self.n_groups not in (None, self.n_images):
+            # the default counts as not set: dataclasses.replace passes on the one that None has become
+            if self.n_groups not in (None, DEFAULT_N_GROUPS, self.n_images):
                 raise ValueError(
                     f"TrainingConfig.n_images = {self.n_images} contradicts n_groups = {self.n_groups}: "
                     "set n_groups alone."
                 )
             object.__setattr__(self, "n_groups", self.n_images)
+            object.__setattr__(self, "n_images", None)
         if self.n_groups is None:
             object.__setattr__(self, "n_groups", DEFAULT_N_GROUPS)
         integer(self, "batch_size", 1)
@@ -172,6 +178,16 @@ class TrainingConfig:
                 "TrainingConfig has nothing to learn from: set nll_weight, mae_weight or "
                 "realspace_mae_weight above 0."
             )
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of every draw of a training; None where each run is to draw differently.
+
+        ``subsample_seed``; without one, ``sequential_sampling`` still asks for a run that can be repeated.
+        """
+        if self.subsample_seed is None and self.sequential_sampling:
+            return 0
+        return self.subsample_seed
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,31 @@ def test_n_images_is_a_deprecated_name_of_n_groups() -> None:
     assert config.n_groups == 7
     with pytest.warns(DeprecationWarning, match="n_groups"), pytest.raises(ValueError, match="contradicts"):
         TrainingConfig(n_images=7, n_groups=8)
+
+
+def test_a_configuration_made_with_n_images_is_changed_like_any_other() -> None:
+    with pytest.warns(DeprecationWarning, match="n_groups"):
+        config = TrainingConfig(n_images=7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # n_images has been warned of, and is not in what is changed
+        assert dataclasses.replace(config, n_groups=8).n_groups == 8
+        assert dataclasses.replace(config, nepochs=2).n_groups == 7
+        assert config == TrainingConfig(n_groups=7)
+        assert from_dict(TrainingConfig, to_dict(config)) == config
+    for original in (config, TrainingConfig()):
+        with pytest.warns(DeprecationWarning, match="n_groups"):
+            given_again = dataclasses.replace(original, n_groups=None, n_images=9)
+        assert given_again.n_groups == 9
+    # 512 is what None becomes: nobody has asked for it
+    with pytest.warns(DeprecationWarning, match="n_groups"):
+        assert dataclasses.replace(TrainingConfig(), n_images=9).n_groups == 9
+
+
+def test_sequential_sampling_has_a_seed_of_its_own() -> None:
+    assert TrainingConfig().seed is None
+    assert TrainingConfig(subsample_seed=3).seed == 3
+    assert TrainingConfig(sequential_sampling=True, subsample_seed=3).seed == 3
+    assert TrainingConfig(sequential_sampling=True).seed == 0
 
 
 def test_configurations_are_frozen() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from ..config import BACKEND_GROUP
+from ..installed import EntryPoint, entry_points
 from .base import Engine, EngineUnavailableError, ModelFileError
 from .model_file import require_model_file
 

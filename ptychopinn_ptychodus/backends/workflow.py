@@ -20,7 +20,7 @@ from ..data.assembly import assemble
 from ..data.examination import ExaminationConfig
 from ..data.examination.scan import examine_scan
 from ..data.grouping import PtychoDataContainer
-from ..data.mapping import MappedGroups, groups_from_mapping
+from ..data.mapping import MappedGroups, choose_groups, groups_from_mapping
 from ..data.raw import RawData
 from ..files import replacing
 from .base import Engine, ModelFileError, ModelState, Prediction
@@ -45,10 +45,19 @@ def as_container(data: Data, config: TrainingConfig) -> PtychoDataContainer:
     if isinstance(data, RawData):
         data = examined(data)
         if config.n_subsample is not None:
-            data = data.subsample(config.n_subsample, config.subsample_seed)
+            data = data.subsample(config.n_subsample, config.seed)
         return grouped(data, config, config.n_groups)
     if isinstance(data, Mapping):
-        return groups_from_mapping(data)
+        groups = groups_from_mapping(data)
+        chosen = choose_groups(
+            len(groups),
+            groups.gridsize**2,
+            config.n_groups,
+            config.n_subsample,
+            seed=config.seed,
+            sequential=config.sequential_sampling,
+        )
+        return groups if len(chosen) == len(groups) else groups.subset(chosen)
     raise TypeError(f"Expected grouped data, RawData or a mapping with 'X', got {type(data).__name__}.")
 
 
@@ -75,7 +84,7 @@ def grouped(raw: RawData, config: TrainingConfig, count: int | None) -> PtychoDa
         config.neighbor_count,
         count,
         gridsize=config.model.gridsize,
-        seed=config.subsample_seed,
+        seed=config.seed,
         sequential=config.sequential_sampling,
     )
 

@@ -9,7 +9,6 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from .. import __version__
 from ..backends import INSTALL_HINT
 from ..backends.inspection import answer_in
+from ..installed import PackageNotFoundError, packages_distributions, version
 from .errors import FAILURE, SUCCESS
 from .inspection import MODULE, SHIM
 from .session import KEYS

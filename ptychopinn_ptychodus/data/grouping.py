@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator, KeysView
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +23,28 @@ _NAMED = 3  # patterns that a message names at most
 _Z_ORDER_BITS = 12
 
 
+_KEYS = {
+    "X": "X",
+    "diffraction": "diffraction",
+    "Y": "Y",
+    "coords_offsets": "coords_offsets",
+    "coords_relative": "coords_relative",
+    "nn_indices": "nn_indices",
+    "probe": "probe",
+    "probes": "probes",
+    "probe_index": "probe_index",
+    "objectGuess": "object_guess",
+    "bad_pixels": "bad_pixels",
+    "photons_per_pattern": "photons_per_pattern",
+}
+"""Attributes of grouped data by key."""
+
+
 @dataclass(frozen=True, eq=False)
 class PtychoDataContainer:
     """Grouped patterns: what an engine trains on or reconstructs.
+
+    Answers by key too, as the plain mapping that scripts know: ``groups["diffraction"]``; see :meth:`keys`.
 
     Patterns are held once; groups are indices into them, so that B groups of C patterns do not cost B·C
     patterns of memory. M patterns, B groups, C = gridsize² channels. Channel c is (row, column) =
@@ -71,8 +91,55 @@ class PtychoDataContainer:
     probe_index: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        """Number of groups, B."""
+        """Number of groups, B (not of keys: ``len(groups.keys())`` is that)."""
         return len(self.nn_indices)
+
+    def __getitem__(self, key: str) -> Any:
+        """The arrays by the names that scripts use; see :meth:`keys`.
+
+        Raises
+        ------
+        KeyError
+            If there is no such key; the message lists those that there are.
+        """
+        if key not in self:
+            raise KeyError(f"Grouped data have no {key!r}: they have {', '.join(self)}.")
+        return getattr(self, _KEYS[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> KeysView[str]:
+        """Names of what the data hold; what is unknown, such as ``Y`` without an object, is not among them.
+
+        ``dict(groups)`` is a mapping that is accepted in the place of the groups.
+        """
+        absent = self._absent_keys()
+        return {key: None for key in _KEYS if key not in absent}.keys()
+
+    def values(self) -> Iterator[Any]:
+        """What the data hold, in the order of :meth:`keys`, one at a time."""
+        return (self[key] for key in self)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Pairs of :meth:`keys` and :meth:`values`, one at a time."""
+        return ((key, self[key]) for key in self)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As ``groups[key]``, or ``default`` where there is no such key."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def _absent_keys(self) -> set[str]:
+        """Keys of what is not known here."""
+        optional = ("probes", "probe_index", "objectGuess", "photons_per_pattern")
+        absent = {key for key in optional if getattr(self, _KEYS[key]) is None}
+        return absent if self.object_guess is not None else absent | {"Y"}
 
     @property
     def N(self) -> int:
@@ -106,8 +173,19 @@ class PtychoDataContainer:
         The sum is over good pixels, as in ``photons_per_pattern``: what is filled in was not measured. Where
         the amplitude is √counts, a good pixel's count is therefore
         ``(amplitude · input_scale)² · photons_per_pattern / (N/2)²``, exactly.
+
+        Raises
+        ------
+        ValueError
+            If there is no light on any good pixel.
         """
-        return 0.5 * self.N / math.sqrt(mean_energy(self.amplitude, self.bad_pixels))
+        energy = mean_energy(self.amplitude, self.bad_pixels)
+        if energy == 0.0:
+            raise ValueError(
+                "No pattern of the groups holds any light: there is nothing to learn from. Check what was "
+                "selected (n_subsample, n_groups) and exported."
+            )
+        return 0.5 * self.N / math.sqrt(energy)
 
     def batch(self, indices: ArrayLike | slice) -> NDArray[np.float32]:
         """Amplitude of some groups.
@@ -279,9 +357,10 @@ def group_neighbours(
         None: every position is an anchor once, in order. At most M: that many distinct anchors. More:
         every position ``n_groups // M`` times and a remainder of distinct ones, each with its own draw.
     seed
-        Seed of the draw; None draws differently every time.
+        Seed of the draw; None draws differently every time, unless ``sequential``.
     sequential
-        Take the first positions in order as anchors instead of random ones.
+        Take the first positions in order as anchors instead of random ones; the draw of their neighbours
+        can then be repeated even without a seed.
     scan_index
         (M,) number of the scan that each position belongs to; None if they are of one scan.
 
@@ -316,7 +395,7 @@ def group_neighbours(
             f"neighbor_count = {neighbor_count} is too small for gridsize = {gridsize}, which draws "
             f"{channels - 1} neighbours: use neighbor_count >= {channels - 1}."
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0 if seed is None and sequential else seed)
     anchors = _draw_anchors(count, n_groups, rng, sequential)
     if gridsize == 1:
         return anchors[:, None]

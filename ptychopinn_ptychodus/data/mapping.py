@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..config import SUPPORTED_N
+from .detector import fill_bad_pixels
 from .grouping import PtychoDataContainer
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,79 @@ class MappedGroups(PtychoDataContainer):
             raise ValueError("The mapping holds no object patches: add 'Y', (B, N, N, C) complex.")
         return self.object_stack[indices if isinstance(indices, slice) else np.asarray(indices)]
 
+    def subset(self, indices: ArrayLike) -> MappedGroups:
+        """Some of the groups, (b,) numbers, with their own patterns alone: no pattern is in two groups."""
+        chosen = np.asarray(indices)
+        members = self.nn_indices[chosen].ravel()
+        return dataclasses.replace(
+            self,
+            amplitude=self.amplitude[members],
+            nn_indices=np.arange(members.size).reshape(len(chosen), -1),
+            coords_offsets=self.coords_offsets[chosen],
+            coords_relative=self.coords_relative[chosen],
+            coords=self.coords[members],
+            object_stack=None if self.object_stack is None else self.object_stack[chosen],
+        )
+
+    def _absent_keys(self) -> set[str]:
+        absent = super()._absent_keys() | (set() if self.located else {"coords_offsets"})
+        return absent if self.object_stack is None else absent - {"Y"}
+
+
+def choose_groups(
+    groups: int,
+    channels: int,
+    n_groups: int | None,
+    n_subsample: int | None,
+    *,
+    seed: int | None,
+    sequential: bool = False,
+) -> NDArray[np.int64]:
+    """Which groups of a mapping take part: its groups are made, so that they can be chosen, not drawn anew.
+
+    Parameters
+    ----------
+    groups, channels
+        Number of groups, and of patterns in each.
+    n_groups
+        At most so many groups; None for all.
+    n_subsample
+        At most so many patterns; since a group stays whole, ``n_subsample // channels`` groups. None for all.
+    seed
+        Seed of the choice; None chooses differently every time.
+    sequential
+        Choose the first groups instead of random ones.
+
+    Returns
+    -------
+    ndarray
+        (b,) numbers of groups, ascending.
+
+    Raises
+    ------
+    ValueError
+        If ``n_subsample`` patterns are less than one group.
+    """
+    if n_subsample is not None and n_subsample < channels:
+        raise ValueError(
+            f"n_subsample = {n_subsample} patterns are less than one group of the mapping, which "
+            f"has {channels}: use n_subsample >= {channels}, or None for all."
+        )
+    limits = [groups, n_groups, None if n_subsample is None else n_subsample // channels]
+    count = min(limit for limit in limits if limit is not None)
+    if count == groups:
+        return np.arange(groups)
+    logger.info(
+        "%d of the %d groups of the mapping take part (n_groups = %s, n_subsample = %s).",
+        count,
+        groups,
+        n_groups,
+        n_subsample,
+    )
+    if sequential:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(groups)[:count])
+
 
 def groups_from_mapping(data: Mapping[str, Any]) -> MappedGroups:
     """Grouped data from ``X`` and ``coords_relative``, and whatever else the mapping holds.
@@ -43,16 +118,23 @@ def groups_from_mapping(data: Mapping[str, Any]) -> MappedGroups:
     Parameters
     ----------
     data
-        ``X`` (B, N, N, C) amplitudes and ``coords_relative`` (B, 1, 2, C) [x, y] pixels; optionally ``Y``
-        (B, N, N, C) complex object patches, ``coords_offsets`` (B, 1, 2, 1), ``probe`` (N, N) or
-        (modes, N, N) complex (an idealised disk where missing), ``bad_pixels`` (N, N) and
+        ``X`` (or ``diffraction``) (B, N, N, C) amplitudes and ``coords_relative`` (B, 1, 2, C) [x, y]
+        pixels; optionally ``Y`` (B, N, N, C) complex object patches, ``coords_offsets`` (B, 1, 2, 1),
+        ``probe`` (N, N) or (modes, N, N) complex (an idealised disk where missing), ``bad_pixels`` (N, N) and
         ``photons_per_pattern`` (unknown where missing: ``TrainingConfig.nphotons`` then says it).
 
     Raises
     ------
     ValueError
-        If an array is missing, misshapen, not finite or negative; the message names it.
+        If an array is missing, misshapen, not finite or negative, or there is no light; the message names it.
     """
+    if data.get("X") is None and data.get("diffraction") is not None:
+        data = {**data, "X": data["diffraction"]}
+    if data.get("probes") is not None:
+        raise ValueError(
+            "The mapping holds 'probes', of several scans: a mapping has one 'probe'. Hand over the grouped "
+            "data themselves."
+        )
     missing = [key for key in ("X", "coords_relative") if data.get(key) is None]
     if missing:
         raise ValueError(
@@ -86,17 +168,26 @@ def groups_from_mapping(data: Mapping[str, Any]) -> MappedGroups:
         )
     bad = data.get("bad_pixels")
     photons = data.get("photons_per_pattern")
+    bad_pixels = (
+        np.zeros((size, size), bool) if bad is None else _array(data, "bad_pixels", (size, size), bool)
+    )
+    if bad_pixels.all():
+        raise ValueError("'bad_pixels' covers the whole detector: True means bad; invert or repair the mask.")
+    if not x[:, ~bad_pixels].any():
+        raise ValueError(
+            "'X' is zero everywhere: no pattern holds any light, so there is nothing to learn from. Check "
+            "what was put into 'X': amplitudes, the square root of counts."
+        )
     absolute = (relative + offsets)[:, 0].transpose(0, 2, 1)
+    amplitude = np.ascontiguousarray(np.moveaxis(x, -1, 1)).reshape(-1, size, size)
     return MappedGroups(
-        amplitude=np.ascontiguousarray(np.moveaxis(x, -1, 1)).reshape(-1, size, size),
+        amplitude=fill_bad_pixels(amplitude, bad_pixels),
         nn_indices=np.arange(groups * channels).reshape(groups, channels),
         coords_offsets=offsets,
         coords_relative=relative,
         coords=absolute.reshape(-1, 2).astype(np.float64),
         probe=modes,
-        bad_pixels=np.zeros((size, size), bool)
-        if bad is None
-        else _array(data, "bad_pixels", (size, size), bool),
+        bad_pixels=bad_pixels,
         photons_per_pattern=None if photons is None else float(photons),
         object_stack=stack,
         located=data.get("coords_offsets") is not None,

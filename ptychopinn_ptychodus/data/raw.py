@@ -6,6 +6,7 @@ Whatever constructs a :class:`RawData` has data that the rest of the package can
 
 from __future__ import annotations
 
+import logging
 import zipfile
 import zlib
 from functools import cached_property
@@ -23,6 +24,8 @@ from .examination.findings import Report
 from .examination.pixels import examine_pixels
 from .grouping import PtychoDataContainer, group
 from .interpolation import require_centres_inside
+
+logger = logging.getLogger(__name__)
 
 DOMAINS = ("amplitude", "counts")
 DOMAIN_KEY = "diff3d_domain"
@@ -48,7 +51,8 @@ class RawData:
     xcoords_start, ycoords_start
         (M,) positions before refinement; equal to ``xcoords``, ``ycoords`` by default.
     scan_index
-        (M,) number of the scan that a pattern belongs to; zeros by default.
+        (M,) number of the scan that a pattern belongs to; zeros by default. Where each of several patterns
+        has a number of its own, these are numbers of scan points: all are of one scan, 0.
     objectGuess
         (H, W) or (1, H, W) complex object, optional.
     bad_pixels
@@ -266,7 +270,7 @@ class RawData:
         seed
             Seed of the draw.
         sequential
-            Take anchors in order instead of at random.
+            Take anchors in order instead of at random; without a seed, neighbours are drawn by a fixed one.
 
         Raises
         ------
@@ -411,6 +415,13 @@ def _scan_index(values: ArrayLike | None, count: int) -> NDArray[np.int64]:
     array = _numeric(values, "scan_index", "iu").astype(np.int64)
     if array.shape != (count,):
         raise ValueError(f"scan_index has the shape {array.shape}: give one per pattern, ({count},).")
+    if count > 1 and len(np.unique(array)) == count:
+        logger.warning(
+            "scan_index gives each of the %d patterns a number of its own: these are read as numbers of "
+            "scan points, and all patterns as one scan.",
+            count,
+        )
+        return np.zeros(count, dtype=np.int64)
     return array
 
 

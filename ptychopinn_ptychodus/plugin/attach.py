@@ -28,9 +28,10 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
+
+from ..installed import EntryPoint, EntryPoints, entry_points
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
@@ -112,7 +113,7 @@ def registered(group: str) -> dict[str, EntryPoint]:
 
 
 @functools.lru_cache(maxsize=1)
-def _entry_points(path: tuple[str, ...]) -> Any:
+def _entry_points(path: tuple[str, ...]) -> EntryPoints:
     # once for libraries and panels: in a large environment, it is most of what the plugin adds to the start
     return entry_points()
 

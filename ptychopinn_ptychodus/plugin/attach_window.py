@@ -8,12 +8,12 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import EntryPoint
 from typing import Any
 
 from PyQt5.QtCore import QAbstractProxyModel, Qt
 from PyQt5.QtWidgets import QApplication, QComboBox, QLabel
 
+from ..installed import EntryPoint
 from .attach import Arguments, Survive, contains, libraries_of, observe, registered
 
 logger = logging.getLogger("PtychoPINN-Plugin")

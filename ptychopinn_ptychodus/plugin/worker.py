@@ -129,7 +129,7 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
             require_object(data.test, data.source)
     raw = data.train
     if config.n_subsample is not None:
-        raw = raw.subsample(config.n_subsample, config.subsample_seed)
+        raw = raw.subsample(config.n_subsample, config.seed)
     training, validation = raw, data.test
     if validation is None:
         training, validation = _hold_out(raw, job)
@@ -195,7 +195,7 @@ def _probe_modes(wanted: int | None, present: int) -> int:
 
 
 def _hold_out(raw: RawData, job: TrainJob) -> tuple[RawData, RawData | None]:
-    training, validation = raw.split(job.validation_fraction, job.config.subsample_seed)
+    training, validation = raw.split(job.validation_fraction, job.config.seed)
     channels = job.config.model.channels
     if validation is not None and min(_smallest_scan(training), _smallest_scan(validation)) < channels:
         logger.warning(

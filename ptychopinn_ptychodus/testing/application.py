@@ -9,10 +9,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from ptychodus.api.reconstruct import ReconstructorLibrary
+
+from ..installed import entry_points
 
 LIBRARY_GROUP = "ptychodus.reconstructor_libraries"
 

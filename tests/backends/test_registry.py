@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ptychopinn_ptychodus.backends.base import Engine, EngineUnavailableError, M
 from ptychopinn_ptychodus.backends.conversion import convert
 from ptychopinn_ptychodus.config import BACKEND_GROUP, BACKENDS, ExecutionConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.installed import EntryPoint
 
 GROUP = "[ptychopinn_ptychodus.backends]"
 

@@ -52,6 +52,14 @@ def test_groups_are_an_anchor_and_distinct_near_neighbours(
     np.testing.assert_array_equal(groups, again)
 
 
+def test_anchors_in_order_need_no_seed_to_be_drawn_again():
+    coords = np.random.default_rng(0).uniform(0, 10, (50, 2))
+    first, second = (group_neighbours(coords, 2, 12, 70, seed=None, sequential=True) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    first, second = (group_neighbours(coords, 2, 12, 70, seed=None) for _ in range(2))
+    assert not np.array_equal(first, second)
+
+
 def test_every_neighbour_is_drawn_equally_often():
     coords = np.random.default_rng(0).uniform(0, 10, (50, 2))
     groups = group_neighbours(coords, 2, 6, 50 * 2000, seed=1)

@@ -280,6 +280,26 @@ def test_held_out_patterns_are_of_one_scan(fields, seed):
     assert len(set(validation.scan_index.tolist())) == 1
 
 
+def test_a_number_for_every_pattern_is_no_scan_of_one_pattern(fields, caplog):
+    raw = RawData(**fields, scan_index=np.arange(5) + 17)
+    np.testing.assert_array_equal(raw.scan_index, np.zeros(5))
+    assert "number of its own" in caplog.text
+    assert "one scan" in caplog.text
+    assert len(raw.generate_grouped_data(N, 4, None, gridsize=2, seed=0)) == 5
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2, 3, 3], [4, 4, 4, 4, 4], [2, 2, 1, 1, 1]])
+def test_numbers_that_patterns_share_are_those_of_scans(fields, caplog, numbers):
+    np.testing.assert_array_equal(RawData(**fields, scan_index=numbers).scan_index, numbers)
+    assert not caplog.records
+
+
+def test_one_pattern_keeps_its_number(fields):
+    one = {name: value[:1] for name, value in fields.items() if name != "probeGuess"}
+    raw = RawData(**one, probeGuess=fields["probeGuess"], scan_index=[7])
+    np.testing.assert_array_equal(raw.scan_index, [7])
+
+
 def test_parts_that_cannot_be_are_refused(scan):
     for fraction in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match="validation_fraction"):

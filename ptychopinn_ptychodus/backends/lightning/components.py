@@ -41,7 +41,7 @@ def _build_lightning_dataloaders(
         config.batch_size,
         execution,
         shuffle=not config.sequential_sampling,
-        seed=config.subsample_seed,
+        seed=config.seed,
     )
     if test is None:
         return train_loader, None
@@ -79,8 +79,8 @@ def _train_with_lightning(
 
     execution = execution_config or ExecutionConfig()
     train, test = workflow.as_containers(train_container, test_container, config)
-    if config.subsample_seed is not None:
-        seed_everything(config.subsample_seed, workers=True, verbose=False)
+    if config.seed is not None:
+        seed_everything(config.seed, workers=True, verbose=False)
     module = PtychoPINN_Lightning.for_data(train, config, execution)
     loaders = _build_lightning_dataloaders(train, test, config, execution)
     trainer = fit(module, *loaders, config, execution, progress)

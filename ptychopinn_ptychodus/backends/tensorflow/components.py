@@ -58,8 +58,8 @@ def _train_with_keras(
     train, test = workflow.as_containers(train_container, test_container, config)
     if execution.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if config.subsample_seed is not None:
-        keras.utils.set_random_seed(config.subsample_seed)
+    if config.seed is not None:
+        keras.utils.set_random_seed(config.seed)
     # the test data are seen through the training data's normalisation: it is part of the model
     scale, with_object = train.input_scale, config.realspace_mae_weight > 0
     train_data = build_dataset(
@@ -69,7 +69,7 @@ def _train_with_keras(
         execution,
         with_object=with_object,
         shuffle=not config.sequential_sampling,
-        seed=config.subsample_seed,
+        seed=config.seed,
     )
     test_data = None
     if test is not None:

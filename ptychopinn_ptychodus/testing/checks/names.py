@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import entry_points
 
 import pytest
 from ptychodus.api.reconstruct import Reconstructor, ReconstructorLibrary
 
+from ...installed import entry_points
 from ..application import LIBRARY_GROUP, stock
 from ..bench import Bench
 from ..contract import Contract
