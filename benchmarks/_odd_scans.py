@@ -36,12 +36,18 @@ class MadeScan:
         (H, W) complex, the truth.
     probe
         (modes, N, N) complex, the truth, in √counts.
+    holds
+        What the patterns hold, declared or not: ``"counts"`` or ``"amplitude"``.
+    unit
+        What one count is in the patterns, or in their squares.
     """
 
     kinds: dict[str, str]
     fields: dict[str, Any]
     object: NDArray[np.complex64]
     probe: NDArray[np.complex64]
+    holds: str = "counts"
+    unit: float = 1.0
 
     @property
     def patterns(self) -> NDArray[Any]:
@@ -53,15 +59,16 @@ class MadeScan:
     def counts(self) -> NDArray[np.float64]:
         """(M, N, N), counts."""
         values = self.patterns.astype(np.float64)
-        return values**2 if self.fields["domain"] == "amplitude" else values
+        return (values**2 if self.holds == "amplitude" else values) / self.unit
 
     def having(self, **changes: Any) -> MadeScan:
         """The same with other fields."""
         return replace(self, fields={**self.fields, **changes})
 
     def integers(self, dtype: Any = np.int64) -> MadeScan:
-        """The same as whole counts of a type; nothing if they were scaled to other units."""
-        return self.having(diff3d=np.rint(self.counts).astype(dtype), domain="counts")
+        """The same as whole counts of a type."""
+        counts = np.rint(self.counts).astype(dtype)
+        return replace(self.having(diff3d=counts, domain="counts"), holds="counts", unit=1.0)
 
 
 # ---------------------------------------------------------------------- what a sound scan is made of
@@ -214,6 +221,8 @@ def sound_scan(seed: int, *, patterns: int = 100, size: int | None = None) -> Ma
     elif mask == "beamstop":
         yy, xx = np.indices((n, n)) - n // 2 - rng.integers(-1, 2, 2)[:, None, None]
         bad = yy**2 + xx**2 <= (rng.uniform(0.02, 0.2) * n) ** 2
+        if counts[:, ~bad].sum() < 0.1 * counts.sum():
+            bad, mask = np.zeros((n, n), bool), "none"
         counts[:, bad] *= rng.choice([0, 1])
     elif mask == "hot pixels":
         bad.ravel()[rng.choice(n * n, 12, replace=False)] = True
@@ -250,6 +259,8 @@ def sound_scan(seed: int, *, patterns: int = 100, size: int | None = None) -> Ma
         },
         object=object_,
         probe=(probe * math.sqrt(scale)).astype(np.complex64),
+        holds="amplitude" if storage in ("amplitude", "normalised") else "counts",
+        unit=1 / float(counts.max()) if storage == "normalised" else 1.0,
     )
 
 
@@ -292,7 +303,8 @@ def _unmarked(scan: MadeScan) -> MadeScan:
     counts = scan.counts
     for frame in counts:
         frame[bad] = np.median(frame[~bad]) if bad.any() else 0
-    return scan.having(diff3d=counts, domain="counts", bad_pixels=np.zeros_like(bad))
+    whole = scan.integers()
+    return whole.having(diff3d=counts, bad_pixels=np.zeros_like(bad))
 
 
 @_fault

@@ -72,13 +72,19 @@ def guess_domain(patterns: NDArray[Any], good: NDArray[np.bool_]) -> str:
     return "counts"
 
 
-def to_amplitude(patterns: NDArray[Any], domain: str) -> NDArray[np.float32]:
-    if domain == "amplitude":
+def to_amplitude(patterns: NDArray[Any], domain: str, shift: tuple[int, int] = (0, 0)) -> NDArray[np.float32]:
+    """Amplitude, float32, each pattern rolled by ``shift`` (rows, columns)."""
+    if domain == "amplitude" and not any(shift):
         return np.ascontiguousarray(patterns, dtype=np.float32)
     amplitude = np.empty(patterns.shape, dtype=np.float32)
     for source, target in zip(chunks(patterns), chunks(amplitude), strict=True):
-        # below 0 are only bad pixels, which are filled later
-        np.sqrt(np.maximum(source, 0), out=target, dtype=np.float32, casting="unsafe")
+        if domain == "amplitude":
+            target[...] = source
+        else:
+            # below 0 are only bad pixels, which are filled later
+            np.sqrt(np.maximum(source, 0), out=target, dtype=np.float32, casting="unsafe")
+        if any(shift):
+            target[...] = np.roll(target, shift, (1, 2))
     return amplitude
 
 

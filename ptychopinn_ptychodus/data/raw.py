@@ -140,7 +140,7 @@ class RawData:
             patterns, self.bad_pixels, self.probeGuess, domain, examination or ExaminationConfig()
         )
         self.bad_pixels, self.findings = examined.bad_pixels, examined.report
-        amplitude = to_amplitude(patterns, examined.domain)
+        amplitude = to_amplitude(patterns, examined.domain, examined.shift)
         self.diff3d = fill_bad_pixels(amplitude, self.bad_pixels)
 
     @classmethod

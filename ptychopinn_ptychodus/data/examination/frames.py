@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..detector import frame_energies
+from .findings import Action, Finding
 
 if TYPE_CHECKING:
     from ..raw import RawData
@@ -40,12 +41,47 @@ def sound_frames(raw: RawData) -> NDArray[np.bool_]:
     ndarray
         (M,) bool. At least one is True in each scan of ``raw.scan_index``.
     """
-    light = frame_energies(raw.diff3d, raw.bad_pixels)
+    return _sound(raw, frame_energies(raw.diff3d, raw.bad_pixels))
+
+
+def _sound(raw: RawData, light: NDArray[np.float64]) -> NDArray[np.bool_]:
     sound = np.ones(len(light), np.bool_)
     for number in np.unique(raw.scan_index):
         members = np.flatnonzero(raw.scan_index == number)
         sound[members] = usual_light(light[members], raw.xcoords[members], raw.ycoords[members])
     return sound
+
+
+def examine_frames(raw: RawData) -> list[Finding]:
+    """Patterns without beam, and flashes."""
+    light = frame_energies(raw.diff3d, raw.bad_pixels)
+    sound = _sound(raw, light)
+    if sound.all():
+        return []
+    usual = float(np.median(light[sound]))
+    findings = []
+    for code, chosen, what in (
+        ("dark-frames", ~sound & (light < usual), "hardly any light"),
+        ("flash-frames", ~sound & (light >= usual), "far more light"),
+    ):
+        numbers = np.flatnonzero(chosen)
+        if len(numbers) == 0:
+            continue
+        first = ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
+        findings.append(
+            Finding(
+                code,
+                "detector",
+                Action.IGNORED,
+                f"{len(numbers)} of {len(light)} patterns hold {what}: "
+                f"{light[chosen].mean() / usual:.2g} times the usual, "
+                f"unlike those around them (from 0 on, in the order of the positions: {first}).",
+                "They stay in the scan, but take no part in its scale, and refinement gives little weight to "
+                "patterns that do not fit. Leave them out of the scan.",
+                values={"frames": numbers[:1000].tolist(), "usual_light": usual},
+            )
+        )
+    return findings
 
 
 def usual_light(

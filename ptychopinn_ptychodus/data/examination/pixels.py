@@ -1,16 +1,21 @@
-"""Pixels as the detector wrote them: which of them are bad, and whether they hold counts or amplitude."""
+"""Pixels as the detector wrote them: which of them are bad, how they lie, and what they hold."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..detector import check_values, guess_domain
+from ..detector import check_values
+from .bad_pixels import dead_pixels, hot_pixels, inverted_mask, stuck_pixels
+from .centring import find_centre
+from .clipping import clipped_values
 from .config import ExaminationConfig
 from .findings import Report
+from .pattern_values import find_domain
+from .statistics import far_field, pixel_statistics, read_patterns
 
 
 @dataclass(frozen=True)
@@ -20,15 +25,18 @@ class ExaminedPixels:
     Attributes
     ----------
     bad_pixels
-        (N, N) bool, those that were given and those that were found.
+        (N, N) bool, those that were given and those that were found, shifted by ``shift``.
     domain
         ``"counts"`` or ``"amplitude"``.
+    shift
+        (rows, columns) by which the patterns are to be rolled.
     report
         What was found.
     """
 
     bad_pixels: NDArray[np.bool_]
     domain: str
+    shift: tuple[int, int]
     report: Report
 
 
@@ -40,6 +48,9 @@ def examine_pixels(
     config: ExaminationConfig,
 ) -> ExaminedPixels:
     """Examine the patterns of a scan before they become amplitude.
+
+    All patterns are read once for values that are no measurement; the other checks look at some hundred
+    patterns, spread over the scan. Nothing is copied but a few patterns at a time.
 
     Parameters
     ----------
@@ -57,9 +68,40 @@ def examine_pixels(
     Raises
     ------
     ValueError
-        If the patterns hold values that cannot be used; an :class:`.ExaminationError` if they are refused.
+        If the patterns hold values that cannot be used; an :class:`.ExaminationError` if all light is on
+        pixels that the user has named as bad.
     """
     if domain is None and config.pattern_values != "auto":
         domain = config.pattern_values
-    check_values(patterns, ~bad_pixels)
-    return ExaminedPixels(bad_pixels, domain or guess_domain(patterns, ~bad_pixels), Report())
+    model = far_field(probe)
+    good = ~bad_pixels
+    readings = read_patterns(patterns, good)
+    stuck, findings = stuck_pixels(readings, good, patterns.dtype, config)
+    good = good & ~stuck
+    if not readings.light.any():
+        # there may be light elsewhere, which is more to the point than that there is none here
+        dark = pixel_statistics(patterns, readings.usual(), domain or "counts")
+        said = inverted_mask(dark, bad_pixels, model, replace(config, refuse=True))
+        Report((*findings, *said)).require_accepted()
+    check_values(patterns, good)
+    chosen = readings.usual()
+    assumed = domain or ("amplitude" if patterns.dtype.kind == "f" else "counts")
+    pixels = pixel_statistics(patterns, chosen, assumed)
+    fit, said = find_centre(pixels.mean, good, model, config)
+    findings += said
+    model = np.roll(model, fit.half, (0, 1))
+    holds, said = find_domain(patterns, chosen, good, model, domain)
+    findings += said
+    if holds != assumed:
+        pixels = pixel_statistics(patterns, chosen, holds)
+    inverted = inverted_mask(pixels, bad_pixels, model, config)
+    if inverted:
+        findings += inverted  # what the good pixels hold tells nothing then
+    else:
+        hot, said = hot_pixels(pixels, good, model, config)
+        good, findings = good & ~hot, findings + said
+        dead, said = dead_pixels(pixels, good, model, fit, config)
+        good, findings = good & ~dead, findings + said
+        findings += clipped_values(patterns, chosen, good)
+    shift = fit.half if config.centre_patterns else (0, 0)
+    return ExaminedPixels(np.roll(~good, shift, (0, 1)), holds, shift, Report(tuple(findings)))

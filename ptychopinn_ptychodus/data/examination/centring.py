@@ -1,0 +1,146 @@
+"""Where the patterns are centred, by comparison with the far field of the probe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import ExaminationConfig
+from .findings import Action, Finding
+
+SETTING = "PtychoPINNPluginExamination.CentrePatterns"
+
+_HALF_GAIN, _HALF_FIT = 0.25, 0.4
+"""Patterns are shifted by N/2 if their correlation with the far field is larger by so much, and so large."""
+
+_NEAR_HALF = 2  # pixels between that shift and the best one
+_SHIFT_FIT = 0.6
+_SHIFT_MISFIT, _PIXEL_MISFIT = 0.6, 0.35
+"""Largest part of the misfit 1 - c² that may remain at the best shift, of two pixels and more, and of one."""
+
+_LEAST_SEEN, _LEAST_SEEN_HALF = 0.5, 0.3
+"""Parts of the far field that must fall on good pixels before anything is said."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well patterns fit the probe's far field.
+
+    Attributes
+    ----------
+    correlation
+        At no shift, between 0 and 1.
+    best
+        The largest correlation.
+    shift
+        (rows, columns) at which it is reached, -N/2 … N/2 - 1: so far from (N/2, N/2) the patterns lie.
+    seen
+        Part of the far field on good pixels at no shift.
+    half
+        (rows, columns), 0 or N/2 each: the shift by half the size that the patterns plainly have.
+    """
+
+    correlation: float
+    best: float
+    shift: tuple[int, int]
+    seen: float
+    half: tuple[int, int] = (0, 0)
+
+
+def correlations(
+    mean: NDArray[np.float64], good: NDArray[np.bool_], model: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Correlation of √mean with √model over good pixels, for each cyclic shift of the model.
+
+    Parameters
+    ----------
+    mean
+        (N, N), mean pattern.
+    good
+        (N, N) bool.
+    model
+        (N, N), from :func:`.statistics.far_field`.
+
+    Returns
+    -------
+    tuple
+        Correlations, (N, N), whose element (r, c) belongs to the model moved by r rows and c columns; and
+        the parts of the model that then lie on good pixels, (N, N).
+    """
+    fft, ifft = np.fft.rfft2, np.fft.irfft2
+    data = np.sqrt(np.where(good, mean, 0.0))
+    energy = float((data**2).sum())
+    seen = np.clip(ifft(fft(good.astype(float)) * fft(model).conj(), s=good.shape), 0.0, 1.0)
+    if energy == 0:
+        return np.zeros_like(seen), seen
+    product = ifft(fft(data) * fft(np.sqrt(model)).conj(), s=good.shape)
+    return product / np.sqrt(energy * np.maximum(seen, 1e-3)), seen
+
+
+def find_centre(
+    mean: NDArray[np.float64],
+    good: NDArray[np.bool_],
+    model: NDArray[np.float64],
+    config: ExaminationConfig,
+) -> tuple[Fit, list[Finding]]:
+    """How the patterns lie on the detector: the fit, and what was found."""
+    n = len(good)
+    half = n // 2
+    fit_at, seen_at = correlations(mean, good, model)
+    row, column = np.unravel_index(int(fit_at.argmax()), fit_at.shape)
+    shift = (int(row + half) % n - half, int(column + half) % n - half)
+    fit = Fit(float(fit_at[0, 0]), float(fit_at.max()), shift, float(seen_at[0, 0]))
+    at = max(((half, half), (half, 0), (0, half)), key=lambda place: float(fit_at[place]))
+    near = all(
+        abs((one - other + half) % n - half) <= _NEAR_HALF for one, other in zip(shift, at, strict=True)
+    )
+    if (
+        near
+        and fit_at[at] > fit.correlation + _HALF_GAIN
+        and fit_at[at] > _HALF_FIT
+        and seen_at[at] > _LEAST_SEEN_HALF
+    ):
+        return replace(fit, half=at), [_half(at, fit, float(fit_at[at]), config)]
+    remains = (1 - fit.best**2) / max(1 - fit.correlation**2, 1e-12)
+    largest = max(map(abs, shift))
+    clear = remains < (_PIXEL_MISFIT if largest < 2 else _SHIFT_MISFIT)
+    found = min(fit.seen, float(seen_at[row, column])) > _LEAST_SEEN
+    if largest and clear and found and fit.best > _SHIFT_FIT:
+        return fit, [_off_centre(fit, n)]
+    return fit, []
+
+
+def _half(at: tuple[int, int], fit: Fit, best: float, config: ExaminationConfig) -> Finding:
+    rows, columns = at
+    seen = (
+        f"The patterns fit the far field of the probe when they are shifted by {rows} rows and {columns} "
+        f"columns, half their size (correlation {best:.2f}), and not as they are ({fit.correlation:.2f})."
+    )
+    values = {"rows": rows, "columns": columns, "correlation": fit.correlation, "shifted": best}
+    if config.centre_patterns:
+        done = "They are shifted, so that the zero frequency lies in the middle."
+        return Finding("corner-centred", "detector", Action.MENDED, seen, done, SETTING, values)
+    remedy = (
+        "Store the patterns with the zero frequency in the middle, at (N/2, N/2), or have them shifted: set "
+        "CentrePatterns to True."
+    )
+    if config.refuse:
+        return Finding("corner-centred", "detector", Action.REFUSED, seen, remedy, SETTING, values)
+    done = f"They are used as they are, and the result will be wrong. {remedy}"
+    return Finding("corner-centred", "detector", Action.IGNORED, seen, done, SETTING, values)
+
+
+def _off_centre(fit: Fit, n: int) -> Finding:
+    rows, columns = fit.shift
+    return Finding(
+        "off-centre",
+        "detector",
+        Action.IGNORED,
+        f"The patterns lie {rows:+d} rows and {columns:+d} columns from where the far field of the probe has "
+        f"its middle (correlation {fit.best:.2f} there, {fit.correlation:.2f} as they are).",
+        f"They are used as they are: the object may come out moved, or with a phase ramp. Crop them around "
+        f"row {n // 2 + rows}, column {n // 2 + columns}, so that the zero frequency is at (N/2, N/2).",
+        values={"rows": rows, "columns": columns, "correlation": fit.correlation, "shifted": fit.best},
+    )
