@@ -165,14 +165,20 @@ class ScanModel:
     def compare(self, estimate: Estimate, indices: NDArray[np.int64]) -> Comparison:
         """How an estimate agrees with these patterns."""
         get = self._arrays.get
-        spectrum = self._arrays.fft(self._arrays.copy(estimate.probe))
         columns: list[list[NDArray[np.float64]]] = []
-        for part in self._chunks(estimate, indices):
-            _, _, _, _, _, waves = self._propagate(estimate, spectrum, part)
-            measured, modelled = self._amplitudes(part, waves)
+        for _, measured, modelled in self.amplitudes(estimate, indices):
             pairs = ((measured, measured), (measured, modelled), (modelled, modelled))
             columns.append([self._errors(measured, modelled), *(_dots(*pair, get) for pair in pairs)])
         return Comparison(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+    def amplitudes(
+        self, estimate: Estimate, indices: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], Array, Array]]:
+        """Some of these patterns at a time: their indices, √n and √λ, (B, N, N), zero on bad pixels."""
+        spectrum = self._arrays.fft(self._arrays.copy(estimate.probe))
+        for part in self._chunks(estimate, indices):
+            waves = self._propagate(estimate, spectrum, part)[-1]
+            yield part, *self._amplitudes(part, waves)
 
     def gradients(
         self,

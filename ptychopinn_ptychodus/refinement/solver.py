@@ -91,6 +91,7 @@ def refine(
     progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: str | Arrays = "auto",
+    quiet: bool = False,
 ) -> Refined:
     """Fit object, probe and positions to a scan, from a start.
 
@@ -114,6 +115,8 @@ def refine(
         Asked before every batch; when it answers True, the estimate of the last good epoch is returned.
     device
         As :func:`.arrays.arrays_for` takes it, or its result.
+    quiet
+        Write nothing in the log: for trials, whose outcome is somebody else's to tell.
 
     Returns
     -------
@@ -140,7 +143,7 @@ def refine(
         probe=arrays.put(modes * chequerboard(raw.N)),
         positions=window.inside(positions),
     )
-    run = _Run(ScanModel(raw, arrays, config.metric), arrays, estimate, config)
+    run = _Run(ScanModel(raw, arrays, config.metric), arrays, estimate, config, quiet)
     run.fit_scale()
     run.loop(report, progress, should_stop)
     run.take_off_ramp()
@@ -148,7 +151,8 @@ def refine(
     found = window.put_back(start, arrays.get(run.estimate.canvas))
     run.estimate = replace(run.estimate, canvas=arrays.put(window.cut(found)))
     final = run.finish()
-    tell_of_misfits(run.weights)
+    if not quiet:
+        tell_of_misfits(run.weights)
     modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
     return Refined(
         object=window.put_back(start, arrays.get(final.canvas)),
@@ -166,8 +170,10 @@ class _Run:
     """One refinement: the estimate, its momentum, the start, and the last estimate that an epoch accepted."""
 
     def __init__(
-        self, model: ScanModel, arrays: Arrays, estimate: Estimate, config: RefinementConfig
+        self, model: ScanModel, arrays: Arrays, estimate: Estimate, config: RefinementConfig, quiet: bool
     ) -> None:
+        self._log = logging.DEBUG if quiet else logging.INFO
+        self._warn = logging.DEBUG if quiet else logging.WARNING
         self._model = model
         self._arrays = arrays
         self._config = config
@@ -245,7 +251,8 @@ class _Run:
                 best_error = min(error, best_error)
                 self.weights = self._misfits.weights(errors)
             else:  # not "if error >": NaN compares with nothing
-                logger.info(
+                logger.log(
+                    self._log,
                     "Refinement epoch %d raised the error from %.3g to %.3g: going on from the last good "
                     "estimate with half the step.",
                     epoch + 1,
@@ -285,7 +292,8 @@ class _Run:
             self.start_error = self._weighted(self._model.compare(self.start, self._scan).errors)
         if not self.error <= self.start_error:
             if self._config.epochs and not self.stopped:
-                logger.warning(
+                logger.log(
+                    self._warn,
                     "Refinement did not improve on the start (error %.3g, then %.3g): the start is kept.",
                     self.start_error,
                     self.error,

@@ -1,0 +1,11 @@
+"""Whether a reconstruction explains its patterns, and if not, how the scan would have to be read.
+
+:func:`.judgement.judge` compares the error on the data with what noise alone leaves (:mod:`.noise`) and
+with what patterns say of each other without any model (:mod:`.bounds`). Where that leaves a doubt, a part of
+the scan is refined as it is, and as other readings of it would have it (:mod:`.variants`, :mod:`.trial`).
+Numpy and scipy only, but for the refinement's GPU.
+"""
+
+from .judgement import judge
+
+__all__ = ["judge"]

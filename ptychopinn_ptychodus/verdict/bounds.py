@@ -1,0 +1,167 @@
+"""The error of a result, and what it is to be compared with: noise, and what needs no model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ..data.raw import RawData
+from ..refinement.arrays import Arrays
+from ..refinement.ends import Window
+from ..refinement.model import Estimate, ScanModel, chequerboard
+from .noise import counts_per_photon, expected_error
+
+_MOST_PATTERNS = 512
+_MOST_PIXELS = 1 << 23
+"""As many patterns and pixels, spread evenly over the recording, say enough of a whole scan."""
+
+_FOR_NOISE = 128
+_NEIGHBOURS = 4
+_BACKGROUND = 0.01
+"""Part of a predicted pattern that is even: without it, one photon where none was predicted would be all."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Errors over the counts, as a refinement's: Σ (√λ - √n)² / Σ n over good pixels, or its Poisson kin.
+
+    Attributes
+    ----------
+    error
+        Of the result, with the probe's scale that fits best.
+    noise
+        What noise alone leaves, for counts as they are and ``counts_per_photon``.
+    counts_per_photon
+        See :func:`.noise.counts_per_photon`.
+    flat
+        Of an object that is 1 everywhere, with the same probe.
+    mean_pattern
+        Of the one pattern that explains all best, scaled to each: what is known without object and positions.
+    neighbours
+        Of the mean of the four nearest patterns.
+    """
+
+    error: float
+    noise: float
+    counts_per_photon: float
+    flat: float
+    mean_pattern: float
+    neighbours: float
+
+    def with_error(self, error: float) -> Bounds:
+        """The same for an error that is known better: of all patterns."""
+        return replace(self, error=error)
+
+    @property
+    def unexplained(self) -> float:
+        """What the result leaves of what the mean pattern leaves, both beyond noise."""
+        room = self.mean_pattern - self.noise
+        return max(self.error - self.noise, 0.0) / room if room > 0 else 0.0
+
+
+def bounds_of(
+    raw: RawData,
+    object_: NDArray[np.complexfloating],
+    probe: NDArray[np.complexfloating],
+    positions: NDArray[np.float64],
+    metric: str,
+    weights: NDArray[np.float64],
+    arrays: Arrays,
+) -> Bounds:
+    """All bounds of a result; parameters as those of :func:`.judgement.judge`."""
+    chosen = _spread(len(raw), min(_MOST_PATTERNS, _MOST_PIXELS // raw.N**2))
+    gain = counts_per_photon(raw.diff3d[_spread(len(raw), _FOR_NOISE)], raw.bad_pixels)
+    found = errors_of(raw, object_, probe, positions, metric, weights, arrays, chosen, gain)
+    flat = errors_of(raw, np.ones_like(object_), probe, positions, metric, weights, arrays, chosen, gain)
+    mean_pattern, neighbours = _without_model(raw, positions, weights, chosen, metric)
+    return Bounds(found.error, found.noise, gain, flat.error, mean_pattern, neighbours)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """As in :class:`Bounds`; ``each``, (B,), is the error of each pattern over their mean counts."""
+
+    error: float
+    noise: float
+    each: NDArray[np.float64]
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def errors_of(
+    raw: RawData,
+    object_: NDArray[np.complexfloating],
+    probe: NDArray[np.complexfloating],
+    positions: NDArray[np.float64],
+    metric: str,
+    weights: NDArray[np.float64],
+    arrays: Arrays,
+    chosen: NDArray[np.int64],
+    gain: float,
+) -> Errors:
+    """Error of an estimate on some patterns, its probe scaled to them, and what noise alone leaves of it."""
+    moved = positions - np.stack((raw.xcoords, raw.ycoords), -1)
+    window = Window(object_.shape, raw, float(np.abs(moved).max()) + 1.0)
+    estimate = Estimate(
+        canvas=arrays.put(window.cut(np.asarray(object_, np.complex64))),
+        probe=arrays.put(np.asarray(probe, np.complex64) * chequerboard(raw.N)),
+        positions=window.inside(positions),
+    )
+    model = ScanModel(raw, arrays, metric)
+    found = model.compare(estimate, chosen)
+    w = weights[chosen]
+    counts, cross, modelled = (float(w @ values) for values in (found.counts, found.cross, found.modelled))
+    if not (counts > 0 and modelled > 0 and cross > 0 and math.isfinite(modelled)):
+        return Errors(math.inf, math.nan, np.full(len(chosen), math.inf))
+    factor = math.sqrt(counts / modelled) if metric == "poisson" else cross / modelled
+    estimate.probe *= factor
+    noise = 0.0
+    for part, _, expected in model.amplitudes(estimate, chosen):
+        rate = np.asarray(arrays.get(expected), np.float64) ** 2
+        noise += gain * float(weights[part] @ expected_error(rate / gain, metric).sum((1, 2)))
+    errors = model.compare(estimate, chosen).errors
+    return Errors(float(w @ errors) / counts, noise / counts, errors / float(found.counts.mean()))
+
+
+def _without_model(
+    raw: RawData,
+    positions: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    chosen: NDArray[np.int64],
+    metric: str,
+) -> tuple[float, float]:
+    """Errors of the mean pattern and of the mean of the nearest ones, scaled to what they are to explain."""
+    amplitude = raw.diff3d[chosen] * ~raw.bad_pixels
+    w = weights[chosen]
+    total = float(w @ (amplitude.astype(np.float64) ** 2).sum((1, 2)))
+    mean = np.tensordot(w, amplitude.astype(np.float64), 1) / w.sum()
+    found = [_error_of_prediction(amplitude, np.broadcast_to(mean, amplitude.shape), metric)]
+    if len(raw) > _NEIGHBOURS:
+        others = cKDTree(positions).query(positions[chosen], _NEIGHBOURS + 1)[1][:, 1:]
+        near = sum(raw.diff3d[column] for column in others.T) / _NEIGHBOURS * ~raw.bad_pixels
+        found.append(_error_of_prediction(amplitude, near, metric))
+    sums = [float(w @ errors) / total for errors in found]
+    return sums[0], sums[-1]
+
+
+def _error_of_prediction(
+    amplitude: NDArray[np.floating], predicted: NDArray[np.floating], metric: str
+) -> NDArray[np.float64]:
+    """(B,) error of predicted amplitudes, each pattern's scaled to fit best."""
+    measured, expected = amplitude.astype(np.float64), predicted.astype(np.float64)
+    squares = np.maximum((expected**2).sum((1, 2)), np.finfo(np.float64).tiny)
+    if metric == "amplitude":
+        scale = (measured * expected).sum((1, 2)) / squares
+        return np.asarray(((measured - scale[:, None, None] * expected) ** 2).sum((1, 2)))
+    counts = measured**2
+    rate = expected**2 * (counts.sum((1, 2)) / squares)[:, None, None]
+    rate += _BACKGROUND * (counts.mean((1, 2))[:, None, None] - rate)
+    safe = np.maximum(rate, np.finfo(np.float64).tiny)
+    logs = np.log(np.where(counts > 0, counts, 1.0) / np.where(counts > 0, safe, 1.0))
+    return np.asarray(0.5 * (rate - counts + counts * logs).sum((1, 2)))

@@ -1,0 +1,178 @@
+"""The verdict on a reconstruction, as a finding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.examination.findings import Action, Finding
+from ..data.raw import RawData
+from ..refinement.arrays import Arrays, arrays_for
+from .bounds import Bounds, bounds_of
+from .lags import Lagging, find_lag
+from .trial import Bench, Stopped, Trial
+from .words import remedy_in_words, summary
+
+CODE = "fit"
+
+_NOISE = 1.03
+"""An error of no more than that times what noise leaves is noise."""
+
+_EXPLAINED = 0.05
+"""Part of what the mean pattern leaves, beyond noise, that a result may leave without a trial."""
+
+_DISTINCT = 0.85
+"""A reading that leaves less than that part of what wrong orientations leave is the right orientation."""
+
+_NOTHING = 0.9
+"""A result that leaves more than that part of what an empty object leaves has found nothing."""
+
+_LITTLE = 0.5
+"""Part of what the mean pattern leaves beyond which a result is poor, whatever the trial says."""
+
+_BEFORE_TRIAL, _BEFORE_LAGS, _BEFORE_SCALES = 0.1, 0.6, 0.8
+
+
+def judge(
+    raw: RawData,
+    object_: NDArray[np.complexfloating],
+    probe: NDArray[np.complexfloating],
+    positions: NDArray[np.float64] | None = None,
+    *,
+    metric: str = "amplitude",
+    error: float | None = None,
+    weights: NDArray[np.float64] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    progress: Callable[[float], None] | None = None,
+    device: str | Arrays = "auto",
+) -> Finding:
+    """Say whether a reconstruction explains its patterns, and if not, what to change.
+
+    Parameters
+    ----------
+    raw
+        The scan. Trials start from its own probe, which no wrong reading has spoilt.
+    object_
+        (H, W) complex.
+    probe
+        (modes, N, N) complex; its scale is fitted.
+    positions
+        (M, 2) [x, y] pixels of the object, those of the scan by default.
+    metric
+        ``"amplitude"`` or ``"poisson"``, see :class:`~ptychopinn_ptychodus.refinement.RefinementConfig`.
+    error
+        Error over the counts, of the whole scan, as the refinement reported it; computed if None.
+    weights
+        (M,) what each pattern counts for; 1 by default.
+    should_stop
+        Asked before every batch of a trial; when it answers True, what is known so far decides.
+    progress
+        Told the part of the work that is done, 0 to 1; a trial that is not needed is done at once.
+    device
+        As :func:`~ptychopinn_ptychodus.refinement.solver.refine` takes it.
+
+    Returns
+    -------
+    Finding
+        Of the subject ``"result"``: noted, or ignored, which is a warning.
+    """
+    report = progress or (lambda fraction: None)
+    arrays = arrays_for(device) if isinstance(device, str) else device
+    where = (
+        np.stack((raw.xcoords, raw.ycoords), -1) if positions is None else np.asarray(positions, np.float64)
+    )
+    counts_for = np.ones(len(raw)) if weights is None else np.asarray(weights, np.float64)
+    modes = np.reshape(probe, (-1, raw.N, raw.N))
+    bounds = bounds_of(raw, np.asarray(object_), modes, where, metric, counts_for, arrays)
+    if error is not None and np.isfinite(error):
+        bounds = bounds.with_error(error)
+    if not math.isfinite(bounds.error):
+        report(1.0)
+        return _finding(False, bounds)
+    if bounds.error <= _NOISE * bounds.noise or bounds.unexplained <= _EXPLAINED:
+        report(1.0)
+        return _finding(True, bounds)
+    report(_BEFORE_TRIAL)
+    bench = Bench(raw, raw.probeGuess, metric, bounds.counts_per_photon, counts_for, arrays, should_stop)
+    trial: Trial | None = None
+    lagging: Lagging | None = None
+    try:
+        trial = bench.orientations(lambda part: report(_BEFORE_TRIAL + part * (_BEFORE_LAGS - _BEFORE_TRIAL)))
+        if trial.remedy is None:
+            lagging = find_lag(raw, bench)
+            report(_BEFORE_SCALES)
+            if lagging is None:
+                trial = bench.scales(trial)
+    except Stopped:
+        return _finding(bounds.unexplained <= _LITTLE, bounds, trial, lagging, stopped=True)
+    report(1.0)
+    return _finding(_sound(bounds, trial, lagging), bounds, trial, lagging)
+
+
+def _sound(bounds: Bounds, trial: Trial, lagging: Lagging | None) -> bool:
+    if lagging is not None or trial.remedy is not None:
+        return False
+    if bounds.error >= _NOTHING * bounds.flat and bounds.flat > _NOISE * bounds.noise:
+        return False
+    return trial.distinction <= _DISTINCT
+
+
+def _finding(
+    sound: bool,
+    bounds: Bounds,
+    trial: Trial | None = None,
+    lagging: Lagging | None = None,
+    *,
+    stopped: bool = False,
+) -> Finding:
+    values: dict[str, Any] = {
+        "error": bounds.error,
+        "noise": bounds.noise,
+        "ratio": bounds.error / bounds.noise if bounds.noise > 0 else None,
+        "bound": bounds.mean_pattern,
+        "neighbours": bounds.neighbours,
+        "flat": bounds.flat,
+        "unexplained": bounds.unexplained,
+        "counts_per_photon": bounds.counts_per_photon,
+    }
+    if trial is not None:
+        values["trial"] = {
+            "as_it_is": trial.as_it_is.error,
+            "noise": trial.as_it_is.noise,
+            "wrong_orientations": trial.usual,
+            "distinction": trial.distinction,
+            "best": trial.best.variant.name,
+            "best_error": trial.best.error,
+        }
+    if lagging is not None:
+        values["lag"] = {
+            "frames": lagging.lag,
+            "first": lagging.first,
+            "as_it_is": lagging.as_it_is.error,
+            "error": lagging.fit.error,
+        }
+    return Finding(
+        code=CODE,
+        subject="result",
+        action=Action.NOTED if sound else Action.IGNORED,
+        seen=summary(sound, bounds),
+        done=remedy_in_words(sound, bounds, trial, lagging, stopped),
+        setting="",
+        values=_finite(values),
+    )
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for JSON, which has no infinity."""
+    return {
+        key: _finite(value)
+        if isinstance(value, Mapping)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in values.items()
+    }

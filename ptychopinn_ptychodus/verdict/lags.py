@@ -1,0 +1,107 @@
+"""Frames that lag behind the positions, or are ahead of them: whether they do, and from where on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ..data.raw import RawData
+from .trial import PATTERNS, Bench, Fit, fits_better
+from .variants import AS_IT_IS, Variant
+
+LAGS = (-1, 1)
+_FRAMED = 40
+"""Patterns beyond the limits of a search, which may have missed by so many."""
+
+_LOCAL = 3.0
+"""Recorded one after the other, patterns lie together if no farther than that times the nearest ones."""
+
+_AT_START = 3
+"""So few patterns before the first lagging one may be none."""
+
+
+@dataclass(frozen=True)
+class Lagging:
+    """Frames that fit far better with another position.
+
+    Attributes
+    ----------
+    lag
+        Pattern ``k`` belongs to position ``k + lag``.
+    first
+        Number of the first pattern that does, as well as can be told; None if it cannot.
+    as_it_is, fit
+        A part of the scan with its own positions, and with those.
+    """
+
+    lag: int
+    first: int | None
+    as_it_is: Fit
+    fit: Fit
+
+
+def find_lag(raw: RawData, bench: Bench) -> Lagging | None:
+    """Look for frames that lag in the second half of a scan, and for where that begins.
+
+    Raises
+    ------
+    Stopped
+        If the bench was asked to stop.
+    """
+    half = _second_halves(raw)
+    if len(half) < 2 * _AT_START:
+        return None
+    places = bench.compact(half)
+    as_it_is, *moved = (_fit(bench, places, lag) for lag in (0, *LAGS))
+    best = min(moved, key=lambda fit: fit.error)
+    if not fits_better(best, as_it_is):
+        return None
+    lag = best.variant.lag
+    return Lagging(lag, _first(raw, bench, lag), as_it_is, best)
+
+
+def _fit(bench: Bench, places: NDArray[np.int64], lag: int) -> Fit:
+    """The patterns that belong to these places if pattern ``k`` belongs to place ``k + lag``."""
+    return bench.fit(bench.part(places, lag), Variant(lag=lag) if lag else AS_IT_IS)
+
+
+def _first(raw: RawData, bench: Bench, lag: int) -> int | None:
+    if len(np.unique(raw.scan_index)) > 1:
+        return None
+    positions = np.stack((raw.xcoords, raw.ycoords), -1)
+    nearest = np.median(cKDTree(positions).query(positions, 2)[0][:, 1])
+    steps = np.hypot(*np.diff(positions, axis=0).T)
+    if float(np.median(steps)) > _LOCAL * max(float(nearest), 1e-9):
+        return None  # patterns of one time lie far apart: none of them can be told from its neighbours
+    low, high = 0, len(raw)
+    while high - low > PATTERNS:
+        middle = (low + high) // 2
+        block = _within(raw, middle - PATTERNS // 2, middle + PATTERNS // 2)
+        if fits_better(_fit(bench, block, lag), _fit(bench, block, 0)):
+            high = middle
+        else:
+            low = middle
+    block = _within(raw, low - _FRAMED, high + _FRAMED)
+    # of each place, how much worse its own pattern fits than the other one
+    gain = _fit(bench, block, 0).each - _fit(bench, block, lag).each
+    total = np.concatenate([[0.0], np.cumsum(gain)])
+    first = int(np.argmin(total))
+    return 0 if low == 0 and first < _AT_START else int(block[0]) + first - lag
+
+
+def _second_halves(raw: RawData) -> NDArray[np.int64]:
+    """Numbers of the patterns that are in the second half of their scan, with one of it on either side."""
+    scan, number = raw.scan_index, np.arange(len(raw))
+    inside = np.zeros(len(raw), bool)
+    inside[1:-1] = (scan[1:-1] == scan[:-2]) & (scan[1:-1] == scan[2:])
+    for one in np.unique(scan):
+        (members,) = np.nonzero(scan == one)
+        inside[members[: len(members) // 2]] = False
+    return number[inside]
+
+
+def _within(raw: RawData, first: int, stop: int) -> NDArray[np.int64]:
+    return np.arange(max(first, 1), min(stop, len(raw) - 1))

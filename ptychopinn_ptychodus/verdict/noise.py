@@ -1,0 +1,103 @@
+"""What noise alone leaves of the error of a reconstruction that is right."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+_LARGEST = 100.0
+"""Expected counts beyond which the series in 1/λ is exact to single precision."""
+
+_KNOTS = 400
+_RINGS = ((0.5, 0.55), (0.55, 0.6), (0.6, 0.65), (0.65, 0.72))
+"""Lags, as a part of N, that the product of a probe with itself does not reach: those in the corners."""
+
+_FLAT = 1.25
+_PHOTONS = 2.5
+"""Counts whose variance is within this factor of their mean are taken for photons."""
+
+
+def expected_error(expected: NDArray[np.floating], metric: str) -> NDArray[np.float64]:
+    """What a pixel with Poisson counts adds to the error of the right model, on average.
+
+    Parameters
+    ----------
+    expected
+        Any shape, expected counts λ >= 0.
+    metric
+        ``"amplitude"``: E[(√n - √λ)²], which is 1/4 for large λ and 2λ for λ → 0. ``"poisson"``: a quarter of
+        the expected deviance, ½ E[λ - n + n log(n/λ)], which is 1/4 for large λ, too.
+
+    Returns
+    -------
+    ndarray
+        As ``expected``, float64.
+    """
+    knots, table = _table(metric)
+    rate = np.asarray(expected, dtype=np.float64)
+    inside = np.interp(np.log(np.maximum(rate, knots[0])), np.log(knots), table)
+    # the first knot is in the range where a pixel counts one photon or none
+    small = rate * (table[0] / knots[0])
+    large = 0.25 + _slope(metric) / np.maximum(rate, _LARGEST)
+    return np.asarray(np.where(rate < knots[0], small, np.where(rate > _LARGEST, large, inside)))
+
+
+def _slope(metric: str) -> float:
+    """Next term of the expansion for large counts, times λ; E √n = √λ (1 - 1/(8 λ) - 7/(128 λ²) - …)."""
+    return 7.0 / 64.0 if metric == "amplitude" else 1.0 / 24.0
+
+
+@cache
+def _table(metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Knots of λ and the expectation there, summed over all counts that occur."""
+    rate = np.geomspace(1e-4, _LARGEST, _KNOTS)
+    counts = np.arange(0, 260, dtype=np.float64)  # 16 standard deviations beyond the largest rate
+    chance = stats.poisson.pmf(counts, rate[:, None])
+    if metric == "amplitude":
+        each = (np.sqrt(counts) - np.sqrt(rate[:, None])) ** 2
+    else:
+        deviance = rate[:, None] - counts + special.xlogy(counts, counts / rate[:, None])
+        each = 0.5 * deviance
+    return rate, np.asarray((chance * each).sum(1))
+
+
+def counts_per_photon(amplitude: NDArray[np.floating], bad_pixels: NDArray[np.bool_]) -> float:
+    """Variance over mean of the noise in patterns, from the patterns alone.
+
+    A pattern's inverse Fourier transform is the correlation of the exit wave with itself: nothing is left of
+    it at lags that are wider than the wave. White noise is the same at all lags. So the power in the corners
+    of the lags, over the sum of the counts, is the variance of the counts over their mean: 1 for photons, the
+    counts per photon for a detector that integrates, 1/(photons per unit) for patterns that were normalised.
+    The mean pattern is subtracted first, so that what is alike in all frames takes no part.
+
+    Parameters
+    ----------
+    amplitude
+        (M, N, N) square roots of the patterns, M > 1.
+    bad_pixels
+        (N, N) bool.
+
+    Returns
+    -------
+    float
+        1 exactly if the estimate is near it, or if it is above it and differs between lags: the exit wave
+        then reaches so far that nothing of the noise can be told.
+    """
+    counts = np.asarray(amplitude, np.float64) ** 2 * ~bad_pixels
+    sums = counts.sum((1, 2))
+    mean = counts.mean(0)
+    if len(counts) < 2 or not mean.sum() > 0:
+        return 1.0
+    rest = counts - sums[:, None, None] * (mean / mean.sum())
+    power = (np.abs(np.fft.fft2(rest)) ** 2).mean(0) / sums.mean() * len(counts) / (len(counts) - 1)
+    size = counts.shape[-1]
+    lags = np.fft.fftfreq(size)
+    radius = np.hypot(lags[:, None], lags)
+    found = [float(np.median(power[(radius >= low) & (radius < high)])) for low, high in _RINGS]
+    least = min(found)
+    if least > 1.0 / _PHOTONS and (least < _PHOTONS or max(found) > _FLAT * least):
+        return 1.0
+    return max(least, float(np.finfo(np.float32).tiny))
