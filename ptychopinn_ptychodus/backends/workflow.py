@@ -8,14 +8,14 @@ mapping with ``X`` (B, N, N, C) amplitudes, ``coords_relative`` (B, 1, 2, C) and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
+from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig, to_dict
 from ..data.assembly import assemble
 from ..data.examination import ExaminationConfig
 from ..data.examination.scan import examine_scan
@@ -23,7 +23,7 @@ from ..data.grouping import PtychoDataContainer
 from ..data.mapping import MappedGroups, choose_groups, groups_from_mapping
 from ..data.raw import RawData
 from ..files import replacing
-from .base import Engine, ModelFileError, ModelState, Prediction
+from .base import Engine, ModelDescription, ModelFileError, ModelState, Prediction
 from .conversion import read_model
 from .registry import guess_engine
 
@@ -182,10 +182,56 @@ def stitched(
     return canvas.object, origin
 
 
+def require_as_asked(
+    config: InferenceConfig, description: ModelDescription, path: Path, engine: str, *, any_size: bool = False
+) -> None:
+    """Raise unless the model in ``path`` is the one, and ``engine`` the backend, that ``config`` asks for.
+
+    What ``config`` has at its default it does not ask for: the model file says how its model is made, and
+    whoever calls an engine's own function has named the engine. With ``any_size``, N is not compared: a model
+    for any probe is applied to patterns of any N.
+
+    Raises
+    ------
+    ModelFileError
+        If ``config.model`` is set, and differs from the model of the file in N or gridsize, or in another
+        field that is set; the message names the field.
+    ValueError
+        If ``config.backend`` is set to another engine.
+    """
+    if config.backend not in (engine, InferenceConfig.backend):
+        raise ValueError(
+            f"InferenceConfig.backend = {config.backend!r}, but a function of the engine {engine!r} is "
+            "called: leave backend at its default, or call that engine's function or the dispatcher."
+        )
+    asked, there, unset = to_dict(config.model), to_dict(description.model), to_dict(ModelConfig())
+    if asked == unset:
+        return
+    for name, value in asked.items():
+        says_something = name in ("N", "gridsize") or value != unset[name]
+        if says_something and value != there[name] and not (any_size and name == "N"):
+            raise ModelFileError(
+                f'"{path}" was trained for N = {there["N"]}, gridsize = {there["gridsize"]}, with {name} = '
+                f"{there[name]!r}, but InferenceConfig.model.{name} = {value!r} is asked for. Leave model at "
+                "its default to take it from the file, use data of that kind, or train another model."
+            )
+
+
+def require_untouched(config: InferenceConfig, names: Sequence[str], where: str) -> None:
+    """Raise ``ValueError`` if one of the fields ``names``, which have no meaning in ``where``, is set."""
+    unset = InferenceConfig()
+    for name in names:
+        if getattr(config, name) != getattr(unset, name):
+            raise ValueError(
+                f"InferenceConfig.{name} = {getattr(config, name)!r} is not supported {where}: leave it at "
+                f"its default, {getattr(unset, name)!r}."
+            )
+
+
 def reconstruct_cdi(
     engine: Engine, config: InferenceConfig, execution: ExecutionConfig | None, file_name: str
 ) -> tuple[NDArray[np.complex64], dict[str, Any]]:
-    """Apply ``config.model_path`` (see :func:`model_file`) to ``config.test_data_file``, an NPZ file.
+    """Apply ``config.model_path`` (see :func:`model_file`) to ``config.test_data_file``, training data.
 
     Leaves ``reconstruction.npz`` in ``config.output_dir``: ``object`` (H, W) complex64, ``origin`` ``[x, y]``
     of its first pixel in the pixels of the scan's positions, ``probe``, and, with ``debug``, ``patches``.
@@ -194,12 +240,17 @@ def reconstruct_cdi(
     if config.model_path is None or config.test_data_file is None:
         raise FileNotFoundError("There is nothing to reconstruct: set model_path and test_data_file.")
     path = model_file(config.model_path, file_name)
-    model = guess_engine(path).describe(path).model
+    description = guess_engine(path).describe(path)
+    require_as_asked(config, description, path, engine.name, any_size=description.data.any_probe)
     raw = examined(RawData.from_file(config.test_data_file))
     if config.n_subsample is not None:
         raw = raw.subsample(config.n_subsample, config.subsample_seed)
     container = raw.generate_grouped_data(
-        raw.N, config.neighbor_count, config.n_groups, gridsize=model.gridsize, seed=config.subsample_seed
+        raw.N if config.model == ModelConfig() else config.model.N,
+        config.neighbor_count,
+        config.n_groups,
+        gridsize=description.model.gridsize,
+        seed=config.subsample_seed,
     )
     prediction = engine.predict(path, container, execution or ExecutionConfig())
     canvas, origin = stitched(prediction, container)
@@ -227,17 +278,18 @@ def open_bundle(
     config: TrainingConfig | InferenceConfig | None,
     model_name: str,
     file_name: str,
+    engine: str,
 ) -> tuple[Path, ModelState]:
     """The model in a directory (``file_name``, else one of :data:`MODEL_FILES`) or file, checked.
 
     Raises
     ------
     ValueError
-        If there is no model of the name ``model_name``.
+        If there is no model of the name ``model_name``, or ``config.model_path`` is another one.
     FileNotFoundError
         If there is no file.
     ModelFileError
-        If it is no model, or ``config`` asks for another N or gridsize.
+        If it is no model, or ``config`` asks for another one, see :func:`require_as_asked`.
     """
     if model_name not in MODELS:
         raise ValueError(f"Unknown model {model_name!r}: use one of {', '.join(map(repr, MODELS))}.")
@@ -250,7 +302,14 @@ def open_bundle(
             "apply it to a scan with that scan's own, use reconstruct_cdi, Engine.predict or Ptychodus.",
             path,
         )
-    if config is not None and (model.N, model.gridsize) != (config.model.N, config.model.gridsize):
+    if isinstance(config, InferenceConfig):
+        require_as_asked(config, state.description, path, engine)
+        if config.model_path is not None and not _same_file(model_file(config.model_path, file_name), path):
+            raise ValueError(
+                f'InferenceConfig.model_path = "{config.model_path}" is not "{path}", the model that '
+                "is to be opened: make them agree, or leave model_path at None."
+            )
+    elif config is not None and (model.N, model.gridsize) != (config.model.N, config.model.gridsize):
         raise ModelFileError(
             f'"{path}" was trained for N = {model.N}, gridsize = {model.gridsize}, but '
             f"N = {config.model.N}, gridsize = {config.model.gridsize} is asked for. Use data of that size "
@@ -259,10 +318,20 @@ def open_bundle(
     return path, state
 
 
-def parameters(state: ModelState) -> dict[str, Any]:
-    """Configuration, frozen statistics and history as plain dictionaries."""
+def _same_file(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def parameters(state: ModelState, config: TrainingConfig | InferenceConfig | None = None) -> dict[str, Any]:
+    """Configuration, frozen statistics and history as plain dictionaries.
+
+    An InferenceConfig that the model is opened with is ``inference_config`` among them: opening a model has
+    no data to apply the rest of it to, and whoever applies the model finds it there.
+    """
     description = state.description
+    asked = {"inference_config": to_dict(config)} if isinstance(config, InferenceConfig) else {}
     return {
+        **asked,
         "model_config": to_dict(description.model),
         "data_config": to_dict(description.data),
         "training_config": to_dict(state.training),

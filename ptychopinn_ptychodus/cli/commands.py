@@ -34,11 +34,13 @@ PICTURES = {PRODUCT_FILE: "object.png", NETWORK_FILE: "network.png"}
 def train(arguments: argparse.Namespace) -> int:
     """Train a model; see ``ptychopinn-ptychodus train --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
+    from ..plugin.ingest import training_files
+
     has_scan = (source / DIFFRACTION_FILE).is_file() and product_in(source).is_file()
-    if not has_scan and not any(source.glob("*.npz")):
+    if not has_scan and not training_files(source):
         raise UsageError(
-            f'There are no training data in "{source}". Looked for train_data.npz, other .npz files, and '
-            f"{DIFFRACTION_FILE} with {PRODUCT_FILE}."
+            f'There are no training data in "{source}". Looked for train_data.npz, other training data '
+            f"(.npz, .h5, .hdf5), and {DIFFRACTION_FILE} with {PRODUCT_FILE}."
         )
     require_writable_directory(target)
     with _application(arguments) as app:

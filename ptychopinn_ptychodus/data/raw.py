@@ -7,8 +7,6 @@ Whatever constructs a :class:`RawData` has data that the rest of the package can
 from __future__ import annotations
 
 import logging
-import zipfile
-import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,15 +22,12 @@ from .examination.findings import Report
 from .examination.pixels import examine_pixels
 from .grouping import PtychoDataContainer, group
 from .interpolation import require_centres_inside
+from .scan_files import DOMAIN_KEY, read_scan
 
 logger = logging.getLogger(__name__)
 
 DOMAINS = ("amplitude", "counts")
-DOMAIN_KEY = "diff3d_domain"
 FINDINGS_FILE = "findings.json"
-_LEGACY_DIFFRACTION_KEY = "diffraction"
-_REQUIRED = ("xcoords", "ycoords", "probeGuess")
-_OPTIONAL = ("xcoords_start", "ycoords_start", "scan_index", "objectGuess", "bad_pixels")
 _ARRAYS = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "probeGuess", "scan_index")
 
 
@@ -290,7 +285,7 @@ class RawData:
 
     @classmethod
     def from_file(cls, path: str | Path, examination: ExaminationConfig | None = None) -> RawData:
-        """Read an NPZ file written here, by Ptychodus' PtychoPINN exporter, or by older scripts.
+        """Read training data: NPZ, written here, by Ptychodus or by older scripts, or Ptychodus' HDF5.
 
         Nothing in the file is executed: arrays of Python objects are refused.
 
@@ -304,19 +299,9 @@ class RawData:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no data file {path}: check the path.")
-        fields, others = _read_npz(path)
-        if _LEGACY_DIFFRACTION_KEY in fields:
-            fields["diff3d"] = fields.pop(_LEGACY_DIFFRACTION_KEY)
-        missing = [key for key in (*_REQUIRED, "diff3d") if key not in fields]
-        if missing:
-            held = ", ".join(sorted([*fields, *others])) or "nothing"
-            raise ValueError(
-                f"{path} lacks {', '.join(missing)}; it holds {held}. "
-                "Export the scan again as PtychoPINN training data."
-            )
-        domain = str(fields.pop(DOMAIN_KEY)) if DOMAIN_KEY in fields else None
+        fields = read_scan(path)
         try:
-            return cls(**fields, domain=domain, examination=examination)
+            return cls(**fields, examination=examination)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -372,24 +357,6 @@ class RawData:
 
 
 # ---------------------------------------------------------------------- reading and checking
-
-
-def _read_npz(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """The arrays that make a scan, and the names of others in the file, which are not read."""
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with archive:
-            diffraction = "diff3d" if "diff3d" in archive.files else _LEGACY_DIFFRACTION_KEY
-            keys = {*_REQUIRED, *_OPTIONAL, diffraction, DOMAIN_KEY} & set(archive.files)
-            fields = {key: archive[key] for key in sorted(keys)}
-            return fields, [key for key in archive.files if key not in keys]
-    except (ValueError, EOFError, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} cannot be read as an NPZ file of numeric arrays ({error}). It may be incomplete, of "
-            "another format, or hold Python objects, which are never loaded: export the scan again."
-        ) from error
 
 
 def _numeric(values: ArrayLike, name: str, kinds: str) -> NDArray[Any]:

@@ -6,7 +6,6 @@ Ptychodus itself is imported only where its files are read: a worker that trains
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,15 @@ from numpy.typing import NDArray
 
 from ..data.examination import ExaminationConfig, Report
 from ..data.raw import RawData
-from .layout import DIFFRACTION_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE, product_in
+from ..data.scan_files import HDF5_SUFFIXES, SUFFIXES, holds_scan
+from .layout import (
+    DIFFRACTION_FILE,
+    OLD_PRODUCT_FILE,
+    PRODUCT_FILE,
+    TEST_FILE,
+    TRAIN_FILE,
+    product_in,
+)
 
 if TYPE_CHECKING:
     from ptychodus.api.reconstruct import ReconstructInput
@@ -112,8 +119,9 @@ def read_training_directory(
 ) -> TrainingData:
     """Read the first of these that ``directory`` holds.
 
-    1. ``train_data.npz``, with ``test_data.npz`` for validation where there is one;
-    2. any other ``.npz`` files that hold patterns, taken together;
+    1. ``train_data.npz``, with ``test_data.npz`` for validation where there is one; either may be Ptychodus'
+       HDF5 training data (``.h5``, ``.hdf5``) instead;
+    2. any other training data, NPZ or HDF5, taken together;
     3. a Ptychodus standard directory: ``diffraction.h5`` and ``product.h5``.
 
     ``examine`` is called with each scan and the name of its file, and what it returns takes the scan's place.
@@ -127,54 +135,74 @@ def read_training_directory(
     """
     if not directory.is_dir():
         raise FileNotFoundError(f'There is no training directory "{directory}".')
-    train_path, test_path = directory / TRAIN_FILE, directory / TEST_FILE
+    train_path, test_path = _named(directory, TRAIN_FILE), _named(directory, TEST_FILE)
 
     def read(path: Path) -> RawData:
         raw = RawData.from_file(path, examination)
         return raw if examine is None else examine(raw, path.name)
 
-    test = read(test_path) if test_path.is_file() else None
-    if train_path.is_file():
+    test = None if test_path is None else read(test_path)
+    test_name = "" if test_path is None else test_path.name
+    if train_path is not None:
         train = read(train_path)
         if test is not None:
-            _require_same(train, TRAIN_FILE, test, TEST_FILE)
-        return TrainingData(train, test, TRAIN_FILE)
-    others = [path for path in sorted(directory.glob("*.npz")) if path != test_path and _holds_patterns(path)]
+            _require_same(train, train_path.name, test, test_name)
+        return TrainingData(train, test, train_path.name)
+    others = training_files(directory)
     if others:
         scans = [read(path) for path in others]
         names = [path.name for path in others]
         for scan, name in zip(scans[1:], names[1:], strict=True):
             _require_same(scans[0], names[0], scan, name)
         if test is not None:
-            _require_same(scans[0], names[0], test, TEST_FILE)
+            _require_same(scans[0], names[0], test, test_name)
         return TrainingData(join_scans(scans), test, ", ".join(names))
     diffraction_path, product_path = directory / DIFFRACTION_FILE, product_in(directory)
     if diffraction_path.is_file() and product_path.is_file():
         if test is not None:
             logger.warning(
-                "%s is not used: it accompanies %s, which is not in %s.", TEST_FILE, TRAIN_FILE, directory
+                "%s is not used: it accompanies %s, which is not in %s.", test_name, TRAIN_FILE, directory
             )
         source = f"{DIFFRACTION_FILE}, {product_path.name}"
         raw = read_standard_directory(directory, examination)
         return TrainingData(raw if examine is None else examine(raw, ""), None, source)
     raise FileNotFoundError(
-        f'There are no training data in "{directory}". Looked for {TRAIN_FILE}, other .npz files with '
-        f"patterns, and {DIFFRACTION_FILE} with {PRODUCT_FILE}. Export training data to this "
+        f'There are no training data in "{directory}". Looked for {TRAIN_FILE}, other training data (.npz, '
+        f".h5, .hdf5), and {DIFFRACTION_FILE} with {PRODUCT_FILE}. Export training data to this "
         "directory, or choose another."
     )
 
 
-def _holds_patterns(path: Path) -> bool:
-    """Whether an NPZ file looks like training data; what else lies in a directory is none of our business."""
+def _named(directory: Path, name: str) -> Path | None:
+    """The file of that name, or of that name as HDF5; None if there is none."""
+    paths = [(directory / name).with_suffix(suffix) for suffix in SUFFIXES]
+    found = [path for path in paths if path.is_file()]
+    for other in found[1:]:
+        logger.warning("%s is not used: %s comes first.", other.name, found[0].name)
+    return found[0] if found else None
+
+
+def training_files(directory: Path) -> list[Path]:
+    """Files in ``directory`` that hold a scan to learn from, by name; those named as test data left out."""
+    apart = {DIFFRACTION_FILE, PRODUCT_FILE, OLD_PRODUCT_FILE}
+    apart |= {Path(TEST_FILE).with_suffix(suffix).name for suffix in SUFFIXES}
+    paths = (path for suffix in SUFFIXES for path in directory.glob(f"*{suffix}"))
+    return [path for path in sorted(paths) if path.name not in apart and _holds_scan(path)]
+
+
+def _holds_scan(path: Path) -> bool:
+    """Whether a file looks like training data; what else lies in a directory is none of our business."""
     if path.name.startswith("."):
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            keys = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile):
-        return True  # damaged: reading it says so, which passing over it would not
-    if "xcoords" in keys and keys & {"diff3d", "diffraction"}:
-        return True
+        if holds_scan(path):
+            return True
+    except ValueError as exc:
+        if path.suffix not in HDF5_SUFFIXES:
+            return True  # damaged: reading it says so, which passing over it would not
+        # HDF5 files are many things, and one that another program is writing cannot be read either
+        logger.warning("%s is passed over: %s", path.name, exc)
+        return False
     logger.info("%s holds no training data and is passed over.", path.name)
     return False
 

@@ -20,6 +20,8 @@ OLD_PRODUCT_FILE = "product-in.h5"
 
 TRAIN_FILE = "train_data.npz"
 TEST_FILE = "test_data.npz"
+"""Ptychodus' HDF5 training data have the same names, with ``.h5`` or ``.hdf5``."""
+
 PREVIEW_FILE = "preview.npy"
 PICTURE_FILE = "preview.png"
 EXAMINATION_FILE = "examination.json"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..backends.adaptation import fits_size
 from ..backends.base import ModelDescription, ModelFileError
 from ..backends.registry import engine_for, get_engine, guess_engine
-from ..backends.workflow import grouped
+from ..backends.workflow import grouped, require_as_asked, require_untouched
 from ..config import TrainingConfig
 from ..data.assembly import assemble
 from ..data.grouping import PtychoDataContainer, neighbourhood_order
@@ -228,6 +228,8 @@ def reconstruct(
             engine.title,
         )
     description = writer.describe(config.model_path)
+    require_as_asked(config, description, config.model_path, engine.name, any_size=description.data.any_probe)
+    require_untouched(config, ("test_data_file", "n_subsample", "debug", "output_dir"), "in Ptychodus")
     raw = examined(RawData.from_directory(directory / DATA_DIRECTORY), job.examination, send)
     _check_model(description, raw, job)
     model = description.model

@@ -112,8 +112,8 @@ class Variant:
     def counterpart(self) -> Variant | None:
         """The variant that does to the positions what this one does to the patterns, or the reverse.
 
-        To turn or mirror the patterns one way, or the positions the other way, differs only by the orientation
-        of the object and of the probe: with a probe that is alike in both orientations, the two fit alike.
+        Whether patterns are turned one way, or positions the other way, differs only by the orientation of
+        the object and of the probe: with a probe that is alike in both orientations, the two fit alike.
         """
         steps = self.patterns if self.patterns != _NOTHING else self.positions
         if steps == _NOTHING:

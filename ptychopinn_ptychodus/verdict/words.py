@@ -50,9 +50,10 @@ def remedy_in_words(
             else "No other reading of the scan was tried."
         )
     tried = (
-        f"In a trial of {EPOCHS} epochs on {len(trial.as_it_is.each)} patterns, no other orientation of patterns "
-        f"or positions, no shift by a frame and no other pixel size fits better than the scan as it is "
-        f"({_figure(trial.as_it_is.error)}; wrong orientations leave {_figure(trial.usual)})."
+        f"In a trial of {EPOCHS} epochs on {len(trial.as_it_is.each)} patterns, no other orientation of "
+        f"patterns or positions, no shift by a frame and no other pixel size fits better than "
+        f"the scan as it is ({_figure(trial.as_it_is.error)}; wrong orientations leave "
+        f"{_figure(trial.usual)})."
     )
     if sound and bounds.error > _TIMES * trial.as_it_is.error:
         return f"{tried} The scan is read rightly, and refining the object for more epochs would better it."

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_support import FROZEN, QUICK, Bench, distance, relative_error, without_graphs
+from engine_support import ENGINES, FROZEN, QUICK, Bench, distance, relative_error, without_graphs
 from numpy.typing import NDArray
 
 from ptychopinn_ptychodus import params
@@ -20,7 +20,7 @@ from ptychopinn_ptychodus.backends.base import Engine, EpochReport, ModelFileErr
 from ptychopinn_ptychodus.backends.physics import initial_physics
 from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.backends.schedules import stepwise
-from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, TrainingConfig
+from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
 from ptychopinn_ptychodus.data.raw import RawData
@@ -748,3 +748,87 @@ def test_inference_configuration_is_all_that_a_reconstruction_needs(bench: Bench
         assert file["origin"][0] == pytest.approx(bench.scan.xcoords.min() - 32, abs=1)
     with pytest.raises(FileNotFoundError, match="test_data_file"):
         reconstruct(replace(config, test_data_file=None))
+
+
+@pytest.fixture
+def trained_pairs(bench: Bench) -> Bench:
+    """A model of groups of four, and the scan that it learnt from as ``test.npz``, beside it."""
+    bench.engine.workflow("train_cdi_model")(bench.scan, None, bench.config(gridsize=2), QUICK)
+    bench.scan.to_file(bench.directory / "test.npz")
+    return bench
+
+
+def test_what_an_inference_configuration_asks_for_holds_wherever_it_goes(trained_pairs: Bench) -> None:
+    bench = trained_pairs
+    data = {"test_data_file": bench.directory / "test.npz", "output_dir": bench.directory / "result"}
+    own = bench.config(gridsize=2).model
+
+    def load(**fields: Any) -> dict[str, Any]:
+        config = InferenceConfig(**data | fields)
+        values: dict[str, Any] = bench.engine.workflow("load_inference_bundle")(bench.directory, config)[1]
+        return values
+
+    def reconstruct(**fields: Any) -> dict[str, Any]:
+        few = {"model_path": bench.directory, "n_groups": 4, "subsample_seed": 0}
+        config = InferenceConfig(**few | data | fields)
+        values: dict[str, Any] = bench.engine.workflow("reconstruct_cdi")(config, QUICK)[1]
+        return values
+
+    other = next(name for name in ENGINES if name != bench.engine.name)
+    for function in (load, reconstruct):
+        # what is left at its default is not asked for
+        for model in (ModelConfig(), own, replace(own, n_filters_scale=2)):
+            function(model=model)
+        for model, field in (
+            (replace(own, gridsize=1), "gridsize = 1"),
+            (replace(own, N=128), "N = 128"),
+            (replace(own, n_filters_scale=3), "n_filters_scale = 3"),
+            (replace(own, object_big=False), "object_big = False"),
+        ):
+            with pytest.raises(ModelFileError, match=rf"InferenceConfig\.model\.{field}"):
+                function(model=model)
+        if other != InferenceConfig.backend:
+            with pytest.raises(ValueError, match=rf"InferenceConfig\.backend = '{other}'"):
+                function(backend=other)
+        function(backend=bench.engine.name)
+    with pytest.raises(ValueError, match=r"InferenceConfig\.model_path = .*elsewhere"):
+        load(model_path=bench.directory / "elsewhere")
+    # whoever applies the model finds how it was to be applied
+    values = load(model_path=bench.directory, n_groups=5, neighbor_count=7, debug=True)
+    assert values["inference_config"]["n_groups"] == 5
+    assert values["inference_config"]["neighbor_count"] == 7
+    assert values["inference_config"]["debug"] is True
+
+
+def test_mapping_is_learnt_from_by_as_many_groups_as_are_asked_for(bench: Bench) -> None:
+    groups = bench.groups(gridsize=2, count=9)
+    mapping, train = dict(groups), bench.engine.workflow("train_cdi_model")
+
+    def scale(**fields: Any) -> float:
+        results = train(mapping, None, bench.config(gridsize=2, **fields), QUICK)
+        return float(results["models"]["autoencoder"].data_config.input_scale)
+
+    # the statistics that a model keeps are those of what it has learnt from
+    found = []
+    for fields, chosen in (
+        ({"n_groups": 2, "sequential_sampling": True}, slice(2)),
+        ({"n_subsample": 15, "sequential_sampling": True}, slice(3)),
+        ({"n_groups": 100}, slice(None)),
+    ):
+        energy = (groups.X[chosen] ** 2)[:, ~groups.bad_pixels].sum(1).mean(dtype=np.float64)
+        found.append(scale(**fields))
+        assert found[-1] == pytest.approx(32 / np.sqrt(energy), rel=1e-5)
+    assert len(set(found)) == 3
+    with pytest.raises(ValueError, match="n_subsample = 3"):
+        scale(n_subsample=3)
+
+
+def test_sequential_sampling_is_repeatable_without_a_seed(bench: Bench) -> None:
+    def run() -> tuple[dict[str, Any], Any]:
+        config = bench.config(gridsize=2, subsample_seed=None, sequential_sampling=True, n_subsample=30)
+        results = bench.engine.workflow("train_cdi_model")(bench.scan, None, config, QUICK)
+        return results["history"], bench.engine.read_state(results["model_path"]).arrays
+
+    (first, arrays), (second, again) = run(), run()
+    assert first == second
+    assert distance(arrays, again) == 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data.assembly import assemble
@@ -88,6 +89,20 @@ def test_the_neighbourhood_is_as_it_is_set(grouped):
 def test_a_neighbourhood_that_is_too_small_for_the_model_names_the_setting(grouped):
     with pytest.raises(ValueError, match=r"PtychoPINNPluginData\.NeighborCount = 2 .* at least 3"):
         grouped(neighbor_count=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n_subsample", 20), ("debug", True), ("test_data_file", "x.npz"), ("output_dir", "elsewhere")],
+)
+def test_what_ptychodus_has_no_use_for_is_refused_by_name(grouped, field, value):
+    with pytest.raises(ValueError, match=rf"InferenceConfig\.{field} = .* in Ptychodus"):
+        grouped(**{field: value})
+
+
+def test_another_model_than_the_one_that_is_asked_for_is_refused(grouped):
+    with pytest.raises(ModelFileError, match=r"InferenceConfig\.model\.gridsize = 3"):
+        grouped(model=ModelConfig(gridsize=3))
 
 
 class Refining:

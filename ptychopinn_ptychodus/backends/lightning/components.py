@@ -199,5 +199,5 @@ def load_inference_bundle_torch(
     LightningEngine().require()
     from .module import PtychoPINN_Lightning
 
-    path, state = workflow.open_bundle(bundle_dir, config, model_name, MODEL_NAME)
-    return PtychoPINN_Lightning.from_state(state, path), workflow.parameters(state)
+    path, state = workflow.open_bundle(bundle_dir, config, model_name, MODEL_NAME, LightningEngine.name)
+    return PtychoPINN_Lightning.from_state(state, path), workflow.parameters(state, config)

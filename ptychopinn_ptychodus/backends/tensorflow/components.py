@@ -192,6 +192,7 @@ def load_inference_bundle(
     TensorFlowEngine().prepare()
     from .module import PtychoPINN_TensorFlow
 
-    path, state = workflow.open_bundle(bundle_dir, config, model_name, BUNDLE_NAME)
+    path, state = workflow.open_bundle(bundle_dir, config, model_name, BUNDLE_NAME, TensorFlowEngine.name)
     model = PtychoPINN_TensorFlow.from_state(state, path)
-    return model if model_name == "autoencoder" else model.diffraction_to_obj, workflow.parameters(state)
+    opened = model if model_name == "autoencoder" else model.diffraction_to_obj
+    return opened, workflow.parameters(state, config)
