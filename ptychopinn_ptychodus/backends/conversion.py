@@ -45,8 +45,10 @@ def not_convertible(
     named = "The model" if path is None else f'"{path}"'
     reason = str(reason)[:300]  # it may name whatever the file names
     if state.description.engine == backend:
-        return ModelFileError(f"{named} does not fit its own description: {reason}")
+        return ModelFileError(
+            f"{named} does not fit its own description: {reason}. Train again or choose another model."
+        )
     return ModelFileError(
         f"{named} was written by the engine {state.description.engine!r} and cannot be converted for "
-        f"{backend!r}: {reason}"
+        f"{backend!r}: {reason}. Train again or choose another model."
     )

@@ -23,6 +23,12 @@ reconstruct --strict, 130 interrupted.
 """
 
 
+_LESS_MEMORY = (
+    "Close other programs, crop or bin the patterns, or reduce the settings BatchSize, NumFiltersScale, "
+    "NumGroups or NumSubsample."
+)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -244,7 +250,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = str(exc)
         # errors made for users are sentences; of others the kind is half of what there is to say
         told = isinstance(exc, (OSError, ValueError, RuntimeError)) and " " in text
-        return _fail(text if told else f"{type(exc).__name__}: {text} (--debug shows where)", FAILURE)
+        if isinstance(exc, MemoryError):
+            text, told = f"There is not enough memory. {_LESS_MEMORY} ({text})", True
+        if not told:
+            text = f"{type(exc).__name__}: {text} (--debug shows where)"
+        return _fail(_naming_input(text, arguments), FAILURE)
+
+
+def _naming_input(message: str, arguments: argparse.Namespace) -> str:
+    """An error that knows a scan but not where it lies, with that."""
+    source = getattr(arguments, "input", None)
+    if source is None or str(source) in message or "setting" in message:
+        return message
+    return f'{message} (input: "{source}")'
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -40,7 +40,8 @@ def train(arguments: argparse.Namespace) -> int:
     if not has_scan and not training_files(source):
         raise UsageError(
             f'There are no training data in "{source}". Looked for train_data.npz, other training data '
-            f"(.npz, .h5, .hdf5), and {DIFFRACTION_FILE} with {PRODUCT_FILE}."
+            f"(.npz, .h5, .hdf5), and {DIFFRACTION_FILE} with {PRODUCT_FILE}. Save a scan or export "
+            "training data there, or choose another directory with -i."
         )
     require_writable_directory(target)
     with _application(arguments) as app:

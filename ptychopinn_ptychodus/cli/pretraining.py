@@ -146,12 +146,18 @@ def _read_probe(path: Path) -> NDArray[np.complex64]:
         probe = _from_npz(path) if path.suffix == ".npz" else _from_product(path)
         probe = probe.astype(np.complex64).reshape(-1, *probe.shape[-2:])
     except Exception as exc:  # there is no end to what numpy and h5py raise for a file that is something else
-        raise UsageError(f'"{path}" holds no probe that can be read ({str(exc).strip(chr(39))}).') from exc
+        raise UsageError(
+            f'"{path}" holds no probe that can be read ({str(exc).strip(chr(39))}). '
+            "Save it again or name another."
+        ) from exc
     size = probe.shape[-1]
     if probe.ndim != 3 or probe.shape[1] != size or size not in SUPPORTED_N:
-        raise UsageError(f'The probe in "{path}" has shape {probe.shape[1:]}: N is one of {SUPPORTED_N}.')
+        raise UsageError(
+            f'The probe in "{path}" has shape {probe.shape[1:]}: give one of N × N pixels, where N is one of '
+            f"{SUPPORTED_N}."
+        )
     if not (np.isfinite(probe).all() and probe.any()):
-        raise UsageError(f'The probe in "{path}" is zero everywhere, or not finite.')
+        raise UsageError(f'The probe in "{path}" is zero everywhere, or not finite: name another.')
     return probe
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..plugin.layout import DIFFRACTION_FILE, GOAL, NETWORK_DONE, PRODUCT_FILE, product_in
+from ..plugin.standard_files import check_standard_files
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay, TimeLeft
 from .settings import assign, open_settings_file
@@ -78,12 +80,16 @@ class Application:
                     f"standard directory holds {DIFFRACTION_FILE} and {PRODUCT_FILE})."
                 )
         workflow = self._core.workflow_api
+        try:
+            check_standard_files(patterns, product)
+        except ValueError as exc:
+            raise CommandError(str(exc)) from exc
         path = patterns
         try:
             diffraction = workflow.load_assembled_diffraction_data(path)
             path = product
             return workflow.load_product(path, diffraction=diffraction)
-        except (OSError, KeyError, ValueError, RuntimeError) as exc:
+        except Exception as exc:  # Ptychodus' reader lets through what the libraries beneath it raise
             reason = str(exc.__cause__ or exc).strip("'\"")
             raise CommandError(
                 f'"{path}" cannot be read ({reason}). It may be incomplete or of another kind: save it again.'
@@ -264,7 +270,7 @@ class _LogToConsole:
         self._level = logging.INFO if verbose or debug else logging.WARNING
         self._debug = debug
         self._handler = logging.StreamHandler(sys.stderr)
-        self._handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self._handler.setFormatter(_Formatter(tracebacks=debug))
         self._handler.addFilter(self._wanted)
         self.drop_echoes = False
 
@@ -297,6 +303,21 @@ class _LogToConsole:
         root.removeHandler(self._handler)
         root.setLevel(self._before[0])
         own.setLevel(self._before[1])
+
+
+class _Formatter(logging.Formatter):
+    """One entry a line: Ptychodus logs tracebacks of what it then does without."""
+
+    def __init__(self, *, tracebacks: bool) -> None:
+        super().__init__("%(levelname)s %(name)s: %(message)s")
+        self._tracebacks = tracebacks
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._tracebacks or not record.exc_info:
+            return super().format(record)
+        brief = copy.copy(record)
+        brief.exc_info = brief.exc_text = None
+        return f"{super().format(brief)} ({record.exc_info[1]}; --debug shows where)"
 
 
 class _ConsoleStream:

@@ -38,7 +38,10 @@ def open_settings_file(registry: SettingsRegistry, path: Path) -> None:
         config.read_string(path.read_text(encoding="utf-8"), source=str(path))
     except (configparser.Error, UnicodeDecodeError) as exc:
         reason = str(exc).replace("\n", " ")
-        raise UsageError(f'"{path}" is not a settings file: {reason}') from exc
+        raise UsageError(
+            f'"{path}" is not a settings file: {reason}. Correct it there, or save the settings again, as '
+            "plain UTF-8 text without a byte order mark."
+        ) from exc
     for section in config.sections():
         if section in set(registry):
             for name, parameter in registry[section].parameters().items():

@@ -8,7 +8,6 @@ without Ptychodus. Nothing in a file is executed: arrays of Python objects are r
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,8 @@ def holds_scan(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             keys = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as an NPZ file ({error}).") from error
+    except Exception as error:  # such as a NotImplementedError, or an unknown code page of its names
+        raise ValueError(f"{path} cannot be read as an NPZ file ({error}): export the scan again.") from error
     return "xcoords" in keys and bool(keys & {"diff3d", _LEGACY_DIFFRACTION_KEY})
 
 
@@ -100,7 +99,7 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], list[str]]:
             keys = {*_REQUIRED, *_OPTIONAL, *legacy} & set(archive.files)
             fields = {key: archive[key] for key in sorted(keys)}
             return fields, [key for key in archive.files if key not in keys]
-    except (ValueError, EOFError, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # whatever a damaged archive, or the header of an array in it, leads to
         raise ValueError(
             f"{path} cannot be read as an NPZ file of numeric arrays ({error}). It may be incomplete, of "
             "another format, or hold Python objects, which are never loaded: export the scan again."

@@ -106,7 +106,10 @@ def stitch(
     numerator = grid.filtered((accumulate or _accumulate)(patches, factors, w, grid))
     coverage = grid.filtered(_accumulate_weight(w, grid))
     if not np.isfinite(numerator).all():
-        raise ValueError("patches hold NaN or infinite values: the model's output cannot be stitched.")
+        raise ValueError(
+            "patches hold NaN or infinite values: the model's output cannot be stitched. Train it again, or "
+            "choose another model."
+        )
 
     threshold = MINIMUM_COVERAGE * np.median(coverage[coverage > _LIT * coverage.max()])
     covered = coverage > threshold

@@ -237,7 +237,10 @@ def _phase_factors(
     pairs: NDArray[np.int64], overlaps: NDArray[np.complex128], count: int, what: str
 ) -> NDArray[np.complex64]:
     if not np.isfinite(overlaps).all():
-        raise ValueError("patches hold NaN or infinite values: the model's output cannot be stitched.")
+        raise ValueError(
+            "patches hold NaN or infinite values: the model's output cannot be stitched. Train it again, or "
+            "choose another model."
+        )
     # a pair without light would join parts in name only, and one all but without it has no phase to go by
     size = np.abs(overlaps)
     shared = size > _FAINT * size.max(initial=0.0)

@@ -25,6 +25,7 @@ from .layout import (
     TRAIN_FILE,
     product_in,
 )
+from .standard_files import check_standard_files
 
 if TYPE_CHECKING:
     from ptychodus.api.reconstruct import ReconstructInput
@@ -215,9 +216,13 @@ def read_standard_directory(directory: Path, examination: ExaminationConfig | No
     def load(path: Path, read: Callable[[Path], Any]) -> Any:
         try:
             return read(path)
-        except (OSError, KeyError, ValueError) as exc:
-            raise ValueError(f'"{path}" is not a usable Ptychodus file: {exc}') from exc
+        except Exception as exc:  # Ptychodus' reader lets through what the libraries beneath it raise
+            raise ValueError(
+                f'"{path}" is not a usable Ptychodus file: {exc}. It may be incomplete or of another kind: '
+                "save it again."
+            ) from exc
 
+    check_standard_files(directory / DIFFRACTION_FILE, product_in(directory))
     patterns = load(directory / DIFFRACTION_FILE, load_diffraction_data)
     product = load(product_in(directory), load_product)
     return from_reconstruct_input(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from ptychopinn_ptychodus.cli import commands, main
@@ -151,3 +153,55 @@ def test_misspelt_section_is_pointed_out(scan: Path, tmp_path: Path, capsys: Cap
     path.write_text("[PtychoPINNPluginTrainig]\nEpochs = 3\n")
     assert main(["export", "-i", str(scan), "-o", str(tmp_path / "x.npz"), "-s", str(path)]) == 0
     assert "[PtychoPINNPluginTrainig]" in capsys.readouterr().err
+
+
+def test_byte_order_mark_and_keys_given_twice(scan: Path, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "mine.ini"
+    for content in ("\ufeff[PtychoPINNPluginTraining]\nEpochs = 1\n", "[Other]\nEpochs = 1\nepochs = 2\n"):
+        path.write_text(content, encoding="utf-8")
+        error = fails(2, capsys, "export", "-i", scan, "-o", tmp_path / "x.npz", "-s", path)
+        assert str(path) in error
+        assert "save the settings again" in error
+
+
+def test_dataset_of_another_kind(copy: Path, capsys: Capture) -> None:
+    """Such values are refused before Ptychodus reads them: it would end in a TypeError of numpy's."""
+    with h5py.File(copy / "product.h5", "r+") as file:
+        del file["probe_position_y_m"]
+        file["probe_position_y_m"] = np.zeros(25, dtype=[("x", "f8"), ("y", "i4")])
+    error = fails(1, capsys, "export", "-i", copy, "-o", copy / "x.npz")
+    assert str(copy / "product.h5") in error
+    assert "probe_position_y_m" in error
+    assert "save it again" in error
+
+
+def test_what_ptychodus_logs_with_a_traceback(copy: Path, capsys: Capture) -> None:
+    """It goes on without what it could not compute; here there is a line about it."""
+    with h5py.File(copy / "diffraction.h5", "r+") as file:
+        file["patterns"].attrs["detector_pixel_height_m"] = -7.5e-5
+    main(["export", "-i", str(copy), "-o", str(copy / "x.npz")])
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "math domain error; --debug shows where" in said
+
+
+def test_unusable_scan_is_named(copy: Path, capsys: Capture) -> None:
+    """The scan in memory does not know where it came from: the command does."""
+    with h5py.File(copy / "diffraction.h5", "r+") as file:
+        file["bad_pixels"][...] = True
+    error = fails(1, capsys, "export", "-i", copy, "-o", copy / "x.npz")
+    assert "bad_pixels" in error
+    assert str(copy) in error
+
+
+def test_too_little_memory(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def fail(arguments: object) -> int:
+        raise MemoryError("Unable to allocate 9.00 TiB")
+
+    monkeypatch.setattr(commands, "export", fail)
+    error = fails(1, capsys, "export", "-i", scan, "-o", tmp_path / "x.npz")
+    assert "9.00 TiB" in error
+    assert "reduce" in error
+    assert "--debug" not in error

@@ -428,6 +428,29 @@ def test_a_truncated_file_is_refused_by_name(fields, tmp_path, keep):
         RawData.from_file(path)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (True, 2.5)}",  # numpy: TypeError
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (3,",  # a TokenError of the standard library
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (9223372036854775808, 2)}",
+        "{'descr': __import__('os').getcwd(), 'fortran_order': False, 'shape': (1,)}",
+    ],
+)
+def test_a_header_that_numpy_stumbles_over(fields, tmp_path, header):
+    path = tmp_path / "scan.npz"
+    RawData(**fields).to_file(path)
+    entry = header.encode() + b"\n"
+    with zipfile.ZipFile(path) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    held["xcoords.npy"] = b"\x93NUMPY\x01\x00" + len(entry).to_bytes(2, "little") + entry + bytes(64)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in held.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match=r"scan\.npz.*export the scan again"):
+        RawData.from_file(path)
+
+
 def test_a_damaged_member_is_refused_by_name(fields, tmp_path):
     path = tmp_path / "flipped.npz"
     RawData(**fields).to_file(path)
