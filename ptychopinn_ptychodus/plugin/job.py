@@ -126,6 +126,11 @@ class ReconstructJob:
     probe_modes: int | None = None
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
 
+    @property
+    def device(self) -> str:
+        """Of refinement and verdict, as :func:`~ptychopinn_ptychodus.refinement.solver.refine` takes it."""
+        return "cpu" if self.execution.accelerator == "cpu" else "auto"
+
 
 @dataclass(frozen=True)
 class PretrainJob:

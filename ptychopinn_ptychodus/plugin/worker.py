@@ -44,7 +44,7 @@ from .job import (
     read_job,
 )
 from .preview import Previews
-from .worker_examination import examined
+from .worker_examination import examined, judged
 from .worker_learning import Learning, Send
 from .worker_pretraining import pretrain
 
@@ -263,7 +263,8 @@ def reconstruct(
     found.save(directory / NETWORK_DIRECTORY)
     history = {key: [float(value) for value in values] for key, values in description.history.items()}
     if job.refinement is None:
-        return {"stopped": False, "history": history, "verdict": []}
+        verdict = judged(raw, found, None, job, _last_tenth(send), should_stop)
+        return {"stopped": False, "history": history, "verdict": verdict}
     del prediction, canvas  # the patches of all groups are much larger than all that follows
     send("network", history=history)
     return {"stopped": False, **_refine(raw, found, description, job, directory, send, should_stop)}
@@ -300,9 +301,9 @@ def _refine(
             start.probe,
             config,
             report=lambda report: send("refinement", **dataclasses.asdict(report)),
-            progress=lambda fraction: send("progress", fraction=fraction),
+            progress=lambda fraction: send("progress", fraction=0.9 * fraction),
             should_stop=should_stop,
-            device="cpu" if job.execution.accelerator == "cpu" else "auto",
+            device=job.device,
         )
     except StartError as exc:
         raise ValueError(
@@ -310,13 +311,19 @@ def _refine(
             "PtychoPINNPluginRefinement.Epochs to 0 to have the network's object alone."
         ) from exc
     positions = refined.positions if job.refinement.positions else None
-    Estimate(refined.object, refined.probe, positions).save(directory / REFINED_DIRECTORY)
+    found = Estimate(refined.object, refined.probe, positions)
+    found.save(directory / REFINED_DIRECTORY)
     return {
         "errors": refined.history,
         "start_error": refined.start_error,
         "error": refined.error,
-        "verdict": [],
+        "verdict": judged(raw, found, refined, job, _last_tenth(send), should_stop),
     }
+
+
+def _last_tenth(send: Send) -> Callable[[float], None]:
+    """Reports the progress of the verdict, which comes last."""
+    return lambda fraction: send("progress", fraction=0.9 + 0.1 * float(fraction))
 
 
 def _check_model(description: ModelDescription, raw: RawData, job: ReconstructJob) -> None:

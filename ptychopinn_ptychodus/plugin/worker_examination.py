@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
-from ..data.examination import ExaminationConfig, ExaminationError, Report
+from ..data.examination import Action, ExaminationConfig, ExaminationError, Finding, Report
 from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
+from ..refinement.solver import Refined
+from ..verdict import judge
+from .job import Estimate, ReconstructJob
 from .worker_learning import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -29,6 +34,48 @@ def examined(raw: RawData, config: ExaminationConfig, send: Send, source: str = 
         raise ExaminationError(f"{source}: {exc}" if source else str(exc), exc.report) from exc
     tell(report, send, source)
     return scan
+
+
+def judged(
+    raw: RawData,
+    found: Estimate,
+    refined: Refined | None,
+    job: ReconstructJob,
+    progress: Callable[[float], None],
+    should_stop: Callable[[], bool],
+) -> list[dict[str, Any]]:
+    """The verdict on what was ``found``, logged, and for the result message.
+
+    ``refined`` is what the refinement said of it; None: it is the network's own. A verdict that fails is a
+    finding like others: the object is there, and must not be lost to it.
+    """
+    if not job.examination.judge:
+        return []
+    try:
+        finding = judge(
+            raw,
+            found.object,
+            found.probe,
+            found.positions,
+            metric="amplitude" if job.refinement is None else job.refinement.metric,
+            error=None if refined is None else refined.error,
+            weights=None if refined is None else refined.weights,
+            should_stop=should_stop,
+            progress=progress,
+            device=job.device,
+        )
+    except Exception as exc:
+        logger.exception("The result could not be judged")
+        finding = Finding(
+            "not-judged",
+            "result",
+            Action.IGNORED,
+            f"Whether the object explains the patterns could not be found out: {type(exc).__name__}: {exc}.",
+            "The result is handed over as it is: look at it, and compare it with another reconstruction.",
+            "PtychoPINNPluginExamination.Judge",
+        )
+    logger.log(logging.WARNING if finding.is_warning else logging.INFO, "%s", finding.text)
+    return Report((finding,)).to_json()
 
 
 def tell(report: Report, send: Send, source: str = "", *, refused: bool = False) -> None:

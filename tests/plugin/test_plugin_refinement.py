@@ -88,9 +88,11 @@ def positions_of(product) -> np.ndarray:
 
 
 def line_of(product) -> str:
-    """The plugin's line of the comments; there is one, after what the user wrote."""
-    mine, line = product.metadata.comments.splitlines()
+    """How the object came about: the plugin's first line of the comments, after what the user wrote."""
+    mine, line, *findings = product.metadata.comments.splitlines()
     assert mine == "mine"
+    heading = re.compile("ptychopinn-ptychodus: (Mended|Warning|Noted): ")
+    assert all(heading.match(finding) for finding in findings)
     return line.removeprefix("ptychopinn-ptychodus: ")
 
 

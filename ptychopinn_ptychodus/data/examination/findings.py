@@ -26,6 +26,11 @@ class Action(StrEnum):
     REFUSED = "refused"
     """Nothing is computed from such data."""
 
+    @property
+    def heading(self) -> str:
+        """How a line about such a finding begins."""
+        return "Warning" if self is Action.IGNORED else self.value.capitalize()
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -106,9 +111,9 @@ class Report:
         return bool(self.findings)
 
     def lines(self, *, warnings_only: bool = False) -> list[str]:
-        """One line a finding, which begins with what was done."""
+        """One line a finding, which begins with what was done, or with "Warning"."""
         return [
-            f"{finding.action.capitalize()}: {finding.text}"
+            f"{finding.action.heading}: {finding.text}"
             for finding in self.findings
             if finding.is_warning or not warnings_only
         ]

@@ -35,7 +35,7 @@ class FindingsBox(QGroupBox):
         report = self._reconstructor.findings
         findings = sorted(report.findings, key=lambda finding: not finding.is_warning)
         lines = [
-            f"{'⚠' if finding.is_warning else '•'} {finding.action.capitalize()}: {finding.text}"
+            f"{'⚠' if finding.is_warning else '•'} {finding.action.heading}: {finding.text}"
             for finding in findings
         ]
         shown = lines[:_SHOWN]
