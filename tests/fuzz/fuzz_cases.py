@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -309,6 +310,19 @@ def _run_here(case: Case) -> int:
     return int(ptychodus.__main__.main())
 
 
+_PRELOADED = (
+    *("torch", "lightning", "tensordict", "matplotlib.backends.backend_agg", "matplotlib.figure"),
+    *("skimage.metrics", "ptychodus.model", "ptychodus.model.task_manager", "ptychodus.__main__"),
+    "ptychopinn_ptychodus.backends.lightning.components",
+    "ptychopinn_ptychodus.cli.commands",
+    "ptychopinn_ptychodus.cli.conversion",
+    "ptychopinn_ptychodus.cli.pretraining",
+    "ptychopinn_ptychodus.plugin.attach",
+    "ptychopinn_ptychodus.plugin.library",
+    "ptychopinn_ptychodus.plugin.worker",
+)
+
+
 def prepare() -> None:
     """Import what cases need, into the process that they are forked from, and nothing that starts threads.
 
@@ -316,17 +330,5 @@ def prepare() -> None:
     """
     modules: dict[str, Any] = sys.modules
     modules["tensorflow"] = modules["keras"] = None
-    import lightning  # noqa: F401
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
-    import skimage.metrics  # noqa: F401
-    import tensordict  # noqa: F401
-    import torch  # noqa: F401
-
-    import ptychopinn_ptychodus.backends.lightning.components
-    import ptychopinn_ptychodus.cli.commands
-    import ptychopinn_ptychodus.cli.conversion
-    import ptychopinn_ptychodus.cli.pretraining
-    import ptychopinn_ptychodus.plugin.attach
-    import ptychopinn_ptychodus.plugin.library
-    import ptychopinn_ptychodus.plugin.worker  # noqa: F401
+    for name in _PRELOADED:
+        importlib.import_module(name)
