@@ -24,6 +24,10 @@ _LEGACY_DIFFRACTION_KEY = "diffraction"
 _REQUIRED = ("xcoords", "ycoords", "probeGuess", "diff3d")
 _OPTIONAL = ("xcoords_start", "ycoords_start", "scan_index", "objectGuess", "bad_pixels", DOMAIN_KEY)
 
+_LARGE = 2**30
+_LEAST_WRITTEN = 0.01
+"""Of a dataset of ``_LARGE`` bytes and more, or it is taken for damaged."""
+
 _OF_PTYCHODUS = {
     "patterns": "diff3d",
     "bad_pixels": "bad_pixels",
@@ -133,5 +137,20 @@ def _array_in(file: Any, name: str) -> NDArray[Any]:
     item = file[name]
     if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external:
         raise ValueError(f"{name} is no array in this file")
+    if claim := unwritten_claim(item):
+        raise ValueError(f"{name} {claim}")
     array: NDArray[Any] = np.asarray(item[()])
     return array
+
+
+def unwritten_claim(dataset: Any) -> str:
+    """What a large HDF5 dataset claims to hold and does not; empty for all others.
+
+    Parts that were never written are made up when they are read: a file of a kilobyte could fill the memory.
+    """
+    if dataset.nbytes < _LARGE or dataset.chunks is None:
+        return ""
+    written = dataset.id.get_num_chunks() * int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
+    if written >= _LEAST_WRITTEN * dataset.nbytes:
+        return ""
+    return f"claims {dataset.nbytes / 1e9:.0f} GB, of which {written / 1e9:.3f} GB were ever written"

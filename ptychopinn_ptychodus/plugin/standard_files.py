@@ -17,11 +17,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-_REMEDY = "It may be incomplete or of another kind: save it again with Ptychodus."
+from ..data.scan_files import unwritten_claim
 
-_LARGE = 2**30
-_LEAST_WRITTEN = 0.01
-"""Of a dataset of ``_LARGE`` bytes and more: what was never written is made up when it is read."""
+_REMEDY = "It may be incomplete or of another kind: save it again with Ptychodus."
 
 
 @dataclass(frozen=True)
@@ -136,13 +134,8 @@ def _dataset(file: h5py.File, name: str, rule: _Rule) -> h5py.Dataset:
         raise _NotUsableError(
             f'The dataset "{name}" has the shape {dataset.shape}, where {axes} axes are needed.'
         )
-    if dataset.nbytes >= _LARGE and dataset.chunks is not None:
-        written = dataset.id.get_num_chunks() * int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
-        if written < _LEAST_WRITTEN * dataset.nbytes:
-            raise _NotUsableError(
-                f'The dataset "{name}" claims {dataset.nbytes / 1e9:.0f} GB, of which '
-                f"{written / 1e9:.3f} GB were ever written."
-            )
+    if claim := unwritten_claim(dataset):
+        raise _NotUsableError(f'The dataset "{name}" {claim}.')
     return dataset
 
 

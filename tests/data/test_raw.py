@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -522,3 +523,14 @@ def test_simulated_scan_is_determined_by_its_seed(obj, probe, positions):
     make = lambda seed: simulation.simulate_scan(obj, probe, x, y, 1e4, seed)  # noqa: E731
     assert same(make(5), make(5))
     assert not same(make(5), make(6))
+
+
+def test_hdf5_that_claims_what_was_never_written(tmp_path):
+    """A few kilobytes that would be 82 GB of zeros in memory."""
+    path = tmp_path / "train_data.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("patterns", (10**7, N, N), "u2", chunks=(1, N, N))
+        file["probe"] = np.ones((1, N, N), np.complex64)
+        file["probe_position_x_px"] = file["probe_position_y_px"] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"train_data\.h5 .*patterns claims 82 GB.*export the scan again"):
+        RawData.from_file(path)

@@ -26,7 +26,7 @@ from fuzz_cases import Case, make_corpus, prepare, run_case
 from fuzz_judge import FAULT, judge
 from fuzz_process import Running
 
-FORKED_S, FRESH_S = 60.0, 180.0
+FORKED_S, FRESH_S = 120.0, 240.0
 """Time limits of a case: they take a second or two, and in a fresh interpreter about ten."""
 
 

@@ -30,10 +30,13 @@ from fuzz_process import MEMORY, MORE_MEMORY, ForkingPopen, execute, limit, take
 
 Rng = np.random.Generator
 
-KINDS = {"diffraction": 22, "product": 26, "npz": 20, "settings": 11, "ckpt": 11, "bundle": 10}
+KINDS = {"diffraction": 22, "product": 26, "npz": 17, "training": 6, "settings": 11, "ckpt": 11, "bundle": 10}
 """What is changed, and how often of 100 times."""
 
 MODELS = {"ckpt": "model.ckpt", "bundle": "model.wts.h5.zip"}
+ARRAYS = ("npz", "training")
+"""Training data: arrays of this package, and Ptychodus' own."""
+
 POSITIONS = 5
 
 _SETTINGS = """\
@@ -73,13 +76,16 @@ def write_settings(path: Path, **changes: object) -> None:
 
 
 def make_corpus(directory: Path) -> None:
-    """The sound files: a scan with its model in both formats, and the same scan as NPZ files."""
+    """The sound files: a scan with its model in both formats, and the same scan as training data."""
+    from ptychodus.api.io import save_training_data
+    from ptychodus.api.reconstruct import prepare_reconstruct_input
+
     from ptychopinn_ptychodus.cli import demo
     from ptychopinn_ptychodus.standard_scan import in_ptychodus, write_standard_directory
 
-    scan, arrays = directory / "scan", directory / "npz"
-    scan.mkdir(parents=True)
-    arrays.mkdir()
+    scan, arrays, training = (directory / name for name in ("scan", "npz", "training"))
+    for folder in (scan, arrays, training):
+        folder.mkdir(parents=True)
     raw = demo.simulate(POSITIONS)
     assert raw.objectGuess is not None
     data, product = in_ptychodus(raw, raw.objectGuess, photons=demo.PHOTONS, name="scan")
@@ -87,7 +93,7 @@ def make_corpus(directory: Path) -> None:
     write_settings(scan / "settings.ini")
     raw.to_file(arrays / "train_data.npz")
     raw.select(slice(0, 15)).to_file(arrays / "test_data.npz")
-    write_settings(arrays / "settings.ini")
+    save_training_data(training / "train_data.h5", prepare_reconstruct_input(data, product))
     command = [sys.executable, "-m", "ptychopinn_ptychodus.cli"]
     subprocess.run([*command, "train", "-i", scan, "-o", scan], check=True, stdout=sys.stderr)
     shutil.rmtree(scan / "checkpoints", ignore_errors=True)
@@ -168,8 +174,8 @@ def make_case(directory: Path, corpus: Path, seed: int, number: int, fresh: bool
     target.mkdir()
     (directory / "tmp").mkdir()
     canary = directory / "canary"
-    if case.kind == "npz":
-        shutil.copytree(corpus / "npz", source)
+    if case.kind in ARRAYS:
+        shutil.copytree(corpus / case.kind, source)
         _change_arrays(rng, case, source, canary)
     else:
         shutil.copytree(corpus / "scan", source)
@@ -195,13 +201,17 @@ def _settings(rng: Rng, path: Path) -> None:
 def _change_arrays(rng: Rng, case: Case, source: Path, canary: Path) -> None:
     _settings(rng, source / "settings.ini")
     name = pick(rng, ("train_data.npz", "train_data.npz", "test_data.npz"))
+    name = "train_data.h5" if case.kind == "training" else name
     if rng.random() < 0.15:
-        (source / name).rename(source / "other.npz")
-        name = "other.npz"
+        other = f"other{Path(name).suffix}"
+        (source / name).rename(source / other)
+        name = other
     path = source / name
     draw = rng.random()
     if draw < 0.15:
         case.what = damage(rng, path)
+    elif case.kind == "training":
+        case.what = mutate_hdf5(rng, path)
     elif draw < 0.3:
         case.what = mutate_archive(rng, path)
     else:
@@ -235,13 +245,13 @@ def _choose_command(rng: Rng, case: Case, source: Path, target: Path) -> None:
     output = source if inplace else target
     if kind in MODELS:
         action = "convert" if kind == "bundle" and draw < 0.45 else "reconstruct"
-    elif kind == "npz":
-        action = "pretrain" if draw < 0.06 else "train"
+    elif kind in ARRAYS:
+        action = "pretrain" if kind == "npz" and draw < 0.06 else "train"
     elif kind == "product" and draw < 0.04:
         action = "pretrain"
     else:
         action = "train" if draw < 0.42 else "reconstruct" if draw < 0.85 else "export"
-    case.stock = action in ("train", "reconstruct") and kind != "npz" and bool(rng.random() < 0.2)
+    case.stock = action in ("train", "reconstruct") and kind not in ARRAYS and bool(rng.random() < 0.2)
     if case.stock:
         case.arguments = ["-b", action, "-i", str(source), "-o", str(output)]
     elif action == "convert":

@@ -420,7 +420,7 @@ def mutate_hdf5(rng: Rng, path: Path) -> str:
             draw = rng.random()
             if draw < 0.2 and attributed:
                 said.append(_attribute(rng, pick(rng, attributed)))
-            elif draw < 0.3 and {"patterns", "probe_position_x_m"} & set(names):
+            elif draw < 0.3 and {"indexes", "probe_position_x_m"} & set(names):
                 said.append(pick(rng, SPECIAL)(rng, file))
             else:
                 name = pick(rng, names)
