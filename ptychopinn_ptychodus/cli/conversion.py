@@ -28,7 +28,9 @@ def convert(arguments: argparse.Namespace) -> int:
     """Convert a model file; see ``ptychopinn-ptychodus convert --help``."""
     source: Path = arguments.input.absolute()
     if not source.is_file():
-        what = "is a directory: name a file in it" if source.is_dir() else "does not exist: name another with -i"
+        what = (
+            "is a directory: name a file in it" if source.is_dir() else "does not exist: name another with -i"
+        )
         raise UsageError(f'The model file "{source}" {what}.')
     engine, target = choose_target(arguments.output, arguments.backend)
     target = target.absolute()
