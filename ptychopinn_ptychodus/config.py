@@ -16,6 +16,7 @@ import typing
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,10 +53,16 @@ def _backend(owner: Any) -> None:
         one_of(owner, "backend", backend_names())
 
 
-def _as_path(owner: object, name: str) -> None:
+def _as_path(owner: object, name: str, *, optional: bool = True) -> None:
     value = getattr(owner, name)
-    if value is not None:
-        object.__setattr__(owner, name, Path(value))
+    if value is None and optional:
+        return
+    check(isinstance(value, (str, PathLike)), owner, name, "a path" + (" or None" if optional else ""))
+    object.__setattr__(owner, name, Path(value))
+
+
+def _model(owner: Any) -> None:
+    check(isinstance(owner.model, ModelConfig), owner, "model", "a ModelConfig")
 
 
 @dataclass(frozen=True)
@@ -138,8 +145,10 @@ class TrainingConfig:
     backend: str = "tensorflow"
 
     def __post_init__(self) -> None:
-        for name in ("train_data_file", "test_data_file", "output_dir"):
-            _as_path(self, name)
+        _model(self)
+        _as_path(self, "train_data_file")
+        _as_path(self, "test_data_file")
+        _as_path(self, "output_dir", optional=False)
         if self.n_images is not None:
             integer(self, "n_images", 1)
             warnings.warn(
@@ -206,8 +215,10 @@ class InferenceConfig:
     backend: str = "tensorflow"
 
     def __post_init__(self) -> None:
-        for name in ("model_path", "test_data_file", "output_dir"):
-            _as_path(self, name)
+        _model(self)
+        _as_path(self, "model_path")
+        _as_path(self, "test_data_file")
+        _as_path(self, "output_dir", optional=False)
         integer(self, "n_groups", 1, optional=True)
         integer(self, "n_subsample", 1, optional=True)
         integer(self, "subsample_seed", 0, optional=True)

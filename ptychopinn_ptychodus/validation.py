@@ -14,8 +14,10 @@ def check(condition: bool, owner: object, name: str, allowed: str) -> None:
 
 
 def one_of(owner: object, name: str, choices: tuple[Any, ...]) -> None:
-    """The field is one of ``choices``."""
-    check(getattr(owner, name) in choices, owner, name, "one of " + ", ".join(map(repr, choices)))
+    """The field is one of ``choices``; a number that merely equals one, such as 64.0 or True, is not."""
+    value = getattr(owner, name)
+    valid = not isinstance(value, (bool, float)) and value in choices
+    check(valid, owner, name, "one of " + ", ".join(map(repr, choices)))
 
 
 def integer(owner: object, name: str, minimum: int, *, optional: bool = False) -> None:

@@ -68,6 +68,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     ("cls", "field", "value"),
     [
         (ModelConfig, "N", 65),
+        (ModelConfig, "N", 64.0),
         (ModelConfig, "gridsize", 0),
         (ModelConfig, "gridsize", True),
         (ModelConfig, "model_type", "both"),
@@ -83,6 +84,11 @@ def test_defaults_are_those_of_the_contract() -> None:
         (TrainingConfig, "subsample_seed", -1),
         (TrainingConfig, "probe_modes", 0),
         (TrainingConfig, "backend", "jax"),
+        (TrainingConfig, "model", {"N": 64}),
+        (TrainingConfig, "train_data_file", 3),
+        (TrainingConfig, "output_dir", None),
+        (InferenceConfig, "model", None),
+        (InferenceConfig, "model_path", b"model"),
         (InferenceConfig, "n_groups", 0),
         (InferenceConfig, "backend", ""),
         (ExecutionConfig, "accelerator", "tpu"),
@@ -99,6 +105,11 @@ def test_bad_value_is_refused_by_class_field_and_value(cls: type[Any], field: st
     with pytest.raises(ValueError, match=rf"{cls.__name__}\.{field} = .*: use ") as caught:
         cls(**{field: value})
     assert repr(value) in str(caught.value)
+
+
+def test_paths_may_be_text() -> None:
+    assert TrainingConfig(train_data_file="a/b.npz").train_data_file == Path("a/b.npz")  # type: ignore[arg-type]
+    assert InferenceConfig(output_dir="out").output_dir == Path("out")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{"amp_activation": "relu"}, {"probe_big": False}, {"pad_object": False}])

@@ -141,11 +141,15 @@ def groups_from_mapping(data: Mapping[str, Any]) -> MappedGroups:
             f"The mapping lacks {' and '.join(map(repr, missing))}: give 'X' (B, N, N, C) amplitudes and "
             "'coords_relative' (B, 1, 2, C) pixels."
         )
-    x = np.asarray(data["X"], np.float32)
+    given = np.asarray(data["X"])
+    x = given.astype(np.float32)
     if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[1] not in SUPPORTED_N or not x.size:
         raise ValueError(f"'X' has shape {x.shape}: use (B, N, N, C) with N one of {SUPPORTED_N}.")
     if not np.isfinite(x).all() or x.min() < 0:
         raise ValueError("'X' holds NaN, infinite or negative values: amplitudes are finite and >= 0.")
+    if given.dtype.kind in "iu":
+        logger.warning("'X' holds integers: they are counts, and their square root is taken as amplitude.")
+        x = np.sqrt(x)
     groups, size, _, channels = x.shape
     if round(channels**0.5) ** 2 != channels:
         raise ValueError(f"'X' has {channels} channels: use gridsize² of them.")
@@ -161,13 +165,18 @@ def groups_from_mapping(data: Mapping[str, Any]) -> MappedGroups:
         logger.warning("The mapping holds no 'probe': an idealised disk of radius N/4 is assumed.")
         axis = np.arange(size) - (size - 1) / 2
         probe = (axis[:, None] ** 2 + axis**2 <= (size / 4) ** 2).astype(np.complex64)
-    modes = np.asarray(probe, np.complex64).reshape(-1, *np.shape(probe)[-2:])
-    if modes.shape[1:] != (size, size) or not np.isfinite(modes).all() or not modes.any():
+    modes = np.asarray(probe, np.complex64)
+    if modes.ndim == 4 and len(modes):
+        modes = modes[0]
+    modes = modes[None] if modes.ndim == 2 else modes
+    if modes.ndim != 3 or modes.shape[1:] != (size, size) or not np.isfinite(modes).all() or not modes.any():
         raise ValueError(
             f"'probe' has shape {np.shape(probe)}: use (modes, {size}, {size}), finite and not 0."
         )
     bad = data.get("bad_pixels")
     photons = data.get("photons_per_pattern")
+    if photons is not None and not (np.isfinite(photons) and photons > 0):
+        raise ValueError(f"'photons_per_pattern' is {photons}: use a finite number > 0, or leave it out.")
     bad_pixels = (
         np.zeros((size, size), bool) if bad is None else _array(data, "bad_pixels", (size, size), bool)
     )

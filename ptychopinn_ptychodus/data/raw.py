@@ -379,7 +379,11 @@ def _positions(values: ArrayLike, name: str, count: int | None = None) -> NDArra
 def _scan_index(values: ArrayLike | None, count: int) -> NDArray[np.int64]:
     if values is None:
         return np.zeros(count, dtype=np.int64)
-    array = _numeric(values, "scan_index", "iu").astype(np.int64)
+    given = _numeric(values, "scan_index", "iuf")
+    require_finite(given, "scan_index")
+    if not np.array_equal(given, np.rint(given)):
+        raise ValueError("scan_index holds fractions: give the number of the scan that each pattern is of.")
+    array = given.astype(np.int64)
     if array.shape != (count,):
         raise ValueError(f"scan_index has the shape {array.shape}: give one per pattern, ({count},).")
     if count > 1 and len(np.unique(array)) == count:

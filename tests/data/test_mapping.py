@@ -154,3 +154,33 @@ class TestLight:
         mapped: MappedGroups = groups_from_mapping(self.mapping(groups, X=x))
         with pytest.raises(ValueError, match="light"):
             _ = mapped.subset([4]).input_scale
+
+
+class TestValues:
+    def test_integers_are_counts_as_in_files(
+        self, groups: PtychoDataContainer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        counts = np.rint(groups.X**2).astype(np.int32)
+        mapped = groups_from_mapping(dict(groups) | {"X": counts})
+        np.testing.assert_allclose(mapped.X, np.sqrt(counts), rtol=1e-6)
+        assert "counts" in caplog.text
+
+    def test_of_several_opr_modes_the_first_is_the_probe(self, groups: PtychoDataContainer) -> None:
+        opr = np.stack([groups.probe, 2 * groups.probe])
+        np.testing.assert_array_equal(groups_from_mapping(dict(groups) | {"probe": opr}).probe, groups.probe)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("probe", np.ones(64)),
+            ("probe", np.ones((0, 1, 64, 64))),
+            ("probe", np.ones((1, 1, 1, 64, 64))),
+            ("photons_per_pattern", 0.0),
+            ("photons_per_pattern", float("nan")),
+        ],
+    )
+    def test_what_cannot_be_is_refused_by_key(
+        self, groups: PtychoDataContainer, key: str, value: object
+    ) -> None:
+        with pytest.raises(ValueError, match=f"'{key}'"):
+            groups_from_mapping(dict(groups) | {key: value})

@@ -159,6 +159,12 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("scan_index", {"scan_index": np.zeros(2, int)}, "scan_index has the shape"),
     (
+        "scan_index",
+        {"scan_index": np.array([0.0, 0.5, 1, 1, 1])},
+        "scan_index holds fractions",
+    ),
+    ("scan_index", {"scan_index": np.array([0.0, np.nan, 1, 1, 1])}, "scan_index has 1 values"),
+    (
         "probe size",
         {"probeGuess": np.ones((32, 32), complex)},
         "probeGuess has the shape .*N = 64",
@@ -289,7 +295,7 @@ def test_a_number_for_every_pattern_is_no_scan_of_one_pattern(fields, caplog):
     assert len(raw.generate_grouped_data(N, 4, None, gridsize=2, seed=0)) == 5
 
 
-@pytest.mark.parametrize("numbers", [[0, 1, 2, 3, 3], [4, 4, 4, 4, 4], [2, 2, 1, 1, 1]])
+@pytest.mark.parametrize("numbers", [[0, 1, 2, 3, 3], [4, 4, 4, 4, 4], [2.0, 2.0, 1.0, 1.0, 1.0]])
 def test_numbers_that_patterns_share_are_those_of_scans(fields, caplog, numbers):
     np.testing.assert_array_equal(RawData(**fields, scan_index=numbers).scan_index, numbers)
     assert not caplog.records
