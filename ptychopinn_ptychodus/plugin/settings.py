@@ -138,7 +138,7 @@ class TrainingSettings(_Group):
         self.preview = group.create_boolean_parameter("Preview", True)
         self.accelerator = group.create_string_parameter("Accelerator", "auto")
         self.precision = group.create_string_parameter("Precision", "32-true")
-        self.num_workers = group.create_integer_parameter("NumWorkers", 0, minimum=0)
+        self.num_workers = group.create_integer_parameter("NumWorkers", 0, minimum=0, maximum=256)
         self.logger_backend = group.create_string_parameter("LoggerBackend", "none")
 
 

@@ -122,11 +122,13 @@ def test_wrong_assignment(
     assert all(words in error for words in said), error
 
 
-def test_value_out_of_range_names_the_setting(scan: Path, tmp_path: Path, capsys: Capture) -> None:
-    error = fails(
-        1, capsys, "train", "-i", scan, "-o", tmp_path, "--set", "PtychoPINNPluginTraining.Epochs=0"
-    )
-    assert "PtychoPINNPluginTraining.Epochs = 0" in error
+@pytest.mark.parametrize(("key", "value"), [("Epochs", 0), ("NumWorkers", 10**6)])
+def test_value_out_of_range_names_the_setting(
+    key: str, value: int, scan: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    setting = f"PtychoPINNPluginTraining.{key}={value}"
+    error = fails(1, capsys, "train", "-i", scan, "-o", tmp_path, "--set", setting)
+    assert f"PtychoPINNPluginTraining.{key} = {value}" in error
 
 
 @pytest.mark.parametrize(
