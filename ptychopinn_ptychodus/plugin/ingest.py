@@ -193,7 +193,8 @@ def training_files(directory: Path) -> list[Path]:
 
 def _holds_scan(path: Path) -> bool:
     """Whether a file looks like training data; what else lies in a directory is none of our business."""
-    if path.name.startswith("."):
+    # to open a pipe would wait for somebody who writes to it
+    if path.name.startswith(".") or not path.is_file():
         return False
     try:
         if holds_scan(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,4 +102,11 @@ def test_sound_files_pass(standard_directory: Path) -> None:
     with h5py.File(standard_directory / D, "r+") as file:
         replace(file, "indexes", file["indexes"][()].astype(float))
     check_standard_files(standard_directory / D, standard_directory / P)
+    assert read_training_directory(standard_directory).train.n_patterns == 30
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_among_the_files_is_passed_over(standard_directory: Path) -> None:
+    """Opening it would wait for somebody who writes to it."""
+    os.mkfifo(standard_directory / "other.npz")
     assert read_training_directory(standard_directory).train.n_patterns == 30
