@@ -25,9 +25,11 @@ from .layout import (
     TRAIN_FILE,
     product_in,
 )
+from .product_checks import examine_product
 from .standard_files import check_standard_files
 
 if TYPE_CHECKING:
+    from ptychodus.api.geometry import PixelGeometry
     from ptychodus.api.reconstruct import ReconstructInput
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -46,19 +48,37 @@ class TrainingData:
 
 
 def from_reconstruct_input(
-    parameters: ReconstructInput, *, with_object: bool, examination: ExaminationConfig | None = None
+    parameters: ReconstructInput,
+    *,
+    with_object: bool,
+    examination: ExaminationConfig | None = None,
+    detector_pixel: PixelGeometry | None = None,
 ) -> RawData:
     """The scan of a :class:`~ptychodus.api.reconstruct.ReconstructInput`.
 
     Positions become pixels of the product's object array, the probe is that of the first OPR mode, and the
-    object, where it is asked for, is the first layer.
+    object, where it is asked for, is its only layer. The patterns are counts, unless a setting says
+    otherwise.
+
+    Parameters
+    ----------
+    parameters
+        Patterns, bad pixels and product, the positions matched to the patterns.
+    with_object
+        Whether the object is to be handed on as ``objectGuess``.
+    examination
+        What is looked for, and what is done about it; by default everything that can be.
+    detector_pixel
+        Pixel of the patterns on the detector, where it is known: object and probe must be sampled
+        accordingly.
 
     Raises
     ------
     ValueError
         If the product has no object grid or no probe, or if the data are not usable; the message says what
-        to do in Ptychodus.
+        to do in Ptychodus. An :class:`.ExaminationError` if the product is refused.
     """
+    config = examination or ExaminationConfig()
     product = parameters.product
     patterns = np.asarray(parameters.diffraction_patterns)
     if product.object_.width_px == 0 or product.object_.height_px == 0:
@@ -76,7 +96,8 @@ def from_reconstruct_input(
             "the Diffraction view."
         )
     x, y = object_positions(product)
-    return RawData(
+    report = examine_product(product, x, y, int(patterns.shape[-1]), config, detector_pixel)
+    raw = RawData(
         xcoords=x,
         ycoords=y,
         diff3d=patterns,
@@ -84,9 +105,11 @@ def from_reconstruct_input(
         objectGuess=np.asarray(product.object_.get_layer(0)) if with_object else None,
         scan_index=np.zeros(len(patterns), dtype=np.int64),
         bad_pixels=None if parameters.bad_pixels is None else np.asarray(parameters.bad_pixels, dtype=bool),
-        domain="counts",
-        examination=examination,
+        domain="counts" if config.pattern_values == "auto" else config.pattern_values,
+        examination=config,
     )
+    raw.findings = report + raw.findings
+    return raw
 
 
 def object_positions(product: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -227,7 +250,10 @@ def read_standard_directory(directory: Path, examination: ExaminationConfig | No
     patterns = load(directory / DIFFRACTION_FILE, load_diffraction_data)
     product = load(product_in(directory), load_product)
     return from_reconstruct_input(
-        prepare_reconstruct_input(patterns, product), with_object=True, examination=examination
+        prepare_reconstruct_input(patterns, product),
+        with_object=True,
+        examination=examination,
+        detector_pixel=patterns.get_pixel_geometry() if hasattr(patterns, "get_pixel_geometry") else None,
     )
 
 

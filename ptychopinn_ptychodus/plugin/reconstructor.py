@@ -377,11 +377,6 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         model_path = self.require_model()
         engine = self._engine_for(model_path)
         product = parameters.product
-        if product.object_.num_layers > 1:
-            raise ValueError(
-                f'The object of "{product.metadata.name}" has {product.object_.num_layers} layers, and this '
-                "reconstructor determines one. Build a single-layer object in the Object view."
-            )
         examination = make_examination_config(self._settings)
         self._show_findings(Report())
         raw = from_reconstruct_input(parameters, with_object=False, examination=examination)

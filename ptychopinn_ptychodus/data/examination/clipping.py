@@ -11,39 +11,34 @@ from .findings import Action, Finding
 from .statistics import sampled
 
 _LEAST_VALUES, _LEAST_PIXELS = 10, 3
-_ABOVE_USUAL = 3.0
+_ABOVE_USUAL = 2.0
 """So many times as often as each of the values just below it must the largest value be found."""
 
 _FEW = 2e-5
 """Part of the values below which clipping does no harm."""
+
+_LOOKED_AT = 64  # patterns
 
 
 def clipped_values(
     patterns: NDArray[Any], chosen: NDArray[np.intp], good: NDArray[np.bool_]
 ) -> list[Finding]:
     """Whether many values share one maximum, where those of counts become rare towards their maximum."""
-    limit: Any = None
-    for chunk in sampled(patterns, chosen):
-        largest = chunk[:, good].max()
-        limit = largest if limit is None else max(limit, largest)
-    if not limit > 0:
-        return []
-    whole = patterns.dtype.kind != "f"
-    # the values within two standard deviations of counts; floating-point numbers may have any unit
-    lowest = float(limit) - max(1.0, 2 * float(limit) ** 0.5) if whole else 0.8 * float(limit)
-    hits, below, distinct = np.zeros(good.shape, np.int64), 0, set[float]()
+    chosen = chosen[:: -(-len(chosen) // _LOOKED_AT)]
+    limit = max(chunk[:, good].max() for chunk in sampled(patterns, chosen))
+    hits, upper = np.zeros(good.shape, np.int64), []
     for chunk in sampled(patterns, chosen):
         hits += (chunk == limit).sum(0)
-        near = chunk[:, good]
-        near = near[(near >= lowest) & (near < limit)]
-        below += near.size
-        if not whole and len(distinct) < 10_000:
-            distinct.update(np.unique(near).tolist())
+        measured = chunk[:, good]
+        upper.append(measured[(measured >= limit / 2) & (measured < limit)])
     hits[~good] = 0
     number, pixels = int(hits.sum()), int((hits > 0).sum())
-    different = max(1, int(float(limit) - lowest)) if whole else max(1, len(distinct))
-    usual = below / different
-    if number < _LEAST_VALUES or pixels < _LEAST_PIXELS or number < _ABOVE_USUAL * usual + _LEAST_VALUES:
+    if number < _LEAST_VALUES or pixels < _LEAST_PIXELS:
+        return []
+    # what values there are depends on the unit, so they are ranked: the few below the largest
+    occurring = np.unique(np.concatenate(upper), return_counts=True)[1]
+    below = occurring[-max(2, round(len(occurring) ** 0.5)) :]
+    if len(below) < 2 or number < _ABOVE_USUAL * below.mean() + _LEAST_VALUES:
         return []
     part = number / (len(chosen) * int(good.sum()))
     few = part < _FEW

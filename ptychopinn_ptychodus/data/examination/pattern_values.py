@@ -17,8 +17,10 @@ _LOOKED_AT = 64  # patterns
 _PIXELS = 400
 _LEAST_VOTES, _MAJORITY = 20, 0.8
 _NEAR_WHOLE = 0.02
-_MOST_STEPS = 200  # beyond so many steps, single precision cannot tell a whole number of them
+_MOST_STEPS = 400  # beyond so many steps, single precision cannot tell a whole number of them
 _LEAST_FIT, _MISFIT, _LEAST_SEEN = 0.7, 0.3, 0.5
+_SURE_FIT, _SURE_MISFIT = 0.95, 0.05
+"""Strong scattering makes counts look like amplitude: what is declared is doubted on clear evidence only."""
 
 
 def find_domain(
@@ -52,18 +54,33 @@ def find_domain(
     if patterns.dtype.kind != "f":
         return declared or "counts", []
     if declared is not None:
-        if declared == "counts" and _whole_steps(patterns, chosen, good) == "amplitude":
-            return declared, [_said_to_be_counts()]
-        return declared, []
+        return declared, _doubts(patterns, chosen, good, model) if declared == "counts" else []
     domain = guess_domain(patterns, good)
     if domain == "counts":
         return domain, [_taken_for_counts("are whole numbers above 1 throughout")]
     steps = _whole_steps(patterns, chosen, good)
     if steps == "counts":
         return "counts", [_taken_for_counts("are whole multiples of one step in each pixel")]
-    if steps is None and _fits_as_counts(patterns, chosen, good, model):
-        return "counts", [_taken_for_counts("fit the far field of the probe as counts, and not as amplitude")]
+    if steps is None:
+        as_counts, as_amplitude = _fits(patterns, chosen, good, model)
+        if as_counts > _LEAST_FIT and 1 - as_counts**2 < _MISFIT * (1 - as_amplitude**2):
+            why = "fit the far field of the probe as counts, and not as amplitude"
+            return "counts", [_taken_for_counts(why)]
     return "amplitude", []
+
+
+def _doubts(
+    patterns: NDArray[Any], chosen: NDArray[np.intp], good: NDArray[np.bool_], model: NDArray[np.float64]
+) -> list[Finding]:
+    """Whether what is said to be counts is amplitude."""
+    steps = _whole_steps(patterns, chosen, good)
+    if steps == "amplitude":
+        return [_said_to_be_counts("their squares are whole multiples of one step in each pixel")]
+    if steps is None:
+        as_counts, as_amplitude = _fits(patterns, chosen, good, model)
+        if as_amplitude > _SURE_FIT and 1 - as_amplitude**2 < _SURE_MISFIT * (1 - as_counts**2):
+            return [_said_to_be_counts("they fit the far field of the probe as amplitude, and not as counts")]
+    return []
 
 
 def _whole_steps(patterns: NDArray[Any], chosen: NDArray[np.intp], good: NDArray[np.bool_]) -> str | None:
@@ -79,10 +96,11 @@ def _whole_steps(patterns: NDArray[Any], chosen: NDArray[np.intp], good: NDArray
         # of three, two may be multiples of the third by chance
         if len(distinct) < 4:
             continue
-        if _are_multiples(distinct):
+        as_counts, as_amplitude = _are_multiples(distinct), _are_multiples(distinct**2)
+        if as_counts:
             votes.append("counts")
-        else:
-            votes.append("amplitude" if _are_multiples(distinct**2) else None)
+        elif as_amplitude or as_amplitude is as_counts is False:
+            votes.append("amplitude" if as_amplitude else None)
         if len(votes) == _PIXELS:
             break
     return next(
@@ -95,20 +113,25 @@ def _whole_steps(patterns: NDArray[Any], chosen: NDArray[np.intp], good: NDArray
     )
 
 
-def _are_multiples(distinct: NDArray[np.float64]) -> bool:
-    """Whether ascending values, 0 first, are whole multiples of the smallest difference of two of them."""
+def _are_multiples(distinct: NDArray[np.float64]) -> bool | None:
+    """Whether ascending values, 0 first, are whole multiples of the smallest difference of two of them.
+
+    None if they may be, but of so many that their precision does not tell.
+    """
     differences = np.diff(distinct)
     step = float(differences[differences > 1e-5 * distinct[-1]].min())
     steps = distinct / step
-    return bool(steps[-1] < _MOST_STEPS and np.abs(steps - np.rint(steps)).max() < _NEAR_WHOLE)
+    if steps[-1] > _MOST_STEPS:
+        return None
+    return bool(np.abs(steps - np.rint(steps)).max() < _NEAR_WHOLE)
 
 
-def _fits_as_counts(
+def _fits(
     patterns: NDArray[Any], chosen: NDArray[np.intp], good: NDArray[np.bool_], model: NDArray[np.float64]
-) -> bool:
-    """Whether the values fit the far field far better as counts than as amplitude."""
+) -> tuple[float, float]:
+    """Correlation with the probe's far field as counts and as amplitude; 0 where most of it is not seen."""
     if float(model[good].sum()) < _LEAST_SEEN:
-        return False
+        return 0.0, 0.0
     mean, square = np.zeros((2, *good.shape))
     for chunk in sampled(patterns, chosen):
         values = np.where(good, chunk, 0).astype(np.float64)
@@ -119,8 +142,7 @@ def _fits_as_counts(
         norm = float(image.sum() * model[good].sum())
         return float(np.sqrt(image[good] * model[good]).sum() / np.sqrt(max(norm, 1e-300)))
 
-    as_counts, as_amplitude = fit(mean), fit(square)
-    return as_counts > _LEAST_FIT and 1 - as_counts**2 < _MISFIT * (1 - as_amplitude**2)
+    return fit(mean), fit(square)
 
 
 def _taken_for_counts(why: str) -> Finding:
@@ -135,13 +157,13 @@ def _taken_for_counts(why: str) -> Finding:
     )
 
 
-def _said_to_be_counts() -> Finding:
+def _said_to_be_counts(why: str) -> Finding:
     return Finding(
         "values-are-amplitude",
         "detector",
         Action.IGNORED,
-        "The patterns are said to hold counts, but the squares of their values are whole multiples of one "
-        "step in each pixel, and the values are not: they look like amplitude, the square root of counts.",
+        f"The patterns are said to hold counts, but {why}: they look like amplitude, "
+        "the square root of counts.",
         "They are used as counts. If they are amplitude, square them, or set PatternValues to amplitude.",
         SETTING,
         {"taken_as": "counts"},

@@ -94,6 +94,8 @@ def examine_pixels(
     findings += said
     if holds != assumed:
         pixels = pixel_statistics(patterns, chosen, holds)
+    if any(finding.code == "off-centre" for finding in findings):
+        model = np.roll(model, fit.shift, (0, 1))
     inverted = inverted_mask(pixels, bad_pixels, model, config)
     if inverted:
         findings += inverted  # what the good pixels hold tells nothing then

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..raw import RawData
 from .config import ExaminationConfig
 from .findings import Report
 from .frames import examine_frames
-from .positions import examine_positions
+from .positions import examine_positions, probe_width
 
 
 def examine_scan(raw: RawData, config: ExaminationConfig) -> tuple[RawData, Report]:
@@ -29,7 +31,15 @@ def examine_scan(raw: RawData, config: ExaminationConfig) -> tuple[RawData, Repo
     ExaminationError
         If the scan is refused; its report has the other findings as well.
     """
-    report = raw.findings + Report((*examine_positions(raw, config), *examine_frames(raw)))
+    report = raw.findings
+    known = {finding.code for finding in report.findings}
+    width = probe_width(raw.probeGuess)
+    for number in np.unique(raw.scan_index):
+        members = raw.scan_index == number
+        found = examine_positions(raw.xcoords[members], raw.ycoords[members], width, raw.N, config)
+        # of a product, where the size of a pixel is known, it has been said already
+        report += Report(tuple(finding for finding in found if finding.code not in known))
+    report += Report(tuple(examine_frames(raw)))
     report.require_accepted()
     examined = raw.select(slice(None))
     examined.findings = report
