@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .centring import Fit
 from .config import ExaminationConfig
 from .findings import Action, Finding
 from .statistics import PixelStatistics, Readings
@@ -56,15 +55,13 @@ def _pixels(mask: NDArray[np.bool_], one: str, several: str) -> str:
     return f"1 pixel {describe(mask)} {one}" if count == 1 else f"{count} pixels {describe(mask)} {several}"
 
 
-def _masked(
-    code: str, seen: str, found: NDArray[np.bool_], config: ExaminationConfig
-) -> tuple[NDArray[np.bool_], Finding]:
+def _finding(code: str, seen: str, found: NDArray[np.bool_], config: ExaminationConfig) -> Finding:
     values = {"pixels": int(found.sum()), "places": np.argwhere(found)[:100].tolist()}
     if config.mask_pixels:
         done = "Masked: treated as bad pixels."
-        return found, Finding(code, "detector", Action.MENDED, seen, done, SETTING, values)
+        return Finding(code, "detector", Action.MENDED, seen, done, SETTING, values)
     done = "Used as measured: mark such pixels as bad, or set MaskPixels to True."
-    return np.zeros_like(found), Finding(code, "detector", Action.IGNORED, seen, done, SETTING, values)
+    return Finding(code, "detector", Action.IGNORED, seen, done, SETTING, values)
 
 
 # ---------------------------------------------------------------------- values that are no measurement
@@ -73,7 +70,7 @@ def _masked(
 def stuck_pixels(
     readings: Readings, good: NDArray[np.bool_], dtype: np.dtype[Any], config: ExaminationConfig
 ) -> tuple[NDArray[np.bool_], list[Finding]]:
-    """Pixels without a measured value in (nearly) every pattern: (N, N) bool to mask, and the finding."""
+    """Pixels without a measured value in (nearly) every pattern: (N, N) bool, and the finding."""
     frames = len(readings.light)
     enough = _NEARLY_ALL * frames
     never = readings.unmeasured - readings.at_top
@@ -94,13 +91,8 @@ def stuck_pixels(
     when = f"all {frames}" if least == frames else f"at least {least} of {frames}"
     if not config.mask_pixels and (wrong | mixed).any():
         return np.zeros_like(found), []  # an error says so
-    mask, finding = _masked(
-        "stuck-pixels",
-        f"{_pixels(found, 'holds', 'hold')} {' or '.join(held)} in {when} patterns, which is no count.",
-        found,
-        config,
-    )
-    return mask, [finding]
+    seen = f"{_pixels(found, 'holds', 'hold')} {' or '.join(held)} in {when} patterns, which is no count."
+    return found, [_finding("stuck-pixels", seen, found, config)]
 
 
 # ---------------------------------------------------------------------- hot and dead pixels
@@ -128,10 +120,20 @@ def _second_largest(image: NDArray[np.float64], good: NDArray[np.bool_]) -> NDAr
     return np.where(known >= 2, second, np.nan)
 
 
+def _between(lit: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N, N) bool: pixels with lit ones on both sides of them, in their row or in their column."""
+    out = np.zeros_like(lit)
+    for axis in (0, 1):
+        before = np.logical_or.accumulate(lit, axis)
+        after = np.flip(np.logical_or.accumulate(np.flip(lit, axis), axis), axis)
+        out |= before & after
+    return out
+
+
 def hot_pixels(
     pixels: PixelStatistics, good: NDArray[np.bool_], model: NDArray[np.float64], config: ExaminationConfig
 ) -> tuple[NDArray[np.bool_], list[Finding]]:
-    """Pixels with a light of their own: (N, N) bool to mask, and the finding.
+    """Pixels with a light of their own: (N, N) bool, and the finding.
 
     Such a pixel outshines its neighbours in all patterns alike, more than the sharpest peak of the probe's
     far field does, where the far field has no such light; or it never changes at all while others do.
@@ -175,18 +177,20 @@ def hot_pixels(
         f"around count: up to {mean.ravel()[brightest]:.4g} in the mean, beside "
         f"{np.nan_to_num(second.ravel()[brightest]):.3g}."
     )
-    mask, finding = _masked("hot-pixels", seen, found, config)
-    return mask, [finding]
+    return found, [_finding("hot-pixels", seen, found, config)]
 
 
 def dead_pixels(
     pixels: PixelStatistics,
     good: NDArray[np.bool_],
     model: NDArray[np.float64],
-    fit: Fit,
     config: ExaminationConfig,
 ) -> tuple[NDArray[np.bool_], list[Finding]]:
-    """Pixels that never count anything although there is light: (N, N) bool to mask, and the finding."""
+    """Pixels that never count anything although there is light: (N, N) bool, and the finding.
+
+    These are single ones among lit ones, and larger shadows with light on both sides, where the probe's far
+    field puts light.
+    """
     mean, count = pixels.mean, pixels.count
     quantum = pixels.quantum(good)
     zero = good & (pixels.most == 0)
@@ -200,14 +204,16 @@ def dead_pixels(
     relative = np.minimum(model / np.maximum(np.nan_to_num(around), 1e-12 * model.max()), 1.0)
     single = zero & (_SAFETY * relative * second * count > _LEAST_COUNTS * quantum)
     size = 2 * int(np.ceil(_TOLERANCE * len(good))) + 1
-    surely = ndimage.minimum_filter(model, size) * float(mean[good].sum()) / float(model[good & ~zero].sum())
-    dark = zero & (fit.best > _TRUSTED_FIT) & (_SAFETY * surely * count > _LEAST_COUNTS * quantum)
+    light, expected = float(mean[good].sum()), float(model[good & ~zero].sum())
+    fit = float(np.sqrt(mean * model)[good].sum()) / np.sqrt(light * max(expected, 1e-12))
+    surely = ndimage.minimum_filter(model, size) * light / max(expected, 1e-12)
+    shadow = (fit > _TRUSTED_FIT) & (_SAFETY * surely * count > _LEAST_COUNTS * quantum)
+    dark = zero & shadow & _between(good & (pixels.lit >= _ALWAYS_LIT))
     found = single | dark
     if not found.any() or int(found.sum()) > _MOST_MASKED * int(good.sum()):
         return np.zeros_like(found), []
     seen = f"{_pixels(found, 'never counts', 'never count')} anything, with light all around."
-    mask, finding = _masked("dead-pixels", seen, found, config)
-    return mask, [finding]
+    return found, [_finding("dead-pixels", seen, found, config)]
 
 
 # ---------------------------------------------------------------------- the mask

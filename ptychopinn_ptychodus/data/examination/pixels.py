@@ -76,34 +76,33 @@ def examine_pixels(
     model = far_field(probe)
     good = ~bad_pixels
     readings = read_patterns(patterns, good)
-    stuck, findings = stuck_pixels(readings, good, patterns.dtype, config)
-    good = good & ~stuck
+    suspect, findings = stuck_pixels(readings, good, patterns.dtype, config)
     if not readings.light.any():
         # there may be light elsewhere, which is more to the point than that there is none here
         dark = pixel_statistics(patterns, readings.usual(), domain or "counts")
         said = inverted_mask(dark, bad_pixels, model, replace(config, refuse=True))
         Report((*findings, *said)).require_accepted()
-    check_values(patterns, good)
+    check_values(patterns, good & ~suspect if config.mask_pixels else good)
+    sound = good & ~suspect
     chosen = readings.usual()
     assumed = domain or ("amplitude" if patterns.dtype.kind == "f" else "counts")
     pixels = pixel_statistics(patterns, chosen, assumed)
-    fit, said = find_centre(pixels.mean, good, model, config)
+    fit, said = find_centre(pixels.mean, sound, model, config)
     findings += said
-    model = np.roll(model, fit.half, (0, 1))
-    holds, said = find_domain(patterns, chosen, good, model, domain)
+    lies = fit.shift if said and said[0].code == "off-centre" else fit.half
+    model = np.roll(model, lies, (0, 1))
+    holds, said = find_domain(patterns, chosen, sound, model, domain)
     findings += said
     if holds != assumed:
         pixels = pixel_statistics(patterns, chosen, holds)
-    if any(finding.code == "off-centre" for finding in findings):
-        model = np.roll(model, fit.shift, (0, 1))
     inverted = inverted_mask(pixels, bad_pixels, model, config)
     if inverted:
         findings += inverted  # what the good pixels hold tells nothing then
     else:
-        hot, said = hot_pixels(pixels, good, model, config)
-        good, findings = good & ~hot, findings + said
-        dead, said = dead_pixels(pixels, good, model, fit, config)
-        good, findings = good & ~dead, findings + said
-        findings += clipped_values(patterns, chosen, good)
+        for check in (hot_pixels, dead_pixels):
+            found, said = check(pixels, sound, model, config)
+            sound, findings = sound & ~found, findings + said
+        findings += clipped_values(patterns, chosen, sound)
+    bad = ~sound if config.mask_pixels else bad_pixels
     shift = fit.half if config.centre_patterns else (0, 0)
-    return ExaminedPixels(np.roll(~good, shift, (0, 1)), holds, shift, Report(tuple(findings)))
+    return ExaminedPixels(np.roll(bad, shift, (0, 1)), holds, shift, Report(tuple(findings)))

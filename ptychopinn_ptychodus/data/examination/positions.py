@@ -14,7 +14,7 @@ SETTING = "PtychoPINNPluginExamination.Refuse"
 _LEAST_SPAN = 1.0
 """Pixels: positions that are all closer than this show one and the same part of the sample."""
 
-_LEAST_PART = 0.02
+_LEAST_PART = 0.05
 """Of the probe's width: likewise."""
 
 
