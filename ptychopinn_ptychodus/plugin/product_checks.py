@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import constants
 
 from ..data.examination import Action, ExaminationConfig, Finding, Report
 from ..data.examination.positions import examine_positions, probe_width
@@ -20,6 +21,8 @@ SETTING = "PtychoPINNPluginExamination.Refuse"
 
 _SAME_PIXEL = 0.01
 """Relative difference within which two pixel sizes of a product are the same."""
+
+_HC_EV_M = constants.h * constants.c / constants.e
 
 _IMPLIED_PIXEL = 0.05
 """Likewise for what follows from energy, distance and detector: these are often nominal values."""
@@ -150,10 +153,12 @@ def _implied(product: Product, size: int, detector: PixelGeometry | None) -> tup
     if detector is None or not getattr(metadata, "far_field", True):
         return None
     edges = _edges(detector)
-    energy, distance = float(metadata.photon_energy_eV), abs(float(metadata.detector_distance_m))
+    # under another name before Ptychodus 1.7
+    energy = float(getattr(metadata, "photon_energy_eV", 0.0))
+    distance = abs(float(metadata.detector_distance_m))
     if not (energy > 0 and distance > 0 and min(edges) > 0):
         return None
-    scale = float(metadata.photon_wavelength_m) * distance / size
+    scale = _HC_EV_M / energy * distance / size
     return (scale / edges[0], scale / edges[1])
 
 
@@ -179,15 +184,16 @@ def _outside(
     try:
         require_centres_inside(x, y, (height, width))
     except ValueError as error:
-        center = product.object_.get_center()
+        geometry = product.object_.get_geometry()
+        center_m = (float(geometry.center_x_m), float(geometry.center_y_m))
         span = (float(np.ptp(x)), float(np.ptp(y)))
         seen = (
             f"{str(error).split(';')[0]}. The positions span {span[0]:.4g} × {span[1]:.4g} pixels (x × y), "
             f"which is {span[0] * pixel_m[0]:.3g} × {span[1] * pixel_m[1]:.3g} m around "
-            f"({_middle(x, width) * pixel_m[0] + center.x_m:.3g}, "
-            f"{_middle(y, height) * pixel_m[1] + center.y_m:.3g}) m; the object's {width} × {height} pixels "
-            f"are {width * pixel_m[0]:.3g} × {height * pixel_m[1]:.3g} m around ({center.x_m:.3g}, "
-            f"{center.y_m:.3g}) m."
+            f"({_middle(x, width) * pixel_m[0] + center_m[0]:.3g}, "
+            f"{_middle(y, height) * pixel_m[1] + center_m[1]:.3g}) m; the object's {width} × {height} pixels "
+            f"are {width * pixel_m[0]:.3g} × {height * pixel_m[1]:.3g} m around ({center_m[0]:.3g}, "
+            f"{center_m[1]:.3g}) m."
         )
         return [
             Finding(

@@ -65,7 +65,7 @@ def make_product(count: int, n: int = N, *, layers: int = 1, modes: int = 2, opr
         metadata=ProductMetadata(
             name="scan",
             comments="",
-            detector_distance_m=1.0,
+            detector_distance_m=0.6814,  # as the pixels of the object and of the detector have it
             photon_energy_eV=8800.0,
             probe_photon_count=1e5,
             exposure_time_s=0.1,
