@@ -118,7 +118,7 @@ def test_pixels_without_a_measurement_are_masked(make, counts, mask, dtype, held
     finding = only_finding(raw)
     assert (finding.code, finding.action) == ("stuck-pixels", Action.MENDED)
     assert finding.setting == "PtychoPINNPluginExamination.MaskPixels"
-    assert finding.values["pixels"] == mask.sum()
+    assert finding.values["count"] == mask.sum()
     np.testing.assert_allclose(raw.diff3d[:, ~mask] ** 2, counts[:, ~mask], rtol=1e-5)
 
 
@@ -159,7 +159,7 @@ def test_hot_pixels_are_masked(make, counts, noise):
     raw = make(patterns)
     np.testing.assert_array_equal(raw.bad_pixels, where)
     assert (only_finding(raw).code, only_finding(raw).action) == ("hot-pixels", Action.MENDED)
-    assert sorted(map(tuple, only_finding(raw).values["places"])) == [(12, 50), (12, 51), (50, 3)]
+    assert sorted(map(tuple, only_finding(raw).values["pixels"])) == [(12, 50), (12, 51), (50, 3)]
 
 
 def test_a_gap_that_holds_one_large_number_is_masked(make, counts):

@@ -36,6 +36,8 @@ _SAFETY = 0.1  # of what the far field of an imperfectly known probe predicts
 _TRUSTED_FIT = 0.8
 _TOLERANCE = 0.03  # part of N by which the far field's edges may be wrong
 
+_MOST_NAMED = 1000  # pixels in the values of a finding, [row, column] each
+
 _MOST_LIGHT = 0.5
 _LITTLE = 0.1
 
@@ -56,7 +58,7 @@ def _pixels(mask: NDArray[np.bool_], one: str, several: str) -> str:
 
 
 def _finding(code: str, seen: str, found: NDArray[np.bool_], config: ExaminationConfig) -> Finding:
-    values = {"pixels": int(found.sum()), "places": np.argwhere(found)[:100].tolist()}
+    values = {"count": int(found.sum()), "pixels": np.argwhere(found)[:_MOST_NAMED].tolist()}
     if config.mask_pixels:
         done = "Masked: treated as bad pixels."
         return Finding(code, "detector", Action.MENDED, seen, done, SETTING, values)
@@ -173,8 +175,8 @@ def hot_pixels(
         return np.zeros_like(found), []
     brightest = int(np.argmax(np.where(found, mean, -1)))
     seen = (
-        f"{_pixels(found, 'holds', 'hold')} nearly the same value in all patterns, far from what the pixels "
-        f"around count: up to {mean.ravel()[brightest]:.4g} in the mean, beside "
+        f"{_pixels(found, 'is hot and holds', 'are hot and hold')} nearly the same value in all patterns, "
+        f"far from what the pixels around count: up to {mean.ravel()[brightest]:.4g} in the mean, beside "
         f"{np.nan_to_num(second.ravel()[brightest]):.3g}."
     )
     return found, [_finding("hot-pixels", seen, found, config)]
@@ -212,7 +214,8 @@ def dead_pixels(
     found = single | dark
     if not found.any() or int(found.sum()) > _MOST_MASKED * int(good.sum()):
         return np.zeros_like(found), []
-    seen = f"{_pixels(found, 'never counts', 'never count')} anything, with light all around."
+    seen = f"{_pixels(found, 'is dead and never counts', 'are dead and never count')} "
+    seen += "anything, with light all around."
     return found, [_finding("dead-pixels", seen, found, config)]
 
 

@@ -134,12 +134,14 @@ def _half(at: tuple[int, int], fit: Fit, best: float, config: ExaminationConfig)
 
 def _off_centre(fit: Fit, n: int) -> Finding:
     rows, columns = fit.shift
+    down = f"{abs(rows)} row{'s' * (abs(rows) != 1)} {'below' if rows >= 0 else 'above'}"
+    across = f"{abs(columns)} column{'s' * (abs(columns) != 1)} to the {'right' if columns >= 0 else 'left'}"
     return Finding(
         "off-centre",
         "detector",
         Action.IGNORED,
-        f"The patterns lie {rows:+d} rows and {columns:+d} columns from where the far field of the probe has "
-        f"its middle (correlation {fit.best:.2f} there, {fit.correlation:.2f} as they are).",
+        f"The patterns lie {down} and {across} of where the far field of the probe has its middle "
+        f"(correlation {fit.best:.2f} there, {fit.correlation:.2f} as they are).",
         f"They are used as they are: the object may come out moved, or with a phase ramp. Crop them around "
         f"row {n // 2 + rows}, column {n // 2 + columns}, so that the zero frequency is at (N/2, N/2).",
         values={"rows": rows, "columns": columns, "correlation": fit.correlation, "shifted": fit.best},

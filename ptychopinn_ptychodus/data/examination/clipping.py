@@ -56,5 +56,5 @@ def clipped_values(
         )
     )
     action = Action.NOTED if few else Action.IGNORED
-    values = {"limit": float(limit), "pixels": pixels, "part": part}
+    values = {"limit": float(limit), "count": pixels, "part": part}
     return [Finding("clipped", "detector", action, seen, done, values=values)]

@@ -61,26 +61,24 @@ def examine_frames(raw: RawData) -> list[Finding]:
     usual = float(np.median(light[sound]))
     findings = []
     for code, chosen, what in (
-        ("dark-frames", ~sound & (light < usual), "hardly any light"),
-        ("flash-frames", ~sound & (light >= usual), "far more light"),
+        ("dark-frames", ~sound & (light < usual), "were recorded without beam"),
+        ("flash-frames", ~sound & (light >= usual), "hold a flash"),
     ):
         numbers = np.flatnonzero(chosen)
         if len(numbers) == 0:
             continue
         first = ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
-        findings.append(
-            Finding(
-                code,
-                "detector",
-                Action.IGNORED,
-                f"{len(numbers)} of {len(light)} patterns hold {what}: "
-                f"{light[chosen].mean() / usual:.2g} times the usual, "
-                f"unlike those around them (from 0 on, in the order of the positions: {first}).",
-                "They stay in the scan, but take no part in its scale, and refinement gives little weight to "
-                "patterns that do not fit. Leave them out of the scan.",
-                values={"frames": numbers[:1000].tolist(), "usual_light": usual},
-            )
+        seen = (
+            f"{len(numbers)} of {len(light)} patterns {what}: they have "
+            f"{light[chosen].mean() / usual:.2g} times the usual light, unlike those around them (in the order of the "
+            f"positions, from 0 on: {first})."
         )
+        done = (
+            "They stay in the scan, but take no part in its scale, and refinement gives little weight to "
+            "what does not fit. Leave them out of the scan."
+        )
+        values = {"frames": numbers[:1000].tolist(), "usual_light": usual}
+        findings.append(Finding(code, "detector", Action.IGNORED, seen, done, values=values))
     return findings
 
 
