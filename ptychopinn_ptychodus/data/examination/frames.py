@@ -70,8 +70,8 @@ def examine_frames(raw: RawData) -> list[Finding]:
         first = ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
         seen = (
             f"{len(numbers)} of {len(light)} patterns {what}: they have "
-            f"{light[chosen].mean() / usual:.2g} times the usual light, unlike those around them (in the order of the "
-            f"positions, from 0 on: {first})."
+            f"{light[chosen].mean() / usual:.2g} times the usual light, unlike those around them (in "
+            f"the order of the positions, from 0 on: {first})."
         )
         done = (
             "They stay in the scan, but take no part in its scale, and refinement gives little weight to "
