@@ -134,6 +134,7 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace, work: Path) -> int:
+    started = time.monotonic()
     corpus = work / "corpus"
     if not corpus.is_dir():
         work.mkdir(exist_ok=True)
@@ -144,8 +145,8 @@ def _run(arguments: argparse.Namespace, work: Path) -> int:
     alone = arguments.case is not None
     campaign = Campaign(work, corpus, arguments.seed, arguments.fresh_every, keep=alone)
     numbers = range(arguments.case, arguments.case + 1) if alone else range(arguments.cases)
-    started = time.monotonic()
-    done = campaign.run(numbers, arguments.seconds, arguments.at_least, arguments.workers)
+    left = arguments.seconds - (time.monotonic() - started)
+    done = campaign.run(numbers, left, arguments.at_least, arguments.workers)
     if alone:
         directory = work / f"case-{arguments.case:06d}"
         for name in ("case.json", "stdout", "stderr"):
