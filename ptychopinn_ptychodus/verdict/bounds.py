@@ -21,6 +21,9 @@ _MOST_PIXELS = 1 << 23
 
 _FOR_NOISE = 128
 _NEIGHBOURS = 4
+_LITTLE = 0.3
+"""Part of the differences between patterns that must be more than noise for a fit to say something."""
+
 _BACKGROUND = 0.01
 """Part of a predicted pattern that is even: without it, one photon where none was predicted would be all."""
 
@@ -51,6 +54,11 @@ class Bounds:
     flat: float
     mean_pattern: float
     neighbours: float
+
+    @property
+    def tells_little(self) -> bool:
+        """Whether patterns hardly differ from each other by more than noise."""
+        return self.mean_pattern - self.noise <= _LITTLE * self.mean_pattern
 
     def with_error(self, error: float) -> Bounds:
         """The same for an error that is known better: of all patterns."""

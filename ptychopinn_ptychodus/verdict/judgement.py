@@ -14,7 +14,7 @@ from ..data.raw import RawData
 from ..refinement.arrays import Arrays, arrays_for
 from .bounds import Bounds, bounds_of
 from .lags import Lagging, find_lag
-from .trial import Bench, Stopped, Trial
+from .trial import TIMES, Bench, Stopped, Trial
 from .words import remedy_in_words, summary
 
 CODE = "fit"
@@ -22,17 +22,20 @@ CODE = "fit"
 _NOISE = 1.03
 """An error of no more than that times what noise leaves is noise."""
 
-_EXPLAINED = 0.05
+_EXPLAINED = 0.02
 """Part of what the mean pattern leaves, beyond noise, that a result may leave without a trial."""
-
-_DISTINCT = 0.85
-"""A reading that leaves less than that part of what wrong orientations leave is the right orientation."""
 
 _NOTHING = 0.9
 """A result that leaves more than that part of what an empty object leaves has found nothing."""
 
-_LITTLE = 0.5
-"""Part of what the mean pattern leaves beyond which a result is poor, whatever the trial says."""
+_POOR = 0.8
+"""A result that leaves more than that part of what the mean pattern leaves, and a trial far less, is none."""
+
+_MUCH, _HARDLY = 0.7, 0.8
+"""Neither may a result leave more than the first while the trial, over wrong readings, has the second."""
+
+_HALF = 0.5
+"""... and one that leaves more than that is doubtful as long as no trial has come to an end."""
 
 _BEFORE_TRIAL, _BEFORE_LAGS, _BEFORE_SCALES = 0.1, 0.6, 0.8
 
@@ -108,7 +111,8 @@ def judge(
             if lagging is None:
                 trial = bench.scales(trial)
     except Stopped:
-        return _finding(bounds.unexplained <= _LITTLE, bounds, trial, lagging, stopped=True)
+        sound = bounds.unexplained <= _HALF or bounds.tells_little
+        return _finding(sound, bounds, trial, lagging, stopped=True)
     report(1.0)
     return _finding(_sound(bounds, trial, lagging), bounds, trial, lagging)
 
@@ -116,9 +120,13 @@ def judge(
 def _sound(bounds: Bounds, trial: Trial, lagging: Lagging | None) -> bool:
     if lagging is not None or trial.remedy is not None:
         return False
-    if bounds.error >= _NOTHING * bounds.flat and bounds.flat > _NOISE * bounds.noise:
+    if bounds.error >= _NOTHING * bounds.flat and not bounds.tells_little:
         return False
-    return trial.distinction <= _DISTINCT
+    if bounds.unexplained > _POOR and bounds.error > TIMES * trial.as_it_is.error:
+        return False
+    if bounds.tells_little:
+        return True
+    return trial.read_rightly and not (bounds.unexplained > _MUCH and trial.ratio > _HARDLY)
 
 
 def _finding(
@@ -137,6 +145,7 @@ def _finding(
         "neighbours": bounds.neighbours,
         "flat": bounds.flat,
         "unexplained": bounds.unexplained,
+        "tells_little": bounds.tells_little,
         "counts_per_photon": bounds.counts_per_photon,
     }
     if trial is not None:
@@ -144,8 +153,12 @@ def _finding(
             "as_it_is": trial.as_it_is.error,
             "noise": trial.as_it_is.noise,
             "wrong_orientations": trial.usual,
-            "distinction": trial.distinction,
+            "ratio": trial.ratio,
+            "orientations": [fit.error for fit in trial.others[:7]],
+            "others": {fit.variant.name: fit.error for fit in trial.others[7:]},
+            "remedy": trial.remedy is not None,
             "best": trial.best.variant.name,
+            "best_scale": trial.best.variant.scale,
             "best_error": trial.best.error,
         }
     if lagging is not None:

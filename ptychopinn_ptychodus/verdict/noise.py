@@ -76,7 +76,7 @@ def counts_per_photon(amplitude: NDArray[np.floating], bad_pixels: NDArray[np.bo
     Parameters
     ----------
     amplitude
-        (M, N, N) square roots of the patterns, M > 1.
+        (M, N, N) square roots of the patterns, bad pixels filled.
     bad_pixels
         (N, N) bool.
 
@@ -86,13 +86,15 @@ def counts_per_photon(amplitude: NDArray[np.floating], bad_pixels: NDArray[np.bo
         1 exactly if the estimate is near it, or if it is above it and differs between lags: the exit wave
         then reaches so far that nothing of the noise can be told.
     """
-    counts = np.asarray(amplitude, np.float64) ** 2 * ~bad_pixels
+    counts = np.asarray(amplitude, np.float64) ** 2
     sums = counts.sum((1, 2))
     mean = counts.mean(0)
-    if len(counts) < 2 or not mean.sum() > 0:
+    # those of bad pixels were made up from pixels around: smooth, so that nothing leaks from lag to lag
+    measured = float(counts[:, ~bad_pixels].sum()) / len(counts)
+    if len(counts) < 2 or not measured > 0:
         return 1.0
     rest = counts - sums[:, None, None] * (mean / mean.sum())
-    power = (np.abs(np.fft.fft2(rest)) ** 2).mean(0) / sums.mean() * len(counts) / (len(counts) - 1)
+    power = (np.abs(np.fft.fft2(rest)) ** 2).mean(0) / measured * len(counts) / (len(counts) - 1)
     size = counts.shape[-1]
     lags = np.fft.fftfreq(size)
     radius = np.hypot(lags[:, None], lags)

@@ -2,14 +2,14 @@
 
 A wrong reading is not only worse than the right one: with the wrong orientation of patterns or positions,
 overlapping patterns contradict each other, and a refinement cannot do much better than without positions. So
-the fourteen other orientations are also what the scan as it is has to be better than.
+the seven other orientations of the patterns are also what the scan as it is has to be better than.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -24,8 +24,8 @@ from ..refinement.solver import refine
 from .bounds import errors_of
 from .variants import AS_IT_IS, Variant, orientations
 
-PATTERNS = 150
-EPOCHS = 6
+PATTERNS = 100
+EPOCHS = 4
 _SIZE = 64
 _LIGHT = 0.9
 """Part of the light that the middle of the patterns must hold for the trial to do with that."""
@@ -33,14 +33,29 @@ _LIGHT = 0.9
 _BETTER = 0.6
 """A reading fits better if it leaves less than that of what is left beyond noise as the scan is."""
 
-_LEAST = 0.97
+_BETTER_SCALED = 0.35
+"""... if it is another size of the pixels, which a probe out of focus looks like in a part."""
+
+_BETTER_TURNED = 0.4
+"""... if it is a half turn: under a probe that is its own conjugate, chance alone decides between the two."""
+
+_LEAST = 0.95
 """... and less than that of the error as a whole."""
+
+_LEAST_STRETCHED = 0.7
+"""... if its patterns overlap less, which lets anything fit better."""
 
 _ALIKE = 1.5
 """Readings that leave no more than that times the least are named as equivalent."""
 
+_RIGHT = 0.94
+"""A scan that leaves less than that part of what wrong orientations leave, in the trial, is read rightly."""
+
+TIMES = 3.0
+"""A result that leaves so many times what a short trial leaves can be bettered by refining it."""
+
 _MARGIN_PX = 2.0
-_SCALES = (0.5, 0.57, 0.66, 0.75, 0.85, 1.18, 1.33, 1.5, 1.75, 2.0)
+_SCALES = (0.5, 0.6, 0.72, 0.85, 1.18, 1.4, 1.65, 2.0)
 
 
 class Stopped(Exception):
@@ -83,7 +98,7 @@ class Trial:
     others
         Of other readings, those of orientation first.
     usual
-        Median error of all orientations: what wrong ones amount to.
+        Median error of the other orientations of the patterns: what wrong ones amount to.
     """
 
     as_it_is: Fit
@@ -101,16 +116,22 @@ class Trial:
         return self.best if fits_better(self.best, self.as_it_is) else None
 
     @property
-    def distinction(self) -> float:
-        """What the scan as it is leaves of what wrong orientations leave, beyond noise; 1 if no better."""
-        least = self.as_it_is.noise
-        room = self.usual - least
-        return self.as_it_is.beyond_noise / room if room > 0 else 0.0
+    def read_rightly(self) -> bool:
+        """Whether the scan as it is fits better than in wrong orientations."""
+        return self.ratio <= _RIGHT
+
+    @property
+    def ratio(self) -> float:
+        """The error of the scan as it is over that of wrong orientations: 1 if it is no better."""
+        return self.as_it_is.error / self.usual if self.usual > 0 else 1.0
 
 
 def fits_better(fit: Fit, other: Fit) -> bool:
     """Whether a reading fits so much better that it is no accident."""
-    return fit.error < _LEAST * other.error and fit.beyond_noise < _BETTER * other.beyond_noise
+    least = _LEAST_STRETCHED if fit.variant.scale > 1 else _LEAST
+    better = _BETTER_SCALED if fit.variant.scale != 1 else _BETTER
+    better = _BETTER_TURNED if fit.variant.is_half_turn else better
+    return fit.error < least * other.error and fit.beyond_noise < better * other.beyond_noise
 
 
 class Bench:
@@ -171,7 +192,12 @@ class Bench:
         for number, variant in enumerate(readings):
             fits.append(self.fit(part, variant))
             progress((number + 1) / len(readings))
-        return Trial(fits[0], tuple(fits[1:]), median(fit.error for fit in fits[1:]))
+        trial = Trial(fits[0], tuple(fits[1:]), median(fit.error for fit in fits[1:]))
+        counterpart = trial.best.variant.counterpart
+        if trial.remedy is None or counterpart is None:
+            return trial
+        # the two differ by the orientation of the probe, which a few epochs of refinement make up for in part
+        return replace(trial, others=(*trial.others, self.fit(part, counterpart)))
 
     def scales(self, trial: Trial) -> Trial:
         """The trial with other sizes of a pixel, and with patterns whose zero frequency is in the corner."""
@@ -180,9 +206,7 @@ class Bench:
         whole = len(self._probe[0]) == self._raw.N
         readings = [Variant(scale=scale) for scale in _SCALES]
         readings += [Variant(centre=(half, half))] if whole else []
-        return Trial(
-            trial.as_it_is, trial.others + tuple(self.fit(part, one) for one in readings), trial.usual
-        )
+        return replace(trial, others=(*trial.others, *(self.fit(part, one) for one in readings)))
 
     def compact(self, candidates: NDArray[np.int64], count: int = PATTERNS) -> NDArray[np.int64]:
         """Those of the candidates that lie together where patterns differ most from each other, ascending."""

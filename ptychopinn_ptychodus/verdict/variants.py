@@ -128,7 +128,7 @@ AS_IT_IS = Variant()
 
 
 def orientations() -> list[Variant]:
-    """The seven other orientations of the patterns, and of the positions."""
+    """The seven other orientations of the patterns."""
     flags = (False, True)
     steps: list[Steps] = [(x, y, both) for x, y, both in product(flags, flags, flags) if x or y or both]
-    return [Variant(patterns=found) for found in steps] + [Variant(positions=found) for found in steps]
+    return [Variant(patterns=found) for found in steps]

@@ -6,28 +6,27 @@ import math
 
 from .bounds import Bounds
 from .lags import Lagging
-from .trial import EPOCHS, Fit, Trial, alike
+from .trial import EPOCHS, TIMES, Fit, Trial, alike
 from .variants import Variant
-
-_TIMES = 3.0
-"""A result that leaves so many times what a short trial leaves can be bettered by refining it."""
 
 
 def summary(sound: bool, bounds: Bounds) -> str:
     """The error, and what it is compared with."""
     if not math.isfinite(bounds.error):
         return "The object explains nothing: with its probe it puts no light where the patterns have it."
-    part = 100.0 * max(1.0 - bounds.unexplained, 0.0)
-    if bounds.error <= bounds.noise:
-        how = "explains the patterns"
-    elif sound:
-        how = f"explains {part:.3g} % of the differences between the patterns"
+    if not sound:
+        how = "The object explains the patterns poorly"
+    elif bounds.tells_little:
+        how = "The patterns hardly differ by more than noise, so that their fit says little about the object"
+    elif bounds.error <= bounds.noise:
+        how = "The object explains the patterns"
     else:
-        how = "explains the patterns poorly"
+        part = 100.0 * max(1.0 - bounds.unexplained, 0.0)
+        how = f"The object explains {part:.3g} % of the differences between the patterns that are not noise"
     unit = bounds.counts_per_photon
     photons = "" if unit == 1 else f" (their variance is {unit:.2g} times their mean: they are no photons)"
     return (
-        f"The object {how}: the error is {_figure(bounds.error)} of the counts, noise alone would leave "
+        f"{how}: the error is {_figure(bounds.error)} of the counts, noise alone would leave "
         f"{_figure(bounds.noise)}{photons}, the mean pattern without any object "
         f"{_figure(bounds.mean_pattern)}, and an empty object under this probe {_figure(bounds.flat)}."
     )
@@ -44,33 +43,31 @@ def remedy_in_words(
     if stopped:
         return "A trial that would have said whether the scan should be read in another way was stopped."
     if trial is None:
-        return (
-            "Refine from another object or probe, or train for longer."
-            if not sound
-            else "No other reading of the scan was tried."
-        )
+        return "No other reading of the scan was tried." if sound else "Start from another object or probe."
     tried = (
         f"In a trial of {EPOCHS} epochs on {len(trial.as_it_is.each)} patterns, no other orientation of "
         f"patterns or positions, no shift by a frame and no other pixel size fits better than "
         f"the scan as it is ({_figure(trial.as_it_is.error)}; wrong orientations leave "
         f"{_figure(trial.usual)})."
     )
-    if sound and bounds.error > _TIMES * trial.as_it_is.error:
+    if not trial.read_rightly and sound:
+        return f"{tried} So it cannot be told whether the scan is read rightly: more photons would tell."
+    if not sound and (not trial.read_rightly or bounds.error <= TIMES * trial.as_it_is.error):
+        return (
+            f"{tried} Nothing explains the patterns: check the unit of the positions, the pixel size of the "
+            "object (photon energy, detector distance, detector pixels, binning), the probe, and whether the "
+            "patterns were taken in the far field."
+        )
+    if not sound:
+        return (
+            f"{tried} So the scan is read rightly, but this is not the object: train for longer or on scans "
+            "like this one, or refine it for more epochs."
+        )
+    if bounds.error > TIMES * trial.as_it_is.error:
         return f"{tried} The scan is read rightly, and refining the object for more epochs would better it."
-    if sound:
-        return (
-            f"{tried} The scan is read rightly; what is left beyond noise may be more modes of the probe, "
-            "positions that are not exact, background, or epochs that are missing."
-        )
-    if bounds.error >= bounds.flat and trial.distinction < 1 and trial.as_it_is.error < bounds.error:
-        return (
-            f"{tried} So the scan may be read rightly, but nothing has been found in it: train for longer or "
-            "on scans like this one, or refine for more epochs."
-        )
     return (
-        f"{tried} Nothing explains the patterns: check the unit of the positions, the pixel size of the "
-        "object (photon energy, detector distance, detector pixels, binning), the probe, and whether the "
-        "patterns were taken in the far field."
+        f"{tried} The scan is read rightly; what is left beyond noise may be more modes of the probe, "
+        "positions that are not exact, changes of the beam, background, or epochs that are missing."
     )
 
 
