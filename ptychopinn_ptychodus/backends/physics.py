@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import DataConfig, TrainingConfig
+from ..data.examination import Action, Finding
 from ..data.grouping import PtychoDataContainer
 from ..data.probe import with_modes
 from .base import ModelFileError
 
 logger = logging.getLogger(__name__)
+
+_NOTEWORTHY = 1.25
+"""Times as bright, or as dim, as what a model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -116,3 +120,35 @@ def require_fit(data: DataConfig, container: PtychoDataContainer) -> None:
             f"The model was trained for N = {data.N}, gridsize = {data.gridsize}, but the data have "
             f"N = {container.N}, gridsize = {container.gridsize}. Load a model for these data or train one."
         )
+
+
+def probe_factor(data: DataConfig, container: PtychoDataContainer) -> float:
+    """How much larger the probe in counts is for ``container`` than for what a model of ``data`` learnt from.
+
+    The normalisation stays the model's: it is each pattern's own brightness that is divided out of the
+    pattern, see :meth:`.PtychoDataContainer.normalised`, and that the probe is multiplied with here. This is
+    all that a scan of another exposure asks for, whoever applies the model.
+    """
+    if container.exposures is None or container.photons_per_pattern is None:
+        return 1.0
+    return math.sqrt(container.photons_per_pattern / data.photons_per_pattern)
+
+
+def other_exposure(data: DataConfig, container: PtychoDataContainer) -> Finding | None:
+    """What is to be told of a scan that is not as bright as what a model of ``data`` was trained on."""
+    if data.any_probe or container.exposures is None or container.photons_per_pattern is None:
+        return None
+    brightness = float(container.exposures.mean()) * (2.0 * data.input_scale / container.N) ** 2
+    if 1 / _NOTEWORTHY < brightness < _NOTEWORTHY:
+        return None
+    photons = container.photons_per_pattern
+    return Finding(
+        code="other-exposure",
+        subject="scale",
+        action=Action.NOTED,
+        seen=f"The scan has {photons:.3g} photons per pattern, {brightness:.3g} times as many as what the "
+        "model was trained on.",
+        done="The patterns are divided by this before the model sees them, and the probe is as bright as the "
+        "scan's beam: the object does not depend on it.",
+        values={"photons_per_pattern": photons, "brightness": brightness},
+    )

@@ -25,6 +25,7 @@ from ..data.raw import RawData
 from ..files import replacing
 from .base import Engine, ModelDescription, ModelFileError, ModelState, Prediction
 from .conversion import read_model
+from .physics import other_exposure
 from .registry import guess_engine
 
 logger = logging.getLogger(__name__)
@@ -252,6 +253,9 @@ def reconstruct_cdi(
         gridsize=description.model.gridsize,
         seed=config.subsample_seed,
     )
+    finding = other_exposure(description.data, container)
+    if finding is not None:
+        logger.info("%s", finding.text)
     prediction = engine.predict(path, container, execution or ExecutionConfig())
     canvas, origin = stitched(prediction, container)
     results: dict[str, Any] = {"origin": origin, "probe": prediction.probe}

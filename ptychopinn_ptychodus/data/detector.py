@@ -129,3 +129,12 @@ def frame_energies(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> ND
 def mean_energy(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:
     """Mean over patterns of Σ amplitude² over good pixels: photons, if the amplitude is √counts."""
     return float(frame_energies(amplitude, bad).mean())
+
+
+def mean_pattern(amplitude: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of amplitude² over patterns, with a weight for each of them, (M,); (N, N) float64."""
+    total = np.zeros(amplitude.shape[1:])
+    for start in range(0, len(amplitude), _SUM_CHUNK):
+        block = np.asarray(amplitude[start : start + _SUM_CHUNK], dtype=np.float64)
+        total += np.einsum("k,kij,kij->ij", weights[start : start + _SUM_CHUNK], block, block)
+    return np.asarray(total / weights.sum())

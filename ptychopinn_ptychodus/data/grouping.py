@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from .detector import mean_energy
+from .examination.frames import sound_frames
 from .interpolation import PatchCutter
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _NAMED = 3  # patterns that a message names at most
 _Z_ORDER_BITS = 12
+_SAME = 1e-6  # relative
 
 
 _KEYS = {
@@ -67,7 +69,7 @@ class PtychoDataContainer:
     bad_pixels
         (N, N) bool, True where the detector was not measured.
     photons_per_pattern
-        Mean of Σ counts over good pixels, or None where unknown.
+        Mean of Σ counts of whole patterns, or None where unknown.
     object_guess
         (H, W) complex64, or None.
     probes
@@ -76,6 +78,9 @@ class PtychoDataContainer:
         patterns: ``Σ|P|²`` is the mean over them of ``Σ|amplitude|²``, which is the same for all probes.
     probe_index
         (M,) int64, the probe of each pattern, the same for all of a group; None without :attr:`probes`.
+    exposures
+        (M,) float64, ``Σ|amplitude|²`` of each pattern as a whole, were the object's amplitude 1: what a
+        pattern is normalised by. None where it is not known, and all patterns count as alike.
     """
 
     amplitude: NDArray[np.float32]
@@ -89,6 +94,7 @@ class PtychoDataContainer:
     object_guess: NDArray[np.complex64] | None = None
     probes: NDArray[np.complex64] | None = None
     probe_index: NDArray[np.int64] | None = None
+    exposures: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """Number of groups, B (not of keys: ``len(groups.keys())`` is that)."""
@@ -170,8 +176,8 @@ class PtychoDataContainer:
     def input_scale(self) -> float:
         """Factor from amplitude to network input, ``sqrt((N/2)² / mean over patterns of Σ|amplitude|²)``.
 
-        The sum is over good pixels, as in ``photons_per_pattern``: what is filled in was not measured. Where
-        the amplitude is √counts, a good pixel's count is therefore
+        The mean is that of :attr:`exposures`, as in ``photons_per_pattern``, else over good pixels of the
+        patterns. Where the amplitude is √counts, a good pixel's count is therefore
         ``(amplitude · input_scale)² · photons_per_pattern / (N/2)²``, exactly.
 
         Raises
@@ -179,6 +185,8 @@ class PtychoDataContainer:
         ValueError
             If there is no light on any good pixel.
         """
+        if self.exposures is not None:
+            return 0.5 * self.N / math.sqrt(float(self.exposures.mean()))
         energy = mean_energy(self.amplitude, self.bad_pixels)
         if energy == 0.0:
             raise ValueError(
@@ -186,6 +194,30 @@ class PtychoDataContainer:
                 "selected (n_subsample, n_groups) and exported."
             )
         return 0.5 * self.N / math.sqrt(energy)
+
+    def exposures_for(self, indices: ArrayLike | slice, input_scale: float) -> NDArray[np.float32] | None:
+        """How bright some groups' patterns are to a model of ``input_scale``, (b, C) float32.
+
+        1 is as bright as the mean of what the model was trained on. None where all patterns of the container
+        are so, to single precision, or where that is not known.
+        """
+        if self.exposures is None:
+            return None
+        relative = self.exposures * (2.0 * input_scale / self.N) ** 2
+        if np.abs(relative - 1.0).max() < _SAME:
+            return None
+        return relative[self._members(indices)].astype(np.float32)
+
+    def normalised(self, indices: ArrayLike | slice, input_scale: float) -> NDArray[np.float32]:
+        """What a model of ``input_scale`` sees of some groups: as :meth:`batch`, normalised.
+
+        The amplitude times ``input_scale``, divided by the root of :meth:`exposures_for`.
+        """
+        amplitude = self.batch(indices) * np.float32(input_scale)
+        relative = self.exposures_for(indices, input_scale)
+        if relative is not None:
+            amplitude /= np.sqrt(relative)[:, None, None]
+        return amplitude
 
     def batch(self, indices: ArrayLike | slice) -> NDArray[np.float32]:
         """Amplitude of some groups.
@@ -418,7 +450,8 @@ def group(
 ) -> PtychoDataContainer:
     """Group a scan; see :func:`group_neighbours` for the parameters and errors.
 
-    The centre of a group is the mean of its members' positions.
+    The centre of a group is the mean of its members' positions. Patterns without beam, and flashes, are in no
+    group (:func:`.examination.frames.sound_frames`), and "every position" is every other one.
 
     Raises
     ------
@@ -426,15 +459,18 @@ def group(
         Also if a pattern is so far from its group's centre that its patch does not reach there.
     """
     coords = np.stack([raw.xcoords, raw.ycoords], axis=-1)
-    indices = group_neighbours(
-        coords,
-        gridsize,
-        neighbor_count,
-        n_groups,
-        seed=seed,
-        sequential=sequential,
-        scan_index=raw.scan_index,
-    )
+    chosen = _grouped_patterns(raw, gridsize**2)
+    indices = chosen[
+        group_neighbours(
+            coords[chosen],
+            gridsize,
+            neighbor_count,
+            n_groups,
+            seed=seed,
+            sequential=sequential,
+            scan_index=raw.scan_index[chosen],
+        )
+    ]
     members = coords[indices]
     centres = members.mean(axis=1, keepdims=True)
     _require_together(members - centres, indices, coords, raw.N)
@@ -448,7 +484,17 @@ def group(
         bad_pixels=raw.bad_pixels,
         photons_per_pattern=raw.photons_per_pattern,
         object_guess=raw.objectGuess,
+        exposures=raw.incident_photons,
     )
+
+
+def _grouped_patterns(raw: RawData, channels: int) -> NDArray[np.int64]:
+    """Numbers of the patterns that groups are made of: sound ones, or all where too few would be left."""
+    sound = sound_frames(raw)
+    numbers, left = np.unique(raw.scan_index[sound], return_counts=True)
+    if len(numbers) < len(np.unique(raw.scan_index)) or left.min() < channels:
+        return np.arange(len(sound))
+    return np.flatnonzero(sound)
 
 
 def _require_together(

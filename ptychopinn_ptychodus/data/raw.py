@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..config import SUPPORTED_N
 from ..files import replacing, telling_of_full_disk
-from .detector import fill_bad_pixels, mean_energy, require_finite, to_amplitude
+from .detector import fill_bad_pixels, require_finite, to_amplitude
 from .examination.config import ExaminationConfig
 from .examination.findings import Report
 from .examination.pixels import examine_pixels
+from .exposure import incident_photons
 from .grouping import PtychoDataContainer, group
 from .interpolation import require_centres_inside
 from .scan_files import DOMAIN_KEY, read_scan
@@ -28,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 DOMAINS = ("amplitude", "counts")
 FINDINGS_FILE = "findings.json"
-_ARRAYS = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "probeGuess", "scan_index")
+_PER_PATTERN = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "exposures")
+_ARRAYS = (*_PER_PATTERN, "probeGuess", "bad_pixels")
 
 
 class RawData:
@@ -52,6 +54,9 @@ class RawData:
         (H, W) or (1, H, W) complex object, optional.
     bad_pixels
         (N, N) bool, True where the detector did not measure; none by default.
+    exposures
+        (M,) light that fell on the sample for each pattern, as a beam monitor counts it, in any unit; equal
+        by default. Only their ratios within a scan count: how bright scans are is found from their patterns.
     domain
         What ``diff3d`` holds: ``"amplitude"`` (square root of counts), ``"counts"``, or None to find out.
         Integers are then counts. Floating-point numbers are amplitude, unless every good pixel of the scan
@@ -77,6 +82,8 @@ class RawData:
         (H, W) complex64 or None.
     bad_pixels
         (N, N) bool.
+    exposures
+        (M,) float64, of mean 1 over each scan.
     findings
         What the examination of the pixels has found.
 
@@ -95,6 +102,7 @@ class RawData:
     scan_index: NDArray[np.int64]
     objectGuess: NDArray[np.complex64] | None
     bad_pixels: NDArray[np.bool_]
+    exposures: NDArray[np.float64]
     findings: Report
 
     def __init__(
@@ -109,6 +117,7 @@ class RawData:
         scan_index: ArrayLike | None = None,
         objectGuess: ArrayLike | None = None,
         bad_pixels: ArrayLike | None = None,
+        exposures: ArrayLike | None = None,
         domain: str | None = None,
         examination: ExaminationConfig | None = None,
     ) -> None:
@@ -124,6 +133,7 @@ class RawData:
         self.xcoords_start = _positions(start_x, "xcoords_start", count)
         self.ycoords_start = _positions(start_y, "ycoords_start", count)
         self.scan_index = _scan_index(scan_index, count)
+        self.exposures = _exposures(exposures, self.scan_index)
         patterns = _patterns(diff3d, count)
         n = patterns.shape[-1]
         self.bad_pixels = _bad_pixels(bad_pixels, n)
@@ -166,9 +176,18 @@ class RawData:
         return int(self.diff3d.shape[-1])
 
     @cached_property
+    def incident_photons(self) -> NDArray[np.float64]:
+        """(M,) float64: Σ amplitude² of each pattern as a whole, were the object's amplitude 1.
+
+        These are photons, if the amplitude is √counts. Patterns of a part of a scan keep the values that they
+        have in the whole; see :func:`.exposure.incident_photons`.
+        """
+        return incident_photons(self)
+
+    @property
     def photons_per_pattern(self) -> float:
-        """Mean over patterns of Σ amplitude² over good pixels: photons, if the amplitude is √counts."""
-        return mean_energy(self.diff3d, self.bad_pixels)
+        """Mean of :attr:`incident_photons`."""
+        return float(self.incident_photons.mean())
 
     # ------------------------------------------------------------------ parts of a scan
 
@@ -183,8 +202,11 @@ class RawData:
         chosen = indices if isinstance(indices, slice) else np.asarray(indices)
         if not isinstance(chosen, slice) and chosen.size == 0:
             chosen = slice(0)
-        per_pattern = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index")
-        parts = {name: getattr(self, name)[chosen] for name in per_pattern}
+        names: tuple[str, ...] = _PER_PATTERN
+        # of the whole scan, which a part of it does not know; of a mere copy, only if it is known already
+        if not (isinstance(chosen, slice) and chosen == slice(None)) or "incident_photons" in vars(self):
+            names = (*names, "incident_photons")
+        parts = {name: getattr(self, name)[chosen] for name in names}
         if len(parts["xcoords"]) == 0:
             raise ValueError("No pattern is selected: indices must pick at least one.")
         shared = {
@@ -311,7 +333,9 @@ class RawData:
         The patterns are written as float32 amplitude, and the key ``diff3d_domain`` says so.
         """
         path = Path(path)
-        fields: dict[str, Any] = {name: getattr(self, name) for name in (*_ARRAYS, "bad_pixels")}
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        if (self.exposures == 1.0).all():
+            del fields["exposures"]
         if self.objectGuess is not None:
             fields["objectGuess"] = self.objectGuess
         fields[DOMAIN_KEY] = np.array("amplitude")
@@ -322,7 +346,7 @@ class RawData:
         """Leave the scan in ``path`` for another process to map: one ``.npy`` file per array."""
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
-        for name in (*_ARRAYS, "bad_pixels", "objectGuess"):
+        for name in (*_ARRAYS, "objectGuess"):
             value = getattr(self, name)
             if value is None:
                 (path / f"{name}.npy").unlink(missing_ok=True)
@@ -345,7 +369,7 @@ class RawData:
         """
         path = Path(path)
         arrays: dict[str, Any] = {}
-        for name in (*_ARRAYS, "bad_pixels"):
+        for name in _ARRAYS:
             file = path / f"{name}.npy"
             if not file.is_file():
                 raise FileNotFoundError(f"{path} does not hold a scan: {file.name} is missing.")
@@ -393,6 +417,23 @@ def _scan_index(values: ArrayLike | None, count: int) -> NDArray[np.int64]:
             count,
         )
         return np.zeros(count, dtype=np.int64)
+    return array
+
+
+def _exposures(values: ArrayLike | None, scan_index: NDArray[np.int64]) -> NDArray[np.float64]:
+    count = len(scan_index)
+    if values is None:
+        return np.ones(count)
+    array = _numeric(values, "exposures", "iuf").astype(np.float64)
+    if array.shape != (count,):
+        raise ValueError(f"exposures has the shape {array.shape}: give one per pattern, ({count},).")
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError(
+            "exposures holds values that are not positive and finite: give the light that fell on the sample "
+            "for each pattern, or leave exposures out."
+        )
+    for number in np.unique(scan_index):
+        array[scan_index == number] /= array[scan_index == number].mean()
     return array
 
 

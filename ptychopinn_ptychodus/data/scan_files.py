@@ -22,7 +22,15 @@ DOMAIN_KEY = "diff3d_domain"
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _LEGACY_DIFFRACTION_KEY = "diffraction"
 _REQUIRED = ("xcoords", "ycoords", "probeGuess", "diff3d")
-_OPTIONAL = ("xcoords_start", "ycoords_start", "scan_index", "objectGuess", "bad_pixels", DOMAIN_KEY)
+_OPTIONAL = (
+    "xcoords_start",
+    "ycoords_start",
+    "scan_index",
+    "objectGuess",
+    "bad_pixels",
+    "exposures",
+    DOMAIN_KEY,
+)
 
 _LARGE = 2**30
 _LEAST_WRITTEN = 0.01

@@ -105,6 +105,7 @@ def from_reconstruct_input(
         objectGuess=np.asarray(product.object_.get_layer(0)) if with_object else None,
         scan_index=np.zeros(len(patterns), dtype=np.int64),
         bad_pixels=None if parameters.bad_pixels is None else np.asarray(parameters.bad_pixels, dtype=bool),
+        exposures=exposures(product),
         domain="counts" if config.pattern_values == "auto" else config.pattern_values,
         examination=config,
     )
@@ -124,6 +125,38 @@ def object_positions(product: Any) -> tuple[NDArray[np.float64], NDArray[np.floa
         x = (x_m - geometry.center_x_m) / geometry.pixel_width_m + (geometry.width_px - 1) / 2
         y = (y_m - geometry.center_y_m) / geometry.pixel_height_m + (geometry.height_px - 1) / 2
     return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+
+
+def exposures(product: Any) -> NDArray[np.float64] | None:
+    """(M,) photons that fell on the sample at each position, as the product has them; None if it has none.
+
+    Positions without a count (a monitor that missed one, say) are taken to be as bright as the others usually
+    are. Where that is half of them or more, the counts are left alone.
+    """
+    # by name: Ptychodus 1.6 and older have no such counts
+    counts = np.array(
+        [getattr(position, "probe_photon_count", None) for position in product.probe_positions], np.float64
+    )
+    known = np.isfinite(counts) & (counts > 0)
+    if not known.any():
+        return None
+    missing = int(np.count_nonzero(~known))
+    if 2 * missing >= len(counts):
+        logger.warning(
+            "The product has probe photon counts for %d of %d positions only: they are not used, and the "
+            "beam is taken to be steady.",
+            len(counts) - missing,
+            len(counts),
+        )
+        return None
+    if missing:
+        logger.warning(
+            "%d of %d positions have no probe photon count: the median of the others is taken.",
+            missing,
+            len(counts),
+        )
+        counts[~known] = np.median(counts[known])
+    return counts
 
 
 def position_m(position: Any) -> tuple[float, float]:
@@ -294,6 +327,7 @@ def join_scans(scans: Sequence[RawData]) -> RawData:
         objectGuess=canvas,
         scan_index=_numbered(scans),
         bad_pixels=np.any([scan.bad_pixels for scan in scans], axis=0),
+        exposures=np.concatenate([scan.exposures for scan in scans]),
         domain="amplitude",
         # each of them has been examined as it was read
         examination=ExaminationConfig(mask_pixels=False, centre_patterns=False, refuse=False),

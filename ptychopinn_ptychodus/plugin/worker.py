@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from ..backends.adaptation import fits_size
 from ..backends.base import ModelDescription, ModelFileError
+from ..backends.physics import other_exposure
 from ..backends.registry import engine_for, get_engine, guess_engine
 from ..backends.workflow import grouped, require_as_asked, require_untouched
 from ..config import TrainingConfig
 from ..data.assembly import assemble
+from ..data.examination import Report
 from ..data.grouping import PtychoDataContainer, neighbourhood_order
 from ..data.raw import RawData
 from ..refinement.ends import StartError
@@ -44,7 +46,7 @@ from .job import (
     read_job,
 )
 from .preview import Previews
-from .worker_examination import examined, judged
+from .worker_examination import examined, judged, tell
 from .worker_learning import Learning, Send
 from .worker_pretraining import pretrain
 
@@ -240,6 +242,9 @@ def reconstruct(
         gridsize=model.gridsize,
         seed=config.subsample_seed,
     )
+    finding = other_exposure(description.data, container)
+    if finding is not None:
+        tell(Report((finding,)), send)
     if config.n_groups is None and job.refinement is not None:
         container = container.subset(_spread_groups(container))
     logger.info("Reconstructing %d groups of %d patterns with %s.", *container.nn_indices.shape, engine.title)
@@ -277,7 +282,7 @@ def _spread_groups(container: PtychoDataContainer) -> NDArray[np.int64]:
     own passes cost less.
     """
     channels = container.gridsize**2
-    order = neighbourhood_order(container.coords)  # group k is anchored at pattern k
+    order = neighbourhood_order(container.coords[container.nn_indices[:, 0]])  # of the groups' anchors
     return np.sort(order[channels // 2 :: channels])
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.detector import mean_energy
 from ..data.grouping import PtychoDataContainer
 from ..data.raw import RawData
 from ..data.simulation import raster_positions, simulate_scan
@@ -126,7 +125,7 @@ def joined(scans: Sequence[PtychoDataContainer]) -> PtychoDataContainer:
     amplitude = np.empty((starts[-1], size, size), np.float32)
     probes = np.zeros((len(scans), modes, size, size), np.complex64)
     for number, scan in enumerate(scans):
-        unit = math.sqrt(mean_energy(scan.amplitude, scan.bad_pixels))
+        unit = 0.5 * scan.N / scan.input_scale
         amplitude[starts[number] : starts[number + 1]] = scan.amplitude / np.float32(unit)
         power = float((np.abs(scan.probe.astype(np.complex128)) ** 2).sum())
         probes[number, : len(scan.probe)] = scan.probe / math.sqrt(power)

@@ -1,8 +1,9 @@
 """The forward model on the whole scan, and its gradients by hand.
 
-Pattern k shows ``λ_k = Σ_m |F{S(f_k) P_m · O[c_k]}|²``: the patch ``O[c_k]`` has its corner on whole pixels,
-and S moves the probe by the sub-pixel rest f_k with a phase ramp, as everywhere in this package. The referee
-of all this is :mod:`ptychopinn_ptychodus.data.simulation`.
+Pattern k shows ``λ_k = e_k Σ_m |F{S(f_k) P_m · O[c_k]}|²``: the patch ``O[c_k]`` has its corner on whole
+pixels, S moves the probe by the sub-pixel rest f_k with a phase ramp, as everywhere in this package, and e_k
+is the exposure of the pattern over the mean of all. The referee of all this is
+:mod:`ptychopinn_ptychodus.data.simulation`.
 
 The probe is kept times (-1)^(row + column): a chequerboard in real space is a shift by N/2 in Fourier space,
 so that patterns with zero frequency at (N/2, N/2) need no ``fftshift``.
@@ -23,7 +24,10 @@ from .arrays import Array, Arrays
 _OUTLIER_RATIO = 3.0
 """Beyond √n = 3 √λ the Poisson gradient, which has no bound there, goes on like that of the amplitude."""
 
-_TINY = 1e-6  # √counts
+_TINY = 1e-6
+"""What amplitudes are at least where they are divided by, relative to the patterns' root mean square."""
+
+_SAME = 1e-6  # relative
 
 
 def chequerboard(size: int) -> NDArray[np.float32]:
@@ -96,9 +100,9 @@ class Gradients:
     canvas, probe
         As :class:`Estimate`; ``probe`` is None unless asked for.
     object_power
-        (N, N) real, ``Σ_k |O_k|²``; None unless ``probe`` is there.
+        (N, N) real, ``Σ_k e_k |O_k|²``; None unless ``probe`` is there.
     positions, curvature
-        (B, 2) float64; None unless asked for. The curvature is ``Σ |P|² |∂O|²``: what moving the object
+        (B, 2) float64; None unless asked for. The curvature is ``e Σ |P|² |∂O|²``: what moving the object
         changes. Moving the probe instead would change more, but move the exit wave as a whole, which no
         intensity shows.
     errors
@@ -132,6 +136,9 @@ class ScanModel:
         self._poisson = metric == "poisson"
         self._size = raw.N
         self._good = arrays.put((~raw.bad_pixels).astype(np.float32)) if raw.bad_pixels.any() else None
+        relative = raw.incident_photons / raw.photons_per_pattern
+        self._exposures = None if np.abs(relative - 1).max() < _SAME else relative.astype(np.float32)
+        self._tiny = _TINY * float(np.sqrt(raw.photons_per_pattern)) / raw.N
         self._omega = frequencies(raw.N)
         self._omega32 = arrays.put(self._omega.astype(np.float32))
 
@@ -145,12 +152,13 @@ class ScanModel:
         return corner[:, 1], corner[:, 0], first - whole
 
     def illumination(self, estimate: Estimate, indices: NDArray[np.int64]) -> Array:
-        """``Σ_k Σ_m |P_m|²`` of these patterns on the canvas, to the nearest pixel; (H, W) float32."""
+        """``Σ_k e_k Σ_m |P_m|²`` of these patterns on the canvas, to the nearest pixel; (H, W) float32."""
         total = abs(estimate.canvas) * 0
         light = power(estimate.probe)
         for part in self._chunks(estimate, indices):
             rows, columns, _ = self.corners(estimate.positions[part])
-            self._arrays.add(total, light, rows, columns)
+            exposure = self._exposure(part)
+            self._arrays.add(total, light if exposure is None else light * exposure, rows, columns)
         return total
 
     def touched(self, estimate: Estimate, indices: NDArray[np.int64]) -> Array:
@@ -204,7 +212,9 @@ class ScanModel:
             rows, columns, ramp, probes, patches, waves = self._propagate(estimate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
-            factor = self._factor(measured, modelled)
+            factor, exposure = self._factor(measured, modelled), self._exposure(part)
+            if exposure is not None:
+                factor *= exposure
             if weights is not None:
                 factor *= arrays.put(weights[part].astype(np.float32))[:, None, None]
             waves *= factor[:, None]
@@ -219,10 +229,12 @@ class ScanModel:
             back *= xp.conj(ramp)[:, None]
             if probe:
                 probe_spectrum += back.sum(0)
-                object_power += _modulus_squared(patches).sum(0)
+                brightness = _modulus_squared(patches)
+                object_power += (brightness if exposure is None else brightness * exposure).sum(0)
             if positions:
                 slopes.append(arrays.get(self._slopes(spectrum, back)))
-                curvatures.append(arrays.get(_curvature(xp, patches, weight)))
+                curvature = _curvature(xp, patches, weight)
+                curvatures.append(arrays.get(curvature if exposure is None else curvature * exposure[:, 0]))
         return Gradients(
             canvas=canvas,
             probe=arrays.ifft(probe_spectrum) if probe else None,
@@ -238,6 +250,12 @@ class ScanModel:
         count = max(1, self._arrays.elements // (len(estimate.probe) * self._size**2))
         for start in range(0, len(indices), count):
             yield indices[start : start + count]
+
+    def _exposure(self, part: NDArray[np.int64]) -> Array | None:
+        """e_k of a chunk, (B, 1, 1), or None where all are 1."""
+        if self._exposures is None:
+            return None
+        return self._arrays.put(self._exposures[part])[:, None, None]
 
     def _propagate(
         self, estimate: Estimate, spectrum: Array, part: NDArray[np.int64]
@@ -264,15 +282,18 @@ class ScanModel:
         else:
             modelled *= modelled
             modelled = self._arrays.xp.sqrt(modelled.sum(1))
+        exposure = self._exposure(part)
+        if exposure is not None:
+            modelled = modelled * self._arrays.xp.sqrt(exposure)
         if self._good is not None:
             measured *= self._good
             modelled *= self._good
         return measured, modelled
 
     def _factor(self, measured: Array, modelled: Array) -> Array:
-        """∂L/∂ψ* = factor · ψ: 1 - √n/√λ, or for the likelihood (1 - n/λ) / 2; zero on bad pixels."""
+        """∂L/∂ψ* = e · factor · ψ: 1 - √n/√λ, or for the likelihood (1 - n/λ) / 2; zero on bad pixels."""
         xp = self._arrays.xp
-        ratio = measured / xp.clip(modelled, _TINY, None)
+        ratio = measured / xp.clip(modelled, self._tiny, None)
         factor = 1.0 - ratio
         if self._poisson:
             factor *= 0.5 + 0.5 * xp.clip(ratio, None, _OUTLIER_RATIO)
@@ -285,7 +306,7 @@ class ScanModel:
             rest = modelled - measured
             return _dots(rest, rest, self._arrays.get)
         xp = self._arrays.xp
-        ratio = xp.clip(measured, _TINY, None) / xp.clip(modelled, _TINY, None)
+        ratio = xp.clip(measured, self._tiny, None) / xp.clip(modelled, self._tiny, None)
         counts = measured * measured
         deviance = modelled * modelled - counts + 2.0 * counts * xp.log(ratio)
         return 0.5 * np.asarray(self._arrays.get(deviance.sum((1, 2))), np.float64)

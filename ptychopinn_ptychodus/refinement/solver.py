@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.examination.frames import sound_frames
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from .ambiguities import without_ramp
@@ -41,6 +42,7 @@ _LAST_STEP = 0.02  # of a full one
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 _POSITIONS_WAIT = 2.0  # epochs
 _CURVATURE_FLOOR = 0.05  # of the batch's mean: where the object is flat, nothing tells a position
+_LEAST = float(np.finfo(np.float64).tiny)  # keeps 0 / 0 finite, whatever the scale of the patterns
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
@@ -144,7 +146,7 @@ def refine(
         positions=window.inside(positions),
     )
     run = _Run(ScanModel(raw, arrays, config.metric), arrays, estimate, config, quiet)
-    run.fit_scale()
+    run.fit_scale(np.flatnonzero(sound_frames(raw)))
     run.loop(report, progress, should_stop)
     run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count
@@ -191,11 +193,15 @@ class _Run:
         # with few patterns a step follows their noise, all the more the longer it is
         self._object_step = config.object_step * min(1.0, math.sqrt(count / self._batches / _FULL_BATCH))
 
-    def fit_scale(self) -> None:
-        """Scale the probe to where the metric is least: that is the start to compare with."""
+    def fit_scale(self, sound: NDArray[np.int64]) -> None:
+        """Scale the probe to where the metric of the ``sound`` patterns is least.
+
+        That is the start to compare with.
+        """
         estimate = self.estimate
         found = self._model.compare(estimate, self._scan)
-        counts, cross, modelled = (float(x.sum()) for x in (found.counts, found.cross, found.modelled))
+        sums = (found.counts, found.cross, found.modelled)
+        counts, cross, modelled = (float(values[sound].sum()) for values in sums)
         if not counts > 0:
             raise ValueError(
                 "The patterns have no counts on good pixels: there is nothing to refine by. Check the "
@@ -347,7 +353,7 @@ class _Run:
         estimate = self.estimate
         assert gradients.probe is not None
         assert gradients.object_power is not None
-        size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), 1e-30)
+        size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), _LEAST)
         _nesterov(estimate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
         # object and probe share one scale, which would wander otherwise
         now = float(power(estimate.probe).sum())
@@ -359,7 +365,7 @@ class _Run:
         config, positions = self._config, self.estimate.positions
         assert gradients.positions is not None
         assert gradients.curvature is not None
-        curvature = gradients.curvature + _CURVATURE_FLOOR * gradients.curvature.mean() + 1e-30
+        curvature = np.maximum(gradients.curvature + _CURVATURE_FLOOR * gradients.curvature.mean(), _LEAST)
         limit = config.position_limit
         step = np.clip(-rate * config.position_step * gradients.positions / curvature, -limit, limit)
         origin = self.start.positions[indices]

@@ -112,6 +112,7 @@ def test_units_of_counts_and_probe_make_no_difference(pretrained: Bench) -> None
         amplitude=data.amplitude * np.float32(8.0),
         probe=data.probe * np.complex64(8.0),
         photons_per_pattern=64 * data.photons_per_pattern,
+        exposures=64 * data.exposures,
     )
     found, other = (pretrained.engine.predict(pretrained.model_path, d, QUICK) for d in (data, brighter))
     assert relative_error(other.patches, found.patches) < 1e-3

@@ -141,11 +141,13 @@ def test_size_of_batches_does_not_matter_to_inference(finished: Finished) -> Non
 
 
 def test_normalisation_is_the_models_own(finished: Finished) -> None:
-    """Patterns twice as bright are another input, whatever their own mean says."""
+    """Patterns twice as bright are another input, unless the beam was so: whatever their own mean says."""
     brighter = replace(finished.data, amplitude=2 * finished.data.amplitude)
-    assert brighter.input_scale == pytest.approx(finished.data.input_scale / 2)
     expected = finished.bench.patches(finished.data)
     assert relative_error(finished.bench.patches(brighter), expected) > 1e-3
+    unknown = replace(brighter, exposures=None)
+    assert unknown.input_scale == pytest.approx(finished.data.input_scale / 2)
+    assert relative_error(finished.bench.patches(unknown), expected) > 1e-3
 
 
 def test_inference_can_be_stopped(finished: Finished) -> None:

@@ -79,14 +79,6 @@ def test_float_counts_are_recognised_although_bad_pixels_were_inpainted(fields):
     np.testing.assert_allclose(raw.diff3d[:, ~bad] ** 2, counts[:, ~bad], rtol=1e-5)
 
 
-def test_photons_are_counted_on_good_pixels_only(fields):
-    bad = np.zeros((N, N), bool)
-    bad[0:5] = True
-    raw = RawData(**fields, bad_pixels=bad)
-    expected = fields["diff3d"][:, ~bad].sum(axis=1).mean()
-    assert raw.photons_per_pattern == pytest.approx(expected, rel=1e-6)
-
-
 def test_network_input_and_photons_give_the_counts_back_on_good_pixels(fields):
     # both leave out the same pixels, here much of the beam, so that their product is exact
     axis = np.arange(N) - N / 2

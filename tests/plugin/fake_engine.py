@@ -99,7 +99,12 @@ class FakeEngine(Engine):
             raise not_convertible(state, self.name, "as the test asked", path)
 
     def _save(self, path, config, container, history):
-        data = DataConfig(N=container.N, gridsize=container.gridsize, input_scale=container.input_scale)
+        data = DataConfig(
+            N=container.N,
+            gridsize=container.gridsize,
+            input_scale=container.input_scale,
+            photons_per_pattern=container.photons_per_pattern or 1.0,
+        )
         content = {
             "fake": self.name,
             "model": to_dict(config.model),

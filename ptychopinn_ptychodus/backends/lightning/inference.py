@@ -14,7 +14,7 @@ from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
 from ..base import Prediction, ReportFraction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
-from ..physics import require_fit
+from ..physics import probe_factor, require_fit
 from .arithmetic import TorchArithmetic
 from .loaders import GroupDataset, build_loader
 from .module import PtychoPINN_Lightning
@@ -59,12 +59,16 @@ def predict(
     report: ReportFraction | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
-    """Patches of every group in ``container``, and the probe; see :func:`predict_patches`."""
+    """Patches of every group in ``container``, and the probe; see :func:`predict_patches`.
+
+    The probe is as bright as the beam was for this container, which need not be that of the training data.
+    """
     patches = predict_patches(module, container, execution, report=report, should_stop=should_stop)
     device = module.log_scale.device
     # on a CPU numpy is faster, and Apple's devices lack some of what it takes
     arithmetic = TorchArithmetic(device).functions() if device.type == "cuda" else None
-    return Prediction(patches, module.counts_probe().detach().cpu().numpy(), arithmetic)
+    probe = module.counts_probe().detach().cpu() * probe_factor(module.data_config, container)
+    return Prediction(patches, probe.numpy(), arithmetic)
 
 
 def predict_patches(

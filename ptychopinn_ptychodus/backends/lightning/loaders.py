@@ -17,16 +17,17 @@ from ...data.grouping import PtychoDataContainer
 class GroupDataset(Dataset[TensorDict]):
     """The groups of a container, gathered a batch at a time.
 
-    A batch holds ``amplitude`` (B, C, N, N) float32, normalised by ``input_scale``; ``offsets`` (B, C, 2)
-    float32; ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has
-    several; and, where asked for, ``object`` (B, C, N, N) complex64.
+    A batch holds ``amplitude`` (B, C, N, N) float32, normalised by ``input_scale`` and the exposure of each
+    pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1; ``probe``
+    (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; and, where
+    asked for, ``object`` (B, C, N, N) complex64.
     """
 
     def __init__(
         self, container: PtychoDataContainer, input_scale: float, *, with_object: bool = False
     ) -> None:
         self.container = container
-        self.input_scale = np.float32(input_scale)
+        self.input_scale = input_scale
         self.with_object = with_object
 
     def __len__(self) -> int:
@@ -38,13 +39,17 @@ class GroupDataset(Dataset[TensorDict]):
     def __getitems__(self, indices: Sequence[int]) -> TensorDict:
         chosen = np.asarray(indices)
         offsets = self.container.coords_relative[chosen, 0].transpose(0, 2, 1)
-        amplitude = np.moveaxis(self.container.batch(chosen), -1, 1)
+        amplitude = np.moveaxis(self.container.normalised(chosen, self.input_scale), -1, 1)
         entries: dict[str, Any] = {
-            "amplitude": torch.from_numpy(amplitude * self.input_scale),
+            "amplitude": torch.from_numpy(amplitude),
             "offsets": torch.from_numpy(np.ascontiguousarray(offsets, np.float32)),
         }
+        exposure = self.container.exposures_for(chosen, self.input_scale)
+        if exposure is not None:
+            entries["exposure"] = torch.from_numpy(exposure)
         if self.container.probes is not None:
-            entries["probe"] = torch.from_numpy(self.container.probes_for(chosen) * self.input_scale)
+            probes = self.container.probes_for(chosen) * np.float32(self.input_scale)
+            entries["probe"] = torch.from_numpy(probes)
         if self.with_object:
             patches = self.container.patches_for(chosen)
             entries["object"] = torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 3, 1, 2)))

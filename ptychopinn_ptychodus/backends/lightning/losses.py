@@ -12,7 +12,13 @@ from torch import Tensor
 from ..recipe import MODULUS_FLOOR
 
 
-def poisson_nll(counts: Tensor, expected: Tensor, good: Tensor, photons_per_pattern: float) -> Tensor:
+def poisson_nll(
+    counts: Tensor,
+    expected: Tensor,
+    good: Tensor,
+    photons_per_pattern: float,
+    exposure: Tensor | None = None,
+) -> Tensor:
     """Poisson negative log-likelihood per pattern over the mean photons per pattern.
 
     ``Σ [(λ − n log λ) − (n − n log n)] / photons``: the bracket's second half does not depend on the model;
@@ -26,15 +32,33 @@ def poisson_nll(counts: Tensor, expected: Tensor, good: Tensor, photons_per_patt
         (N, N), 1 where the detector is to be trusted.
     photons_per_pattern
         Mean of Σ n over the training set.
+    exposure
+        (B, C), where it differs: how often the counts and their prediction were in fact recorded. The
+        likelihood of e · n counts where e · λ are expected is e times that of n where λ are.
     """
     deviance = expected - counts + torch.xlogy(counts, counts) - torch.xlogy(counts, expected)
-    return (deviance * good).sum((-2, -1)).mean() / photons_per_pattern
+    of_patterns = (deviance * good).sum((-2, -1))
+    if exposure is not None:
+        of_patterns = of_patterns * exposure
+    return of_patterns.mean() / photons_per_pattern
 
 
-def amplitude_mae(amplitude: Tensor, expected: Tensor, good: Tensor, rms_amplitude: float) -> Tensor:
-    """Mean over good pixels of ``|√n − √λ|``, in units of the training set's RMS amplitude."""
+def amplitude_mae(
+    amplitude: Tensor,
+    expected: Tensor,
+    good: Tensor,
+    rms_amplitude: float,
+    exposure: Tensor | None = None,
+) -> Tensor:
+    """Mean over good pixels of ``|√n − √λ|``, in units of the training set's RMS amplitude.
+
+    ``exposure`` as for :func:`poisson_nll`; the difference is then multiplied by its root.
+    """
     difference = (amplitude - torch.sqrt(expected)).abs() * good
-    return difference.sum((-2, -1)).mean() / (good.sum() * rms_amplitude)
+    of_patterns = difference.sum((-2, -1))
+    if exposure is not None:
+        of_patterns = of_patterns * exposure.sqrt()
+    return of_patterns.mean() / (good.sum() * rms_amplitude)
 
 
 def total_variation(patches: Tensor) -> Tensor:

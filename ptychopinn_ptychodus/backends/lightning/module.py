@@ -170,16 +170,16 @@ class PtychoPINN_Lightning(pl.LightningModule):
         patches = self.constrained(raw, offsets)
         total = torch.zeros((), device=raw.device)
         if config.nll_weight or config.mae_weight:
-            scale = self.amplitude_to_sqrt_counts
+            scale, exposure = self.amplitude_to_sqrt_counts, batch.get("exposure", None)
             expected = self.expected_counts(patches, rest, given)
             if config.nll_weight:
                 counts = (amplitude * scale).square()
                 photons = self.data_config.photons_per_pattern
-                nll = losses.poisson_nll(counts, expected, self.good_pixels, photons)
+                nll = losses.poisson_nll(counts, expected, self.good_pixels, photons, exposure)
                 total = total + config.nll_weight * nll
             if config.mae_weight:
                 rms = math.sqrt(self.data_config.photons_per_pattern) / self.data_config.N
-                mae = losses.amplitude_mae(amplitude * scale, expected, self.good_pixels, rms)
+                mae = losses.amplitude_mae(amplitude * scale, expected, self.good_pixels, rms, exposure)
                 total = total + config.mae_weight * mae
         if config.realspace_weight:
             total = total + config.realspace_weight * losses.total_variation(patches)

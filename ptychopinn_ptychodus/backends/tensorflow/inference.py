@@ -14,7 +14,7 @@ from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
 from ..base import Prediction, ReportFraction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
-from ..physics import require_fit
+from ..physics import probe_factor, require_fit
 from .engine import TensorFlowEngine
 from .loaders import build_dataset
 from .module import PtychoPINN_TensorFlow
@@ -89,9 +89,13 @@ def predict(
     report: ReportFraction | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
-    """Patches of every group in ``container``, and the probe; see :func:`predict_patches`."""
+    """Patches of every group in ``container``, and the probe; see :func:`predict_patches`.
+
+    The probe is as bright as the beam was for this container, which need not be that of the training data.
+    """
     patches = predict_patches(model, container, execution, report=report, should_stop=should_stop)
-    return Prediction(patches, model.counts_probe().numpy())
+    factor = np.float32(probe_factor(model.data_config, container))
+    return Prediction(patches, model.counts_probe().numpy() * factor)
 
 
 def predict_patches(

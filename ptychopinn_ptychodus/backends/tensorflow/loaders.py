@@ -23,9 +23,10 @@ def build_dataset(
 ) -> tf.data.Dataset:
     """The groups of ``container``, gathered a batch at a time; ``seed`` fixes the order of shuffled ones.
 
-    A batch is a dictionary of ``amplitude`` (B, N, N, C) float32, normalised by ``input_scale``; ``offsets``
-    (B, C, 2) float32; ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the
-    container has several; and, where asked for, ``object`` (B, C, N, N) complex64.
+    A batch is a dictionary of ``amplitude`` (B, N, N, C) float32, normalised by ``input_scale`` and the
+    exposure of each pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1;
+    ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; and,
+    where asked for, ``object`` (B, C, N, N) complex64.
 
     Raises
     ------
@@ -34,14 +35,17 @@ def build_dataset(
     """
     if with_object:
         container.patches_for([0])  # if there are none, what it raises would be buried in a graph's error
-    scale = np.float32(input_scale)
+    exposed = container.exposures_for([0], input_scale) is not None
     size, channels = container.N, container.gridsize**2
 
     def gather(chosen: Any) -> list[Any]:
         offsets = container.coords_relative[chosen, 0].transpose(0, 2, 1)
-        batch: list[Any] = [container.batch(chosen) * scale, np.ascontiguousarray(offsets, np.float32)]
+        amplitude = container.normalised(chosen, input_scale)
+        batch: list[Any] = [amplitude, np.ascontiguousarray(offsets, np.float32)]
+        if exposed:
+            batch.append(container.exposures_for(chosen, input_scale))
         if container.probes is not None:
-            batch.append(container.probes_for(chosen) * scale)
+            batch.append(container.probes_for(chosen) * np.float32(input_scale))
         if with_object:
             batch.append(np.ascontiguousarray(container.patches_for(chosen).transpose(0, 3, 1, 2)))
         return batch
@@ -51,6 +55,9 @@ def build_dataset(
         "offsets": (None, channels, 2),
     }
     types = [tf.float32, tf.float32]
+    if exposed:
+        shapes["exposure"] = (None, channels)
+        types.append(tf.float32)
     if container.probes is not None:
         shapes["probe"] = (None, *container.probes.shape[1:])
         types.append(tf.complex64)

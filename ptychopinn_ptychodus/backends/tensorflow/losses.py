@@ -13,7 +13,13 @@ from .architecture import Tensor
 from .forward import power
 
 
-def poisson_nll(counts: Tensor, expected: Tensor, good: Tensor, photons_per_pattern: float) -> Tensor:
+def poisson_nll(
+    counts: Tensor,
+    expected: Tensor,
+    good: Tensor,
+    photons_per_pattern: float,
+    exposure: Tensor | None = None,
+) -> Tensor:
     """Poisson negative log-likelihood per pattern over the mean photons per pattern.
 
     ``Σ [(λ − n log λ) − (n − n log n)] / photons``: the bracket's second half does not depend on the model;
@@ -27,15 +33,33 @@ def poisson_nll(counts: Tensor, expected: Tensor, good: Tensor, photons_per_patt
         (N, N), 1 where the detector is to be trusted.
     photons_per_pattern
         Mean of Σ n over the training set.
+    exposure
+        (B, C), where it differs: how often the counts and their prediction were in fact recorded. The
+        likelihood of e · n counts where e · λ are expected is e times that of n where λ are.
     """
     deviance = expected - counts + tf.math.xlogy(counts, counts) - tf.math.xlogy(counts, expected)
-    return tf.reduce_mean(tf.reduce_sum(deviance * good, (-2, -1))) / photons_per_pattern
+    of_patterns = tf.reduce_sum(deviance * good, (-2, -1))
+    if exposure is not None:
+        of_patterns *= exposure
+    return tf.reduce_mean(of_patterns) / photons_per_pattern
 
 
-def amplitude_mae(amplitude: Tensor, expected: Tensor, good: Tensor, rms_amplitude: float) -> Tensor:
-    """Mean over good pixels of ``|√n - √λ|``, in units of the training set's RMS amplitude."""
+def amplitude_mae(
+    amplitude: Tensor,
+    expected: Tensor,
+    good: Tensor,
+    rms_amplitude: float,
+    exposure: Tensor | None = None,
+) -> Tensor:
+    """Mean over good pixels of ``|√n - √λ|``, in units of the training set's RMS amplitude.
+
+    ``exposure`` as for :func:`poisson_nll`; the difference is then multiplied by its root.
+    """
     difference = tf.abs(amplitude - tf.sqrt(expected)) * good
-    return tf.reduce_mean(tf.reduce_sum(difference, (-2, -1))) / (tf.reduce_sum(good) * rms_amplitude)
+    of_patterns = tf.reduce_sum(difference, (-2, -1))
+    if exposure is not None:
+        of_patterns *= tf.sqrt(exposure)
+    return tf.reduce_mean(of_patterns) / (tf.reduce_sum(good) * rms_amplitude)
 
 
 def total_variation(patches: Tensor) -> Tensor:

@@ -180,13 +180,13 @@ class PtychoPINN_TensorFlow(keras.Model):
         total = tf.zeros(())
         if config.nll_weight or config.mae_weight:
             amplitude = tf.transpose(batch["amplitude"], (0, 3, 1, 2)) * self.amplitude_to_sqrt_counts
-            photons = self.data_config.photons_per_pattern
+            photons, exposure = self.data_config.photons_per_pattern, batch.get("exposure")
             if config.nll_weight:
-                nll = losses.poisson_nll(amplitude**2, expected, self.good_pixels, photons)
+                nll = losses.poisson_nll(amplitude**2, expected, self.good_pixels, photons, exposure)
                 total += config.nll_weight * nll
             if config.mae_weight:
                 rms = math.sqrt(photons) / self.data_config.N
-                mae = losses.amplitude_mae(amplitude, expected, self.good_pixels, rms)
+                mae = losses.amplitude_mae(amplitude, expected, self.good_pixels, rms, exposure)
                 total += config.mae_weight * mae
         if config.realspace_weight:
             total += config.realspace_weight * losses.total_variation(patches)

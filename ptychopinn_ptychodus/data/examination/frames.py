@@ -74,8 +74,8 @@ def examine_frames(raw: RawData) -> list[Finding]:
             f"the order of the positions, from 0 on: {first})."
         )
         done = (
-            "They stay in the scan, but take no part in its scale, and refinement gives little weight to "
-            "what does not fit. Leave them out of the scan."
+            "They stay in the scan, but take no part in its scale and in what the network sees, and "
+            "refinement gives little weight to what does not fit. Leave them out of the scan."
         )
         values = {"frames": numbers[:1000].tolist(), "usual_light": usual}
         findings.append(Finding(code, "detector", Action.IGNORED, seen, done, values=values))
