@@ -241,6 +241,8 @@ def test_patterns_a_few_pixels_off_are_named_with_the_pixels(make, counts):
     finding = only_finding(raw)
     assert (finding.code, finding.action) == ("off-centre", Action.IGNORED)
     assert (finding.values["rows"], finding.values["columns"]) == (-3, 4)
+    assert "3 rows above and 4 columns to the right" in finding.seen
+    assert "Crop them around row 29, column 36" in finding.done
     np.testing.assert_allclose(raw.diff3d**2, np.roll(counts, (-3, 4), (1, 2)), rtol=1e-5)
 
 
