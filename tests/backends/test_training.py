@@ -87,6 +87,28 @@ def test_csv_logger_and_checkpoints_lie_in_the_output_directory(scan: RawData, t
     )
 
 
+@pytest.mark.parametrize("more", [{}, {"SLURM_NTASKS_PER_NODE": "4"}], ids=["tasks", "tasks-per-node"])
+def test_one_device_is_trained_on_within_a_batch_job_of_several_tasks(
+    scan: RawData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str]
+) -> None:
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "scan", "SLURM_JOB_ID": "17", **more}.items():
+        monkeypatch.setenv(name, value)
+    results = _train_with_lightning(scan, None, _config(tmp_path, nepochs=1), QUICK)
+    assert len(results["history"]["train_loss"]) == 1
+
+
+@pytest.mark.parametrize("several", [{"devices": 2}, {"num_nodes": 2}])
+def test_several_devices_or_nodes_are_what_lightning_finds_in_the_batch_job(
+    scan: RawData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: dict[str, int]
+) -> None:
+    """Lightning then says itself how the job has to be started."""
+    job = {"NTASKS": "4", "NTASKS_PER_NODE": "4", "JOB_NAME": "scan"}
+    for name, value in {**job, "NODEID": "0", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(ValueError, match="SLURM"):
+        _train_with_lightning(scan, None, _config(tmp_path, nepochs=1), replace(QUICK, **several))
+
+
 def test_engine_imports_no_framework_until_it_is_used() -> None:
     code = (
         "import sys\n"

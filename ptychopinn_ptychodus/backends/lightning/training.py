@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
@@ -129,6 +130,7 @@ def fit(
         num_sanity_val_steps=0,
         logger=_make_logger(execution, Path(config.output_dir)),
         callbacks=hooks,
+        plugins=_cluster_environment(execution),
     )
     try:
         with warnings.catch_warnings():
@@ -149,6 +151,15 @@ def fit(
         content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(content["state_dict"])
     return trainer
+
+
+def _cluster_environment(execution: ExecutionConfig) -> list[LightningEnvironment] | None:
+    """Lightning's plain environment for one process, else None: what Lightning finds.
+
+    In a batch job with several tasks Lightning takes itself for one of them, and refuses to train on fewer
+    devices than there are tasks. A training on one device of one node is no part of such a group.
+    """
+    return [LightningEnvironment()] if execution.devices == execution.num_nodes == 1 else None
 
 
 def discard_checkpoints(trainer: pl.Trainer) -> None:
