@@ -102,7 +102,8 @@ def guess_engine(model_path: Path) -> Engine:
 def engine_for(model_path: Path, preferred: str | None = None) -> Engine:
     """The engine to open ``model_path`` with, its framework installed.
 
-    That is the one that wrote it; where its framework is missing, another one that can convert its models,
+    That is the one that wrote it. Where its framework is missing and it hands over its models
+    (:meth:`.Engine.read_state`), it is another one that takes over models (:meth:`.Engine.write_state`),
     ``preferred`` first.
 
     Raises
@@ -110,12 +111,14 @@ def engine_for(model_path: Path, preferred: str | None = None) -> Engine:
     FileNotFoundError, ModelFileError
         As :func:`guess_engine`.
     EngineUnavailableError
-        If no framework is installed that could open it.
+        If no framework is installed that could open it; the message says how to install the writer's.
     """
     writer = guess_engine(model_path)
     problem = writer.problem()
     if problem is None:
         return writer
+    if type(writer).read_state is Engine.read_state:  # only its own framework opens its models
+        raise EngineUnavailableError(problem)
     for engine in loadable_engines(sorted(list_engines(), key=lambda name: (name != preferred, name))):
         converts = type(engine).write_state is not Engine.write_state
         if converts and engine.problem() is None:

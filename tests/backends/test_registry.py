@@ -184,6 +184,9 @@ class _Fake(Engine):
     def describe(self, path: Path) -> Any:
         raise NotImplementedError
 
+    def read_state(self, *_: Any) -> Any:
+        raise NotImplementedError
+
     def write_state(self, *_: Any) -> None:
         raise NotImplementedError
 
@@ -198,6 +201,12 @@ class _Loner(_Fake):
     """Takes over no models."""
 
     write_state = Engine.write_state
+
+
+class _Secretive(_Fake):
+    """Hands over no models."""
+
+    read_state = Engine.read_state
 
 
 @pytest.fixture
@@ -259,6 +268,14 @@ class TestEngineFor:
     def test_one_that_takes_over_no_models_is_passed_over(self, install: Any, beta: Path) -> None:
         install(alpha=_Loner("alpha"), beta=_Fake("beta", missing=True), gamma=_Fake("gamma"))
         assert registry.engine_for(beta, "alpha").name == "gamma"
+
+    def test_one_that_hands_over_no_models_says_what_to_install(self, install: Any, beta: Path) -> None:
+        """Whoever else is installed: no other engine could read the model."""
+        install(alpha=_Fake("alpha"), beta=_Secretive("beta", missing=True))
+        with pytest.raises(EngineUnavailableError, match="Beta backend selected"):
+            registry.engine_for(beta, "alpha")
+        install(alpha=_Fake("alpha"), beta=_Secretive("beta"))
+        assert registry.engine_for(beta, "alpha").name == "beta"
 
     def test_one_that_fails_to_look_hides_no_other(
         self, install: Any, beta: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
