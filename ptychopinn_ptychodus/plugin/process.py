@@ -119,10 +119,10 @@ class ChildProcess:
             self._threads.append(thread)
 
     def messages(self) -> Iterator[Message | None]:
-        """Yield what the child reports, and None whenever it was silent for :data:`HEARTBEAT_S`.
+        """Yield what the child reports, and None whenever nothing was yielded for :data:`HEARTBEAT_S`.
 
-        Log records are passed on to the logger and not yielded. Ends with the child's result in
-        :attr:`result`.
+        Log records are passed on to the logger and not yielded, however many there are. Ends with the
+        child's result in :attr:`result`.
 
         Raises
         ------
@@ -133,6 +133,7 @@ class ChildProcess:
         """
         assert self._process is not None
         gone_since: float | None = None
+        silent_since = time.monotonic()
         while self.result is None:
             try:
                 message = self._queue.get(timeout=_LISTEN_S)
@@ -141,6 +142,11 @@ class ChildProcess:
             if message is not None:
                 if self._consume(message):
                     yield message
+                elif time.monotonic() - silent_since >= _LISTEN_S:
+                    yield None  # whoever wants to stop gets a word in edgeways between log records
+                else:
+                    continue
+                silent_since = time.monotonic()
                 continue
             if self._process.poll() is not None:
                 # The end of the pipe is no condition: its data loaders may outlive it and hold it open.
@@ -149,6 +155,7 @@ class ChildProcess:
                 if self._queue.empty() and (readers_done or time.monotonic() - gone_since > _LAST_WORDS_S):
                     raise self._death()
             yield None
+            silent_since = time.monotonic()
         # frameworks may take seconds to tear down: not a reason to fall silent
         deadline = time.monotonic() + _EXIT_GRACE_S
         while time.monotonic() < deadline:

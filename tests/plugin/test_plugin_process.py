@@ -133,6 +133,42 @@ class TestChannel:
         assert [level for level in levels if level < logging.WARNING] == []
 
 
+_CHATTY = """
+import json, sys, threading, time
+asked = threading.Event()
+threading.Thread(target=lambda: sys.stdin.readline() and asked.set(), daemon=True).start()
+deadline = time.monotonic() + 20
+while time.monotonic() < deadline and not (asked.is_set() and LISTENS):
+    print(json.dumps({"kind": "log", "level": 20, "name": "PtychoPINN-Plugin", "text": "busy"}), flush=True)
+    time.sleep(0.01)
+print(json.dumps({"kind": "result", "stopped": asked.is_set()}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_worker_that_logs_all_the_time_is_stopped(listens, tmp_path, monkeypatch, caplog):
+    (tmp_path / "chatty.py").write_text(_CHATTY.replace("LISTENS", str(listens)))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(process, "WORKER", "chatty")
+    caplog.set_level(logging.INFO, logger="PtychoPINN-Plugin")
+    job = ReconstructJob(
+        config=InferenceConfig(model_path=tmp_path / "model.ckpt"),
+        execution=ExecutionConfig(),
+        refinement=None,
+        model_type="pinn",
+        shape=(3, 4),
+        choose_neighbor_count=True,
+        log_level=20,
+    )
+    with process.ChildProcess(logging.getLogger("PtychoPINN-Plugin")) as child:
+        child.start(job)
+        # it is silent only until it has started: from then on, this is a turn among its records
+        assert any(message is None and caplog.records for message in child.messages())
+        child.stop(grace_s=0.5)
+        assert child.result == ({"kind": "result", "stopped": True} if listens else None)
+    assert {record.getMessage() for record in caplog.records if record.levelno == logging.INFO} == {"busy"}
+
+
 def test_the_child_does_not_import_from_the_current_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lib").mkdir()
