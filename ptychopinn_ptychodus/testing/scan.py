@@ -6,15 +6,18 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from ptychodus.api.assemble import AssembledDiffractionData
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, prepare_reconstruct_input
 
 from .. import standard_scan
 from ..data.simulation import make_object, make_probe, raster_positions, simulate_scan
+
+if TYPE_CHECKING:  # Ptychodus 1.5 has it elsewhere, see standard_scan
+    from ptychodus.api.assemble import AssembledDiffractionData
 
 COLUMNS, ROWS = 5, 4
 """Not as many rows as columns: what exchanges them must not get away with it."""
@@ -64,13 +67,13 @@ def write_standard_directory(directory: Path, n: int) -> None:
 def fingerprint(parameters: ReconstructInput) -> Mapping[str, str]:
     """What must be the same before and after a reconstruction, by name."""
     product = parameters.product
-    positions = product.probe_positions
+    positions = product.probe_positions  # dataclasses, whose fields have other names in Ptychodus 1.5
     return {
         "diffraction_patterns": _digest(np.asarray(parameters.diffraction_patterns)),
         "bad_pixels": _digest(np.asarray(parameters.bad_pixels)),
         "product.object_": _digest(product.object_.get_array()),
         "product.probes": _digest(product.probes.get_array()),
-        "product.probe_positions": repr([(point.index, point.x_m, point.y_m) for point in positions]),
+        "product.probe_positions": repr(list(positions)),
         "product.metadata": repr(product.metadata),
         "product.losses": repr(list(product.losses)),
     }
