@@ -1,9 +1,14 @@
-"""``doctor``: what is installed, what works, and the remedy for what does not."""
+"""``doctor``: what is installed, what works, and the remedy for what does not.
+
+It has to start whatever is missing, so that it can say so: this module and what it imports need nothing but
+the standard library.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -16,16 +21,30 @@ from typing import Any
 from .. import __version__
 from ..backends import INSTALL_HINT
 from ..backends.inspection import answer_in
-from ..installed import PackageNotFoundError, packages_distributions, version
+from ..installed import PackageNotFoundError, packages_distributions, requires, version
+from ..plugin.layout import KEYS
 from .errors import FAILURE, SUCCESS
 from .inspection import MODULE, SHIM
-from .session import KEYS
 
 CHILD_TIMEOUT_S = 120.0
 
 OK, NOTE, FAULT = "ok", "-", "FAULT"
 
+# distributions, and the module by which each is recognised
+NEEDED = {
+    "ptychodus": "ptychodus",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "scikit-image": "skimage",
+    "matplotlib": "matplotlib",
+    "pillow": "PIL",
+    "rich": "rich",
+    "h5py": "h5py",
+    "importlib-metadata": "importlib_metadata",
+}
+
 REINSTALL = "pip install --force-reinstall --no-deps ptychopinn-ptychodus"
+DISTRIBUTION = "ptychopinn-ptychodus"
 BACKEND = "PtychoPINNPluginModel.Backend"
 
 
@@ -57,10 +76,9 @@ def examine() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    needed = {"ptychodus": "ptychodus", "numpy": "numpy", "scipy": "scipy", "scikit-image": "skimage"}
-    for name, module in needed.items():
+    for name, module in NEEDED.items():
         if find_spec(module) is None:
-            yield Finding(name, FAULT, "not installed", "pip install ptychopinn-ptychodus")
+            yield Finding(name, FAULT, "not installed", f'pip install "{_requirement(name)}"')
         else:
             yield Finding(name, OK, _version(name))
     for name, use in (
@@ -76,6 +94,16 @@ def _packages() -> Iterator[Finding]:
         installed = find_spec(name) is not None
         detail = _version(name) if installed else f"not installed (for {use})"
         yield Finding(name, OK if installed else NOTE, detail)
+
+
+def _requirement(name: str) -> str:
+    """The version of a package that this one asks for, as it does; the bare name if that is not known."""
+    try:
+        wanted = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        wanted = []
+    core = (line for line in wanted if ";" not in line)
+    return next((line for line in core if re.match(rf"{re.escape(name)}(?![\w.-])", line)), name)
 
 
 def _application() -> Iterator[Finding]:
@@ -185,10 +213,13 @@ def _ask(*question: str) -> dict[str, Any] | str:
 
 
 def _print(findings: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:  # one of the findings
+        _print_plainly(findings)
+        return
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # so that no command is broken in two
@@ -201,8 +232,21 @@ def _print(findings: list[Finding]) -> None:
             Text(finding.what), Text(finding.state, style=colours[finding.state]), Text(finding.detail)
         )
     console.print(table)
+    for words in _conclusions(findings):
+        console.print(Text(f"\n{words}"), soft_wrap=True)
+
+
+def _print_plainly(findings: list[Finding]) -> None:
+    what, state = (max(len(getattr(finding, name)) for finding in findings) for name in ("what", "state"))
+    for finding in findings:
+        print(f"{finding.what:{what}}  {finding.state:{state}}  {finding.detail}")
+    for words in _conclusions(findings):
+        print(f"\n{words}")
+
+
+def _conclusions(findings: list[Finding]) -> list[str]:
+    """The remedy of each fault, or that there is none to mend."""
     faults = [finding for finding in findings if finding.state == FAULT]
     if not faults:
-        console.print("\nEverything that is needed works.")
-    for finding in faults:
-        console.print(Text(f"\n{finding.what}: {finding.detail}\n  remedy: {finding.remedy}"), soft_wrap=True)
+        return ["Everything that is needed works."]
+    return [f"{finding.what}: {finding.detail}\n  remedy: {finding.remedy}" for finding in faults]

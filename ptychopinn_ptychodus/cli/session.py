@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..plugin.layout import DIFFRACTION_FILE, GOAL, NETWORK_DONE, PRODUCT_FILE, product_in
+from ..plugin.layout import (
+    DIFFRACTION_FILE,
+    GOAL,
+    KEYS,
+    LIBRARY,
+    NETWORK_DONE,
+    PRODUCT_FILE,
+    product_in,
+)
 from ..plugin.standard_files import check_standard_files
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay, TimeLeft
@@ -23,9 +31,6 @@ if TYPE_CHECKING:
     from ptychodus.model import ModelCore
 
     from ..data.examination import Report
-
-LIBRARY = "PtychoPINN-Plugin"
-KEYS = {name: f"{LIBRARY}_{name}".casefold() for name in ("PINN", "Supervised")}
 
 SETTINGS = "settings.ini"
 

@@ -1,4 +1,4 @@
-"""Names of the files that Ptychodus, this plugin and its command line agree on, and what a run left of them.
+"""Names that Ptychodus, this plugin and its command line agree on, and what a run left of its files.
 
 Importing it imports next to nothing, for the sake of the command line: ``doctor`` works without numpy.
 """
@@ -12,6 +12,12 @@ from pathlib import Path
 
 from ..backends import CHECKPOINT_DIRECTORY
 from ..files import replacing
+
+LIBRARY = "PtychoPINN-Plugin"
+"""What Ptychodus calls this package's reconstructors together; also the name of their logger."""
+
+KEYS = {name: f"{LIBRARY}_{name}".casefold() for name in ("PINN", "Supervised")}
+"""What Ptychodus calls each of them in its settings."""
 
 DIFFRACTION_FILE = "diffraction.h5"
 PRODUCT_FILE = "product.h5"

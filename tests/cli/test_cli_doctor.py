@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ptychopinn_ptychodus.cli import doctor, main
-from ptychopinn_ptychodus.cli.session import KEYS
+from ptychopinn_ptychodus.plugin.layout import KEYS
 
 HEALTHY: dict[str, Any] = {
     "application": {
@@ -67,10 +69,53 @@ def test_this_installation_is_healthy(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Everything that is needed works." in said
 
 
-def test_doctor_examines_an_installation_without_numpy() -> None:
-    code = "import sys, ptychopinn_ptychodus.cli.doctor as d; print({'numpy', 'scipy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout == "set()\n", done.stderr
+_LACKING = """
+import importlib.util, sys
+MISSING = set({missing!r})
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in MISSING:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Nothing())
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in MISSING else find(name, *rest)
+"""
+
+
+def lacking(directory: Path, *missing: str) -> dict[str, str]:
+    """Variables for an interpreter, and its children, that lacks these modules."""
+    (directory / "sitecustomize.py").write_text(_LACKING.format(missing=missing))
+    places = [str(directory), str(Path(doctor.__file__).parents[2])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+
+@pytest.mark.parametrize(
+    "missing", [["rich"], list(doctor.NEEDED)], ids=["without-rich", "without-any-dependency"]
+)
+def test_doctor_names_every_package_that_is_missing(missing: list[str], tmp_path: Path) -> None:
+    """The frameworks are missing as well: it then answers within a second or two."""
+    frameworks = ("torch", "lightning", "tensordict", "tensorflow", "keras")
+    done = subprocess.run(
+        [sys.executable, "-m", "ptychopinn_ptychodus.cli", "doctor"],
+        env=lacking(tmp_path, *frameworks, *(doctor.NEEDED[name] for name in missing)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    for name in doctor.NEEDED:
+        line = rf"^{name}: not installed\n  remedy: pip install \"{name}\b"
+        remedy = re.search(line, done.stdout, re.MULTILINE)
+        assert (remedy is not None) == (name in missing), done.stdout + done.stderr
+    assert "Engines: " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_doctor_looks_for_all_that_the_package_requires() -> None:
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    required = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert set(doctor.NEEDED) == {line.partition(">=")[0] for line in required}
 
 
 @pytest.mark.parametrize("missing", [["torch", "tensorflow"], ["torch"], ["tensorflow"]])
