@@ -306,12 +306,17 @@ class ChildProcess:
 
 
 def child_environment() -> dict[str, str]:
-    """The child imports from the same places as the parent, in the same order.
+    """The child imports from the same places as the parent, in the same order, and waits passively.
 
     But not from the directory that the user happens to be in, which an interactive Python has as "".
+
+    A thread of an OpenMP loop that waits for the others gives its core away instead of spinning: on a
+    machine that has other work to do, spinning takes time from the very threads that are waited for. Both of
+    PyTorch's OpenMP libraries obey ``OMP_WAIT_POLICY``. What the user has set stays.
     """
     paths = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 (a zip file has no links)
     return {
+        "OMP_WAIT_POLICY": "PASSIVE",
         **os.environ,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "PYTHONUNBUFFERED": "1",

@@ -178,6 +178,13 @@ def test_the_child_does_not_import_from_the_current_directory(tmp_path, monkeypa
     assert str(tmp_path) not in paths
 
 
+def test_the_child_waits_passively_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert process.child_environment()["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert process.child_environment()["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 def test_an_orphan_that_has_to_be_ended_removes_its_directory(tmp_path):
     directory = tmp_path / "job"
     directory.mkdir()
