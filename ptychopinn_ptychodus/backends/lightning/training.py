@@ -153,13 +153,13 @@ def fit(
     return trainer
 
 
-def _cluster_environment(execution: ExecutionConfig) -> list[LightningEnvironment] | None:
+def _cluster_environment(execution: ExecutionConfig) -> LightningEnvironment | None:
     """Lightning's plain environment for one process, else None: what Lightning finds.
 
     In a batch job with several tasks Lightning takes itself for one of them, and refuses to train on fewer
     devices than there are tasks. A training on one device of one node is no part of such a group.
     """
-    return [LightningEnvironment()] if execution.devices == execution.num_nodes == 1 else None
+    return LightningEnvironment() if execution.devices == execution.num_nodes == 1 else None
 
 
 def discard_checkpoints(trainer: pl.Trainer) -> None:
