@@ -103,13 +103,6 @@ def other_pixel(scan: MadeScan, rng: np.random.Generator) -> Spoilt:
     return Spoilt(_read(scan, Variant(scale=factor)), scale=1 / factor)
 
 
-def corner_centred(scan: MadeScan, rng: np.random.Generator) -> Spoilt:
-    """The zero frequency in the corner of the patterns."""
-    half = scan.patterns.shape[-1] // 2
-    variant = Variant(centre=(half, half))
-    return Spoilt(_read(scan, variant), (variant.name,))
-
-
 def shuffled(scan: MadeScan, rng: np.random.Generator) -> Spoilt:
     """Patterns in another order than the positions."""
     return Spoilt(scan.having(diff3d=scan.patterns[rng.permutation(len(scan.patterns))]))
@@ -134,7 +127,6 @@ FAULTS: tuple[Callable[[MadeScan, np.random.Generator], Spoilt], ...] = (
     patterns_turned,
     positions_turned,
     other_pixel,
-    corner_centred,
     shuffled,
     near_field,
 )

@@ -13,7 +13,7 @@ from ..data.raw import RawData
 from ..refinement.arrays import Arrays
 from ..refinement.ends import Window
 from ..refinement.model import Estimate, ScanModel, chequerboard
-from .noise import counts_per_photon, expected_error
+from .noise import counts_per_photon, expected_error, least_error
 
 _MOST_PATTERNS = 512
 _MOST_PIXELS = 1 << 23
@@ -23,6 +23,9 @@ _FOR_NOISE = 128
 _NEIGHBOURS = 4
 _LITTLE = 0.3
 """Part of the differences between patterns that must be more than noise for a fit to say something."""
+
+_DIM = 1.0
+"""Photons of a pixel, on average, below which amplitudes tell its rate badly."""
 
 _BACKGROUND = 0.01
 """Part of a predicted pattern that is even: without it, one photon where none was predicted would be all."""
@@ -129,12 +132,30 @@ def errors_of(
         return Errors(math.inf, math.nan, np.full(len(chosen), math.inf))
     factor = math.sqrt(counts / modelled) if metric == "poisson" else cross / modelled
     estimate.probe *= factor
+    dim, of_dim = _dim_pixels(raw, chosen, gain)
     noise = 0.0
     for part, _, expected in model.amplitudes(estimate, chosen):
         rate = np.asarray(arrays.get(expected), np.float64) ** 2
-        noise += gain * float(weights[part] @ expected_error(rate / gain, metric).sum((1, 2)))
+        each = expected_error(rate / gain, metric)
+        if metric == "amplitude":
+            each[:, dim] = of_dim[dim]
+        noise += gain * float(weights[part] @ each.sum((1, 2)))
     errors = model.compare(estimate, chosen).errors
     return Errors(float(w @ errors) / counts, noise / counts, errors / float(found.counts.mean()))
+
+
+def _dim_pixels(
+    raw: RawData, chosen: NDArray[np.int64], gain: float
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Good pixels of less than a photon on average, (N, N), and what noise leaves of amplitudes there.
+
+    There the result is no guide to the rate: what fits amplitudes best is far below it.
+    """
+    counts = np.zeros((raw.N, raw.N))
+    for pattern in raw.diff3d[chosen]:
+        counts += pattern.astype(np.float64) ** 2
+    photons = counts / (len(chosen) * gain)
+    return (photons < _DIM) & ~raw.bad_pixels, least_error(photons)
 
 
 def _without_model(

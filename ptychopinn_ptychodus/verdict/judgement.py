@@ -19,8 +19,8 @@ from .words import remedy_in_words, summary
 
 CODE = "fit"
 
-_NOISE = 1.03
-"""An error of no more than that times what noise leaves is noise."""
+_NOISE = 1.0
+"""An error of no more than that times what noise leaves is noise; fits take up a part of the noise."""
 
 _EXPLAINED = 0.02
 """Part of what the mean pattern leaves, beyond noise, that a result may leave without a trial."""

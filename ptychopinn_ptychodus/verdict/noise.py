@@ -45,6 +45,18 @@ def expected_error(expected: NDArray[np.floating], metric: str) -> NDArray[np.fl
     return np.asarray(np.where(rate < knots[0], small, np.where(rate > _LARGEST, large, inside)))
 
 
+def least_error(expected: NDArray[np.floating]) -> NDArray[np.float64]:
+    """What remains of the amplitude metric where the model is free: Var √n = λ - (E √n)².
+
+    A fit by amplitudes tends to (E √n)², which is far below λ where a pixel counts one photon or none.
+    Parameters and result as those of :func:`expected_error`.
+    """
+    rate = np.maximum(np.asarray(expected, np.float64), np.finfo(np.float64).tiny)
+    # E(√n - √λ)² = 2λ - 2√λ E √n
+    mean_root = (2.0 * rate - expected_error(rate, "amplitude")) / (2.0 * np.sqrt(rate))
+    return np.asarray(np.clip(rate - mean_root**2, 0.0, None))
+
+
 def _slope(metric: str) -> float:
     """Next term of the expansion for large counts, times λ; E √n = √λ (1 - 1/(8 λ) - 7/(128 λ²) - …)."""
     return 7.0 / 64.0 if metric == "amplitude" else 1.0 / 24.0

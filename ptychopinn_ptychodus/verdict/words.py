@@ -46,7 +46,7 @@ def remedy_in_words(
         return "No other reading of the scan was tried." if sound else "Start from another object or probe."
     tried = (
         f"In a trial of {EPOCHS} epochs on {len(trial.as_it_is.each)} patterns, no other orientation of "
-        f"patterns or positions, no shift by a frame and no other pixel size fits better than "
+        f"patterns or positions, no shift by a frame and no other pixel size fits clearly better than "
         f"the scan as it is ({_figure(trial.as_it_is.error)}; wrong orientations leave "
         f"{_figure(trial.usual)})."
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import xlogy
 
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.verdict.noise import counts_per_photon, expected_error
+from ptychopinn_ptychodus.verdict.noise import counts_per_photon, expected_error, least_error
 
 
 @settings(max_examples=40, deadline=None)
@@ -23,6 +23,14 @@ def test_expected_error_is_that_of_simulated_counts(exponent: float, metric: str
         each = 0.5 * (rate - counts + xlogy(counts, counts / rate))
     tolerance = 6 * each.std() / np.sqrt(len(each)) + 1e-4 * rate
     assert float(expected_error(np.array(rate), metric)) == pytest.approx(each.mean(), abs=tolerance)
+
+
+@settings(max_examples=20, deadline=None)
+@given(exponent=st.floats(-3, 3), seed=st.integers(0, 99))
+def test_least_error_is_the_variance_of_roots(exponent: float, seed: int) -> None:
+    roots = np.sqrt(np.random.default_rng(seed).poisson(10.0**exponent, 40000))
+    tolerance = 6 * ((roots - roots.mean()) ** 2).std() / 200 + 1e-4
+    assert float(least_error(np.array(10.0**exponent))) == pytest.approx(roots.var(), abs=tolerance)
 
 
 def test_expected_error_of_many_photons_is_a_quarter_a_pixel() -> None:
