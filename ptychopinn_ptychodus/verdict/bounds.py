@@ -149,13 +149,17 @@ def _dim_pixels(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Good pixels of less than a photon on average, (N, N), and what noise leaves of amplitudes there.
 
-    There the result is no guide to the rate: what fits amplitudes best is far below it.
+    There the result is no guide to the rate: what fits amplitudes best is far below it. The mean rate is one
+    if patterns are dim as a whole; of bright ones, dark pixels add little, and change between patterns.
     """
     counts = np.zeros((raw.N, raw.N))
     for pattern in raw.diff3d[chosen]:
         counts += pattern.astype(np.float64) ** 2
     photons = counts / (len(chosen) * gain)
-    return (photons < _DIM) & ~raw.bad_pixels, least_error(photons)
+    dim = ~raw.bad_pixels & (photons < _DIM)
+    if float(photons[~raw.bad_pixels].mean()) >= _DIM:
+        dim[:] = False
+    return dim, least_error(photons)
 
 
 def _without_model(
