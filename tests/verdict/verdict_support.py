@@ -32,7 +32,7 @@ def refined(scan: RawData, epochs: int) -> Result:
     """The scan refined from a flat object, on a grid that holds it."""
     shape = (int(scan.ycoords.max()) + 36, int(scan.xcoords.max()) + 36)
     config = RefinementConfig(epochs=epochs)
-    return refine(scan, np.ones(shape), scan.probeGuess, config, device="cpu", quiet=True)
+    return refine(scan, np.ones(shape, complex), scan.probeGuess, config, device="cpu", quiet=True)
 
 
 def judged(scan: RawData, result: Result | None = None, **changes: Any) -> Finding:
