@@ -49,7 +49,7 @@ COMPUTED = {
     "hot_pixel": Expected(said="nearly the same value", masked=((12, 50),)),
     "beamstop": Expected(amplitude=0.05),
     "corner_centred": Expected(said="corner|half"),
-    "off_centre": Expected(said=r"2 .*rows?.* 3 .*columns?"),
+    "off_centre": Expected(said=r"2 .*rows?.* 3 .*columns?", amplitude=0.1),
     "transposed": Expected(least=0.0, said="transpos", doubtful=True, amplitude=np.inf),
     "tiny_floats": Expected(),
     "frames_shifted_by_one": Expected(least=0.0, said=r"frame", doubtful=True, amplitude=np.inf),
