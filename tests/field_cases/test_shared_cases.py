@@ -127,8 +127,8 @@ def test_training_data_in_metres_are_refused(make_cases, tmp_path):
 def test_the_amplitude_does_not_depend_on_what_else_the_model_saw(clean, make_cases, tmp_path):
     make_cases.CASES["npz_two_exposures"](tmp_path, make_cases.load())
     outcome = train_and_reconstruct(tmp_path / "npz", tmp_path / "scan", tmp_path / "model")
-    # A training twice as long ends at another share of the brightness between the learnt probe and the object:
-    # some per cent, where the mean of both exposures would be 34 %. What they make together is the same.
+    # A training twice as long shares the brightness otherwise between the learnt probe and the object, by
+    # some per cent: the mean of both exposures would be 34 % off. What they make together is the same.
     assert outcome.amplitude() == pytest.approx(clean.amplitude(), rel=0.06)
     together, alone = (one.photons * one.amplitude() ** 2 for one in (outcome, clean))
     assert together == pytest.approx(alone, rel=0.03)
