@@ -49,6 +49,11 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One thread a process, unless the environment says otherwise: the suite starts many processes, and small models,
+# which more threads than cores slow down several times. It passes with any number of threads.
+test: export OMP_NUM_THREADS ?= 1
+test: export TF_NUM_INTRAOP_THREADS ?= 1
+test: export TF_NUM_INTEROP_THREADS ?= 1
 test: check
 	$(BIN)/python -m pytest
 

@@ -92,7 +92,7 @@ def imported(code: str, environment: dict[str, str] | None = None, **names: Any)
         env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -109,9 +109,7 @@ def as_containers(
 def training_data(
     train_data: Data | None, test_data: Data | None, config: TrainingConfig
 ) -> tuple[Data, Data | None]:
-    """The data, read from the NPZ files that ``config`` names where they are None; scans are grouped.
-
-    Grouped data and mappings are returned as they are.
+    """The data, read from the NPZ files that ``config`` names where they are None.
 
     Raises
     ------
@@ -124,9 +122,7 @@ def training_data(
         train_data = RawData.from_file(config.train_data_file)
     if test_data is None and config.test_data_file is not None:
         test_data = RawData.from_file(config.test_data_file)
-    train = as_container(train_data, config) if isinstance(train_data, RawData) else train_data
-    test = as_container(test_data, config) if isinstance(test_data, RawData) else test_data
-    return train, test
+    return train_data, test_data
 
 
 def require_window(window: int, size: int) -> None:
@@ -137,7 +133,6 @@ def require_window(window: int, size: int) -> None:
 
 def with_images(
     results: dict[str, Any],
-    config: TrainingConfig,
     predict: Callable[[PtychoDataContainer], Prediction],
     *,
     window: int,
@@ -149,11 +144,7 @@ def with_images(
 
     The stitched object is transposed, then mirrored; see :func:`stitched` for ``window``.
     """
-    # as they were trained on, where the training says so: grouped once more, they could be other groups
-    train, test = results.get("groups") or as_containers(
-        results["train_container"], results["test_container"], config
-    )
-    container = train if test is None else test
+    container = results["test_container"] or results["train_container"]
     image, _ = stitched(predict(container), container, window)
     if transpose:
         image = image.T

@@ -20,7 +20,6 @@ NEEDED = {
     "test_forward.py": "pytorch",
     "test_module.py": "pytorch",
     "test_network.py": "pytorch",
-    "test_orchestration.py": "pytorch",
     "test_training.py": "pytorch",
     "test_tensorflow.py": "tensorflow",
 }

@@ -84,7 +84,10 @@ def trained(scan: RawData, tmp_path_factory: pytest.TempPathFactory) -> Trained:
             for kind, changes in KINDS.items():
                 benches[name, kind] = bench = Bench(engine, scan, directory / name / kind)
                 data = bench.groups(changes.get("gridsize", 1), count=4)
-                bench.train(data=data, validation=data, **changes)
+                # unrolled corrections start at zero: with a longer step, their kernels count in the patches
+                rate = 0.03 if "architecture" in changes else QUICK.learning_rate
+                execution = replace(QUICK, learning_rate=rate)
+                bench.train(execution, data=data, validation=data, **changes)
     scan.to_file(directory / "scan.npz")
     return Trained(directory, scan, benches)
 
@@ -127,16 +130,23 @@ def test_new_process_gives_the_identical_patches(
 def test_model_of_either_engine_gives_the_same_object_in_the_other(
     trained: Trained, reopened: dict[str, Mapping[str, Any]], writer: str, kind: str
 ) -> None:
+    from rounding_support import drawn_patches, relative_norm
+
     ours, theirs = (reopened[reader][f"{writer}/{kind}"] for reader in (writer, _other(writer)))
-    assert np.linalg.norm(theirs - ours) < 1e-4 * np.linalg.norm(ours)
-    # single frames barely determine an unrolled patch where it is dark: single precision costs 3e-4 there
-    assert relative_error(theirs, ours) < (1e-3 if kind in ("unrolled", "unrolled-apart") else 1e-4)
-    bench = trained.bench(writer, kind)
-    container = bench.groups(KINDS[kind].get("gridsize", 1))
+    container = trained.bench(writer, kind).groups(KINDS[kind].get("gridsize", 1))
+    drawn = drawn_patches(trained.path(writer, kind), container)
+    for patches in (ours, theirs):
+        for error in (relative_norm, relative_error):
+            assert error(patches, drawn.exact) < drawn.allowed(error)
     probe = trained.predict(writer, writer, kind).probe
+    # a product with e^α: some ten roundings, whatever the processor
     assert relative_error(trained.predict(_other(writer), writer, kind).probe, probe) < 1e-5
-    objects = [stitched(Prediction(patches, probe), container)[0] for patches in (ours, theirs)]
-    assert relative_error(objects[1], objects[0]) < 1e-4
+
+    def on_a_canvas(patches: NDArray[Any]) -> NDArray[np.complex64]:
+        return stitched(Prediction(patches.astype(np.complex64), probe), container)[0]
+
+    allowed = drawn.allowed(relative_error, on_a_canvas)
+    assert relative_error(on_a_canvas(theirs), on_a_canvas(ours)) < allowed
 
 
 @pytest.mark.parametrize("kind", KINDS)

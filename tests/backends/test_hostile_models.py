@@ -38,6 +38,7 @@ LONGEST_MESSAGE = 600
 """Characters, but for the path."""
 
 MOST_SECONDS = 8.0
+"""Of the processor: what else runs on the machine costs none of them."""
 MOST_MEMORY = 150
 """MiB, more than before the file was looked at."""
 
@@ -716,13 +717,13 @@ def memory(peak):  # MiB, now or at most since the last call
     return int(lines["VmHWM" if peak else "VmRSS"].split()[0]) / 1024
 
 for line in sys.stdin:
-    path, start, before = Path(line.strip()), time.monotonic(), memory(False)
+    path, start, before = Path(line.strip()), time.process_time(), memory(False)
     found = {}
     for name, engine in engines.items():
         recognises = attempt(engine.recognises, path)
         found[name] = {"recognises": recognises, "read": attempt(engine.read_state, path)}
     found["guess"] = attempt(guess_engine, path)
-    found["seconds"], found["memory"] = time.monotonic() - start, memory(True) - before
+    found["seconds"], found["memory"] = time.process_time() - start, memory(True) - before
     found["imported"] = [name for name in ("torch", "tensorflow", "keras") if name in sys.modules]
     print(json.dumps(found), flush=True)
 """
@@ -759,7 +760,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
     paths = [directory / f"{number}.model" for number in range(len(CASES))]
     for path, (_, write) in zip(paths, CASES.values(), strict=True):
         write(path)
-    found = _look(paths, 60.0)
+    found = _look(paths, 600.0)
     yield {name: (path, each) for name, path, each in zip(CASES, paths, found, strict=True)}
     for path in paths:
         path.unlink()
@@ -929,7 +930,7 @@ def test_structure_with_wrong_bytes_is_refused_or_harmless(tmp_path: Path, name:
         paths.append(tmp_path / f"{number}")
         _write(paths[-1], entries | {member: bytes(damaged)})
     refused = 0
-    for path, found in zip(paths, _look(paths, 60.0), strict=True):
+    for path, found in zip(paths, _look(paths, 600.0), strict=True):
         assert isinstance(found, dict), found
         assert found["seconds"] < MOST_SECONDS
         assert found["memory"] < MOST_MEMORY

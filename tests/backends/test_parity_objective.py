@@ -6,7 +6,7 @@ The referee is the PyTorch module in float64, whose forward model is in turn hel
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import cycle, product
@@ -22,6 +22,7 @@ tf = pytest.importorskip("tensorflow", reason="the engine 'tensorflow' needs the
 torch = pytest.importorskip("torch", reason="the engine 'pytorch' needs the extra 'torch'")
 
 from parity_support import as_array, error  # noqa: E402
+from rounding_support import in_double  # noqa: E402
 from tensordict import TensorDict  # noqa: E402
 
 from ptychopinn_ptychodus.backends.base import Prediction  # noqa: E402
@@ -107,14 +108,6 @@ class Trio:
     @property
     def config(self) -> ModelConfig:
         return self.ours.model_config
-
-
-@contextmanager
-def _in_double() -> Iterator[None]:
-    """What the networks do in float32 under autocast, the referee does in float64."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
-        yield
 
 
 def _trio(container: PtychoDataContainer, objective: str = "nll", **model: Any) -> Trio:
@@ -250,7 +243,7 @@ def _gradients(trio: Trio) -> tuple[list[float], list[dict[str, Array]]]:
     for module, batch in ((trio.theirs, trio.batch), (trio.referee, trio.double_batch)):
         parameters = dict(module.named_parameters())
         assert parameters.keys() == variables.keys()
-        with _in_double() if module is trio.referee else nullcontext():
+        with in_double() if module is trio.referee else nullcontext():
             loss = module.loss(batch)
         assert loss.dtype == batch["amplitude"].dtype
         wanted = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -275,7 +268,7 @@ def _differentiated(trio: Trio, gradient: Mapping[str, Array]) -> tuple[float, f
         for name, p in parameters.items()
     }
     step, values = 1e-7, []
-    with torch.no_grad(), _in_double(), pytest.MonkeyPatch.context() as patch:
+    with torch.no_grad(), in_double(), pytest.MonkeyPatch.context() as patch:
         if trio.config.architecture == "cnn":  # nor from how it changes what the network sees
             seen = trio.referee.network_probe()
             patch.setattr(trio.referee, "network_probe", lambda: seen)
@@ -318,7 +311,7 @@ def _check(trio: Trio, *, of_probe: float = GRADIENT) -> None:
 
     with torch.no_grad():
         theirs = trio.theirs(trio.batch["amplitude"], trio.batch["offsets"])
-        with _in_double():
+        with in_double():
             expected = trio.referee(trio.double_batch["amplitude"], trio.double_batch["offsets"])
     ours = trio.ours.patches(trio.our_batch["amplitude"], trio.our_batch["offsets"])
     for patches in (ours, theirs):
@@ -408,7 +401,7 @@ def test_gradient_of_the_probe_through_a_few_steps(
 )
 def test_stitched_objects_are_those_of_the_referee(n: int, gridsize: int, model: dict[str, Any]) -> None:
     trio = _trio(_groups(gridsize, 1, n, count=5), **model)
-    with torch.no_grad(), _in_double():
+    with torch.no_grad(), in_double():
         patches = trio.referee(trio.double_batch["amplitude"], trio.double_batch["offsets"]).numpy()
         referee = Prediction(patches, trio.referee.counts_probe().numpy())
     container = trio.container

@@ -39,7 +39,7 @@ def command() -> Command:
             [sys.executable, "-c", _PROGRAM, *map(str, arguments)],
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=600,
             check=False,
         )
 
@@ -65,7 +65,7 @@ def interrupted() -> Command:
                 assert process.poll() is None, process.communicate()[1]
                 time.sleep(0.1)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=within_s - 30)
+            out, err = process.communicate(timeout=within_s)
         finally:
             process.kill()
         return Done(process.args, process.returncode, out, err)

@@ -132,7 +132,7 @@ def test_without_a_framework_doctor_says_how_to_install_one(missing: list[str], 
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
     for name in missing:  # with its own line, whether that is a fault or not

@@ -80,7 +80,7 @@ def test_without_probes_they_are_made(command: Command, tmp_path: Path, extensio
 
 def test_interrupted_it_keeps_its_best_model(interrupted: Command, tmp_path: Path, extension: str) -> None:
     arguments = ["pretrain", "-o", str(tmp_path), "--scans", "2", "--epochs", "100000"]
-    done = interrupted(arguments, tmp_path, within_s=120)
+    done = interrupted(arguments, tmp_path, within_s=300)
     assert done.returncode == 130, done.stderr
     model = tmp_path / f"model{extension}"
     assert f"Best model so far: {model}" in done.stdout

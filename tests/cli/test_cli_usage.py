@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -14,19 +13,16 @@ from ptychopinn_ptychodus.cli import main
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     program = (
-        "import sys\nfrom ptychopinn_ptychodus.cli import main\nmain(['--help'])\n"
+        "import sys, time\nfrom ptychopinn_ptychodus.cli import main\nmain(['--help'])\n"
         "heavy = {'numpy', 'ptychodus', 'rich', 'matplotlib', 'torch', 'keras', 'skimage'}\n"
-        "heavy &= set(sys.modules)\n"
+        "heavy &= set(sys.modules)\nprint(time.process_time())\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
-    seconds = []
-    for _ in range(3):  # the best of three: the machine may be busy with something else
-        started = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        seconds.append(time.monotonic() - started)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert "doctor" in done.stdout
-    assert min(seconds) < 0.5
+    # seconds of the processor, not of the clock: the machine may be busy with something else
+    assert float(done.stdout.splitlines()[-1]) < 0.5
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,16 +117,16 @@ def other_plugins(stage: Stage) -> int:
             assert window.infer_button.isEnabled(), "disabled by a plugin that it is no matter of"
         products = window.products
         window.infer_button.click()
-        window.wait_until_idle(30)
+        window.wait_until_idle(120)
         assert window.error is None, window.error
         assert window.products == products + 1
 
         window.pick_algorithm(PINN)
         window.settings("Training.Epochs").set_value(1)
         window.train(directory)
-        window.wait_until_idle(60)
+        window.wait_until_idle(120)
         assert window.error is None, window.error
-        window.wait_for(window.infer_button.isEnabled, 5, "Infer")
+        window.wait_for(window.infer_button.isEnabled, 120, "Infer")
 
     return stage.run(script)
 

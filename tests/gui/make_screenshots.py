@@ -21,7 +21,7 @@ from window import Window, run
 
 from ptychopinn_ptychodus.cli.demo import simulate, write_standard_directory
 
-HANGS_S = 30.0  # no measure of speed, which is printed: other processes want their share of the machine too
+HANGS_S = 120.0  # no measure of speed, which is printed: other processes want their share of the machine too
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
     window.scroll_area.verticalScrollBar().setValue(0)
     window.train(directory)
     epoch = "Epoch 2/" if arguments.epochs > 2 else "Epoch 1/"
-    window.wait_for_log("Training on ", 60)
+    window.wait_for_log("Training on ", HANGS_S)
     window.shot("starting")
     window.wait_for(lambda: epoch in window.log or not window.monitor.is_processing, arguments.timeout, epoch)
     window.shot("training")
@@ -129,7 +129,7 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
     window.status.stop_button.click()
     window.wait_for(lambda: not window.monitor.is_processing, 60, "the end of the training")
     stopped_s = time.monotonic() - started
-    _wait_until_idle(window, 60)
+    _wait_until_idle(window, HANGS_S)
     window.wait_for(lambda: kept.name not in window.model_text(), 5, "the model of the stopped training")
     window.shot("stopped")
     print(f"Stop: {stopped_s:.1f} s")
@@ -174,7 +174,7 @@ def _infer_without_a_model(window: Window) -> None:
     assert said, "Infer without a model was not refused"
     assert "has no model" in said[0], said
     assert window.products == products, "there is a product without a model"
-    window.wait_for_log("has no model", 5)
+    window.wait_for_log("has no model", HANGS_S)
     window.infer_button.setEnabled(False)
 
 

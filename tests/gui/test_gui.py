@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 DISPLAY = ("xvfb-run", "-a", "-s", "-screen 0 1280x900x24")
-WAIT_S, SCRIPT_S = 100, 600
+WAIT_S, SCRIPT_S = 300, 1200
 """For each wait of the tour, and for a whole script: the former says what was waited for."""
 
 pytestmark = [

@@ -77,14 +77,14 @@ class Window:
         assert row >= 0, f"{text} is not listed"
         popup = self.algorithms.view()
         self.algorithms.showPopup()
-        self.wait_for(popup.isVisible, 10, "the list of algorithms")
+        self.wait_for(popup.isVisible, 120, "the list of algorithms")
         if shot:
             self.shot(shot, popup=popup.window())
         index = self.algorithms.model().index(row, 0)
         popup.scrollTo(index)
         QTest.mouseClick(popup.viewport(), Qt.LeftButton, pos=popup.visualRect(index).center())
         self.wait_for(
-            lambda: self.algorithms.currentText() == text and not popup.isVisible(), 10, f"{text}, picked"
+            lambda: self.algorithms.currentText() == text and not popup.isVisible(), 120, f"{text}, picked"
         )
         QTest.qWait(200)  # for the layout of its page, and for whatever should not come
 
@@ -124,7 +124,7 @@ class Window:
         self.choose_file(directory)
         self.train_button.click()
         self.wait_for(
-            lambda: self.monitor.is_processing or self.monitor.get_completed_runs() > runs, 10, "training"
+            lambda: self.monitor.is_processing or self.monitor.get_completed_runs() > runs, 120, "training"
         )
 
     def scroll_to(self, setting: str) -> None:
@@ -175,7 +175,7 @@ class Window:
     def wait_until_idle(self, timeout_s: float) -> None:
         """Until no task runs, and the window knows."""
         self.wait_for(lambda: not self.monitor.is_processing, timeout_s, "the end of the run")
-        self.wait_for(self.status.stop_button.isHidden, 5, "a window without Stop")
+        self.wait_for(self.status.stop_button.isHidden, 120, "a window without Stop")
         QTest.qWait(200)
 
     def child(self) -> int:
@@ -189,7 +189,7 @@ class Window:
                         found.append(process.pid)
             return bool(found)
 
-        self.wait_for(look, 10, "a worker")
+        self.wait_for(look, 120, "a worker")
         return found[-1]
 
     def wait_for(self, condition: Callable[[], Any], timeout_s: float, what: str) -> None:

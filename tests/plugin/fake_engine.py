@@ -140,7 +140,7 @@ class FakeEngine(Engine):
             logging.getLogger("some.framework").info("framework chatter")
             logging.getLogger("some.framework").warning("framework warning")
         if wish.get("has_children"):  # as data loaders are: they hold the pipes of the worker
-            subprocess.Popen(["sleep", "20"])
+            subprocess.Popen(["sleep", "180"])  # longer than a test waits
         if wish.get("checkpoint"):
             checkpoint = model_path.parent / "checkpoints" / "best-epoch=0000.ckpt"
             checkpoint.parent.mkdir(exist_ok=True)

@@ -19,6 +19,9 @@ from ptychodus.model import ModelCore
 NAMES = {"ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised"}
 FRAMEWORKS = ("torch", "tensorflow", "lightning", "pytorch_lightning", "keras", "mlflow", "PyQt5")
 
+HANGS_S = 120.0
+"""After as long, something waits that should not: no measure of speed, for the machine may be busy."""
+
 pytestmark = [
     pytest.mark.usefixtures("fake_site"),
     pytest.mark.skipif(
@@ -36,7 +39,7 @@ def python(code: str, *paths: Path, **environment: str) -> subprocess.CompletedP
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=5 * HANGS_S,
         check=False,
     )
 
@@ -100,14 +103,13 @@ class TestScripts:
             product.train_reconstructor_local(
                 standard_directory, tmp_path / "out", algorithm="ptychopinn-plugin_pinn"
             )
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + HANGS_S
             while monitor.get_progress() < 4 and time.monotonic() < deadline:
                 time.sleep(0.05)
             monitor.stop_processing()
-            stopped = time.monotonic()
             while monitor.is_processing and time.monotonic() < deadline:
                 time.sleep(0.05)
-            assert time.monotonic() - stopped < 3
+            assert not monitor.is_processing
             parameter = model.processing_core.algorithm_parameter
             assert parameter.get_current_reconstructor().is_model_loaded()
             assert (tmp_path / "out" / "model.ckpt").is_file()
@@ -233,7 +235,7 @@ class TestCommand:
             if "Epoch 2/" in line:
                 break
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does: to parent and child
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=HANGS_S)
         assert process.returncode != 0
         assert "best model so far" in rest
         assert (tmp_path / "out" / "model.ckpt").is_file()
@@ -290,14 +292,15 @@ with ModelCore() as model:
         done = python(
             """
 import ptychodus.model, time
-tic = time.perf_counter()
+tic = time.process_time()
 import ptychopinn_ptychodus.plugin.library
 from ptychopinn_ptychodus.plugin.attach import attach
 attach()
-print(time.perf_counter() - tic)
+print(time.process_time() - tic)
 """
         )
-        assert float(done.stdout.splitlines()[-1]) < 0.3, done.stderr  # 0.1 on a machine that is not shared
+        # of the processor, which other processes on the machine cost little: 0.1
+        assert float(done.stdout.splitlines()[-1]) < 0.5, done.stderr
 
     def test_a_worker_ends_when_its_parent_is_gone(self, standard_directory, tmp_path, fake_site, wish):
         import signal
@@ -332,7 +335,7 @@ for output in next(iter(library)).train(Path({str(standard_directory)!r}), Path(
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANGS_S
         while _runs(pid) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not _runs(pid)

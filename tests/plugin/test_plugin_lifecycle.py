@@ -21,6 +21,9 @@ from ptychopinn_ptychodus.plugin.job import ChildDiedError
 
 pytestmark = pytest.mark.usefixtures("fake_site")
 
+HANGS_S = 120.0
+"""After as long, something waits that should not: no measure of speed, for the machine may be busy."""
+
 
 def pinn(**settings):
     return next(iter(make_library(**settings)))
@@ -36,8 +39,18 @@ def trained(directory, tmp_path, **settings):
     return reconstructor
 
 
+@pytest.fixture
+def no_worker(monkeypatch):
+    """Fails if a worker is started."""
+
+    def start(self, job):
+        pytest.fail("A worker was started.")
+
+    monkeypatch.setattr(process.ChildProcess, "start", start)
+
+
 def wait_for(generator, path):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANGS_S
     while not path.is_file() and time.monotonic() < deadline:
         next(generator)
     assert path.is_file()
@@ -119,11 +132,11 @@ class TestTraining:
         assert (standard_directory / "model.ckpt").is_file()
 
     def test_keeps_yielding_while_the_engine_is_busy(self, standard_directory, tmp_path, wish):
-        wish(epoch_seconds=2.5)
-        times = []
-        for _ in pinn(Training_Epochs=1).train(standard_directory, tmp_path / "out"):
-            times.append(time.monotonic())
-        assert max(np.diff(times[:-1])) < 1.0  # before the last one, the history is written
+        wish(epoch_seconds=HANGS_S)
+        generator = pinn(Training_Epochs=1).train(standard_directory, tmp_path / "out")
+        outputs = [next(generator) for _ in range(8)]
+        generator.close()
+        assert not any(output.training_loss for output in outputs)  # all of them before the first epoch's end
 
     def test_training_curves_are_there_while_it_runs(self, standard_directory, tmp_path, wish):
         wish(epoch_seconds=0.1)
@@ -224,9 +237,7 @@ class TestStop:
         for output in generator:
             if len(output.training_loss) >= 2:
                 break
-        started = time.monotonic()
         generator.close()
-        assert time.monotonic() - started < 5
         assert reconstructor.is_model_loaded()
         assert (tmp_path / "out" / "model.ckpt").is_file()
         assert (tmp_path / "out" / "training_history.csv").is_file()
@@ -275,20 +286,23 @@ class TestStop:
         time.sleep(1.5)
         started = time.monotonic()
         generator.close()
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < HANGS_S
         assert (tmp_path / "out" / "model.ckpt").read_bytes() == earlier
         assert stale.is_file()
         assert not reconstructor.is_model_loaded()
         assert "before there was a model" in log.text
 
-    def test_before_anything_is_learnt_nothing_is_waited_for(self, standard_directory, tmp_path, wish, log):
+    def test_before_anything_is_learnt_nothing_is_waited_for(
+        self, standard_directory, tmp_path, wish, monkeypatch, log
+    ):
+        monkeypatch.setattr(process.ChildProcess.stop, "__defaults__", (10 * HANGS_S,))
         wish(hangs=True)
         reconstructor = pinn()
         generator = reconstructor.train(standard_directory, tmp_path / "out")
         next(generator)
         started = time.monotonic()
         generator.close()
-        assert time.monotonic() - started < process.STOP_GRACE_S / 2
+        assert time.monotonic() - started < HANGS_S
         assert "before there was a model" in log.text
 
     def test_its_checkpoint_becomes_the_model(self, standard_directory, tmp_path, wish, monkeypatch, log):
@@ -464,9 +478,7 @@ class TestFailures:
             run(pinn().train(standard_directory, tmp_path / "out"))
 
     @pytest.mark.parametrize("has_children", [False, True])
-    def test_a_killed_worker_is_an_error_within_two_seconds(
-        self, standard_directory, tmp_path, wish, has_children, log
-    ):
+    def test_a_killed_worker_is_an_error_at_once(self, standard_directory, tmp_path, wish, has_children, log):
         wish(epoch_seconds=0.1, has_children=has_children, checkpoint=True)
         children = []
         original = process.ChildProcess.start
@@ -486,7 +498,7 @@ class TestFailures:
         os.kill(children[0], signal.SIGKILL)
         with pytest.raises(ChildDiedError, match=r"SIGKILL.*memory"):
             run(generator)
-        assert time.monotonic() - killed < 2.0
+        assert time.monotonic() - killed < HANGS_S  # its children live longer
         assert "best-epoch=0000.ckpt" in log.text
         assert not (tmp_path / "out" / "model.ckpt").exists()
         assert not reconstructor.is_model_loaded()
@@ -515,12 +527,12 @@ class TestFailures:
         assert "some.framework: framework warning" in log.text
         assert "chatter" not in log.text
 
-    def test_output_that_cannot_be_written_is_an_error_before_training(self, standard_directory, tmp_path):
+    def test_output_that_cannot_be_written_is_an_error_before_training(
+        self, standard_directory, tmp_path, no_worker
+    ):
         (tmp_path / "out").write_text("a file, where a directory is needed")
-        started = time.monotonic()
         with pytest.raises(OSError, match="cannot be written"):
             run(pinn().train(standard_directory, tmp_path / "out"))
-        assert time.monotonic() - started < 1
 
     def test_history_that_cannot_be_written_does_not_spoil_the_model(self, standard_directory, tmp_path, log):
         (tmp_path / "out" / "training_history.csv").mkdir(parents=True)
@@ -545,9 +557,7 @@ class TestFailures:
         ],
     )
     def test_a_bad_setting_is_named_before_anything_starts(
-        self, standard_directory, tmp_path, setting, value, message
+        self, standard_directory, tmp_path, no_worker, setting, value, message
     ):
-        started = time.monotonic()
         with pytest.raises(ValueError, match=message):
             run(pinn(**{setting: value}).train(standard_directory, tmp_path / "out"))
-        assert time.monotonic() - started < 1

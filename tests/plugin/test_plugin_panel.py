@@ -82,7 +82,7 @@ def open_page(application, fake_site, dialogs, monkeypatch):
 
 @pytest.fixture
 def wait_for(application):
-    def wait_for(condition, what, timeout_s=20.0):
+    def wait_for(condition, what, timeout_s=120.0):
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"still not: {what}"

@@ -196,7 +196,7 @@ worker.ORPHAN_GRACE_S = 0.2
 worker.listen_for_stop(threading.Event(), threading.Event(), Path({str(directory)!r}))
 time.sleep(60)
 """
-    done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, timeout=120, check=False)
     assert done.returncode == 1
     assert not directory.exists()
 

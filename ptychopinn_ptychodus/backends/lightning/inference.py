@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +17,7 @@ from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
 from .arithmetic import TorchArithmetic
 from .loaders import GroupDataset, build_loader
-
-if TYPE_CHECKING:  # what stands under this name may be replaced, and is looked up where it is called
-    from .module import PtychoPINN_Lightning
+from .module import PtychoPINN_Lightning
 
 
 def available_devices() -> list[str]:
