@@ -123,7 +123,7 @@ class TensorFlowNetwork:
         from ptychopinn_ptychodus.backends.registry import get_engine
 
         engine: Any = get_engine("tensorflow")
-        engine.prepare()
+        engine.load()
         import keras
         import tensorflow as tf
 

@@ -121,7 +121,7 @@ def run_way(
     from ptychopinn_ptychodus.backends.registry import get_engine
 
     engine: Any = get_engine("tensorflow")
-    engine.prepare()
+    engine.load()
     from ptychopinn_ptychodus.backends.tensorflow.loaders import build_dataset
     from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow
     from ptychopinn_ptychodus.config import ExecutionConfig, TrainingConfig

@@ -91,8 +91,8 @@ def in_ptychodus(
 
 
 def write_standard_directory(directory: Path, data: AssembledDiffractionData, product: Product) -> None:
-    """Write ``diffraction.h5`` and ``product.h5``, as Ptychodus names and writes them."""
-    from ptychodus.api.io import save_diffraction_data, save_product
+    """Write ``diffraction.h5`` and ``product.h5`` (in Ptychodus 1.5 ``product-in.h5``), as Ptychodus does."""
+    from ptychodus.api.io import StandardFileLayout, save_diffraction_data, save_product
 
     save_diffraction_data(directory / "diffraction.h5", data)
-    save_product(directory / "product.h5", product)
+    save_product(directory / getattr(StandardFileLayout, "PRODUCT_IN", "product.h5"), product)

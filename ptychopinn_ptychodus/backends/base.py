@@ -7,6 +7,7 @@ come out; tensors never do.
 
 from __future__ import annotations
 
+import importlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -154,10 +155,11 @@ class Progress:
             self.stopped = True
             raise StopRequested
 
-    def epoch(self, history: Mapping[str, list[float]], nepochs: int, apply: Apply) -> None:
+    def epoch(self, history: Mapping[str, list[float]], nepochs: int, apply: Apply | None) -> None:
         """An epoch is done; its losses are the last of ``history``.
 
         ``apply`` is to leave training as it found it, and to raise ``InterruptedError`` when asked to stop.
+        None where the network is out of reach: there is no preview then.
         """
         seconds = time.monotonic() - self._start
         train, validation = history["train_loss"], history["val_loss"]
@@ -171,7 +173,7 @@ class Progress:
         )
         if self._report is not None:
             self._report(report)
-        if self._preview is not None:
+        if self._preview is not None and apply is not None:
             try:
                 self._preview(report, apply)
             except InterruptedError as exc:
@@ -184,7 +186,17 @@ class ModelFileError(ValueError):
 
 
 class EngineUnavailableError(RuntimeError):
-    """The engine's framework is not installed; the message says what was selected and how to install it."""
+    """The engine's framework is not installed, or cannot be imported.
+
+    The message says what was selected, why it is not available, and how to install it.
+    """
+
+
+def one_line(exc: BaseException) -> str:
+    """Kind and text of an exception in one line, for the message of another one."""
+    text = " ".join(str(exc).split())
+    name = type(exc).__name__
+    return f"{name}: {text[:500]}" if text else name
 
 
 def out_of_memory(config: TrainingConfig) -> RuntimeError:
@@ -228,6 +240,9 @@ class Engine(ABC):
     needed: ClassVar[tuple[str, ...]]
     """The packages that its framework consists of."""
 
+    imported: ClassVar[tuple[str, ...]] = ()
+    """What :meth:`load` imports besides: the engine's own modules that need the framework."""
+
     def problem(self) -> str | None:
         """None if the framework is installed (found, not imported), else what is missing and the remedy."""
         missing = [name for name in self.needed if find_spec(name) is None]
@@ -239,10 +254,30 @@ class Engine(ABC):
         )
 
     def require(self) -> None:
-        """Raise :class:`EngineUnavailableError` unless the framework is installed."""
+        """Raise :class:`EngineUnavailableError` unless the framework is installed (found, not imported)."""
         problem = self.problem()
         if problem is not None:
             raise EngineUnavailableError(problem)
+
+    def load(self) -> None:
+        """Import the framework and what of this engine needs it: afterwards, ``import`` finds them loaded.
+
+        Raises
+        ------
+        EngineUnavailableError
+            If the framework is not installed, or an import fails, whatever it raises: a shared library that
+            is missing or a version that does not fit has many ways to do so. The cause is in the message.
+        """
+        self.require()
+        for module in (*self.needed, *self.imported):
+            try:
+                importlib.import_module(module)
+            except Exception as exc:
+                raise EngineUnavailableError(
+                    f"{self.framework} backend selected, but it is unavailable: {module} is installed and "
+                    f"cannot be imported ({one_line(exc)}). Mend or replace what is installed, with: "
+                    f"{self.install_hint}"
+                ) from exc
 
     @abstractmethod
     def accelerators(self) -> list[str]:
@@ -287,7 +322,7 @@ class Engine(ABC):
         Raises
         ------
         EngineUnavailableError
-            If the framework is not installed.
+            If the framework is not installed, or cannot be imported.
         RuntimeError
             If the engine has none.
         """

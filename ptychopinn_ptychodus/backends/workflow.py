@@ -109,7 +109,9 @@ def as_containers(
 def training_data(
     train_data: Data | None, test_data: Data | None, config: TrainingConfig
 ) -> tuple[Data, Data | None]:
-    """The data, read from the NPZ files that ``config`` names where they are None.
+    """The data, read from the NPZ files that ``config`` names where they are None; scans are grouped.
+
+    Grouped data and mappings are returned as they are.
 
     Raises
     ------
@@ -122,7 +124,9 @@ def training_data(
         train_data = RawData.from_file(config.train_data_file)
     if test_data is None and config.test_data_file is not None:
         test_data = RawData.from_file(config.test_data_file)
-    return train_data, test_data
+    train = as_container(train_data, config) if isinstance(train_data, RawData) else train_data
+    test = as_container(test_data, config) if isinstance(test_data, RawData) else test_data
+    return train, test
 
 
 def require_window(window: int, size: int) -> None:
@@ -133,6 +137,7 @@ def require_window(window: int, size: int) -> None:
 
 def with_images(
     results: dict[str, Any],
+    config: TrainingConfig,
     predict: Callable[[PtychoDataContainer], Prediction],
     *,
     window: int,
@@ -144,7 +149,11 @@ def with_images(
 
     The stitched object is transposed, then mirrored; see :func:`stitched` for ``window``.
     """
-    container = results["test_container"] or results["train_container"]
+    # as they were trained on, where the training says so: grouped once more, they could be other groups
+    train, test = results.get("groups") or as_containers(
+        results["train_container"], results["test_container"], config
+    )
+    container = train if test is None else test
     image, _ = stitched(predict(container), container, window)
     if transpose:
         image = image.T

@@ -166,9 +166,10 @@ def arrays_for(device: str) -> Arrays:
         raise ValueError(f"device = {device!r} is not valid: use 'auto', 'cpu', 'cuda' or 'cuda:N'.")
     try:
         import torch as found
-    except ImportError as error:
+    except Exception as error:  # one that is installed, but broken, has many ways to fail
         raise RuntimeError(
-            f"device = {device!r} needs torch, which is not installed: use 'cpu', or pip install torch."
+            f"device = {device!r} needs torch, which is not installed or cannot be imported ({error}): "
+            "use 'cpu', or pip install torch."
         ) from error
     if int(number or 0) >= found.cuda.device_count():
         raise RuntimeError(

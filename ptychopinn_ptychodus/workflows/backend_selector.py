@@ -1,16 +1,19 @@
 """The dispatcher: what scripts call, run by the engine that ``config.backend`` names, and by no other.
 
 Each function first writes the configuration into the legacy dictionary ``params.cfg``, once, and only then
-looks at ``backend``; a framework is imported later still, by its engine. Errors are those of the engine, and
+looks at ``backend``; a framework is imported later still, by its engine. The log says in one line, of the
+level INFO and the same wherever it runs, which function runs with which backend. Errors are those of the
+engine, and
 
 ValueError
     if there is no such engine: the message lists those that exist,
 RuntimeError
-    if its framework is not installed: the message says how to install it.
+    if its framework is not installed, or cannot be imported: the message says why, and how to install it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from ..backends.registry import get_engine
 from ..backends.workflow import Data
 from ..config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ..params import update_legacy_dict
+
+logger = logging.getLogger(__name__)
 
 Image = NDArray[np.float32]
 
@@ -100,4 +105,5 @@ def _workflow(name: str, config: TrainingConfig | InferenceConfig) -> tuple[Call
     """The engine's own function of that name, looked up now, and the engine's name."""
     update_legacy_dict(params.cfg, config)  # first: scripts rely on it, whatever comes of the rest
     engine = get_engine(config.backend)
+    logger.info("%s_with_backend runs with the backend %r.", name, engine.name)
     return engine.workflow(name), engine.name

@@ -26,12 +26,12 @@ class Environment:
     python: Path
     missing: tuple[str, ...]
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Its interpreter, with nothing of the one that runs the tests."""
+    def run(self, *arguments: str, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Its interpreter, with nothing of the one that runs the tests; packages in ``first`` come first."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         return subprocess.run(
             [str(self.python), *arguments],
-            env=inherited,
+            env=inherited if first is None else {**inherited, "PYTHONPATH": str(first)},
             cwd=self.python.parent,  # not the checkout: the package has to be the installed one
             capture_output=True,
             text=True,
@@ -39,10 +39,12 @@ class Environment:
             check=False,
         )
 
-    def ptychodus(self, action: str, source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    def ptychodus(
+        self, action: str, source: Path, target: Path, first: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """``ptychodus -b ACTION -i SOURCE -o TARGET``."""
         command = self.python.with_name("ptychodus")
-        return self.run(str(command), "-b", action, "-i", str(source), "-o", str(target))
+        return self.run(str(command), "-b", action, "-i", str(source), "-o", str(target), first=first)
 
 
 def make_environment(directory: Path, missing: Iterable[str]) -> Environment:

@@ -79,6 +79,24 @@ def test_selected_and_missing_is_an_error_that_says_what_to_install(
     assert not list(path.glob("model*")), "another engine has stood in"
 
 
+@pytest.mark.parametrize("backend", ["pytorch", "tensorflow"])
+def test_installed_and_broken_is_an_error_with_the_cause(
+    environment: Environments, directory: Directories, tmp_path: Path, backend: str
+) -> None:
+    """Of a framework that is there, but raises when it is imported."""
+    package = tmp_path / "first" / MODULES[backend][0]
+    package.mkdir(parents=True)
+    cause = "libfake.so.1: cannot open shared object file"
+    (package / "__init__.py").write_text(f"raise OSError({cause!r})\n")
+    path = directory(backend)
+    done = environment().ptychodus("train", path, path, first=package.parent)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"{SELECTED[backend]}, but it is unavailable" in done.stdout
+    assert f"OSError: {cause}" in done.stdout
+    assert HINTS[backend] in done.stdout
+    assert not list(path.glob("model*")), "another engine has stood in"
+
+
 @each
 def test_the_other_engine_keeps_working(
     environment: Environments, trained: Directories, missing: str, other: str

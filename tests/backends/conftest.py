@@ -20,6 +20,7 @@ NEEDED = {
     "test_forward.py": "pytorch",
     "test_module.py": "pytorch",
     "test_network.py": "pytorch",
+    "test_orchestration.py": "pytorch",
     "test_training.py": "pytorch",
     "test_tensorflow.py": "tensorflow",
 }

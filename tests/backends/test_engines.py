@@ -634,6 +634,16 @@ def test_whole_run_has_the_contracts_structure(bench: Bench, graphs: None) -> No
         bench.engine.workflow("run_cdi_example")(train, None, config, M=65, execution_config=QUICK)
 
 
+def test_results_hold_the_very_objects_that_were_handed_in(bench: Bench) -> None:
+    mapping, groups = _mapping(bench.scan), bench.groups(2)
+    train, config = bench.engine.workflow("train_cdi_model"), bench.config(gridsize=2)
+    for first, second in ((mapping, groups), (groups, mapping)):
+        results = train(first, second, config, QUICK)
+        assert results["train_container"] is first
+        assert results["test_container"] is second
+        assert [len(losses) for losses in results["history"].values()] == [1, 1]
+
+
 def test_run_without_stitching_has_no_images(bench: Bench) -> None:
     amplitude, phase, results = bench.engine.workflow("run_cdi_example")(
         bench.scan, None, bench.config(), execution_config=QUICK

@@ -71,7 +71,6 @@ def _inputs(bench: Bench) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         {"strategy": "ddp"},
         {"pin_memory": True},
         {"persistent_workers": True, "num_workers": 1},
-        {"logger_backend": "mlflow"},
     ],
 )
 def test_knob_that_this_engine_has_not_is_refused(bench: Bench, knobs: dict[str, Any]) -> None:

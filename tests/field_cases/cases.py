@@ -96,6 +96,11 @@ class Scan:
             file.attrs.update(attributes)
         return directory
 
+    def with_known_object(self, directory: Path) -> None:
+        """Have the product in ``directory`` hold the true object, which Supervised learns from."""
+        with h5py.File(directory / "product.h5", "a") as file:
+            file["object"][...] = self.truth.reshape(file["object"].shape)
+
     def write_npz(self, path: Path, **changes: Any) -> Path:
         """As training data of counts, with positions in pixels; returns the path."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,9 +19,12 @@ from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, prepare_reconstruct_input
 from ptychodus.api.settings import SettingsRegistry
 
-from ptychopinn_ptychodus.data.examination import Report
+from ptychopinn_ptychodus.data.examination import ExaminationConfig, Report
+from ptychopinn_ptychodus.data.examination.scan import examine_scan
 from ptychopinn_ptychodus.data.metrics import compare
+from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.plugin import worker
+from ptychopinn_ptychodus.plugin.ingest import from_reconstruct_input
 from ptychopinn_ptychodus.plugin.job import Job, TrainJob, read_job, write_job
 from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
@@ -93,6 +96,12 @@ def input_of(scan: Path) -> ReconstructInput:
     return prepare_reconstruct_input(
         load_diffraction_data(scan / "diffraction.h5"), load_product(scan / "product.h5")
     )
+
+
+def examined(scan: Path) -> RawData:
+    """The scan in a standard directory as it is computed with."""
+    raw, _ = examine_scan(from_reconstruct_input(input_of(scan), with_object=False), ExaminationConfig())
+    return raw
 
 
 @dataclass

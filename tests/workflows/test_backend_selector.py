@@ -257,6 +257,15 @@ class TestSelection:
             CALLS[name](TrainingConfig())
         assert caught.value is raised
 
+    @every_call
+    def test_one_line_of_the_log_says_what_runs_with_which_backend(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        monkeypatch.setattr(selector, "get_engine", lambda backend: FakeEngine())
+        with caplog.at_level("INFO"):
+            CALLS[name](TrainingConfig(backend="pytorch"))
+        assert caplog.messages == [f"{name}_with_backend runs with the backend 'fake'."]
+
 
 class TestArguments:
     def test_each_reaches_the_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:

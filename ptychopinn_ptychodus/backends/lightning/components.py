@@ -6,20 +6,28 @@ the engine: a configuration's ``backend`` is for the dispatcher in front of the 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
+from ...config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
 from .. import workflow
 from ..base import Progress
+from ..mlflow_run import recorded, show
+from ..physics import initial_physics
 from ..workflow import Data
 from .engine import LightningEngine
 
+logger = logging.getLogger(__name__)
+
 MODEL_NAME = "model.ckpt"
 """What a run leaves in its output directory."""
+
+_CONFIGS = ("model", "data", "training", "inference")
+"""What a module is made from, in the order of its constructor."""
 
 
 def _build_lightning_dataloaders(
@@ -29,7 +37,7 @@ def _build_lightning_dataloaders(
     execution_config: ExecutionConfig | None = None,
 ) -> tuple[Any, Any]:
     """Training and validation loaders (the latter None without a test container) of TensorDict batches."""
-    LightningEngine().require()
+    LightningEngine().load()
     from .loaders import GroupDataset, build_loader
 
     execution = execution_config or ExecutionConfig()
@@ -59,38 +67,72 @@ def _train_with_lightning(
 ) -> dict[str, Any]:
     """Train a fresh model with ``lightning.pytorch.Trainer``.
 
+    Module and trainer are looked up now, as ``PtychoPINN_Lightning`` in :mod:`.module` and ``Trainer`` in
+    ``lightning.pytorch``, and may be anything that is used like them: the first is called with the model,
+    data, training and inference configuration and nothing else, and what is asked of it afterwards every
+    ``LightningModule`` has. If it has a method ``prepare_training`` (see ours), it gets the rest by that.
+
     Returns
     -------
-    ``history`` (``train_loss`` and ``val_loss`` lists), ``train_container``, ``test_container``, ``models``
-    (with ``lightning_module``, at its best state) and ``trainer``.
+    ``history`` (lists ``train_loss`` and ``val_loss``, empty where the module logs none), ``train_container``
+    and ``test_container`` (the very objects that were handed in), ``groups`` (both of them grouped),
+    ``models`` (with ``lightning_module``; ours is at its best state), ``trainer``, and, with
+    ``logger_backend = 'mlflow'``, ``mlflow_run``.
 
     Raises
     ------
     RuntimeError
-        If the framework is missing or training fails; the message says what to do.
+        If the framework is missing or broken, or training fails; the message says what to do.
     ValueError
         If data and configuration do not fit each other.
     """
-    LightningEngine().require()
-    from lightning.pytorch import seed_everything
+    LightningEngine().load()
+    import lightning.pytorch as pl
+    from lightning.pytorch.utilities import rank_zero_only
 
-    from .module import PtychoPINN_Lightning
-    from .training import fit
+    from . import module as modules
+    from .inference import predict
+    from .training import fit, own_callbacks
 
-    execution = execution_config or ExecutionConfig()
+    execution, progress = execution_config or ExecutionConfig(), progress or Progress()
     train, test = workflow.as_containers(train_container, test_container, config)
     if config.seed is not None:
-        seed_everything(config.seed, workers=True, verbose=False)
-    module = PtychoPINN_Lightning.for_data(train, config, execution)
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+    physics = initial_physics(train, config)
+    inference = InferenceConfig(model=config.model)
+    configs = (config.model, physics.data, config, inference)
+    module: Any = modules.PtychoPINN_Lightning(*configs)
+    module.save_hyperparameters()
+    if isinstance(module, pl.LightningModule) and not module.hparams:
+        # one that has not named any: its checkpoints are to say what it was made from
+        named = {f"{name}_config": to_dict(each) for name, each in zip(_CONFIGS, configs, strict=True)}
+        pl.LightningModule.save_hyperparameters(module, named)
+    history: dict[str, list[float]] = {"train_loss": [], "val_loss": []}
+    callbacks = own_callbacks(config, execution, progress, validated=test is not None)
+    prepare = getattr(module, "prepare_training", None)
+    if prepare is not None:
+        prepare(physics, execution, history, callbacks)
     loaders = _build_lightning_dataloaders(train, test, config, execution)
-    trainer = fit(module, *loaders, config, execution, progress)
-    return {
-        "history": {name: list(values) for name, values in module.history.items()},
-        "train_container": train,
-        "test_container": test,
+    # of several processes that train one model, the first one keeps the record
+    alone = execution.devices == execution.num_nodes == 1
+    logged = execution.logger_backend == "mlflow" and (alone or getattr(rank_zero_only, "rank", 0) == 0)
+    with recorded(logged, config.output_dir, *configs, execution, progress=progress) as run:
+        trainer = fit(module, *loaders, config, execution, history, progress, run)
+        kept = getattr(getattr(trainer, "checkpoint_callback", None), "best_model_path", "")
+        if run is not None and kept:
+            run.model(Path(kept))  # until the model is written elsewhere
+        if run is not None and is_own(module) and not progress.stopped:
+            show(run, lambda data: predict(module, data, execution, should_stop=progress.should_stop), train)
+    callbacks.clear()  # what reports progress would otherwise live, and be pickled, with the module
+    results = {
+        "history": {name: list(values) for name, values in history.items()},
+        "train_container": train_container,
+        "test_container": test_container,
+        "groups": (train, test),
         "models": {"lightning_module": module, "autoencoder": module, "diffraction_to_obj": module},
         "trainer": trainer,
     }
+    return results if run is None else {**results, "mlflow_run": run}
 
 
 def train_cdi_model_torch(
@@ -108,14 +150,37 @@ def train_cdi_model_torch(
     FileNotFoundError
         If there are no training data, or a file that the configuration names is missing.
     """
+    LightningEngine().load()
     train, test = workflow.training_data(train_data, test_data, config)
     results = _train_with_lightning(train, test, config, execution_config)
+    results["model_path"] = keep_model(results, Path(config.output_dir) / MODEL_NAME)
+    return results
+
+
+def keep_model(results: dict[str, Any], path: Path) -> Path | None:
+    """Write the model of :func:`_train_with_lightning` to ``path``, and say so where its run is recorded.
+
+    A module that is not ours is written as a checkpoint of Lightning's, which its own class can open. Returns
+    None, with a warning, where the trainer cannot do that either.
+    """
     from .checkpoint import save_model
 
-    results["model_path"] = save_model(
-        results["models"]["lightning_module"], Path(config.output_dir) / MODEL_NAME
-    )
-    return results
+    module, trainer = results["models"]["lightning_module"], results["trainer"]
+    if is_own(module):
+        save_model(module, path)
+    elif hasattr(trainer, "save_checkpoint"):
+        trainer.save_checkpoint(path)
+    else:
+        logger.warning("No model file was written: neither module nor trainer is one that could do so.")
+        return None
+    if "mlflow_run" in results:
+        results["mlflow_run"].model(path)
+    return path
+
+
+def is_own(module: Any) -> bool:
+    """Whether it is a ``PtychoPINN_Lightning`` or a subclass: it can be applied, and saved as our model."""
+    return getattr(module, "engine_name", None) == LightningEngine.name
 
 
 def run_cdi_example_torch(
@@ -149,8 +214,14 @@ def run_cdi_example_torch(
     from .inference import predict
 
     module, execution = results["models"]["diffraction_to_obj"], execution_config or ExecutionConfig()
+    if not is_own(module):
+        raise RuntimeError(
+            f"{type(module).__name__} was trained, but cannot be applied to be stitched: use "
+            "PtychoPINN_Lightning or a subclass of it, or do_stitching=False."
+        )
     return workflow.with_images(
         results,
+        config,
         lambda container: predict(module, container, execution),
         window=M,
         flip_x=flip_x,
@@ -196,7 +267,7 @@ def load_inference_bundle_torch(
     ModelFileError
         If the file cannot be opened, or ``config`` asks for another N or gridsize.
     """
-    LightningEngine().require()
+    LightningEngine().load()
     from .module import PtychoPINN_Lightning
 
     path, state = workflow.open_bundle(bundle_dir, config, model_name, MODEL_NAME, LightningEngine.name)

@@ -34,10 +34,15 @@ class LightningEngine(Engine):
     model_filter: ClassVar[str] = "PtychoPINN Lightning Models (*.ckpt)"
     framework: ClassVar[str] = "PyTorch"
     needed: ClassVar[tuple[str, ...]] = ("torch", "lightning", "tensordict")
+    imported: ClassVar[tuple[str, ...]] = (
+        "lightning.pytorch",
+        f"{__package__}.module",
+        f"{__package__}.training",
+    )
     install_hint: ClassVar[str] = TORCH_HINT
 
     def accelerators(self) -> list[str]:
-        self.require()
+        self.load()
         from .inference import available_devices
 
         return available_devices()
@@ -56,14 +61,14 @@ class LightningEngine(Engine):
         return read_state(path)
 
     def write_state(self, state: ModelState, path: Path) -> None:
-        self.require()
+        self.load()
         from .checkpoint import save_model
         from .module import PtychoPINN_Lightning
 
         save_model(PtychoPINN_Lightning.from_state(state), path)
 
     def workflow(self, name: str) -> Callable[..., Any]:
-        self.require()
+        self.load()
         from . import components
 
         function: Callable[..., Any] = getattr(components, f"{name}_torch")
@@ -81,14 +86,13 @@ class LightningEngine(Engine):
         should_stop: ShouldStop | None = None,
         preview: Preview | None = None,
     ) -> TrainingResult:
-        self.require()
-        from .checkpoint import save_model
-        from .components import _train_with_lightning
+        self.load()
+        from .components import _train_with_lightning, keep_model
         from .training import discard_checkpoints
 
         progress = Progress(report, should_stop, preview)
         results = _train_with_lightning(train, validation, config, execution, progress)
-        save_model(results["models"]["lightning_module"], model_path)
+        keep_model(results, model_path)
         discard_checkpoints(results["trainer"])
         return TrainingResult(model_path, results["history"], progress.stopped)
 
@@ -101,7 +105,7 @@ class LightningEngine(Engine):
         report: ReportFraction | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
-        self.require()
+        self.load()
         from .checkpoint import open_model
         from .inference import predict
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
 from .arithmetic import TorchArithmetic
 from .loaders import GroupDataset, build_loader
-from .module import PtychoPINN_Lightning
+
+if TYPE_CHECKING:  # what stands under this name may be replaced, and is looked up where it is called
+    from .module import PtychoPINN_Lightning
 
 
 def available_devices() -> list[str]:

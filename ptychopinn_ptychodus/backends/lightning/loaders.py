@@ -56,6 +56,23 @@ class GroupDataset(Dataset[TensorDict]):
         return TensorDict(entries, batch_size=[len(chosen)])
 
 
+class _Generator(torch.Generator):
+    """A generator that may be sent to another process.
+
+    PyTorch sends a generator's state as a tensor in shared memory that is gone before the other process opens
+    it, so that a strategy such as ``ddp_spawn`` fails, or not, by chance. Here the state goes as bytes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.get_state().numpy().tobytes(),)
+
+
+def _restored(state: bytes) -> _Generator:
+    generator = _Generator()
+    generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+    return generator
+
+
 def _as_it_is(batch: Any) -> Any:
     return batch
 
@@ -71,7 +88,7 @@ def build_loader(
     """A loader over ``dataset``; ``seed`` fixes the order of a shuffled one."""
     generator = None
     if seed is not None:
-        generator = torch.Generator()
+        generator = _Generator()
         generator.manual_seed(seed)
     return DataLoader(
         dataset,

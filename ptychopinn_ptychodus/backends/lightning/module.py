@@ -10,6 +10,7 @@ from typing import Any, Self
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from ...data.grouping import PtychoDataContainer
 from ..base import ModelState
 from ..conversion import not_convertible
 from ..model_file import manifest
-from ..physics import amplitude_to_sqrt_counts, central_disk, initial_physics
+from ..physics import InitialPhysics, amplitude_to_sqrt_counts, central_disk, initial_physics
 from ..recipe import COUNT_FLOOR, PHYSICS_RATE
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
 from . import forward, losses
@@ -43,8 +44,13 @@ class PtychoPINN_Lightning(pl.LightningModule):
     ----------
     model_config, data_config, training_config, inference_config
         Configuration objects, or the plain dictionaries that a checkpoint holds.
+
+    Attributes
+    ----------
     execution_config
         Run-time knobs; not saved.
+    history
+        ``train_loss`` and ``val_loss``, one value an epoch.
     """
 
     engine_name = LightningEngine.name
@@ -58,14 +64,13 @@ class PtychoPINN_Lightning(pl.LightningModule):
         data_config: DataConfig | Mapping[str, Any],
         training_config: TrainingConfig | Mapping[str, Any],
         inference_config: InferenceConfig | Mapping[str, Any],
-        execution_config: ExecutionConfig | None = None,
     ) -> None:
         super().__init__()
         self.model_config = _restored(ModelConfig, model_config)
         self.data_config = _restored(DataConfig, data_config)
         self.training_config = _restored(TrainingConfig, training_config)
         self.inference_config = _restored(InferenceConfig, inference_config)
-        self.execution_config = execution_config or ExecutionConfig()
+        self.execution_config = ExecutionConfig()
         # plain dictionaries of JSON types: a checkpoint is data, readable without unpickling objects
         self.save_hyperparameters(
             {
@@ -77,6 +82,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
         )
         self.amplitude_to_sqrt_counts = amplitude_to_sqrt_counts(self.data_config)
         self.history: dict[str, list[float]] = {"train_loss": [], "val_loss": []}
+        self._callbacks: list[Callback] = []
 
         size = self.model_config.N
         self.network = build_network(self.model_config)
@@ -106,12 +112,43 @@ class PtychoPINN_Lightning(pl.LightningModule):
     ) -> Self:
         """A fresh model for ``container``: statistics frozen, probe scale fitted from the data."""
         physics = initial_physics(container, config)
-        module = cls(config.model, physics.data, config, InferenceConfig(model=config.model), execution)
-        with torch.no_grad():
-            module.probe_planes.copy_(torch.from_numpy(physics.probe_planes))
-            module.log_scale.fill_(physics.log_scale)
-            module.good_pixels.copy_(torch.from_numpy(physics.good_pixels))
+        module = cls(config.model, physics.data, config, InferenceConfig(model=config.model))
+        module.prepare_training(physics, execution or ExecutionConfig(), module.history, [])
         return module
+
+    def prepare_training(
+        self,
+        physics: InitialPhysics,
+        execution: ExecutionConfig,
+        history: dict[str, list[float]],
+        callbacks: list[Callback],
+    ) -> None:
+        """What the orchestrator tells a module that has this method, after construction and before fitting.
+
+        A module without it trains as well: the four configuration objects are all that its constructor gets.
+
+        Parameters
+        ----------
+        physics
+            Where probe and scale start, and which pixels are good.
+        execution
+            Run-time knobs.
+        history
+            Where the losses of each epoch are going to be appended, under ``train_loss`` and ``val_loss``.
+        callbacks
+            For Lightning to run, see :meth:`configure_callbacks`.
+        """
+        with torch.no_grad():
+            self.probe_planes.copy_(torch.from_numpy(physics.probe_planes))
+            self.log_scale.fill_(physics.log_scale)
+            self.good_pixels.copy_(torch.from_numpy(physics.good_pixels))
+        self.execution_config = execution
+        self.history = history
+        self._callbacks = callbacks
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What Lightning runs besides the callbacks of the trainer: those of :meth:`prepare_training`."""
+        return self._callbacks
 
     @property
     def probe(self) -> Tensor:
@@ -206,7 +243,8 @@ class PtychoPINN_Lightning(pl.LightningModule):
     def _step(self, batch: TensorDict, name: str) -> Tensor:
         loss = self.loss(batch)
         size = batch["amplitude"].shape[0]
-        self.log(name, loss, on_step=False, on_epoch=True, batch_size=size)
+        # of all processes, where there are several
+        self.log(name, loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

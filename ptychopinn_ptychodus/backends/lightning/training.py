@@ -3,39 +3,100 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import os
 import sys
 import types
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction, Progress, StopRequested, out_of_memory, require_logger
+from ..base import Prediction, Progress, StopRequested, one_line, out_of_memory, require_logger
+from ..mlflow_run import MlflowRun
 from .inference import choose_device, predict
-from .module import PtychoPINN_Lightning
+
+if TYPE_CHECKING:  # what stands under this name may be replaced, and is looked up where it is called
+    from .module import PtychoPINN_Lightning
 
 logger = logging.getLogger(__name__)
 # hardware summaries and advertisements; warnings still come through
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
+History = dict[str, list[float]]
+"""Losses by name, ``train_loss`` and ``val_loss``: one value an epoch, as far as a module logs them."""
+
 
 class _HistoryCallback(Callback):
-    """Appends each epoch's losses to the module's history, before anything else looks at it."""
+    """Appends each epoch's losses to ``history``, before anything else looks at it.
+
+    A strategy such as ``ddp_spawn`` trains in another process, on copies of all that is here. From there
+    losses, and which checkpoints were kept, come back in the file ``returned``.
+    """
+
+    def __init__(self, history: History, run: MlflowRun | None, returned: Path) -> None:
+        self.history = history
+        self.run = run
+        self.returned = returned
+        self.process = os.getpid()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, PtychoPINN_Lightning)
-        for name, values in pl_module.history.items():
-            if name in trainer.callback_metrics:
-                values.append(float(trainer.callback_metrics[name]))
+        losses = {
+            name: float(trainer.callback_metrics[name])
+            for name in self.history
+            if name in trainer.callback_metrics
+        }
+        for name, value in losses.items():
+            self.history[name].append(value)
+        if self.run is not None and trainer.is_global_zero:
+            self.run.losses(trainer.current_epoch + 1, losses)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if os.getpid() != self.process and trainer.is_global_zero:
+            kept = [path for callback in _kept_by(trainer) for path in callback.best_k_models]
+            self.returned.parent.mkdir(parents=True, exist_ok=True)
+            self.returned.write_text(json.dumps({"history": self.history, "checkpoints": kept}))
+
+    def take_back(self, trainer: Any) -> bool:
+        """True if another process has trained: ``history`` and the trainer's checkpoints are those of it."""
+        if not self.returned.is_file():
+            return False
+        found = json.loads(self.returned.read_text())
+        self.returned.unlink()
+        for name, values in found["history"].items():
+            self.history[name][:] = values
+        for callback in _kept_by(trainer)[:1]:
+            callback.best_k_models = dict.fromkeys(found["checkpoints"], torch.zeros(()))
+        return True
+
+
+class _BestStateCallback(Callback):
+    """Leaves the module at its best state; the history goes on to the end."""
+
+    def __init__(self, best: ModelCheckpoint) -> None:
+        self.best = best
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.best.best_model_path:
+            content = torch.load(self.best.best_model_path, map_location="cpu", weights_only=True)
+            pl_module.load_state_dict(content["state_dict"])
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, StopRequested):
+            self.on_fit_end(trainer, pl_module)
 
 
 class _ProgressCallback(Checkpoint):
@@ -51,6 +112,10 @@ class _ProgressCallback(Checkpoint):
             execution, num_workers=0, persistent_workers=False, prefetch_factor=None
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # in another process (``ddp_spawn``) there is nobody to tell, and nobody who could ask it to stop
+        return {**vars(self), "progress": Progress()}
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.progress.start()
 
@@ -65,8 +130,7 @@ class _ProgressCallback(Checkpoint):
         self.progress.batch()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, PtychoPINN_Lightning)
-        module = pl_module
+        module = cast("PtychoPINN_Lightning", pl_module)
 
         def apply(container: PtychoDataContainer) -> Prediction:
             try:
@@ -77,30 +141,18 @@ class _ProgressCallback(Checkpoint):
         self.progress.epoch(module.history, module.training_config.nepochs, apply)
 
 
-def fit(
-    module: PtychoPINN_Lightning,
-    train_loader: Any,
-    validation_loader: Any | None,
-    config: TrainingConfig,
-    execution: ExecutionConfig,
-    progress: Progress | None = None,
-) -> pl.Trainer:
-    """Train ``module`` in place and leave it at its best state; returns the trainer.
+def own_callbacks(
+    config: TrainingConfig, execution: ExecutionConfig, progress: Progress, *, validated: bool
+) -> list[Callback]:
+    """What makes our module stop early, keep its best state and tell of its progress.
 
-    While training runs, the best state so far is in ``config.output_dir / "checkpoints"``.
-
-    Raises
-    ------
-    RuntimeError
-        If the device is missing or out of memory, or training diverged; the message says what to change.
+    They rely on the losses that it logs: another module runs without them. While training runs, the best
+    state so far is in ``config.output_dir / "checkpoints"``.
     """
-    device = choose_device(execution.accelerator)
-    monitor = execution.checkpoint_monitor_metric if validation_loader is not None else "train_loss"
-    hooks: list[Callback] = [_HistoryCallback()]
-    hooks.append(
+    monitor = execution.checkpoint_monitor_metric if validated else "train_loss"
+    callbacks: list[Callback] = [
         EarlyStopping(monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode)
-    )
-    best: ModelCheckpoint | None = None
+    ]
     if execution.enable_checkpointing:
         best = ModelCheckpoint(
             dirpath=Path(config.output_dir) / CHECKPOINT_DIRECTORY,
@@ -109,47 +161,78 @@ def fit(
             mode=execution.checkpoint_mode,
             save_top_k=execution.checkpoint_save_top_k,
         )
-        hooks.append(best)
-    hooks.append(_ProgressCallback(progress or Progress(), execution))
-    trainer = pl.Trainer(
-        max_epochs=config.nepochs,
-        accelerator=execution.accelerator if execution.accelerator == "auto" else device.type,
-        devices=execution.devices,
-        num_nodes=execution.num_nodes,
-        strategy=execution.strategy,
-        precision=execution.precision,  # type: ignore[arg-type]
-        deterministic=execution.deterministic,
-        gradient_clip_val=execution.gradient_clip_val,
-        accumulate_grad_batches=execution.accum_steps,
-        log_every_n_steps=1,
-        default_root_dir=config.output_dir,
-        enable_progress_bar=execution.enable_progress_bar,
-        # False would refuse _ProgressCallback; beside that, Lightning adds nothing that writes
-        enable_checkpointing=True,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        logger=_make_logger(execution, Path(config.output_dir)),
-        callbacks=hooks,
-        plugins=_cluster_environment(execution),
-    )
+        callbacks += [_BestStateCallback(best), best]
+    return [*callbacks, _ProgressCallback(progress, execution)]
+
+
+def fit(
+    module: Any,
+    train_loader: Any,
+    validation_loader: Any | None,
+    config: TrainingConfig,
+    execution: ExecutionConfig,
+    history: History,
+    progress: Progress,
+    run: MlflowRun | None = None,
+) -> Any:
+    """Train ``module`` in place, any ``LightningModule``, and return the trainer.
+
+    The trainer is ``lightning.pytorch.Trainer`` as it is found when this is called. Of whatever is in its
+    place, ``fit(module, train_dataloaders=…, val_dataloaders=…)`` alone is used. ``history`` is added to.
+
+    Raises
+    ------
+    RuntimeError
+        If the device is missing or out of memory, training diverged, or whatever else went wrong in it; the
+        message says what to change.
+    ValueError
+        If Lightning cannot do what ``execution`` asks.
+    """
+    device = choose_device(execution.accelerator)
+    returned = Path(config.output_dir) / f".history-{os.getpid()}.json"
+    recorder = _HistoryCallback(history, run, returned)
     try:
+        trainer = pl.Trainer(
+            max_epochs=config.nepochs,
+            accelerator=execution.accelerator if execution.accelerator == "auto" else device.type,
+            devices=execution.devices,
+            num_nodes=execution.num_nodes,
+            strategy=execution.strategy,
+            precision=execution.precision,  # type: ignore[arg-type]
+            deterministic=execution.deterministic,
+            gradient_clip_val=execution.gradient_clip_val,
+            accumulate_grad_batches=execution.accum_steps,
+            log_every_n_steps=1,
+            default_root_dir=config.output_dir,
+            enable_progress_bar=execution.enable_progress_bar,
+            enable_checkpointing=execution.enable_checkpointing,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            logger=_make_logger(execution, Path(config.output_dir)),
+            callbacks=[recorder],
+            plugins=_cluster_environment(execution),
+        )
         with warnings.catch_warnings():
             # a beamline machine's core count is no advice for a scan that sits in memory
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            trainer.fit(module, train_loader, validation_loader)
+            trainer.fit(module, train_dataloaders=train_loader, val_dataloaders=validation_loader)
     except StopRequested:
-        logger.info("Training was stopped after %d epochs.", len(module.history["train_loss"]))
+        logger.info("Training was stopped after %d epochs.", len(history["train_loss"]))
     except torch.OutOfMemoryError as exc:
         raise out_of_memory(config) from exc
-    except FloatingPointError as exc:
-        raise RuntimeError(str(exc)) from exc
-    if best is not None and best.best_model_path:
-        # the state only: the history goes on to the end
-        content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-        module.load_state_dict(content["state_dict"])
+    except (ValueError, OSError, MemoryError):
+        raise  # they say what is wrong, and with which value or file
+    except MisconfigurationException as exc:
+        raise ValueError(f"Lightning cannot train as ExecutionConfig asks: {one_line(exc)}") from exc
+    except Exception as exc:
+        raise RuntimeError(_explanation(exc)) from exc
+    if recorder.take_back(trainer):
+        for epoch in range(len(history["train_loss"])):
+            so_far = {name: values[: epoch + 1] for name, values in history.items()}
+            progress.epoch(so_far, config.nepochs, None)
     return trainer
 
 
@@ -162,31 +245,40 @@ def _cluster_environment(execution: ExecutionConfig) -> LightningEnvironment | N
     return LightningEnvironment() if execution.devices == execution.num_nodes == 1 else None
 
 
+def _explanation(exc: Exception) -> str:
+    """What to do about a training that failed in a way that nothing here has foreseen."""
+    if isinstance(exc, FloatingPointError):
+        return str(exc)
+    elsewhere = isinstance(exc, ProcessRaisedException)  # its text is the traceback of another process
+    cause = str(exc).strip().splitlines()[-1] if elsewhere else one_line(exc)
+    return (
+        f"Training failed: {cause}. Mend what that names. If it is about the device or several processes, "
+        "train with ExecutionConfig(accelerator='cpu', devices=1, strategy='auto', precision='32-true')."
+    )
+
+
+def _kept_by(trainer: Any) -> list[ModelCheckpoint]:
+    return [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+
+
 def discard_checkpoints(trainer: pl.Trainer) -> None:
     """Remove what a finished run kept for the case that it would not finish."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint):
-            for path in callback.best_k_models:
-                Path(path).unlink(missing_ok=True)
-            directory = Path(callback.dirpath or "")
-            if directory.is_dir() and not any(directory.iterdir()):
-                directory.rmdir()
+    for callback in _kept_by(trainer):
+        for path in map(Path, callback.best_k_models):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
 
 
 def _make_logger(execution: ExecutionConfig, output_dir: Path) -> Logger | bool:
     backend = execution.logger_backend
-    if backend == "none":
+    if backend in ("none", "mlflow"):  # the latter is kept by _HistoryCallback, the same for every engine
         return False
     if backend == "csv":
         return CSVLogger(output_dir, name="logs")
     require_logger(backend)
-    if backend == "tensorboard":
-        from lightning.pytorch.loggers import TensorBoardLogger
+    from lightning.pytorch.loggers import TensorBoardLogger
 
-        # if there is a module of this name, TensorBoard does without TensorFlow: one framework is enough
-        sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
-
-        return TensorBoardLogger(output_dir, name="logs")
-    from lightning.pytorch.loggers import MLFlowLogger
-
-    return MLFlowLogger(experiment_name="ptychopinn-ptychodus", save_dir=str(output_dir / "mlruns"))
+    # if there is a module of this name, TensorBoard does without TensorFlow: one framework is enough
+    sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
+    return TensorBoardLogger(output_dir, name="logs")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from .. import workflow
 from ..base import Progress
+from ..mlflow_run import recorded, show
 from ..workflow import Data
 from .engine import TensorFlowEngine
 
@@ -33,27 +34,28 @@ def _train_with_keras(
 
     Returns
     -------
-    ``history`` (``train_loss`` and ``val_loss`` lists), ``train_container``, ``test_container``, ``models``
-    (``autoencoder`` and ``diffraction_to_obj``, at their best state) and ``best_state``, which holds the
-    checkpoints.
+    ``history`` (``train_loss`` and ``val_loss`` lists), ``train_container`` and ``test_container`` (the very
+    objects that were handed in), ``groups`` (both of them grouped), ``models`` (``autoencoder`` and
+    ``diffraction_to_obj``, at their best state), ``best_state``, which holds the checkpoints, and, with
+    ``logger_backend = 'mlflow'``, ``mlflow_run``.
 
     Raises
     ------
     RuntimeError
-        If the framework is missing or training fails; the message says what to do.
+        If the framework is missing or broken, or training fails; the message says what to do.
     ValueError
         If data and configuration do not fit each other, or this engine lacks what ``execution_config`` asks.
     """
-    TensorFlowEngine().prepare()
+    TensorFlowEngine().load()
     import keras
     import tensorflow as tf
 
-    from .inference import on_device, require_supported
+    from .inference import on_device, predict, require_supported
     from .loaders import build_dataset
     from .module import PtychoPINN_TensorFlow
     from .training import fit
 
-    execution = execution_config or ExecutionConfig()
+    execution, progress = execution_config or ExecutionConfig(), progress or Progress()
     require_supported(execution)
     train, test = workflow.as_containers(train_container, test_container, config)
     if execution.deterministic:
@@ -77,14 +79,25 @@ def _train_with_keras(
     # the weights, too, belong where they are used
     with on_device(execution.accelerator):
         model = PtychoPINN_TensorFlow.for_data(train, config, execution)
-        best = fit(model, train_data, test_data, config, len(train), progress)
-    return {
+        configs = (config.model, model.data_config, config, InferenceConfig(model=config.model), execution)
+        logged = execution.logger_backend == "mlflow"
+        with recorded(logged, config.output_dir, *configs, progress=progress) as run:
+            best = fit(model, train_data, test_data, config, len(train), progress, run)
+            if run is not None and best is not None and best.saved:
+                run.model(best.saved[0][1])  # until the model is written elsewhere
+            if run is not None and not progress.stopped:
+                show(
+                    run, lambda data: predict(model, data, execution, should_stop=progress.should_stop), train
+                )
+    results = {
         "history": {name: list(values) for name, values in model.loss_history.items()},
-        "train_container": train,
-        "test_container": test,
+        "train_container": train_container,
+        "test_container": test_container,
+        "groups": (train, test),
         "models": {"autoencoder": model, "diffraction_to_obj": model.diffraction_to_obj},
         "best_state": best,
     }
+    return results if run is None else {**results, "mlflow_run": run}
 
 
 def train_cdi_model(
@@ -102,14 +115,21 @@ def train_cdi_model(
     FileNotFoundError
         If there are no training data, or a file that the configuration names is missing.
     """
+    TensorFlowEngine().load()
     train, test = workflow.training_data(train_data, test_data, config)
     results = _train_with_keras(train, test, config, execution_config)
+    results["model_path"] = keep_model(results, Path(config.output_dir) / BUNDLE_NAME)
+    return results
+
+
+def keep_model(results: dict[str, Any], path: Path) -> Path:
+    """Write the model of :func:`_train_with_keras` to ``path``, and say so where its run is recorded."""
     from .bundle import save_model
 
-    results["model_path"] = save_model(
-        results["models"]["autoencoder"], Path(config.output_dir) / BUNDLE_NAME
-    )
-    return results
+    save_model(results["models"]["autoencoder"], path)
+    if "mlflow_run" in results:
+        results["mlflow_run"].model(path)
+    return path
 
 
 def run_cdi_example(
@@ -145,6 +165,7 @@ def run_cdi_example(
     model, execution = results["models"]["autoencoder"], execution_config or ExecutionConfig()
     return workflow.with_images(
         results,
+        config,
         lambda container: predict(model, container, execution),
         window=M,
         flip_x=flip_x,
@@ -189,7 +210,7 @@ def load_inference_bundle(
     ModelFileError
         If the file cannot be opened, or ``config`` asks for another N or gridsize.
     """
-    TensorFlowEngine().prepare()
+    TensorFlowEngine().load()
     from .module import PtychoPINN_TensorFlow
 
     path, state = workflow.open_bundle(bundle_dir, config, model_name, BUNDLE_NAME, TensorFlowEngine.name)

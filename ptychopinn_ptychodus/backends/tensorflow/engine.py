@@ -37,10 +37,11 @@ class TensorFlowEngine(Engine):
     model_filter: ClassVar[str] = "PtychoPINN TensorFlow Models (*.wts.h5.zip wts.h5.zip)"
     framework: ClassVar[str] = "TensorFlow"
     needed: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
+    imported: ClassVar[tuple[str, ...]] = (f"{__package__}.training",)
     install_hint: ClassVar[str] = TENSORFLOW_HINT
 
-    def prepare(self) -> None:
-        """As :meth:`require`, and have Keras run on TensorFlow: call it before importing either."""
+    def load(self) -> None:
+        """As for every engine; Keras is made to run on TensorFlow."""
         self.require()
         # Keras runs on what this names, else on what a file in the user's home does; once imported, for good
         os.environ["KERAS_BACKEND"] = self.name
@@ -51,9 +52,10 @@ class TensorFlowEngine(Engine):
             )
         # else the last words of a process that dies are buried under what TensorFlow was compiled for
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        super().load()
 
     def accelerators(self) -> list[str]:
-        self.prepare()
+        self.load()
         from .inference import available_devices
 
         return available_devices()
@@ -72,14 +74,14 @@ class TensorFlowEngine(Engine):
         return read_bundle(path)
 
     def write_state(self, state: ModelState, path: Path) -> None:
-        self.prepare()
+        self.load()
         from .bundle import save_model
         from .module import PtychoPINN_TensorFlow
 
         save_model(PtychoPINN_TensorFlow.from_state(state), path)
 
     def workflow(self, name: str) -> Callable[..., Any]:
-        self.prepare()
+        self.load()
         from . import components
 
         function: Callable[..., Any] = getattr(components, name)
@@ -97,13 +99,12 @@ class TensorFlowEngine(Engine):
         should_stop: ShouldStop | None = None,
         preview: Preview | None = None,
     ) -> TrainingResult:
-        self.prepare()
-        from .bundle import save_model
-        from .components import _train_with_keras
+        self.load()
+        from .components import _train_with_keras, keep_model
 
         progress = Progress(report, should_stop, preview)
         results = _train_with_keras(train, validation, config, execution, progress)
-        save_model(results["models"]["autoencoder"], model_path)
+        keep_model(results, model_path)
         if results["best_state"] is not None:
             results["best_state"].discard()
         return TrainingResult(model_path, results["history"], progress.stopped)
@@ -117,7 +118,7 @@ class TensorFlowEngine(Engine):
         report: ReportFraction | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
-        self.prepare()
+        self.load()
         from .bundle import open_model
         from .inference import on_device, predict
 

@@ -27,7 +27,6 @@ _ONLY = {
     "strategy": ("auto",),
     "pin_memory": (False,),
     "persistent_workers": (False,),
-    "logger_backend": ("csv", "tensorboard", "none"),
 }
 """Fields of ``ExecutionConfig`` that this engine honours with these values only."""
 

@@ -15,6 +15,7 @@ from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
 from ..base import Prediction, Progress, StopRequested, out_of_memory, require_logger
+from ..mlflow_run import MlflowRun
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
 from .bundle import save_model
 from .engine import TensorFlowEngine
@@ -27,12 +28,19 @@ logger = logging.getLogger(__name__)
 class _HistoryCallback(keras.callbacks.Callback):
     """Appends each epoch's losses to the model's history, before anything else looks at it."""
 
+    def __init__(self, run: MlflowRun | None) -> None:
+        super().__init__()
+        self.run = run
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        for name, key in (("train_loss", "loss"), ("val_loss", "val_loss")):
-            if key in logs:
-                self.model.loss_history[name].append(float(logs[key]))
-                if not math.isfinite(logs[key]):  # Lightning's early stopping has this built in
-                    self.model.stop_training = True
+        names = {"train_loss": "loss", "val_loss": "val_loss"}
+        losses = {name: float(logs[key]) for name, key in names.items() if key in logs}
+        for name, value in losses.items():
+            self.model.loss_history[name].append(value)
+            if not math.isfinite(value):  # Lightning's early stopping has this built in
+                self.model.stop_training = True
+        if self.run is not None:
+            self.run.losses(epoch + 1, losses)
 
 
 class _ProgressCallback(keras.callbacks.Callback):
@@ -147,7 +155,8 @@ def fit(
     validation: tf.data.Dataset | None,
     config: TrainingConfig,
     groups: int,
-    progress: Progress | None = None,
+    progress: Progress,
+    run: MlflowRun | None = None,
 ) -> BestState | None:
     """Train ``model`` in place on ``groups`` groups, and leave it at its best state.
 
@@ -166,7 +175,7 @@ def fit(
     batches = math.ceil(groups / config.batch_size)
     callbacks: list[keras.callbacks.Callback] = [
         _LastStep(batches),
-        _HistoryCallback(),
+        _HistoryCallback(run),
         keras.callbacks.EarlyStopping(
             monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
         ),
@@ -178,7 +187,7 @@ def fit(
         best = BestState(Path(config.output_dir) / CHECKPOINT_DIRECTORY, execution, monitor)
         callbacks.append(best)
     # last: who hears of an epoch, or stops it there, finds its best state on disk
-    callbacks.append(_ProgressCallback(progress or Progress(), config.batch_size, groups))
+    callbacks.append(_ProgressCallback(progress, config.batch_size, groups))
     model.configure_optimizer()
     try:
         model.fit(

@@ -425,7 +425,8 @@ ADVANCED = (
         "Training",
         "LoggerBackend",
         "Logger",
-        "Further log of the losses, in logs/ beside the model: csv, tensorboard or mlflow (to be installed).",
+        "Further log of the losses beside the model: csv or tensorboard in logs/, or mlflow, in mlflow.db, "
+        "which also keeps configuration and a picture of the object. The latter two are to be installed.",
         choices=lambda: LOGGER_BACKENDS,
     ),
 )
