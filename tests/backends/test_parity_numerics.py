@@ -100,9 +100,11 @@ def test_the_engines_have_one_forward_model(rng: np.random.Generator) -> None:
     patches, probe = _complex(rng, 2, 4, 64, 64), _complex(rng, 2, 64, 64)
     offsets = rng.uniform(-6, 6, (2, 4, 2)).astype(np.float32)
     single = offsets[:, :1]
-    assert error(*_both("merge", patches, offsets)) < 1e-5
-    assert error(*_both("extract", patches[:, 0], offsets, 48)) < 1e-5
-    assert error(*_both("merge_and_extract", patches, offsets)) < 1e-5
+    # PyTorch's coordinates go from -1 to 1: of a region 80 px wide, they are good to some 1e-5 px, and white
+    # noise changes by its own size from one pixel to the next
+    assert error(*_both("merge", patches, offsets)) < 1e-4
+    assert error(*_both("extract", patches[:, 0], offsets, 48)) < 1e-4
+    assert error(*_both("merge_and_extract", patches, offsets)) < 1e-4
     assert error(*_both("merge_and_extract", patches[:, :1], single)) == 0.0
     assert int(forward.region_size(tf.constant(offsets), 64)) == torch_forward.region_size(
         torch.from_numpy(offsets), 64
