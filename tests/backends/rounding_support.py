@@ -45,6 +45,27 @@ and several instruction sets were off by 0.1 to 2.8 times the spread, and the en
 times the spread on a processor of another maker.
 """
 
+_EXACT = {
+    f"aten::{name}"
+    for name in (
+        *("round", "abs", "neg", "sign", "sgn", "max", "amax", "relu", "where", "eq", "ge", "gt", "lt"),
+        *("clone", "_to_copy", "cat", "stack", "index_select", "index", "roll", "constant_pad_nd"),
+        *(
+            "zeros",
+            "ones",
+            "zeros_like",
+            "ones_like",
+            "empty",
+            "empty_like",
+            "new_zeros",
+            "new_empty",
+            "full",
+        ),
+        *("arange", "scalar_tensor", "lift_fresh", "_conj_physical", "threshold_backward", "detach"),
+    )
+}
+"""Operations whose results are numbers that were there before, or whole ones: they round nothing."""
+
 DRAWS = 2
 
 
@@ -65,8 +86,8 @@ class _Rounding(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **kwargs or {})
-        # whole numbers are exact in either precision; what is written in place here is a rectified value
-        if func.is_view or func._schema.is_mutable or func is torch.ops.aten.round.default:
+        # what is written in place here is a rectified value
+        if func.is_view or func._schema.is_mutable or func.overloadpacket._qualified_op_name in _EXACT:
             return result
         return tree_map(self._off, result)
 

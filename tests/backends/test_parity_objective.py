@@ -22,7 +22,7 @@ tf = pytest.importorskip("tensorflow", reason="the engine 'tensorflow' needs the
 torch = pytest.importorskip("torch", reason="the engine 'pytorch' needs the extra 'torch'")
 
 from parity_support import as_array, error  # noqa: E402
-from rounding_support import in_double  # noqa: E402
+from rounding_support import Drawn, drawn, in_double  # noqa: E402
 from tensordict import TensorDict  # noqa: E402
 
 from ptychopinn_ptychodus.backends.base import Prediction  # noqa: E402
@@ -45,12 +45,12 @@ Array = NDArray[Any]
 FORWARD, NETWORK, LOSS, GRADIENT, STITCHED = 1e-5, 1e-4, 1e-4, 1e-3, 1e-4
 """How far each engine may be from the referee, relative; see :func:`error`."""
 
-KINK = 0.05
-"""How far single gradients of 'cnn' may be, if most are within ``GRADIENT``.
+KINK, KINKED = 0.05, 0.01
+"""How far single gradients of 'cnn' may be, if most are within the second figure.
 
 Of its half a million rectified units and pooled pixels, some are so near to 0 or to each other that float32
 takes another side than float64. A unit that is on in one and off in the other changes the gradients of all
-layers before it.
+layers before it: which ones, and how many, is another matter on every processor. Faults are worth far more.
 """
 
 CPU = ExecutionConfig(accelerator="cpu", logger_backend="none")
@@ -282,8 +282,27 @@ def _differentiated(trio: Trio, gradient: Mapping[str, Array]) -> tuple[float, f
     return by_gradient, (values[0] - values[1]) / (2 * step)
 
 
-def _check(trio: Trio, *, of_probe: float = GRADIENT) -> None:
-    """Patches, loss and every gradient of both engines; ``of_probe`` is the tolerance of the probe's."""
+def _drawn_gradients(trio: Trio) -> Drawn:
+    """The referee's by their names, with roundings: some of the probe's are good to a percent in float32."""
+
+    def gradients() -> dict[str, Array]:
+        parameters = dict(trio.referee.named_parameters())
+        loss = trio.referee.loss(trio.double_batch)
+        wanted = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        return {
+            name: np.zeros(p.shape) if g is None else g.numpy()
+            for (name, p), g in zip(parameters.items(), wanted, strict=True)
+        }
+
+    return drawn(gradients)
+
+
+def _distance(actual: Array, expected: Array) -> float:
+    return float(np.linalg.norm(actual - expected))
+
+
+def _check(trio: Trio) -> None:
+    """Patches, loss and every gradient of both engines."""
     losses, gradients = _gradients(trio)
     largest = max(float(np.linalg.norm(g)) for g in gradients[-1].values())
     # first of all, that of the referee: a rule of differentiation can itself be wrong
@@ -291,21 +310,24 @@ def _check(trio: Trio, *, of_probe: float = GRADIENT) -> None:
     assert by_gradient == pytest.approx(by_differences, rel=1e-3, abs=1e-6 * largest)
     weights = trio.ours.training_config
     alone = trio.config.architecture == "cnn" and not weights.nll_weight and not weights.mae_weight
+    rounded = _drawn_gradients(trio) if trio.config.architecture == "unrolled" else None
     errors: dict[str, list[float]] = {"tensorflow": [], "pytorch": []}
     for name, expected in gradients[-1].items():
         size = float(np.linalg.norm(expected))
         if size == 0:  # on what no patch depends, or what makes pixels that a masked probe never lights
             assert (alone and "network" not in name) or (trio.config.probe_mask and ".outer." in name), name
-        relative = of_probe if name == "probe_planes" else GRADIENT
         kinked = trio.config.architecture == "cnn" and name.startswith("network.")
         for engine, gradient in zip(errors, gradients[:-1], strict=True):
             off = float(np.linalg.norm(gradient[name] - expected))
             # the second term is for what is the small difference of large sums: float32 has seven digits
-            assert off <= (KINK if kinked else relative) * size + 1e-6 * largest, (engine, name)
+            allowed = (KINK if kinked else GRADIENT) * size + 1e-6 * largest
+            if rounded is not None:
+                allowed += rounded.allowed(_distance, lambda found, key=name: found[key])
+            assert off <= allowed, (engine, name)
             if kinked:
                 errors[engine].append(max(0.0, off - 1e-6 * largest) / (size or 1.0))
     for engine, found in errors.items():
-        assert np.median(found or [0.0]) <= GRADIENT, engine
+        assert np.median(found or [0.0]) <= KINKED, engine
     assert largest > 1e-4
     assert losses[:-1] == pytest.approx([losses[-1]] * 2, rel=LOSS)
 
@@ -359,8 +381,7 @@ def test_unrolled_has_one_objective_and_its_gradients(
     # through all ten steps, float32 gives the gradient of the probe to some percent only, in either engine,
     # and where every frame is on its own to worse: see the next test
     groups = _groups(gridsize, modes, count=1 if gridsize == 3 else 2)
-    of_probe = 0.1 if model["object_big"] and gridsize > 1 else 0.3
-    _check(_trio(groups, objective, architecture="unrolled", **model), of_probe=of_probe)
+    _check(_trio(groups, objective, architecture="unrolled", **model))
 
 
 @pytest.mark.parametrize(
