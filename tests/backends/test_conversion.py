@@ -16,7 +16,7 @@ from engine_support import ENGINES, QUICK, Bench, distance, relative_error, requ
 from numpy.typing import NDArray
 
 from ptychopinn_ptychodus.backends import registry
-from ptychopinn_ptychodus.backends.base import Engine, ModelFileError, ModelState, Prediction
+from ptychopinn_ptychodus.backends.base import Engine, ModelFileError, ModelState, Prediction, Progress
 from ptychopinn_ptychodus.backends.conversion import convert, read_model
 from ptychopinn_ptychodus.backends.registry import get_engine, guess_engine
 from ptychopinn_ptychodus.backends.workflow import stitched
@@ -318,7 +318,8 @@ def _fit(name: str, bench: Bench, start: ModelState, execution: ExecutionConfig,
 
         model = PtychoPINN_TensorFlow.from_state(start, execution=execution)
         model.loss_history = {"train_loss": [], "val_loss": []}
-        fit(model, build_dataset(data, data.input_scale, size, execution), None, config, len(data))
+        batches = build_dataset(data, data.input_scale, size, execution)
+        fit(model, batches, None, config, len(data), Progress())
         return model.state()
     import torch
 
@@ -330,7 +331,7 @@ def _fit(name: str, bench: Bench, start: ModelState, execution: ExecutionConfig,
     module = PtychoPINN_Lightning.for_data(data, config, execution)
     module.load_state_dict({key: torch.tensor(array) for key, array in start.arrays.items()})
     loader = build_loader(GroupDataset(data, data.input_scale), size, execution)
-    lightning_training.fit(module, loader, None, config, execution)
+    lightning_training.fit(module, loader, None, config, execution, module.history, Progress())
     return read_state(save_model(module, bench.directory / "last.ckpt"))
 
 
