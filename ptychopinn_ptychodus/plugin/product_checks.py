@@ -169,7 +169,7 @@ def _edges(pixel: Any) -> tuple[float, float]:
 def _differ(one: tuple[float, float], other: tuple[float, float], tolerance: float) -> bool:
     """Whether two pixel sizes differ; one that is not known differs from none."""
     pairs = zip(one, other, strict=True)
-    return any(a > 0 and b > 0 and abs(math.log(a / b)) > tolerance for a, b in pairs)
+    return any(min(a, b) > 0 and max(a, b) > min(a, b) * math.exp(tolerance) for a, b in pairs)
 
 
 def _in_nm(pixel: tuple[float, float]) -> str:

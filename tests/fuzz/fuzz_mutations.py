@@ -376,6 +376,8 @@ def _photons(rng: Rng, file: h5py.File) -> str:
     array, what = changed_array(rng, np.full(count, 1e6))
     if array.dtype.kind in "SU":
         array = array.astype("S")
+    if "probe_photon_counts" in file:
+        del file["probe_photon_counts"]
     file["probe_photon_counts"] = array
     return f"probe_photon_counts added: {what}"
 
