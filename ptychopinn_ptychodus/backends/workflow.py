@@ -73,8 +73,7 @@ def examined(raw: RawData) -> RawData:
         If the scan would give a wrong result.
     """
     scan, report = examine_scan(raw, ExaminationConfig())
-    for finding in report.findings:
-        logger.log(logging.WARNING if finding.is_warning else logging.INFO, "%s", finding.text)
+    report.log(logger)
     return scan
 
 

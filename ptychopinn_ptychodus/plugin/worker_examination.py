@@ -30,7 +30,7 @@ def examined(raw: RawData, config: ExaminationConfig, send: Send, source: str = 
     try:
         scan, report = examine_scan(raw, config)
     except ExaminationError as exc:
-        tell(exc.report, send, source, refused=True)
+        tell(exc.report, send, source)
         raise ExaminationError(f"{source}: {exc}" if source else str(exc), exc.report) from exc
     tell(report, send, source)
     return scan
@@ -74,15 +74,13 @@ def judged(
             "The result is handed over as it is: look at it, and compare it with another reconstruction.",
             "PtychoPINNPluginExamination.Judge",
         )
-    logger.log(logging.WARNING if finding.is_warning else logging.INFO, "%s", finding.text)
-    return Report((finding,)).to_json()
+    report = Report((finding,))
+    report.log(logger)
+    return report.to_json()
 
 
-def tell(report: Report, send: Send, source: str = "", *, refused: bool = False) -> None:
-    """Log findings and send them to the parent; what was refused is an error, which is logged elsewhere."""
-    for finding in report.findings:
-        if not (refused and finding.action == "refused"):
-            level = logging.WARNING if finding.is_warning else logging.INFO
-            logger.log(level, "%s%s", f"{source}: " if source else "", finding.text)
+def tell(report: Report, send: Send, source: str = "") -> None:
+    """Log findings and send them to the parent."""
+    report.log(logger, source)
     if report:
         send("findings", findings=report.to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -117,6 +118,16 @@ class Report:
             for finding in self.findings
             if finding.is_warning or not warnings_only
         ]
+
+    def log(self, logger: logging.Logger, source: str = "") -> None:
+        """Log each finding, warnings as such, after ``source`` (a file, say) where it is given.
+
+        What was refused is left out: it is an error, and logged as one by whoever catches it.
+        """
+        for finding in self.findings:
+            if finding.action is not Action.REFUSED:
+                level = logging.WARNING if finding.is_warning else logging.INFO
+                logger.log(level, "%s%s", f"{source}: " if source else "", finding.text)
 
     @property
     def is_doubtful(self) -> bool:
