@@ -49,13 +49,16 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Tests at a time: as many as there are cores, but each worker may take 4 GB.
+TEST_WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
+
 # One thread a process, unless the environment says otherwise: the suite starts many processes, and small models,
 # which more threads than cores slow down several times. It passes with any number of threads.
 test: export OMP_NUM_THREADS ?= 1
 test: export TF_NUM_INTRAOP_THREADS ?= 1
 test: export TF_NUM_INTEROP_THREADS ?= 1
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal
 
 clean:
 	rm -rf $(VENV) demo_output

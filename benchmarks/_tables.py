@@ -34,14 +34,14 @@ def use_one_thread() -> None:
     os.environ.update(dict.fromkeys(THREADS, "1"))
 
 
-def print_header(packages: Sequence[str]) -> None:
+def print_header(packages: Sequence[str], threads: str = "One thread") -> None:
     """The command that made what follows, and the machine that it ran on."""
     script = Path(sys.argv[0]).resolve()
     command = " ".join(["python", f"{script.parent.name}/{script.name}", *sys.argv[1:]])
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     print(f"`{command}`\n")
-    print(f"One thread on {_processor()}, {os.cpu_count()} cores, load {load}; {versions}.")
+    print(f"{threads} on {_processor()}, {os.cpu_count()} cores, load {load}; {versions}.")
 
 
 def _processor() -> str:

@@ -8,20 +8,16 @@ from types import ModuleType
 
 import pytest
 from cases import Scan, sound_scan
-from field_support import InlineChild, Outcome, train_and_reconstruct
-
-from ptychopinn_ptychodus.plugin import reconstructor
+from field_support import Outcome, in_one_process, train_and_reconstruct
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "fieldcases" / "make_cases.py"
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def one_process():
-    """No child process for each run."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(reconstructor, "ChildProcess", InlineChild)
-    yield
-    patch.undo()
+    """No child process for each run; of these tests only, so not for the whole session."""
+    with in_one_process():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +31,8 @@ def sound(scan: Scan, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """What becomes of it, its model included: what the others are compared with."""
     directory = tmp_path_factory.mktemp("sound")
     data = scan.write(directory / "scan")
-    return train_and_reconstruct(data, data, directory / "model")
+    with in_one_process():
+        return train_and_reconstruct(data, data, directory / "model")
 
 
 @pytest.fixture(scope="session")

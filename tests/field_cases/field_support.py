@@ -6,6 +6,7 @@ process of the tests, behind the same interface.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from ptychodus.api.io import load_diffraction_data, load_product
 from ptychodus.api.product import Product
@@ -80,6 +82,14 @@ class InlineChild:
 
     def stop(self) -> list[dict[str, Any]]:
         return []
+
+
+@contextlib.contextmanager
+def in_one_process() -> Iterator[None]:
+    """Within it, reconstructors start no child processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ptychopinn_ptychodus.plugin.reconstructor.ChildProcess", InlineChild)
+        yield
 
 
 def make_reconstructor(name: str = "PINN", **values: Any) -> PtychoPINNReconstructor:

@@ -420,22 +420,19 @@ def mutate_hdf5(rng: Rng, path: Path) -> str:
             names = _datasets(file)
             attributed = [item for item in (file, *(file[name] for name in names)) if len(item.attrs)]
             draw = rng.random()
-            if draw < 0.2 and attributed:
-                said.append(_attribute(rng, pick(rng, attributed)))
-            elif draw < 0.3 and {"indexes", "probe_position_x_m"} & set(names):
-                said.append(pick(rng, SPECIAL)(rng, file))
-            else:
-                name = pick(rng, names)
-                change = _array if draw < 0.75 else DATASETS[pick(rng, DATASETS)]
-                try:
+            name = None
+            try:
+                if draw < 0.2 and attributed:
+                    said.append(_attribute(rng, pick(rng, attributed)))
+                elif draw < 0.3 and {"indexes", "probe_position_x_m"} & set(names):
+                    said.append(pick(rng, SPECIAL)(rng, file))
+                else:
+                    name = pick(rng, names)
+                    change = _array if draw < 0.75 else DATASETS[pick(rng, DATASETS)]
                     said.append(f"{name}: {change(rng, file, name)}")
-                except (
-                    TypeError,
-                    ValueError,
-                    IndexError,
-                    OverflowError,
-                ) as exc:  # the change has no meaning for this one
-                    said.append(f"{name}: left as it was ({type(exc).__name__})")
+            except (TypeError, ValueError, IndexError, KeyError, OverflowError) as exc:
+                # the change has no meaning for this one, or the first change took away what it is made of
+                said.append(f"{name or 'file'}: left as it was ({type(exc).__name__})")
     return "; ".join(said)
 
 

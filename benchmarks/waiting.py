@@ -1,0 +1,113 @@
+"""What it costs and brings that the threads of a worker wait passively (`OMP_WAIT_POLICY=PASSIVE`).
+
+    python benchmarks/waiting.py --data DATA [--epochs N] [--rounds N]
+
+``DATA`` holds the scan ``synthetic`` as a Ptychodus standard directory. Both engines train on it with as
+many threads as the frameworks choose, once as workers are started and once as the frameworks wait by
+themselves, in turn; first on the machine as it is, then beside as many busy processes as there are cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from _tables import in_fresh_process, print_header, print_table
+
+ENGINES = ("pytorch", "tensorflow")
+POLICY = "OMP_WAIT_POLICY"
+WAYS = ("passive", "by themselves")
+
+
+def run(scan: str, backend: str, epochs: str, way: str) -> dict[str, float]:
+    """Train as the command line does; wall and CPU seconds with the worker."""
+    from _scans import cpu
+
+    from ptychopinn_ptychodus.cli import main as command_line
+    from ptychopinn_ptychodus.plugin import process
+
+    if way == "by themselves":
+        started_with = process.child_environment
+        process.child_environment = lambda: {k: v for k, v in started_with().items() if k != POLICY}
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as output:
+        changes = (f"Training.Epochs={epochs}", f"Model.Backend={backend}")
+        options = [text for change in changes for text in ("--set", f"PtychoPINNPlugin{change}")]
+        with contextlib.redirect_stdout(sys.stderr):
+            code = command_line(["train", "-i", scan, "-o", output, *options])
+    if code:
+        raise RuntimeError(f"the training ended with exit code {code}")
+    return {"wall": time.monotonic() - started, "cpu": cpu()}
+
+
+@contextlib.contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """That many other processes, each of which keeps a core busy."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def rows(scan: Path, epochs: int, rounds: int) -> Iterator[tuple[str, ...]]:
+    for others in (0, os.cpu_count() or 1):
+        for backend in ENGINES:
+            runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+            with busy(others):
+                for _ in range(rounds):
+                    for way, results in runs.items():
+                        results.append(
+                            in_fresh_process([__file__, "--child", str(scan), backend, str(epochs), way])
+                        )
+            cells = []
+            for quantity in ("wall", "cpu"):
+                passive, other = (median(run[quantity] for run in runs[way]) for way in WAYS)
+                cells += [f"{passive:.1f}", f"{other:.1f}", f"{passive / other:.2f}"]
+            yield (str(others), backend, *cells)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps(run(*sys.argv[2:])))
+        return
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    if POLICY in os.environ:
+        sys.exit(f"{POLICY} is set: workers leave it as it is. Unset it, then run this again.")
+    print_header(
+        ("ptychopinn-ptychodus", "torch", "tensorflow-cpu"), threads="Threads as the frameworks choose"
+    )
+    print_table(
+        "Threads of a worker that wait",
+        (
+            "busy processes beside it",
+            "engine",
+            "wall s, passive",
+            "by themselves",
+            "ratio",
+            "CPU s, passive",
+            "by themselves",
+            "ratio",
+        ),
+        rows(arguments.data / "synthetic", arguments.epochs, arguments.rounds),
+        f"{arguments.epochs} epochs, median of {arguments.rounds} runs each way, in turn; imports included.",
+    )
+
+
+if __name__ == "__main__":
+    main()
