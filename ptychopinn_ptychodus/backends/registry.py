@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ..config import BACKEND_GROUP
+from ..config import BACKEND_GROUP, backend_names
 from ..installed import EntryPoint, entry_points
+from . import INSTALL_HINT
 from .base import Engine, EngineUnavailableError, ModelFileError
 from .model_file import require_model_file
 
@@ -73,6 +74,21 @@ def loadable_engines(
             on_broken(exc)
         else:
             yield engine
+
+
+def available_engine() -> Engine:
+    """The first engine whose framework is installed, this package's engines before those of others.
+
+    Raises
+    ------
+    EngineUnavailableError
+        If there is none; the message says how to install one.
+    """
+    installed = list_engines()
+    for engine in loadable_engines(name for name in backend_names() if name in installed):
+        if engine.problem() is None:
+            return engine
+    raise EngineUnavailableError(f"No framework is installed that could be trained with: {INSTALL_HINT}")
 
 
 def guess_engine(model_path: Path) -> Engine:

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import INSTALL_HINT
-from ..backends.base import Engine, EngineUnavailableError, EpochReport
-from ..backends.registry import get_engine, list_engines, loadable_engines
-from ..config import SUPPORTED_N, ExecutionConfig, ModelConfig, TrainingConfig, backend_names
+from ..backends.base import Engine, EpochReport
+from ..backends.registry import available_engine, get_engine, list_engines
+from ..config import SUPPORTED_N, ExecutionConfig, ModelConfig, TrainingConfig
+from ..defaults import DEFAULT_GRADIENT_CLIP, DEFAULT_LEARNING_RATE, DEFAULT_SCHEDULER
 from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
 from ..plugin.job import PretrainJob, save_probes
 from ..plugin.layout import MODEL_BASENAME, RunFiles, product_in
 from ..plugin.process import ChildProcess, Message
-from ..plugin.settings import DEFAULT_GRADIENT_CLIP, DEFAULT_LEARNING_RATE, DEFAULT_SCHEDULER
 from ..pretraining import PretrainingConfig
 from .commands import require_writable_directory
 from .errors import INTERRUPTED, SUCCESS, UsageError
@@ -107,11 +106,7 @@ def _engine(backend: str | None) -> Engine:
         engine = get_engine(backend)
         engine.require()
         return engine
-    names = [name for name in backend_names() if name in list_engines()]
-    for engine in loadable_engines(names):
-        if engine.problem() is None:
-            return engine
-    raise EngineUnavailableError(f"No framework is installed that could be trained with: {INSTALL_HINT}")
+    return available_engine()
 
 
 # ---- probes -----------------------------------------------------------------------------------------------

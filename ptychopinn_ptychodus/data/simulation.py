@@ -222,6 +222,12 @@ def simulate_scan(
     RawData
         The scan, with the probe scaled so that ``Σ_m |F{P_m · O}|²`` is in counts, and the object as
         ``objectGuess``.
+
+    Examples
+    --------
+    >>> x, y = raster_positions(3, 2, step=7.0, origin=38.0)
+    >>> simulate_scan(make_object((80, 96)), make_probe(64), x, y, photons=1e6, seed=0)
+    RawData(6 patterns of 64 × 64, 1 probe modes)
     """
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     modes = np.asarray(probe, dtype=np.complex128)
@@ -272,6 +278,12 @@ def raster_positions(
     -------
     tuple
         x and y, (columns · rows,) float64 each, never below ``origin - jitter · step``.
+
+    Examples
+    --------
+    >>> x, y = raster_positions(3, 2, step=7.0, jitter=0.0, origin=32.0)
+    >>> x.tolist(), y.tolist()
+    ([32.0, 39.0, 46.0, 32.0, 39.0, 46.0], [32.0, 32.0, 32.0, 39.0, 39.0, 39.0])
     """
     y, x = np.mgrid[:rows, :columns] * float(step) + origin
     shake = np.random.default_rng(seed).uniform(-1, 1, (2, x.size)) * jitter * step
@@ -301,6 +313,11 @@ def make_probe(
     -------
     ndarray
         (modes, n, n) complex64 with ``Σ |P|² = 1``.
+
+    Examples
+    --------
+    >>> make_probe(64, modes=2).shape
+    (2, 64, 64)
     """
     axis = np.arange(n) - (n - 1) / 2.0
     radius = np.hypot(axis[:, None], axis[None, :])
@@ -341,6 +358,12 @@ def make_object(shape: tuple[int, int], kind: str = "mixed", seed: int | None = 
     ------
     ValueError
         If the kind is not known.
+
+    Examples
+    --------
+    >>> star = make_object((96, 128), kind="siemens")
+    >>> star.shape, star.dtype
+    ((96, 128), dtype('complex64'))
     """
     parts = {"siemens": _siemens_star, "blobs": _blobs, "lines": _lines}
     if kind != "mixed" and kind not in parts:

@@ -203,16 +203,16 @@ def read_training_directory(
     if train_path is not None:
         train = read(train_path)
         if test is not None:
-            _require_same(train, train_path.name, test, test_name)
+            require_same(train, train_path.name, test, test_name)
         return TrainingData(train, test, train_path.name)
     others = training_files(directory)
     if others:
         scans = [read(path) for path in others]
         names = [path.name for path in others]
         for scan, name in zip(scans[1:], names[1:], strict=True):
-            _require_same(scans[0], names[0], scan, name)
+            require_same(scans[0], names[0], scan, name)
         if test is not None:
-            _require_same(scans[0], names[0], test, test_name)
+            require_same(scans[0], names[0], test, test_name)
         return TrainingData(join_scans(scans), test, ", ".join(names))
     diffraction_path, product_path = directory / DIFFRACTION_FILE, product_in(directory)
     if diffraction_path.is_file() and product_path.is_file():
@@ -346,7 +346,7 @@ def _numbered(scans: Sequence[RawData]) -> NDArray[np.int64]:
     return np.concatenate(numbers).astype(np.int64)
 
 
-def _require_same(first: RawData, first_name: str, other: RawData, other_name: str) -> None:
+def require_same(first: RawData, first_name: str, other: RawData, other_name: str) -> None:
     if first.N != other.N:
         raise ValueError(
             f"{first_name} holds patterns of {first.N} × {first.N} pixels and {other_name} of "

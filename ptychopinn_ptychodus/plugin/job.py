@@ -8,6 +8,8 @@ standard error), each with a ``kind``:
     ``level``, ``name``, ``text``: a log record.
 ``learning``
     the first batch is done: from now on there is something to lose.
+``batch``
+    ``epoch``, ``batch``, ``batches``: a batch is done, for jobs that ask for these messages.
 ``epoch``
     the fields of an :class:`~ptychopinn_ptychodus.backends.base.EpochReport`.
 ``findings``
@@ -54,6 +56,8 @@ from ..refinement import RefinementConfig
 
 JOB_FILE = "job.json"
 DATA_DIRECTORY = "data"
+VALIDATION_DIRECTORY = "validation"
+START_DIRECTORY = "start"
 NETWORK_DIRECTORY = "network"
 REFINED_DIRECTORY = "refined"
 PROBE_DIRECTORY = "probes"
@@ -71,6 +75,9 @@ class ChildDiedError(RuntimeError):
 class TrainJob:
     """Train on the files in ``config.train_data_file`` (a directory) and leave the model at ``model_path``.
 
+    Where ``train_data_file`` is None, the scan is the one that :meth:`.RawData.to_directory` has left in
+    ``data/`` of the job's directory, and ``validation/`` holds the scan to validate with, if there is one.
+
     Attributes
     ----------
     config
@@ -85,6 +92,8 @@ class TrainJob:
         Of the records to send.
     examination
         What is looked for in the data.
+    tell_batches
+        Send a ``batch`` message after every batch.
     """
 
     config: TrainingConfig
@@ -95,6 +104,7 @@ class TrainJob:
     preview: bool
     log_level: int
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
+    tell_batches: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,34 @@ class ReconstructJob:
     @property
     def device(self) -> str:
         """Of refinement and verdict, as :func:`~ptychopinn_ptychodus.refinement.solver.refine` takes it."""
-        return "cpu" if self.execution.accelerator == "cpu" else "auto"
+        return _device(self.execution)
+
+
+@dataclass(frozen=True)
+class RefineJob:
+    """Refine the :class:`Estimate` in ``start/`` with the scan in ``data/``, and leave it in ``refined/``.
+
+    Attributes
+    ----------
+    execution
+        Only ``accelerator`` takes part.
+    examination
+        What is looked for in the scan and in the result.
+    """
+
+    refinement: RefinementConfig
+    execution: ExecutionConfig
+    log_level: int
+    examination: ExaminationConfig = field(default_factory=ExaminationConfig)
+
+    @property
+    def device(self) -> str:
+        """See :attr:`ReconstructJob.device`."""
+        return _device(self.execution)
+
+
+def _device(execution: ExecutionConfig) -> str:
+    return "cpu" if execution.accelerator == "cpu" else "auto"
 
 
 @dataclass(frozen=True)
@@ -154,12 +191,12 @@ class PretrainJob:
     log_level: int
 
 
-Job = TrainJob | ReconstructJob | PretrainJob
+Job = TrainJob | ReconstructJob | RefineJob | PretrainJob
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Arrays that a reconstruction leaves in a directory.
+    """Arrays that a reconstruction leaves in a directory, or that a refinement starts from.
 
     Attributes
     ----------
@@ -247,9 +284,11 @@ def read_job(directory: Path) -> Job:
             return TrainJob(**fields)
         fields["pretraining"] = from_dict(PretrainingConfig, fields["pretraining"])
         return PretrainJob(**fields)
-    fields["config"] = from_dict(InferenceConfig, fields["config"])
     if fields["refinement"] is not None:
         fields["refinement"] = from_dict(RefinementConfig, fields["refinement"])
+    if kind == RefineJob.__name__:
+        return RefineJob(**fields)
+    fields["config"] = from_dict(InferenceConfig, fields["config"])
     return ReconstructJob(**{**fields, "shape": tuple(fields["shape"])})
 
 

@@ -116,6 +116,19 @@ class RunFiles:
                 return path
         return None
 
+    def keep_checkpoint(self) -> bool:
+        """Make the newest checkpoint the model, unless the run has written that; whether there was one.
+
+        Raises
+        ------
+        OSError
+            As :meth:`promote`.
+        """
+        checkpoint = None if self.has_model() else self.checkpoint()
+        if checkpoint is not None:
+            self.promote(checkpoint)
+        return checkpoint is not None
+
     def promote(self, checkpoint: Path) -> None:
         """Make a checkpoint the model.
 

@@ -18,26 +18,26 @@ from ptychodus.api.settings import SettingsRegistry
 
 from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ..data.examination import ExaminationConfig
+from ..defaults import (
+    DEFAULT_ARCHITECTURE,
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_EARLY_STOP_PATIENCE,
+    DEFAULT_EPOCHS,
+    DEFAULT_GRADIENT_CLIP,
+    DEFAULT_GRID_SIZE,
+    DEFAULT_LEARNING_RATE,
+    DEFAULT_MAE_WEIGHT,
+    DEFAULT_NLL_WEIGHT,
+    DEFAULT_OBJECT_MAE_WEIGHT,
+    DEFAULT_PROBE_MODES,
+    DEFAULT_SCHEDULER,
+    DEFAULT_TV_WEIGHT,
+)
 from ..refinement import RefinementConfig
 from .job import neighbor_count
 
 AUTO = "auto"
 BACKEND_SETTING = "PtychoPINNPluginModel.Backend"
-
-# What decides how well and how fast it trains out of the box: change these figures here, nowhere else.
-DEFAULT_ARCHITECTURE = "unrolled"
-DEFAULT_GRID_SIZE = 2
-DEFAULT_EPOCHS = 6
-DEFAULT_BATCH_SIZE = 4
-DEFAULT_LEARNING_RATE = 2e-3
-DEFAULT_SCHEDULER = "one_cycle"
-DEFAULT_GRADIENT_CLIP = 1.0
-DEFAULT_PROBE_MODES = 3
-DEFAULT_MAE_WEIGHT = 0.0
-DEFAULT_NLL_WEIGHT = 1.0
-DEFAULT_TV_WEIGHT = 0.0
-DEFAULT_OBJECT_MAE_WEIGHT = 0.0
-DEFAULT_EARLY_STOP_PATIENCE = 100
 
 
 class _Group:

@@ -30,16 +30,21 @@ from ..data.assembly import assemble
 from ..data.examination import Report
 from ..data.grouping import PtychoDataContainer, neighbourhood_order
 from ..data.raw import RawData
+from ..refinement import RefinementConfig
 from ..refinement.ends import StartError
 from ..refinement.solver import refine
-from .ingest import read_training_directory, require_object
+from .ingest import TrainingData, read_training_directory, require_object, require_same
 from .job import (
     DATA_DIRECTORY,
     NETWORK_DIRECTORY,
     REFINED_DIRECTORY,
+    START_DIRECTORY,
+    VALIDATION_DIRECTORY,
     Estimate,
+    Job,
     PretrainJob,
     ReconstructJob,
+    RefineJob,
     TrainJob,
     describe_error,
     neighbor_count,
@@ -115,15 +120,20 @@ def listen_for_stop(stop: threading.Event, orphaned: threading.Event, directory:
     signal.signal(signal.SIGINT, lambda *_: stop.set())
 
 
-def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Train and return the fields of the result message."""
+def train(
+    job: TrainJob, send: Send, should_stop: Callable[[], bool], directory: Path | None = None
+) -> dict[str, Any]:
+    """Train and return the fields of the result message; ``directory`` is the job's."""
     config = job.config
-    assert config.train_data_file is not None
-    data = read_training_directory(
-        config.train_data_file,
-        job.examination,
-        lambda raw, source: examined(raw, job.examination, send, source),
-    )
+    if config.train_data_file is not None:
+        data = read_training_directory(
+            config.train_data_file,
+            job.examination,
+            lambda raw, source: examined(raw, job.examination, send, source),
+        )
+    else:
+        assert directory is not None
+        data = _handed_over(directory, lambda raw: examined(raw, job.examination, send))
     supervised = config.model.model_type == "supervised"
     if supervised:
         require_object(data.train, data.source)
@@ -158,7 +168,14 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
     )
     groups = grouped(training, config, config.n_groups)
     held_out = None if validation is None else grouped(validation, config, None)
-    learning = Learning(should_stop, send, [groups, held_out], config.batch_size, config.nepochs)
+    learning = Learning(
+        should_stop,
+        send,
+        [groups, held_out],
+        config.batch_size,
+        config.nepochs,
+        tell_batches=job.tell_batches,
+    )
     result = engine.train(
         groups,
         held_out,
@@ -170,6 +187,17 @@ def train(job: TrainJob, send: Send, should_stop: Callable[[], bool]) -> dict[st
         preview=learning.around(_previews(raw, config, job, send)),
     )
     return {"stopped": result.stopped}
+
+
+def _handed_over(directory: Path, examine: Callable[[RawData], RawData]) -> TrainingData:
+    """The scans that the parent has left in the job's directory."""
+    training, validation = directory / DATA_DIRECTORY, directory / VALIDATION_DIRECTORY
+    raw, source = examine(RawData.from_directory(training)), "the scan"
+    if not validation.is_dir():
+        return TrainingData(raw, None, source)
+    test = examine(RawData.from_directory(validation))
+    require_same(raw, source, test, "the validation scan")
+    return TrainingData(raw, test, source)
 
 
 def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -> Previews | None:
@@ -272,7 +300,28 @@ def reconstruct(
         return {"stopped": False, "history": history, "verdict": verdict}
     del prediction, canvas  # the patches of all groups are much larger than all that follows
     send("network", history=history)
-    return {"stopped": False, **_refine(raw, found, description, job, directory, send, should_stop)}
+    refinement = job.refinement
+    if description.data.any_probe:  # what it predicts with are the scan's modes alone
+        refinement = dataclasses.replace(refinement, probe_modes=max(job.probe_modes or 1, len(found.probe)))
+    try:
+        return _refine(raw, found, refinement, job, directory, send, should_stop)
+    except StartError as exc:
+        raise ValueError(
+            f"The network's object cannot be refined: {exc} Train for longer, or set "
+            "PtychoPINNPluginRefinement.Epochs to 0 to have the network's object alone."
+        ) from exc
+
+
+def refine_start(
+    job: RefineJob, directory: Path, send: Send, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Refine what the parent has left; leave it in ``directory``, return the fields of the result."""
+    raw = examined(RawData.from_directory(directory / DATA_DIRECTORY), job.examination, send)
+    start = Estimate.load(directory / START_DIRECTORY)
+    try:
+        return _refine(raw, start, job.refinement, job, directory, send, should_stop)
+    except StartError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _spread_groups(container: PtychoDataContainer) -> NDArray[np.int64]:
@@ -289,36 +338,27 @@ def _spread_groups(container: PtychoDataContainer) -> NDArray[np.int64]:
 def _refine(
     raw: RawData,
     start: Estimate,
-    description: ModelDescription,
-    job: ReconstructJob,
+    config: RefinementConfig,
+    job: ReconstructJob | RefineJob,
     directory: Path,
     send: Send,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    assert job.refinement is not None
-    config = job.refinement
-    if description.data.any_probe:  # what it predicts with are the scan's modes alone
-        config = dataclasses.replace(config, probe_modes=max(job.probe_modes or 1, len(start.probe)))
-    try:
-        refined = refine(
-            raw,
-            start.object,
-            start.probe,
-            config,
-            report=lambda report: send("refinement", **dataclasses.asdict(report)),
-            progress=lambda fraction: send("progress", fraction=0.9 * fraction),
-            should_stop=should_stop,
-            device=job.device,
-        )
-    except StartError as exc:
-        raise ValueError(
-            f"The network's object cannot be refined: {exc} Train for longer, or set "
-            "PtychoPINNPluginRefinement.Epochs to 0 to have the network's object alone."
-        ) from exc
-    positions = refined.positions if job.refinement.positions else None
+    refined = refine(
+        raw,
+        start.object,
+        start.probe,
+        config,
+        report=lambda report: send("refinement", **dataclasses.asdict(report)),
+        progress=lambda fraction: send("progress", fraction=0.9 * fraction),
+        should_stop=should_stop,
+        device=job.device,
+    )
+    positions = refined.positions if config.positions else None
     found = Estimate(refined.object, refined.probe, positions)
     found.save(directory / REFINED_DIRECTORY)
     return {
+        "stopped": False,
         "errors": refined.history,
         "start_error": refined.start_error,
         "error": refined.error,
@@ -347,6 +387,30 @@ def _check_model(description: ModelDescription, raw: RawData, job: ReconstructJo
         )
 
 
+def run_job(job: Job, directory: Path, send: Send, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Run one job, in whichever process this is, and return the fields of its result message.
+
+    Parameters
+    ----------
+    directory
+        The job's: scans lie in it, and objects are left in it.
+    send
+        Called with the kind and the fields of each message, see :mod:`.job`.
+    should_stop
+        Asked after every batch; when it answers True, the best state so far is kept.
+    """
+    try:
+        if isinstance(job, TrainJob):
+            return train(job, send, should_stop, directory)
+        if isinstance(job, PretrainJob):
+            return pretrain(job, directory, send, should_stop)
+        if isinstance(job, RefineJob):
+            return refine_start(job, directory, send, should_stop)
+        return reconstruct(job, directory, send, should_stop)
+    except InterruptedError:
+        return {"stopped": True}
+
+
 def main(directory: Path) -> int:
     """Run the job in ``directory``; the exit code is for people, the parent reads the messages."""
     channel = Channel()
@@ -358,14 +422,7 @@ def main(directory: Path) -> int:
         root = logging.getLogger()
         root.addHandler(ChannelHandler(channel))
         root.setLevel(job.log_level)
-        if isinstance(job, TrainJob):
-            result = train(job, channel.send, stop.is_set)
-        elif isinstance(job, PretrainJob):
-            result = pretrain(job, directory, channel.send, stop.is_set)
-        else:
-            result = reconstruct(job, directory, channel.send, stop.is_set)
-    except InterruptedError:
-        channel.send("result", stopped=True)
+        result = run_job(job, directory, channel.send, stop.is_set)
     except BaseException as exc:
         channel.send("error", **describe_error(exc))
         return 1

@@ -11,7 +11,7 @@ from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
 from ..refinement.solver import Refined
 from ..verdict import judge
-from .job import Estimate, ReconstructJob
+from .job import Estimate, ReconstructJob, RefineJob
 from .worker_learning import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -40,7 +40,7 @@ def judged(
     raw: RawData,
     found: Estimate,
     refined: Refined | None,
-    job: ReconstructJob,
+    job: ReconstructJob | RefineJob,
     progress: Callable[[float], None],
     should_stop: Callable[[], bool],
 ) -> list[dict[str, Any]]:

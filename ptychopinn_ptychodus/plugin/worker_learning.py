@@ -30,6 +30,8 @@ class Learning:
         Groups of a batch.
     begin
         Part of the job that is done before the training, 0 to 1.
+    tell_batches
+        Send the message ``batch`` after every batch.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class Learning:
         batch_size: int,
         nepochs: int,
         begin: float = 0.0,
+        tell_batches: bool = False,
     ) -> None:
+        self._tell_batches = tell_batches
         self._should_stop = should_stop
         self._send = send
         self._batches = sum(math.ceil(len(part) / batch_size) for part in groups if part is not None)
@@ -60,6 +64,8 @@ class Learning:
             return self._should_stop()
         # an engine need not ask as often in its last steps as was expected, nor as seldom
         self._batch = min(self._batch + 1, self._batches)
+        if self._tell_batches:
+            self._send("batch", epoch=self._epoch + 1, batch=self._batch, batches=self._batches)
         done = (self._epoch + self._batch / max(1, self._batches)) / self._nepochs
         fraction = self._begin + (1 - self._begin) * done
         if fraction - self._sent >= _STEP:

@@ -1,0 +1,588 @@
+"""The Python interface: arrays and dataclasses in, arrays and dataclasses out; nothing of Ptychodus.
+
+Everything here is also at the top of the package: ``from ptychopinn_ptychodus import RawData, train``. Scans
+are examined before anything is computed from them, and results are judged afterwards. What was found is
+logged under the name ``PtychoPINN-Plugin``, warnings as such, and is in the ``findings`` of what is returned.
+
+``train``, ``reconstruct`` and ``refine`` work in a child process, unless ``in_process`` is True: then the
+framework that they import stays in this one.
+
+The examples below share a scan of 36 patterns, made as a user would make one:
+
+>>> import numpy as np
+>>> from ptychopinn_ptychodus import *
+>>> x, y = raster_positions(6, 6, step=7.0, origin=38.0)
+>>> truth = make_object((112, 112), seed=0)
+>>> scan = simulate_scan(truth, make_probe(64), x, y, photons=1e6, seed=0)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import defaults
+from .backends.base import EngineUnavailableError, EpochReport, ModelDescription, ModelFileError
+from .backends.registry import available_engine, get_engine, guess_engine
+from .backends.workflow import model_file, require_untouched
+from .config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from .data.examination import ExaminationConfig, ExaminationError, Finding, Report
+from .data.metrics import Comparison, compare, illumination_mask
+from .data.raw import RawData
+from .data.simulation import make_object, make_probe, raster_positions, simulate_scan
+from .files import replacing
+from .plugin.job import (
+    DATA_DIRECTORY,
+    NETWORK_DIRECTORY,
+    REFINED_DIRECTORY,
+    START_DIRECTORY,
+    VALIDATION_DIRECTORY,
+    Estimate,
+    ReconstructJob,
+    RefineJob,
+    TrainJob,
+    neighbor_count,
+)
+from .plugin.layout import LIBRARY, MODEL_BASENAME, RunFiles, require_writable
+from .plugin.running import Observer, Outcome, running
+from .refinement import RefinementConfig, RefinementReport
+
+__all__ = [
+    "Comparison",
+    "EngineUnavailableError",
+    "EpochReport",
+    "ExaminationConfig",
+    "ExaminationError",
+    "ExecutionConfig",
+    "Finding",
+    "InferenceConfig",
+    "Model",
+    "ModelConfig",
+    "ModelFileError",
+    "Observer",
+    "RawData",
+    "Reconstruction",
+    "RefinementConfig",
+    "RefinementReport",
+    "Report",
+    "TrainingConfig",
+    "compare",
+    "default_execution_config",
+    "default_training_config",
+    "illumination_mask",
+    "make_object",
+    "make_probe",
+    "open_model",
+    "raster_positions",
+    "reconstruct",
+    "refine",
+    "simulate_scan",
+    "train",
+]
+
+logger = logging.getLogger(LIBRARY)
+
+Scan = RawData | str | Path
+"""A scan, or the NPZ or HDF5 file that :meth:`.RawData.from_file` reads it from."""
+
+_VALIDATION_FRACTION = 0.05
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, as its file describes it.
+
+    Attributes
+    ----------
+    path
+        The model file.
+    description
+        What the file says about itself: engine, configuration, statistics of the training data, losses.
+    findings
+        What the examination of the training data has found; empty for a model that was opened.
+    stopped
+        Whether its training was asked to stop.
+    """
+
+    path: Path
+    description: ModelDescription
+    findings: Report = field(default_factory=Report)
+    stopped: bool = False
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """The losses ``train_loss`` and ``val_loss``, one value an epoch."""
+        return {name: list(values) for name, values in self.description.history.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """An object, and what it was found with.
+
+    Attributes
+    ----------
+    object
+        (H, W) complex64 transmission function.
+    probe
+        (modes, N, N) complex64; ``Σ_m |FFT_ortho(probe_m · patch)|²`` is in counts.
+    positions
+        (M, 2) float64 ``[x, y]``, in the pixels of the scan's positions; refined, where they were.
+    origin
+        ``[x, y]`` of the object's first pixel, in the pixels of the scan's positions.
+    findings
+        What the examination of the scan has found, and the verdict on the object.
+    network
+        (H, W) complex64, the network's own object, where this one is refined from it; else None.
+    errors
+        Normalised error of each epoch of the refinement, see :class:`.RefinementReport`; empty without one.
+    stopped
+        Whether the run was asked to stop; the object is then the best so far.
+    """
+
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    positions: NDArray[np.float64]
+    origin: tuple[float, float]
+    findings: Report = field(default_factory=Report)
+    network: NDArray[np.complex64] | None = None
+    errors: list[float] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def amplitude(self) -> NDArray[np.float32]:
+        """(H, W) amplitude of the object."""
+        return np.abs(self.object)
+
+    @property
+    def phase(self) -> NDArray[np.float32]:
+        """(H, W) phase of the object, radians from -π to π."""
+        return np.angle(self.object)
+
+    @property
+    def verdict(self) -> Finding | None:
+        """Whether the object explains the patterns (``is_warning`` is False if so); None if not judged."""
+        return next((finding for finding in self.findings.findings if finding.subject == "result"), None)
+
+    def to_file(self, path: str | Path) -> None:
+        """Write an NPZ file with ``object``, ``probe``, ``positions`` and ``origin``, replaced atomically."""
+        with replacing(Path(path)) as file:
+            np.savez(file, object=self.object, probe=self.probe, positions=self.positions, origin=self.origin)
+
+
+def default_training_config(scan: Scan, **changes: Any) -> TrainingConfig:
+    """The training that :func:`train` runs by itself: the plugin's defaults, with the first engine installed.
+
+    The defaults of :class:`.TrainingConfig` itself are those of the PtychoPINN community, and differ.
+
+    Parameters
+    ----------
+    scan
+        What is to be trained on; it decides on N and on the number of groups.
+    changes
+        Fields of :class:`.TrainingConfig` that are to be different.
+
+    Raises
+    ------
+    EngineUnavailableError
+        If no framework is installed, and ``changes`` name no backend.
+
+    Examples
+    --------
+    >>> config = default_training_config(scan, nepochs=2)
+    >>> config.nepochs, config.n_groups, config.model.architecture
+    (2, 36, 'unrolled')
+    """
+    raw = _scan(scan, None)
+    model = changes.pop("model", None) or ModelConfig(
+        N=raw.N, gridsize=defaults.DEFAULT_GRID_SIZE, architecture=defaults.DEFAULT_ARCHITECTURE
+    )
+    supervised = model.model_type == "supervised"
+    fields: dict[str, Any] = {
+        "batch_size": defaults.DEFAULT_BATCH_SIZE,
+        "nepochs": defaults.DEFAULT_EPOCHS,
+        "mae_weight": defaults.DEFAULT_MAE_WEIGHT,
+        "nll_weight": defaults.DEFAULT_NLL_WEIGHT,
+        "realspace_weight": defaults.DEFAULT_TV_WEIGHT,
+        "realspace_mae_weight": 1.0 if supervised else defaults.DEFAULT_OBJECT_MAE_WEIGHT,
+        "n_groups": len(raw),
+        "subsample_seed": 0,
+        "neighbor_count": neighbor_count(None, model.gridsize),
+        "probe_trainable": True,
+        "probe_modes": max(defaults.DEFAULT_PROBE_MODES, len(raw.probeGuess)),
+    }
+    if "backend" not in changes:
+        fields["backend"] = available_engine().name
+    return TrainingConfig(model=model, **{**fields, **changes})
+
+
+def default_execution_config(**changes: Any) -> ExecutionConfig:
+    """Devices and optimiser of :func:`train` where it is given none: the plugin's defaults.
+
+    Parameters
+    ----------
+    changes
+        Fields of :class:`.ExecutionConfig` that are to be different.
+
+    Examples
+    --------
+    >>> default_execution_config(accelerator="cpu").scheduler
+    'one_cycle'
+    """
+    fields: dict[str, Any] = {
+        "gradient_clip_val": defaults.DEFAULT_GRADIENT_CLIP,
+        "learning_rate": defaults.DEFAULT_LEARNING_RATE,
+        "scheduler": defaults.DEFAULT_SCHEDULER,
+        "early_stop_patience": defaults.DEFAULT_EARLY_STOP_PATIENCE,
+        "logger_backend": "none",
+    }
+    return ExecutionConfig(**{**fields, **changes})
+
+
+def open_model(path: str | Path) -> Model:
+    """Open a model that was trained before, by whichever engine; imports no framework.
+
+    Parameters
+    ----------
+    path
+        A model file, or the directory that a training has left one in.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is not a model, or damaged.
+
+    Examples
+    --------
+    >>> open_model(model.path).description.model.gridsize
+    2
+    """
+    file = model_file(path, MODEL_BASENAME).absolute()
+    return Model(file, guess_engine(file).describe(file))
+
+
+def train(
+    scan: Scan,
+    config: TrainingConfig | None = None,
+    *,
+    validation: Scan | float = _VALIDATION_FRACTION,
+    output_dir: str | Path | None = None,
+    execution: ExecutionConfig | None = None,
+    examination: ExaminationConfig | None = None,
+    observer: Observer | None = None,
+    in_process: bool = False,
+) -> Model:
+    """Train a network on a scan, and leave the model in a directory.
+
+    Parameters
+    ----------
+    scan
+        What to learn from: a scan, or its file.
+    config
+        By default :func:`default_training_config`. N, the photons of a pattern and, at least, the probe's
+        modes are those of the scan.
+    validation
+        The part of the scan that is held out for validation, from 0 to 1, or another scan.
+    output_dir
+        Where the model file is left, ``config.output_dir`` by default; an earlier one is replaced.
+    execution
+        Devices and optimiser, :func:`default_execution_config` by default.
+    examination
+        What is looked for in the scan, and what is done about it; by default everything that can be.
+    observer
+        Is told how far the training is, and may stop it; the best model so far is then kept.
+    in_process
+        Train in this process instead of in a child.
+
+    Raises
+    ------
+    EngineUnavailableError
+        If the framework is not installed; the message says how to install it.
+    ExaminationError
+        If the scan would give a wrong result; ``report`` has all findings.
+    InterruptedError
+        If the training was stopped before there was a model.
+    ValueError
+        If scan and configuration do not fit each other.
+
+    Examples
+    --------
+    >>> model = train(scan, default_training_config(scan, nepochs=1, output_dir=directory))
+    >>> len(model.history["train_loss"])
+    1
+    """
+    raw = _scan(scan, examination)
+    held_out = None if isinstance(validation, (int, float)) else _scan(validation, examination)
+    chosen = default_training_config(raw) if config is None else config
+    for name in ("train_data_file", "test_data_file"):
+        if getattr(chosen, name) is not None:
+            raise ValueError(
+                f"TrainingConfig.{name} is set, but train() is given the data themselves: give the file as "
+                f"{'scan' if name == 'train_data_file' else 'validation'}, and leave {name} at None."
+            )
+    _require_size(chosen.model, raw, "TrainingConfig")
+    engine = get_engine(chosen.backend)
+    engine.require()
+    target = Path(chosen.output_dir if output_dir is None else output_dir).absolute()
+    require_writable(target)
+    job = TrainJob(
+        config=dataclasses.replace(chosen, output_dir=target),
+        execution=execution or default_execution_config(),
+        model_path=target / f"{MODEL_BASENAME}{engine.model_suffix}",
+        validation_fraction=float(validation) if isinstance(validation, (int, float)) else 0.0,
+        use_all_positions=config is None,
+        preview=False,
+        log_level=logger.getEffectiveLevel(),
+        examination=examination or ExaminationConfig(),
+        tell_batches=True,
+    )
+
+    def hand_over(directory: Path) -> None:
+        raw.to_directory(directory / DATA_DIRECTORY)
+        if held_out is not None:
+            held_out.to_directory(directory / VALIDATION_DIRECTORY)
+
+    files = RunFiles(job.model_path)
+    try:
+        with running(job, hand_over, observer, in_process=in_process) as outcome:
+            pass
+    except KeyboardInterrupt:
+        files.keep_checkpoint()
+        raise
+    if outcome.stopped and not files.has_model() and not files.keep_checkpoint():
+        raise InterruptedError("The training was stopped before there was a model to keep.")
+    return dataclasses.replace(open_model(job.model_path), findings=outcome.findings, stopped=outcome.stopped)
+
+
+def reconstruct(
+    scan: Scan,
+    model: Model | str | Path,
+    config: InferenceConfig | None = None,
+    *,
+    shape: tuple[int, int] | None = None,
+    refinement: RefinementConfig | None = RefinementConfig(),  # noqa: B008 (frozen)
+    execution: ExecutionConfig | None = None,
+    examination: ExaminationConfig | None = None,
+    observer: Observer | None = None,
+    in_process: bool = False,
+) -> Reconstruction:
+    """Apply a model to a scan, stitch its patches to one object, refine that with the whole scan, and judge.
+
+    Parameters
+    ----------
+    scan
+        The scan, or its file.
+    model
+        What :func:`train` or :func:`open_model` has returned, or the path of a model.
+    config
+        Groups and seed; by default every pattern takes part.
+    shape
+        (H, W) of the object whose pixels the scan's positions count. By default the shape of
+        ``scan.objectGuess``, or, if there is none, whatever just holds the scan; see
+        :attr:`Reconstruction.origin`.
+    refinement
+        How the network's object is refined; None leaves it as it is.
+    execution
+        Devices; :func:`default_execution_config` by default.
+    examination
+        What is looked for in the scan; with ``judge=False`` there is no verdict.
+    observer, in_process
+        As for :func:`train`.
+
+    Raises
+    ------
+    ModelFileError
+        If it is not a model, or one for patterns of another size.
+    ExaminationError
+        If the scan would give a wrong result.
+    InterruptedError
+        If the run was stopped before there was an object.
+
+    Examples
+    --------
+    >>> result = reconstruct(scan, model)
+    >>> result.object.shape, result.verdict is None
+    ((112, 112), False)
+    """
+    raw = _scan(scan, examination)
+    opened = model if isinstance(model, Model) else open_model(model)
+    asked = config or InferenceConfig()
+    names = ("test_data_file", "n_subsample", "debug", "output_dir")
+    require_untouched(asked, names, "by ptychopinn_ptychodus.reconstruct, which takes and returns arrays")
+    if asked.model_path is not None and asked.model_path.absolute() != opened.path:
+        raise ValueError(
+            f'InferenceConfig.model_path = "{asked.model_path}" is not "{opened.path}", the model that was '
+            "given: leave model_path at None."
+        )
+    canvas = _canvas(raw, shape)
+    job = ReconstructJob(
+        config=dataclasses.replace(asked, model_path=opened.path),
+        execution=execution or default_execution_config(),
+        refinement=refinement if refinement is not None and refinement.epochs else None,
+        model_type=opened.description.model.model_type,
+        shape=canvas.shape,
+        choose_neighbor_count=asked.neighbor_count == InferenceConfig.neighbor_count,
+        log_level=logger.getEffectiveLevel(),
+        probe_modes=defaults.DEFAULT_PROBE_MODES,
+        examination=examination or ExaminationConfig(),
+    )
+    with running(
+        job,
+        lambda directory: canvas.scan.to_directory(directory / DATA_DIRECTORY),
+        observer,
+        in_process=in_process,
+    ) as outcome:
+        return _reconstruction(outcome, canvas)
+
+
+def refine(
+    scan: Scan,
+    start: Reconstruction | ArrayLike | None = None,
+    config: RefinementConfig | None = None,
+    *,
+    probe: ArrayLike | None = None,
+    execution: ExecutionConfig | None = None,
+    examination: ExaminationConfig | None = None,
+    observer: Observer | None = None,
+    in_process: bool = False,
+) -> Reconstruction:
+    """Fit object, probe and positions to a scan by gradients, from any start, and judge; without a network.
+
+    Parameters
+    ----------
+    scan
+        The scan, or its file.
+    start
+        A reconstruction to go on with, an (H, W) complex object whose pixels the scan's positions count, or
+        None for an empty object.
+    config
+        What is refined, and for how long.
+    probe
+        (N, N) or (modes, N, N) complex start; by default that of ``start``, or of the scan.
+    execution
+        Its ``accelerator`` is what takes part.
+    examination, observer, in_process
+        As for :func:`reconstruct`.
+
+    Raises
+    ------
+    ValueError
+        If the start does not fit the scan, or puts no light on the detector.
+    ExaminationError
+        If the scan would give a wrong result.
+    InterruptedError
+        If the run was stopped before an epoch was over.
+
+    Examples
+    --------
+    >>> refined = refine(scan, config=RefinementConfig(epochs=3))
+    >>> len(refined.errors), refined.errors[-1] < refined.errors[0]
+    (3, True)
+    """
+    raw = _scan(scan, examination)
+    light = raw.probeGuess if probe is None else np.asarray(probe)
+    if isinstance(start, Reconstruction):
+        light = start.probe if probe is None else light
+        canvas = _moved(raw, start.positions, start.origin, start.object.shape)
+        object_: NDArray[Any] = start.object
+    elif start is None:
+        canvas = _canvas(raw, None)
+        object_ = np.ones(canvas.shape)
+    else:
+        object_ = np.asarray(start)
+        if object_.ndim != 2:
+            raise ValueError(f"The start has the shape {object_.shape}: give an object of one layer, (H, W).")
+        canvas = _canvas(raw, (object_.shape[0], object_.shape[1]))
+    job = RefineJob(
+        refinement=config or RefinementConfig(),
+        execution=execution or default_execution_config(),
+        log_level=logger.getEffectiveLevel(),
+        examination=examination or ExaminationConfig(),
+    )
+
+    def hand_over(directory: Path) -> None:
+        canvas.scan.to_directory(directory / DATA_DIRECTORY)
+        begin = Estimate(object_.astype(np.complex64), light.astype(np.complex64))
+        begin.save(directory / START_DIRECTORY)
+
+    with running(job, hand_over, observer, in_process=in_process) as outcome:
+        return _reconstruction(outcome, canvas)
+
+
+# ---------------------------------------------------------------------- what the functions share
+
+
+def _scan(scan: Scan, examination: ExaminationConfig | None) -> RawData:
+    return scan if isinstance(scan, RawData) else RawData.from_file(scan, examination)
+
+
+def _require_size(model: ModelConfig, raw: RawData, where: str) -> None:
+    if model.N not in (raw.N, ModelConfig.N):
+        raise ValueError(
+            f"{where}.model.N = {model.N}, but the patterns have {raw.N} × {raw.N} pixels: set N = {raw.N}, "
+            "or crop or bin the patterns."
+        )
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """A scan whose positions are pixels of an object of ``shape``, and where that object lies."""
+
+    scan: RawData
+    shape: tuple[int, int]
+    origin: tuple[float, float]
+
+
+def _canvas(raw: RawData, shape: tuple[int, int] | None) -> _Canvas:
+    if shape is None and raw.objectGuess is not None:
+        shape = (raw.objectGuess.shape[0], raw.objectGuess.shape[1])
+    positions = np.stack((raw.xcoords, raw.ycoords), -1)
+    if shape is not None:
+        raw.require_inside(shape)
+        return _moved(raw, positions, (0.0, 0.0), shape)
+    origin = np.floor(positions.min(0)) - raw.N // 2
+    width, height = np.ceil(positions.max(0) - origin).astype(int) + raw.N // 2 + 1
+    return _moved(raw, positions, (float(origin[0]), float(origin[1])), (int(height), int(width)))
+
+
+def _moved(
+    raw: RawData, positions: NDArray[np.float64], origin: tuple[float, float], shape: tuple[int, ...]
+) -> _Canvas:
+    scan = raw.select(slice(None))
+    scan.objectGuess = None
+    scan.xcoords, scan.ycoords = (positions - np.asarray(origin)).T.copy()
+    return _Canvas(scan, (shape[0], shape[1]), origin)
+
+
+def _reconstruction(outcome: Outcome, canvas: _Canvas) -> Reconstruction:
+    """What a reconstruction or a refinement has left in its directory."""
+    network, refined = (
+        Estimate.load(outcome.directory / name) if (outcome.directory / name).is_dir() else None
+        for name in (NETWORK_DIRECTORY, REFINED_DIRECTORY)
+    )
+    errors = list((outcome.result or {}).get("errors", ()))
+    if not outcome.is_complete or not errors:
+        refined = None
+    found = refined or network
+    if found is None:
+        raise InterruptedError("The run was stopped before there was an object.")
+    positions = found.positions
+    if positions is None:
+        positions = np.stack((canvas.scan.xcoords, canvas.scan.ycoords), -1)
+    return Reconstruction(
+        object=found.object,
+        probe=found.probe,
+        positions=positions + np.asarray(canvas.origin),
+        origin=canvas.origin,
+        findings=outcome.findings,
+        network=None if refined is None or network is None else network.object,
+        errors=errors,
+        stopped=outcome.stopped,
+    )
