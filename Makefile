@@ -1,5 +1,6 @@
-# Two commands: `make demo` sets up everything and runs the main job, `make test` sets up everything and
-# passes the tests. Both work in .venv and touch nothing else.
+# `make demo` sets up everything and runs the main job, `make test` sets up everything and passes the tests.
+# `make check-fast` is a part of that, for before each commit, and `make docs` builds the documentation site.
+# All work in .venv and touch nothing else but what they make.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ QT_LIBRARIES := libgl1 libegl1 libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcom
 QT_LIBRARIES += xvfb xauth libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-render-util0 \
 	libxcb-shape0 libxcb-xinerama0
 
-.PHONY: demo test check qt-libraries clean
+.PHONY: demo test check check-fast docs qt-libraries clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,15 +53,34 @@ check: $(VENV)/.test
 # Tests at a time: as many as there are cores, but each worker may take 4 GB.
 TEST_WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
 
+# The tests that `make check-fast` passes: no training of a real network, no window, no Ptychodus of its own. This
+# list is the one place that says which they are.
+FAST_TESTS := tests/data tests/docs tests/pretraining tests/verdict/test_noise.py tests/test_config.py \
+	tests/test_files.py tests/test_installed.py tests/backends/test_registry.py tests/backends/test_batch_size.py \
+	tests/cli/test_cli_usage.py tests/packaging tests/plugin/test_plugin_learning.py \
+	tests/plugin/test_plugin_settings.py tests/plugin/test_plugin_training_files.py \
+	tests/plugin/test_product_checks.py tests/plugin/test_standard_files.py tests/refinement/test_refusals.py
+
 # One thread a process, unless the environment says otherwise: the suite starts many processes, and small models,
 # which more threads than cores slow down several times. It passes with any number of threads; more than one wait
 # for each other without keeping a core busy, as those of the plugin's workers do.
 test: export OMP_WAIT_POLICY ?= PASSIVE
-test: export OMP_NUM_THREADS ?= 1
-test: export TF_NUM_INTRAOP_THREADS ?= 1
-test: export TF_NUM_INTEROP_THREADS ?= 1
+test check-fast: export OMP_NUM_THREADS ?= 1
+test check-fast: export TF_NUM_INTRAOP_THREADS ?= 1
+test check-fast: export TF_NUM_INTEROP_THREADS ?= 1
 test: check
 	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal
 
+check-fast: check
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal -q $(FAST_TESTS)
+
+$(VENV)/.docs: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@
+
+# The site, in site/. It is built from docstrings and pages; nothing of the package is imported for it.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) demo_output
+	rm -rf $(VENV) demo_output site

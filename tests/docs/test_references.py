@@ -13,7 +13,8 @@ from ptychopinn_ptychodus.plugin import settings as plugin_settings
 from ptychopinn_ptychodus.plugin.settings import PluginSettings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "specs").glob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "specs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.ini"))
 
 
