@@ -26,7 +26,7 @@ from ptychopinn_ptychodus.backends.registry import get_engine, guess_engine
 from ptychopinn_ptychodus.backends.tensorflow import bundle
 from ptychopinn_ptychodus.backends.tensorflow.components import load_inference_bundle
 from ptychopinn_ptychodus.backends.tensorflow.loaders import build_dataset
-from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow
+from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow, require_precision
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig
 from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.raw import RawData
@@ -411,3 +411,16 @@ print(sorted(used))
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
     )
     assert done.stdout.splitlines()[-1:] == ["['CPU:1']"], done.stderr[-2000:]
+
+
+def test_a_precision_that_the_processor_lacks_is_refused_by_name(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convolve(images: tf.Tensor, *_: object) -> tf.Tensor:
+        assert images.dtype == tf.bfloat16
+        raise tf.errors.AbortedError(None, None, "no such primitive")
+
+    require_precision.cache_clear()
+    monkeypatch.setattr(tf.nn, "conv2d", convolve)
+    with pytest.raises(ValueError, match=r"precision = 'bf16-mixed'.*no such primitive.*Choose '32-true'"):
+        bench.train(replace(QUICK, precision="bf16-mixed"))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
-from ..base import ModelDescription, ModelState
+from ..base import ModelDescription, ModelState, one_line
 from ..conversion import not_convertible
 from ..physics import amplitude_to_sqrt_counts, central_disk, initial_physics
 from ..recipe import COUNT_FLOOR, PHYSICS_RATE
@@ -28,6 +28,22 @@ from .network import build_network
 Batch = Mapping[str, Tensor]
 
 _POLICIES = {"32-true": "float32", "16-mixed": "mixed_float16", "bf16-mixed": "mixed_bfloat16"}
+
+
+@functools.cache
+def require_precision(precision: str) -> None:
+    """A ``ValueError`` where the device has no convolution in ``precision``, found by one convolution.
+
+    TensorFlow chooses its kernels by what it takes the processor for, and fails only when one is run.
+    """
+    dtype = keras.DTypePolicy(_POLICIES[precision]).compute_dtype
+    try:
+        tf.nn.conv2d(tf.ones((1, 4, 4, 1), dtype), tf.ones((3, 3, 1, 1), dtype), 1, "SAME")
+    except tf.errors.OpError as exc:
+        raise ValueError(
+            f"precision = {precision!r}: TensorFlow has no convolution of type {dtype} for this processor "
+            f"({one_line(exc)}). Choose '32-true' (Precision in the group PtychoPINNPluginTraining)."
+        ) from exc
 
 
 class PtychoPINN_TensorFlow(keras.Model):
@@ -62,6 +78,7 @@ class PtychoPINN_TensorFlow(keras.Model):
         # Keras keeps a `history` of its own, of the last fit
         self.loss_history: dict[str, list[float]] = {"train_loss": [], "val_loss": []}
 
+        require_precision(self.execution_config.precision)
         size = model_config.N
         self.network = build_network(model_config, _POLICIES[self.execution_config.precision])
         self.probe_planes = self.add_weight(
