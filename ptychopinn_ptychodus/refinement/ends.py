@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from ..data.interpolation import require_centres_inside
@@ -31,12 +32,7 @@ class Window:
 
     def __init__(self, shape: tuple[int, ...], raw: RawData, reach: float) -> None:
         margin = raw.N / 2.0 + reach + 1.0
-        self._rows = np.arange(
-            math.floor(raw.ycoords.min() - margin), math.ceil(raw.ycoords.max() + margin) + 1
-        )
-        self._columns = np.arange(
-            math.floor(raw.xcoords.min() - margin), math.ceil(raw.xcoords.max() + margin) + 1
-        )
+        self._rows, self._columns = (_around(where, margin) for where in (raw.ycoords, raw.xcoords))
         self._shape = shape
         self._origin = np.array([self._columns[0], self._rows[0]], dtype=np.float64)
 
@@ -59,6 +55,12 @@ class Window:
     def inside(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pixels of the object as pixels of the window."""
         return positions - self._origin
+
+
+def _around(where: NDArray[np.float64], margin: float) -> NDArray[np.int64]:
+    """Pixels of an axis, and as many more as make a Fourier transform quick."""
+    first, last = math.floor(where.min() - margin), math.ceil(where.max() + margin)
+    return first + np.arange(scipy.fft.next_fast_len(last - first + 1))
 
 
 def orthogonal(modes: NDArray[np.complex64]) -> NDArray[np.complex64]:

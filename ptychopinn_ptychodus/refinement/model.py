@@ -170,6 +170,16 @@ class ScanModel:
             self._arrays.add(total, patch, rows, columns)
         return total
 
+    def mean_counts(self) -> NDArray[np.float64]:
+        """The mean pattern in counts, (N, N), zero frequency at (N/2, N/2), zero on bad pixels."""
+        total = np.zeros((self._size, self._size))
+        count = max(1, self._arrays.elements // self._size**2)
+        for start in range(0, len(self._patterns), count):
+            part = self._arrays.put(self._patterns[start : start + count])
+            total += self._arrays.get((part * part).sum(0))
+        total /= len(self._patterns)
+        return total if self._good is None else total * self._arrays.get(self._good)
+
     def compare(self, estimate: Estimate, indices: NDArray[np.int64]) -> Comparison:
         """How an estimate agrees with these patterns."""
         get = self._arrays.get

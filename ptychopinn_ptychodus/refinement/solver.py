@@ -25,18 +25,19 @@ from ..data.examination.frames import sound_frames
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from .ambiguities import without_ramp
-from .arrays import Array, Arrays, arrays_for
+from .arrays import Arrays, arrays_for
 from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
 from .ends import StartError, Window, check_object, checked_probe, orthogonal
 from .misfits import Misfits, tell_of_misfits
 from .model import Estimate, Gradients, ScanModel, chequerboard, power
+from .object_steps import ObjectSteps, nesterov
+from .pupil import with_pupil_corrected
 from .report import RefinementReport
 
 logger = logging.getLogger(__name__)
 
 _UPDATES_PER_EPOCH = 24
-_FULL_BATCH = 40  # patterns for an object step of full length
 _STEADY = 0.5  # part of the epochs at full step
 _LAST_STEP = 0.02  # of a full one
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
@@ -94,6 +95,7 @@ def refine(
     should_stop: Callable[[], bool] | None = None,
     device: str | Arrays = "auto",
     quiet: bool = False,
+    pupil: bool = True,
 ) -> Refined:
     """Fit object, probe and positions to a scan, from a start.
 
@@ -117,6 +119,8 @@ def refine(
         Asked before every batch; when it answers True, the estimate of the last good epoch is returned.
     device
         As :func:`.arrays.arrays_for` takes it, or its result.
+    pupil
+        Put the probe right in its pupil first, if it is refined, see :mod:`.pupil`.
     quiet
         Write nothing in the log: for trials, whose outcome is somebody else's to tell.
 
@@ -147,6 +151,8 @@ def refine(
     )
     run = _Run(ScanModel(raw, arrays, config.metric), arrays, estimate, config, quiet)
     run.fit_scale(np.flatnonzero(sound_frames(raw)))
+    if config.probe and config.epochs and pupil:
+        run.correct_pupil(raw, start, should_stop)
     run.loop(report, progress, should_stop)
     run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count
@@ -187,11 +193,11 @@ class _Run:
         self._batches = max(min(wanted, count // SMALLEST_BATCH), 1)
         self.estimate = estimate
         self.history: list[float] = []
+        self._improved = False
         self.stopped = False
         self.start_error = self.error = math.nan
         self.weights = np.ones(count)
-        # with few patterns a step follows their noise, all the more the longer it is
-        self._object_step = config.object_step * min(1.0, math.sqrt(count / self._batches / _FULL_BATCH))
+        self._object_steps = ObjectSteps(model, arrays, config, estimate.copy(arrays), self._batches)
 
     def fit_scale(self, sound: NDArray[np.int64]) -> None:
         """Scale the probe to where the metric of the ``sound`` patterns is least.
@@ -221,6 +227,16 @@ class _Run:
         self.start = estimate.copy(self._arrays)
         self.start_error = self._weighted(self._model.compare(estimate, self._scan).errors)
 
+    def correct_pupil(
+        self, raw: RawData, start: NDArray[np.complex64], should_stop: Callable[[], bool] | None
+    ) -> None:
+        """Begin with a better probe of the same kind, if there is one; ``start`` is the object's."""
+        probe = self._arrays.copy(self.estimate.probe)
+        found = with_pupil_corrected(raw, start, probe, self._config, self._arrays, should_stop)
+        if found is not None:
+            self.estimate.probe = found
+            self._power = float(power(found).sum())
+
     def loop(
         self,
         report: Callable[[RefinementReport], None] | None,
@@ -230,10 +246,10 @@ class _Run:
         """All epochs, or as many as there is time for."""
         config, begin, patterns = self._config, time.monotonic(), 0
         self._scale = 1.0
-        self._accepted, best_error = self.start, self.start_error * _START_MARGIN
+        self._accepted, best_error = self.estimate.copy(self._arrays), self.start_error * _START_MARGIN
         self._rest()
         for epoch in range(config.epochs):
-            self._prepare_epoch()
+            self._object_steps.prepare(self.estimate)
             error, seen, lost = 0.0, 0, False
             errors, total = np.zeros(len(self._scan)), float(self.weights @ self._counts)
             for number, indices in enumerate(spread_batches(self._order, self._batches, self._rng)):
@@ -253,8 +269,9 @@ class _Run:
             patterns += seen
             self._keep_mean_position()
             if error <= _WORSE * best_error:
-                self._accepted = self.estimate.copy(self._arrays)
+                self._accepted, self._improved = self.estimate.copy(self._arrays), True
                 best_error = min(error, best_error)
+                self._object_steps.learn(self.estimate, error * total / float(self.weights.sum()))
                 self.weights = self._misfits.weights(errors)
             else:  # not "if error >": NaN compares with nothing
                 logger.log(
@@ -280,7 +297,7 @@ class _Run:
 
     def take_off_ramp(self) -> None:
         """Leave the object flat on the whole, at the cost of a probe that may be changed."""
-        if self._accepted is self.start or not self._config.probe:
+        if not (self._improved and self._config.probe):
             return
         estimate, get, put = self.estimate, self._arrays.get, self._arrays.put
         light = get(self._model.illumination(estimate, self._scan))
@@ -313,16 +330,8 @@ class _Run:
     # ------------------------------------------------------------------ steps
 
     def _rest(self) -> None:
-        self._canvas_velocity = self.estimate.canvas * 0
+        self._object_steps.rest()
         self._probe_velocity = self.estimate.probe * 0
-
-    def _prepare_epoch(self) -> None:
-        illumination = self._model.illumination(self.estimate, self._scan)
-        self._mean_illumination = illumination / self._batches
-        strongest = float(self._mean_illumination.max())
-        self._floor = self._config.illumination_floor * strongest
-        xp = self._arrays.xp
-        self._pull = xp.clip(self._config.ridge * strongest - self._mean_illumination, 0.0, None)
 
     def _update(self, indices: NDArray[np.int64], done: float) -> NDArray[np.float64]:
         """Take one step; ``done`` epochs are done. Returns the errors of the batch's patterns before it."""
@@ -334,27 +343,19 @@ class _Run:
         )
         rate = self._scale * _decay(done / config.epochs)
         warm = min(1.0, (done + 1.0 / self._batches) / _WARM_UP)
-        self._step_object(gradients.canvas, indices, rate * warm)
+        self._object_steps.step(estimate, gradients.canvas, indices, rate * warm)
         if probe:
             self._step_probe(gradients, rate)
         if positions:
             self._step_positions(gradients, indices, self._scale)
         return gradients.errors
 
-    def _step_object(self, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
-        estimate, xp = self.estimate, self._arrays.xp
-        divisor = xp.maximum(self._model.illumination(estimate, indices), self._mean_illumination)
-        divisor += self._floor
-        gradient += self._pull * (estimate.canvas - self.start.canvas)
-        gradient *= -rate * self._object_step / divisor
-        _nesterov(estimate.canvas, self._canvas_velocity, gradient, self._config.momentum)
-
     def _step_probe(self, gradients: Gradients, rate: float) -> None:
         estimate = self.estimate
         assert gradients.probe is not None
         assert gradients.object_power is not None
         size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), _LEAST)
-        _nesterov(estimate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
+        nesterov(estimate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
         # object and probe share one scale, which would wander otherwise
         now = float(power(estimate.probe).sum())
         factor = math.sqrt(self._power / now) if now > 0 else math.nan
@@ -379,15 +380,6 @@ class _Run:
         reach = self._config.position_range
         positions -= (positions - start).mean(axis=0)
         np.clip(positions, start - reach, start + reach, out=positions)
-
-
-def _nesterov(point: Array, velocity: Array, step: Array, momentum: float) -> None:
-    """``v ← βv + s``, ``y ← y + s + βv``, in place."""
-    velocity *= momentum
-    velocity += step
-    point += step
-    step = velocity * momentum
-    point += step
 
 
 def _decay(done: float) -> float:

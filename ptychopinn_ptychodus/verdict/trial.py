@@ -248,6 +248,7 @@ class Bench:
                 should_stop=self._should_stop,
                 device=self._arrays,
                 quiet=True,
+                pupil=False,
             )
         except StartError:  # no light where the patterns have it, such as that of a probe beside the beam
             return Fit(variant, math.inf, 0.0, np.full(len(scan), math.inf))

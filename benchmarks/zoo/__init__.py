@@ -1,0 +1,1 @@
+"""A collection of simulated scans of many kinds: ``python -m benchmarks.zoo``."""

@@ -1,0 +1,85 @@
+"""Steps of the object: preconditioned, accelerated, and held by what is known of objects."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Array, Arrays
+from .config import RefinementConfig
+from .model import Estimate, ScanModel
+from .prior import ObjectPrior
+
+_FULL_BATCH = 40  # patterns for a step of full length
+
+
+class ObjectSteps:
+    """Steps of one object, batch after batch.
+
+    Parameters
+    ----------
+    model, arrays
+        The scan, and the library to work with.
+    config
+        Length of the steps, and what holds them.
+    start
+        Where the object starts: what is hardly lit is held there.
+    batches
+        In how many the scan is dealt out.
+    """
+
+    def __init__(
+        self, model: ScanModel, arrays: Arrays, config: RefinementConfig, start: Estimate, batches: int
+    ) -> None:
+        self._model = model
+        self._arrays = arrays
+        self._config = config
+        self._start = start
+        self._batches = batches
+        count = len(start.positions)
+        self._scan = np.arange(count)
+        # with few patterns a step follows their noise, all the more the longer it is
+        self._length = config.object_step * min(1.0, math.sqrt(count / batches / _FULL_BATCH))
+        self._prior = ObjectPrior(model.mean_counts(), start.canvas.shape, arrays)
+        self.rest()
+
+    def rest(self) -> None:
+        """Lose all momentum."""
+        self._velocity = self._start.canvas * 0
+
+    def prepare(self, estimate: Estimate) -> None:
+        """Before an epoch: how the scan lights the object."""
+        illumination = self._model.illumination(estimate, self._scan)
+        self._mean_illumination = illumination / self._batches
+        strongest = float(self._mean_illumination.max())
+        self._floor = self._config.illumination_floor * strongest
+        xp = self._arrays.xp
+        self._pull = xp.clip(self._config.ridge * strongest - self._mean_illumination, 0.0, None)
+        self._touched = self._model.touched(estimate, self._scan) > 0
+
+    def learn(self, estimate: Estimate, error: float) -> None:
+        """After an epoch: what objects of its kind look like; ``error`` is the mean of a pattern."""
+        light = self._arrays.get(self._mean_illumination) * self._batches
+        self._prior.learn(self._arrays.get(estimate.canvas), light, error)
+
+    def step(self, estimate: Estimate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
+        """One step, in place, by the gradient of a batch, which is overwritten."""
+        xp = self._arrays.xp
+        divisor = xp.maximum(self._model.illumination(estimate, indices), self._mean_illumination)
+        divisor += self._floor
+        gradient += self._pull * (estimate.canvas - self._start.canvas)
+        length = rate * self._length
+        gradient *= -length / divisor
+        gradient = (self._prior.held(estimate.canvas + gradient, length) - estimate.canvas) * self._touched
+        nesterov(estimate.canvas, self._velocity, gradient, self._config.momentum)
+
+
+def nesterov(point: Array, velocity: Array, step: Array, momentum: float) -> None:
+    """``v ← βv + s``, ``y ← y + s + βv``, in place."""
+    velocity *= momentum
+    velocity += step
+    point += step
+    step = velocity * momentum
+    point += step

@@ -1,0 +1,140 @@
+"""What an object is held by where the counts say little: its own power at each spatial frequency.
+
+Real and imaginary part of the object (its mean at phase 0) are each taken for a Gaussian random field whose
+power depends on the length of the spatial frequency alone. That power is learnt from the estimate itself,
+less what the noise of the counts makes of it (empirical Bayes; the update is MacKay's, Neural Comput. 4, 415,
+1992). Frequencies that stand out of the noise are left alone, others shrink as a Wiener filter has it, and a
+weak phase object does not get an amplitude of nothing but noise. The noise is what the model leaves of the
+patterns, but no more than that of photons.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from .arrays import Array, Arrays
+
+_CAUTION = 2.0
+"""Noise is taken for so much more than counts alone make: probe and positions are not known either."""
+
+_HASTE = 0.5
+"""MacKay's update has 1 here, and takes dozens of epochs for what is all noise; 0 loses weak signals."""
+
+PHOTONS = 0.25
+"""Variance of √n of photons: what an estimate leaves beyond that is mostly what is not fitted yet."""
+
+_LEAST_POWER = 1e-6  # of the noise
+_LIT = 0.1  # of the strongest light
+
+
+class ObjectPrior:
+    """Power of an object's parts by spatial frequency.
+
+    Parameters
+    ----------
+    mean
+        (N, N) mean pattern in counts, zero frequency at (N/2, N/2), zero on bad pixels.
+    shape
+        (H, W) of the canvas.
+    arrays
+        The library to work with.
+    """
+
+    def __init__(self, mean: NDArray[np.float64], shape: tuple[int, int], arrays: Arrays) -> None:
+        self._mean = mean
+        self._arrays = arrays
+        frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1]))
+        self._rings = (frequency * min(shape) / 2).astype(np.intp)
+        self._sizes = np.bincount(self._rings.ravel())
+        self._frequency = self._of_rings(frequency)
+        self._power: list[NDArray[np.float64]] = []
+        self._hold: list[Array] = []
+
+    def learn(self, canvas: NDArray[np.complex64], light: NDArray[np.float32], error: float) -> None:
+        """Bring the powers up to date.
+
+        Parameters
+        ----------
+        canvas, light
+            (H, W) estimate, and its illumination by the whole scan in counts.
+        error
+            Mean error of a pattern, in counts.
+        """
+        noise = min(noise_of_root(self._mean, error), PHOTONS)
+        dose = float(np.median(light[light > _LIT * light.max()]))
+        window = np.minimum(light / dose, 1.0)
+        mean = complex((window * canvas).sum() / window.sum())
+        self._turn = np.complex64(np.exp(-1j * np.angle(mean)))
+        rest = (canvas - np.complex64(mean)) * self._turn * window
+        known = np.interp(self._frequency, *self._transfer(noise))
+        # of each part; the modulus of the far field shows half of a change of the wave
+        variance = 2.0 * _CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
+        before, self._power, self._hold = self._power, [], []
+        for number, part in enumerate((rest.real, rest.imag)):
+            spectrum = np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2)
+            power = self._of_rings(spectrum)
+            if before:
+                kept = before[number] / (before[number] + variance)
+                power = power / np.maximum(kept, _LEAST_POWER) ** _HASTE
+            else:
+                power = power - variance
+            self._power.append(np.maximum(power, _LEAST_POWER * variance))
+            hold = (noise / dose / self._power[-1])[self._rings]
+            hold[0, 0] = 0.0  # the mean is free
+            self._hold.append(self._arrays.put(hold.astype(np.float32)))
+
+    def held(self, canvas: Array, step: float) -> Array:
+        """The proximal step of the prior: a canvas after a gradient step of that length, a new array.
+
+        ``step`` is the gradient step times the usual illumination.
+        """
+        if not self._hold:
+            return canvas
+        arrays, xp = self._arrays, self._arrays.xp
+        real, imaginary = (1.0 / (1.0 + step * hold) for hold in self._hold)
+        spectrum = arrays.fft(canvas * self._turn)
+        # the weights are real and even, so that conj(F^-1(w Y)) is F^-1(w F(conj(y)))
+        both = arrays.ifft(spectrum * (0.5 * (real + imaginary)))
+        both += xp.conj(arrays.ifft(spectrum * (0.5 * (real - imaginary))))
+        return both * self._turn.conj()
+
+    def _of_rings(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(self._rings.ravel(), values.ravel()) / np.maximum(self._sizes, 1))
+
+    def _transfer(self, noise: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Frequencies, cycles per pixel, and what part of the light scattered by so much meets light.
+
+        In the dark a wave shows by its square only, which is nothing for a weak one.
+        """
+        size = len(self._mean)
+        seen = self._mean / (self._mean + 4.0 * noise)
+        spectra = (scipy.fft.fft2(part) for part in (self._mean / self._mean.sum(), seen))
+        first, second = spectra
+        meeting = scipy.fft.fftshift(scipy.fft.ifft2(np.conj(first) * second).real)
+        y, x = np.indices(meeting.shape) - size // 2
+        ring = np.hypot(y, x).astype(np.intp).ravel()
+        sizes = np.bincount(ring)
+        return (np.arange(len(sizes)) + 0.5) / size, np.bincount(ring, meeting.ravel()) / sizes
+
+
+def noise_of_root(mean: NDArray[np.float64], error: float) -> float:
+    """Variance of a pixel's √n that would leave an error, in the unit of the counts; 1/4 for photons.
+
+    It is the same for all pixels that have more counts than that, and no pixel has more than its counts.
+
+    Parameters
+    ----------
+    mean
+        Any shape, mean counts of pixels.
+    error
+        Sum over them of what is left of the counts.
+    """
+    counts = np.sort(mean.ravel())
+    below = np.concatenate(([0.0], np.cumsum(counts)[:-1]))
+    others = np.arange(len(counts), 0, -1)
+    first = int(np.searchsorted(below + others * counts, error))
+    if first == len(counts):  # more is left than there is
+        return float(counts[-1])
+    return float((error - below[first]) / others[first])

@@ -1,0 +1,230 @@
+"""A computed probe put right in the plane of its pupil, before it is free pixel by pixel.
+
+What is wrong with a computed probe is mostly a few figures of the optics: its aperture, focus, astigmatism,
+coma. An exact raster under a weak object, which tells a probe's pixels from the object's badly, still tells
+these. The modulus in the pupil is taken from the patterns: what fits all of them best is very nearly the far
+field of the probe. Its phase is corrected by a polynomial, whose coefficients learn together with an object
+of their own, on the part of the scan where the patterns differ most. Each of the two is kept only if an
+object that starts anew explains the patterns better with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ..data.grouping import neighbourhood_order
+from ..data.raw import RawData
+from .arrays import Array, Arrays
+from .batches import spread_batches
+from .config import SMALLEST_BATCH, RefinementConfig
+from .ends import Window
+from .model import Estimate, ScanModel, chequerboard
+from .object_steps import ObjectSteps
+from .prior import PHOTONS, noise_of_root
+
+_PATTERNS = 256
+_BATCHES = 24
+_TRIAL, _FIT = 3, 6  # epochs
+_NEIGHBOURS = 12
+_LEAST_LIGHT = 1e-3  # of the strongest in the pupil: with less, a probe's phase there is chance
+_BETTER = 0.99  # of the error, for another modulus
+_PER_TERM = 10.0  # times the noise of a pixel, for each coefficient of the phase
+_RATE = 0.15  # rad
+_MEAN, _SQUARE = 0.9, 0.97  # Adam's averages (Kingma & Ba, arXiv 1412.6980)
+
+
+class _Stopped(Exception):
+    """The work was asked to stop."""
+
+
+def with_pupil_corrected(
+    raw: RawData,
+    start: NDArray[np.complex64],
+    probe: Array,
+    config: RefinementConfig,
+    arrays: Arrays,
+    should_stop: Callable[[], bool] | None,
+) -> Array | None:
+    """A probe put right in its pupil.
+
+    Parameters
+    ----------
+    raw
+        The scan.
+    start
+        (H, W) object to start trials from.
+    probe
+        (modes, N, N) as :class:`.model.Estimate` has it, in scale.
+    config, arrays
+        As for the refinement.
+    should_stop
+        Asked before every batch.
+
+    Returns
+    -------
+    Array or None
+        None if nothing is gained, or if it was asked to stop.
+    """
+    part = raw.select(_where_patterns_differ(raw))
+    try:
+        return _Bench(part, start, probe, config, arrays, should_stop).corrected()
+    except _Stopped:
+        return None
+
+
+def _where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
+    """Up to 256 patterns that lie together, around where they differ from the mean one most."""
+    if raw.n_patterns <= _PATTERNS:
+        return np.arange(raw.n_patterns)
+    mean = raw.diff3d.mean(0)
+    differences = np.array([float(((pattern - mean) ** 2).sum()) for pattern in raw.diff3d])
+    where = np.stack((raw.xcoords, raw.ycoords), -1)
+    tree = cKDTree(where)
+    # a few broken patterns are no feature: medians
+    around = np.median(differences[tree.query(where, _NEIGHBOURS)[1]], axis=1)
+    return np.sort(tree.query(where[int(around.argmax())], _PATTERNS)[1]).astype(np.int64)
+
+
+class _Bench:
+    """Trials of probes on one part of a scan."""
+
+    def __init__(
+        self,
+        raw: RawData,
+        start: NDArray[np.complex64],
+        probe: Array,
+        config: RefinementConfig,
+        arrays: Arrays,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._arrays = arrays
+        self._model = ScanModel(raw, arrays, config.metric)
+        window = Window((start.shape[0], start.shape[1]), raw, 0.0)
+        positions = window.inside(np.stack((raw.xcoords, raw.ycoords), -1))
+        self._start = Estimate(arrays.put(window.cut(start)), probe, positions)
+        self._config = config
+        self._should_stop = should_stop
+        self._board = chequerboard(raw.N)
+        self._order = neighbourhood_order(self._start.positions)
+        self._batches = max(min(_BATCHES, len(positions) // SMALLEST_BATCH), 1)
+        self._spectrum = self._to_pupil(probe)
+        mean = self._model.mean_counts()
+        self._mean = scipy.fft.ifftshift(mean)
+        # what a modulus that is the same for all patterns fits best
+        root = raw.diff3d.mean(0, dtype=np.float64) ** 2
+        best = mean if config.metric == "poisson" else np.where(raw.bad_pixels, 0.0, root)
+        self._best = scipy.fft.ifftshift(best)
+        self._good = scipy.fft.ifftshift(~raw.bad_pixels)
+        self._terms = _aberrations(self._mean)
+
+    def corrected(self) -> Array | None:
+        """With the patterns' modulus, and with another phase, as far as that is better; None if it is not."""
+        spectrum, error = self._spectrum, self._error(self._spectrum)
+        given = error
+        other = self._with_modulus(spectrum)
+        found = self._error(other)
+        if found < _BETTER * error:
+            spectrum, error = other, found
+        coefficients = self._fit(spectrum)
+        other = self._with_phase(spectrum, coefficients)
+        found = self._error(other)
+        noise = min(noise_of_root(self._mean, found), PHOTONS)
+        if found < error - _PER_TERM * noise * len(self._terms) / len(self._order):
+            spectrum, error = other, found
+        return self._to_sample(spectrum) if error < given else None
+
+    def _with_modulus(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        power = (np.abs(spectrum) ** 2).sum(0)
+        ratio = np.sqrt(self._best / np.maximum(power, _LEAST_LIGHT * power.max()))
+        return np.asarray(spectrum * np.where(self._good, ratio, 1.0), np.complex64)
+
+    def _with_phase(
+        self, spectrum: NDArray[np.complex64], coefficients: NDArray[np.float64]
+    ) -> NDArray[np.complex64]:
+        phase = np.tensordot(coefficients, self._terms, 1)
+        return np.asarray(spectrum * np.exp(1j * phase), np.complex64)
+
+    def _error(self, spectrum: NDArray[np.complex64]) -> float:
+        """Mean error of a pattern in the last epoch of a short trial."""
+        return self._explain(spectrum, _TRIAL, None)
+
+    def _fit(self, spectrum: NDArray[np.complex64]) -> NDArray[np.float64]:
+        coefficients = np.zeros(len(self._terms))
+        self._explain(spectrum, _FIT, coefficients)
+        return coefficients
+
+    def _explain(
+        self, spectrum: NDArray[np.complex64], epochs: int, coefficients: NDArray[np.float64] | None
+    ) -> float:
+        """Fit an object, and coefficients of the phase in place; the mean error of a pattern at the end."""
+        arrays = self._arrays
+        probe = self._to_sample(spectrum)
+        estimate = replace(self._start, canvas=arrays.copy(self._start.canvas), probe=probe)
+        steps = ObjectSteps(self._model, arrays, self._config, self._start, self._batches)
+        adam = None if coefficients is None else _Adam(coefficients)
+        rng = np.random.default_rng(0)
+        error = math.nan
+        for epoch in range(epochs):
+            steps.prepare(estimate)
+            error, learning = 0.0, adam is not None and epoch > 0
+            for number, indices in enumerate(spread_batches(self._order, self._batches, rng)):
+                if self._should_stop is not None and self._should_stop():
+                    raise _Stopped
+                found = self._model.gradients(estimate, indices, probe=learning, positions=False)
+                error += float(found.errors.sum()) / len(self._order)
+                done = epoch + number / self._batches
+                steps.step(estimate, found.canvas, indices, min(1.0, done + 1.0 / self._batches))
+                if adam is not None and coefficients is not None and learning:
+                    pupil, slope = self._to_pupil(estimate.probe), self._to_pupil(found.probe)
+                    turn = (np.conj(pupil) * slope).sum(0).imag
+                    adam.step((self._terms * turn).sum((1, 2)), _RATE * min(1.0, 2.0 * (1.0 - done / epochs)))
+                    estimate.probe = self._to_sample(self._with_phase(spectrum, coefficients))
+            steps.learn(estimate, error)
+        return error if math.isfinite(error) else math.inf
+
+    def _to_pupil(self, probe: Array) -> NDArray[np.complex64]:
+        waves = self._arrays.get(probe) * self._board
+        return np.asarray(scipy.fft.fft2(waves, norm="ortho"), np.complex64)
+
+    def _to_sample(self, spectrum: NDArray[np.complex64]) -> Array:
+        waves = scipy.fft.ifft2(spectrum, norm="ortho") * self._board
+        return self._arrays.put(waves.astype(np.complex64))
+
+
+class _Adam:
+    """Steps of the length of the rate where gradients agree, and shorter ones where they do not."""
+
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        self._values = values
+        self._mean, self._square = np.zeros_like(values), np.zeros_like(values)
+        self._steps = 0
+
+    def step(self, gradient: NDArray[np.float64], rate: float) -> None:
+        self._steps += 1
+        self._mean += (1 - _MEAN) * (gradient - self._mean)
+        self._square += (1 - _SQUARE) * (gradient**2 - self._square)
+        mean = self._mean / (1 - _MEAN**self._steps)
+        size = np.sqrt(self._square / (1 - _SQUARE**self._steps))
+        self._values -= rate * np.divide(mean, size, out=np.zeros_like(mean), where=size > 0)
+
+
+def _aberrations(mean: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(8, N, N): defocus, astigmatism, coma, trefoil and spherical aberration, zero frequency first.
+
+    They are of the order of 1 at the rim of the pupil, an even disk of which would have the second moment
+    of the mean pattern. A linear phase is left out: it moves the probe, and the object can move as well.
+    """
+    frequency = scipy.fft.fftfreq(len(mean))
+    squared = frequency[:, None] ** 2 + frequency**2
+    rim = math.sqrt(2.0 * float((squared * mean).sum() / mean.sum()))
+    x, y = np.broadcast_arrays(frequency[None, :] / rim, frequency[:, None] / rim)
+    r2 = x**2 + y**2
+    terms = (r2, x**2 - y**2, 2 * x * y, x * r2, y * r2, x**3 - 3 * x * y**2, 3 * x**2 * y - y**3, r2**2)
+    return np.stack(terms).astype(np.float32)
