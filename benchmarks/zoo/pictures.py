@@ -15,7 +15,7 @@ from .make import MadeScan
 
 
 def draw(scan: MadeScan, object_: NDArray[np.complex64], probe: NDArray[np.complex64], path: Path) -> None:
-    """Amplitude, phase and power spectrum of an object, aligned, on the truth's grey scales, and the probe."""
+    """Object, its power spectrum and the probe; aligned, and on the grey scales of the truth below it."""
     x, y = scan.positions.T
     lit = metrics.illumination_mask(scan.probe, x, y, scan.object.shape)
     inside = np.where(lit)
@@ -24,9 +24,7 @@ def draw(scan: MadeScan, object_: NDArray[np.complex64], probe: NDArray[np.compl
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 4)
     aligned = metrics.align(object_, scan.object, lit)[0]
-    for row, (name, image, beam) in enumerate(
-        (("found", aligned, probe), ("true", scan.object, scan.probe))
-    ):
+    for row, (name, image, beam) in enumerate((("found", aligned, probe), ("true", scan.object, scan.probe))):
         for column, (part, label) in enumerate(((np.abs, "amplitude"), (np.angle, "phase"))):
             low, high = np.percentile(part(scan.object)[lit], (0.5, 99.5))
             axes[row, column].imshow(part(image)[crop], cmap="gray", vmin=low, vmax=high)

@@ -60,7 +60,7 @@ class Window:
 def _around(where: NDArray[np.float64], margin: float) -> NDArray[np.int64]:
     """Pixels of an axis, and as many more as make a Fourier transform quick."""
     first, last = math.floor(where.min() - margin), math.ceil(where.max() + margin)
-    return first + np.arange(scipy.fft.next_fast_len(last - first + 1))
+    return np.arange(first, first + scipy.fft.next_fast_len(last - first + 1), dtype=np.int64)
 
 
 def orthogonal(modes: NDArray[np.complex64]) -> NDArray[np.complex64]:

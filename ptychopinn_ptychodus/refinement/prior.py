@@ -80,7 +80,7 @@ class ObjectPrior:
                 power = power / np.maximum(kept, _LEAST_POWER) ** _HASTE
             else:
                 power = power - variance
-            self._power.append(np.maximum(power, _LEAST_POWER * variance))
+            self._power.append(np.maximum(power, _LEAST_POWER * noise / dose))
             hold = (noise / dose / self._power[-1])[self._rings]
             hold[0, 0] = 0.0  # the mean is free
             self._hold.append(self._arrays.put(hold.astype(np.float32)))

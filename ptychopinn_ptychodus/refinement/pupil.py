@@ -29,7 +29,7 @@ from .model import Estimate, ScanModel, chequerboard
 from .object_steps import ObjectSteps
 from .prior import PHOTONS, noise_of_root
 
-_PATTERNS = 256
+_PIXELS = 1 << 20  # of the patterns of a trial
 _BATCHES = 24
 _TRIAL, _FIT = 3, 6  # epochs
 _NEIGHBOURS = 12
@@ -80,8 +80,9 @@ def with_pupil_corrected(
 
 
 def _where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
-    """Up to 256 patterns that lie together, around where they differ from the mean one most."""
-    if raw.n_patterns <= _PATTERNS:
+    """Up to 2^20 pixels of patterns that lie together, around where they differ from the mean one most."""
+    wanted = _PIXELS // raw.N**2
+    if raw.n_patterns <= wanted:
         return np.arange(raw.n_patterns)
     mean = raw.diff3d.mean(0)
     differences = np.array([float(((pattern - mean) ** 2).sum()) for pattern in raw.diff3d])
@@ -89,7 +90,7 @@ def _where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
     tree = cKDTree(where)
     # a few broken patterns are no feature: medians
     around = np.median(differences[tree.query(where, _NEIGHBOURS)[1]], axis=1)
-    return np.sort(tree.query(where[int(around.argmax())], _PATTERNS)[1]).astype(np.int64)
+    return np.sort(tree.query(where[int(around.argmax())], wanted)[1]).astype(np.int64)
 
 
 class _Bench:
@@ -109,7 +110,7 @@ class _Bench:
         window = Window((start.shape[0], start.shape[1]), raw, 0.0)
         positions = window.inside(np.stack((raw.xcoords, raw.ycoords), -1))
         self._start = Estimate(arrays.put(window.cut(start)), probe, positions)
-        self._config = config
+        self._config = RefinementConfig(metric=config.metric)  # trials take the usual steps
         self._should_stop = should_stop
         self._board = chequerboard(raw.N)
         self._order = neighbourhood_order(self._start.positions)
@@ -128,6 +129,8 @@ class _Bench:
         """With the patterns' modulus, and with another phase, as far as that is better; None if it is not."""
         spectrum, error = self._spectrum, self._error(self._spectrum)
         given = error
+        if not math.isfinite(given):
+            return None
         other = self._with_modulus(spectrum)
         found = self._error(other)
         if found < _BETTER * error:
@@ -179,6 +182,8 @@ class _Bench:
                     raise _Stopped
                 found = self._model.gradients(estimate, indices, probe=learning, positions=False)
                 error += float(found.errors.sum()) / len(self._order)
+                if not math.isfinite(error):
+                    return math.inf
                 done = epoch + number / self._batches
                 steps.step(estimate, found.canvas, indices, min(1.0, done + 1.0 / self._batches))
                 if adam is not None and coefficients is not None and learning:
@@ -187,7 +192,7 @@ class _Bench:
                     adam.step((self._terms * turn).sum((1, 2)), _RATE * min(1.0, 2.0 * (1.0 - done / epochs)))
                     estimate.probe = self._to_sample(self._with_phase(spectrum, coefficients))
             steps.learn(estimate, error)
-        return error if math.isfinite(error) else math.inf
+        return error
 
     def _to_pupil(self, probe: Array) -> NDArray[np.complex64]:
         waves = self._arrays.get(probe) * self._board

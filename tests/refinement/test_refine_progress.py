@@ -35,7 +35,16 @@ def test_progress_ends_at_one_when_the_last_epoch_is_given_up(scan):
 
     wild = RefinementConfig(epochs=1, object_step=2.0, momentum=0.99, illumination_floor=1e-3)
     start = scan.objectGuess
-    refine(scan, start, scan.probeGuess, wild, progress=fractions.append, should_stop=stop, device="cpu")
+    refine(
+        scan,
+        start,
+        scan.probeGuess,
+        wild,
+        progress=fractions.append,
+        should_stop=stop,
+        device="cpu",
+        pupil=False,
+    )
     assert len(batches) < 24, "nothing went wrong: make it wilder"
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -51,7 +60,9 @@ def test_stop_is_answered_before_the_next_batch_with_the_last_whole_epoch(scan, 
             return calls[-1]
 
         config = RefinementConfig(epochs=50)
-        results.append(refine(scan, flat, scan.probeGuess, config, should_stop=stop, device="cpu"))
+        results.append(
+            refine(scan, flat, scan.probeGuess, config, should_stop=stop, device="cpu", pupil=False)
+        )
         assert len(calls) == batches + 1
     assert all(result.stopped and len(result.history) == 2 for result in results)
     np.testing.assert_array_equal(results[0].object, results[1].object)

@@ -35,7 +35,7 @@ def test_a_bright_frame_ends_no_epoch(scan, flat):
 
     bright = with_bright_frame(scan, 0)
     config = RefinementConfig(epochs=6)
-    result = refine(bright, flat, scan.probeGuess, config, should_stop=stop, device="cpu")
+    result = refine(bright, flat, scan.probeGuess, config, should_stop=stop, device="cpu", pupil=False)
     assert len(batches) == 6 * 24
     assert result.error < 0.3 * result.start_error
 
@@ -48,7 +48,9 @@ def test_batches_of_a_small_scan_hold_four_patterns_or_more(scan, flat):
         return False
 
     few = scan.select(np.arange(0, 26))
-    refine(few, flat, scan.probeGuess, RefinementConfig(epochs=1), should_stop=stop, device="cpu")
+    refine(
+        few, flat, scan.probeGuess, RefinementConfig(epochs=1), should_stop=stop, device="cpu", pupil=False
+    )
     assert len(batches) == 26 // 4
 
 
@@ -68,7 +70,8 @@ class _Overflowing(NumpyArrays):
 def test_an_epoch_that_overflows_is_taken_back_and_leaves_finite_figures(scan, flat, at):
     reports: list[Any] = []
     config = RefinementConfig(epochs=6)
-    result = refine(scan, flat, scan.probeGuess, config, report=reports.append, device=_Overflowing(at))
+    device = _Overflowing(at)
+    result = refine(scan, flat, scan.probeGuess, config, report=reports.append, device=device, pupil=False)
     errors = [result.start_error, *result.history]
     assert np.isfinite(errors).all()
     assert any(one == after for one, after in itertools.pairwise(errors)), "nothing overflowed"
