@@ -66,8 +66,8 @@ class ObjectPrior:
         dose = float(np.median(light[light > _LIT * light.max()]))
         window = np.minimum(light / dose, 1.0)
         mean = complex((window * canvas).sum() / window.sum())
-        self._turn = np.complex64(np.exp(-1j * np.angle(mean)))
-        rest = (canvas - np.complex64(mean)) * self._turn * window
+        self._turn = complex(np.exp(-1j * np.angle(mean)))
+        rest = (canvas - mean) * self._turn * window
         known = np.interp(self._frequency, *self._transfer(noise))
         # of each part; the modulus of the far field shows half of a change of the wave
         variance = 2.0 * _CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
@@ -98,7 +98,7 @@ class ObjectPrior:
         # the weights are real and even, so that conj(F^-1(w Y)) is F^-1(w F(conj(y)))
         both = arrays.ifft(spectrum * (0.5 * (real + imaginary)))
         both += xp.conj(arrays.ifft(spectrum * (0.5 * (real - imaginary))))
-        return both * self._turn.conj()
+        return both * self._turn.conjugate()
 
     def _of_rings(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(self._rings.ravel(), values.ravel()) / np.maximum(self._sizes, 1))
