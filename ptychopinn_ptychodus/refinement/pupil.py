@@ -35,6 +35,10 @@ _TRIAL, _FIT = 3, 6  # epochs
 _NEIGHBOURS = 12
 _LEAST_LIGHT = 1e-3  # of the strongest in the pupil: with less, a probe's phase there is chance
 _BETTER = 0.99  # of the error, for another modulus
+_FAR_FROM_NOISE = 2.0  # times what noise leaves
+_CLEARLY_BETTER = 0.8
+"""... of an error that is far from noise: wrong positions can be explained in part by another focus, too."""
+
 _PER_TERM = 10.0  # times the noise of a pixel, for each coefficient of the phase
 _RATE = 0.15  # rad
 _MEAN, _SQUARE = 0.9, 0.97  # Adam's averages (Kingma & Ba, arXiv 1412.6980)
@@ -133,15 +137,21 @@ class _Bench:
             return None
         other = self._with_modulus(spectrum)
         found = self._error(other)
-        if found < _BETTER * error:
+        if found < _BETTER * error and self._clearly(found, error):
             spectrum, error = other, found
         coefficients = self._fit(spectrum)
         other = self._with_phase(spectrum, coefficients)
         found = self._error(other)
         noise = min(noise_of_root(self._mean, found), PHOTONS)
-        if found < error - _PER_TERM * noise * len(self._terms) / len(self._order):
+        least = _PER_TERM * noise * len(self._terms) / len(self._order)
+        # where the modulus was wrong, that the phase is, too, is no surprise
+        if found < error - least and (error < given or self._clearly(found, error)):
             spectrum, error = other, found
         return self._to_sample(spectrum) if error < given else None
+
+    def _clearly(self, found: float, error: float) -> bool:
+        left_by_noise = float(np.minimum(self._mean, PHOTONS).sum())
+        return error < _FAR_FROM_NOISE * left_by_noise or found < _CLEARLY_BETTER * error
 
     def _with_modulus(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
         power = (np.abs(spectrum) ** 2).sum(0)
