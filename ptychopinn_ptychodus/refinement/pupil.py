@@ -19,6 +19,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ..data.examination.frames import sound_frames
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from .arrays import Array, Arrays
@@ -76,6 +77,7 @@ def with_pupil_corrected(
     Array or None
         None if nothing is gained, or if it was asked to stop.
     """
+    raw = raw.select(np.flatnonzero(sound_frames(raw)))  # frames without beam and flashes spoil a mean
     part = raw.select(_where_patterns_differ(raw))
     try:
         return _Bench(part, start, probe, config, arrays, should_stop).corrected()
@@ -156,7 +158,10 @@ class _Bench:
     def _with_modulus(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
         power = (np.abs(spectrum) ** 2).sum(0)
         ratio = np.sqrt(self._best / np.maximum(power, _LEAST_LIGHT * power.max()))
-        return np.asarray(spectrum * np.where(self._good, ratio, 1.0), np.complex64)
+        ratio = np.where(self._good, ratio, 1.0)
+        # the probe's power is a matter of the whole scan and of its object, not of the patterns here
+        ratio *= np.sqrt(power.sum() / (power * ratio**2).sum())
+        return np.asarray(spectrum * ratio, np.complex64)
 
     def _with_phase(
         self, spectrum: NDArray[np.complex64], coefficients: NDArray[np.float64]

@@ -235,7 +235,6 @@ class _Run:
         found = with_pupil_corrected(raw, start, probe, self._config, self._arrays, should_stop)
         if found is not None:
             self.estimate.probe = found
-            self._power = float(power(found).sum())
 
     def loop(
         self,
