@@ -103,3 +103,24 @@ def test_a_probe_that_is_not_to_be_refined_is_not_touched(weak_raster: RawData) 
     config = RefinementConfig(epochs=1, probe=False)
     found = refine(weak_raster, np.ones((132, 132), np.complex64), computed, config, device="cpu").probe[0]
     np.testing.assert_allclose(found / found[32, 32], computed / computed[32, 32], rtol=1e-3, atol=1e-4)
+
+
+def test_frames_without_beam_and_flashes_change_neither_probe_nor_its_power(
+    weak_raster: RawData, truth: np.ndarray
+) -> None:
+    """A mean over all frames would have made a probe of other power, and an object to go with it."""
+    counts = np.round(weak_raster.diff3d.astype(np.float64) ** 2)
+    counts[::12] = 0.0
+    counts[7::50] *= 11.0
+    broken = RawData(
+        xcoords=weak_raster.xcoords,
+        ycoords=weak_raster.ycoords,
+        diff3d=counts,
+        probeGuess=truth,
+        objectGuess=weak_raster.objectGuess,
+        domain="counts",
+    )
+    computed = lens(0.21, 10.9)
+    free, found = (refined(broken, computed, pupil=pupil) for pupil in (False, True))
+    assert overlap(found.probe, truth) > 0.98
+    assert np.linalg.norm(found.probe) == pytest.approx(np.linalg.norm(free.probe), rel=1e-3)
