@@ -50,6 +50,21 @@ def without_graphs(engine: Engine) -> Iterator[None]:
         tf.config.run_functions_eagerly(False)
 
 
+def has_convolution(engine: Engine, precision: str) -> bool:
+    """Whether the framework convolves in this precision here: TensorFlow does not on every processor."""
+    if engine.name != "tensorflow":
+        return True
+    import keras
+    import tensorflow as tf
+
+    policy = {"16-mixed": "mixed_float16", "bf16-mixed": "mixed_bfloat16"}[precision]
+    try:
+        keras.layers.Conv2D(2, 3, activation="relu", dtype=policy)(tf.ones((1, 8, 8, 1)))
+    except tf.errors.OpError:
+        return False
+    return True
+
+
 @dataclass
 class Bench:
     """A scan, an engine and a place to train in."""

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_support import ENGINES, FROZEN, QUICK, Bench, distance, relative_error, without_graphs
+from engine_support import (
+    ENGINES,
+    FROZEN,
+    QUICK,
+    Bench,
+    distance,
+    has_convolution,
+    relative_error,
+    without_graphs,
+)
 from numpy.typing import NDArray
 
 from ptychopinn_ptychodus import params
@@ -344,21 +353,6 @@ def test_early_stopping_ends_training_that_does_not_improve(bench: Bench) -> Non
     stuck = replace(FROZEN, early_stop_patience=2)
     data = bench.groups(count=2)
     assert len(bench.train(stuck, data=data, validation=data, nepochs=30).history["train_loss"]) == 3
-
-
-def has_convolution(engine: Engine, precision: str) -> bool:
-    """Whether the framework convolves in this precision here: TensorFlow does not on every processor."""
-    if engine.name != "tensorflow":
-        return True
-    import keras
-    import tensorflow as tf
-
-    policy = {"16-mixed": "mixed_float16", "bf16-mixed": "mixed_bfloat16"}[precision]
-    try:
-        keras.layers.Conv2D(2, 3, activation="relu", dtype=policy)(tf.ones((1, 8, 8, 1)))
-    except tf.errors.OpError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from engine_support import QUICK, Bench, relative_error
+from engine_support import QUICK, Bench, has_convolution, relative_error
 from numpy.typing import NDArray
 
 from ptychopinn_ptychodus.backends.base import ModelFileError, ModelState
@@ -32,6 +32,11 @@ from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.raw import RawData
 
 Entries = dict[str, bytes]
+
+needs_bfloat16 = pytest.mark.skipif(
+    not has_convolution(get_engine("tensorflow"), "bf16-mixed"),
+    reason="TensorFlow has no convolution of bfloat16 on this processor",
+)
 
 
 @pytest.fixture
@@ -355,6 +360,7 @@ def test_state_that_is_not_its_own_says_both_engines(path: Path) -> None:
         PtychoPINN_TensorFlow.from_state(ModelState(foreign, state.training, arrays), path)
 
 
+@needs_bfloat16
 def test_model_for_inference_takes_its_precision_from_the_run(path: Path) -> None:
     mixed = bundle.open_model(path, ExecutionConfig(precision="bf16-mixed"))
     layers = mixed.network.convolutions.values()
