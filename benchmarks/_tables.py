@@ -37,7 +37,10 @@ def use_one_thread() -> None:
 def print_header(packages: Sequence[str], threads: str = "One thread") -> None:
     """The command that made what follows, and the machine that it ran on."""
     script = Path(sys.argv[0]).resolve()
-    command = " ".join(["python", f"{script.parent.name}/{script.name}", *sys.argv[1:]])
+    name = f"{script.parent.name}/{script.name}"
+    if script.name == "__main__.py":  # of a package, which runs as a module
+        name = f"-m {script.parent.parent.name}.{script.parent.name}"
+    command = " ".join(["python", name, *sys.argv[1:]])
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     print(f"`{command}`\n")

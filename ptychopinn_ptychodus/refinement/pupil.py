@@ -19,7 +19,6 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ..data.examination.frames import sound_frames
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from .arrays import Array, Arrays
@@ -62,7 +61,7 @@ def with_pupil_corrected(
     Parameters
     ----------
     raw
-        The scan.
+        The scan, without frames that lack the beam, and without flashes: they would spoil a mean.
     start
         (H, W) object to start trials from.
     probe
@@ -77,7 +76,6 @@ def with_pupil_corrected(
     Array or None
         None if nothing is gained, or if it was asked to stop.
     """
-    raw = raw.select(np.flatnonzero(sound_frames(raw)))  # frames without beam and flashes spoil a mean
     part = raw.select(_where_patterns_differ(raw))
     try:
         return _Bench(part, start, probe, config, arrays, should_stop).corrected()

@@ -150,9 +150,12 @@ def refine(
         positions=window.inside(positions),
     )
     run = _Run(ScanModel(raw, arrays, config.metric), arrays, estimate, config, quiet)
-    run.fit_scale(np.flatnonzero(sound_frames(raw)))
+    sound = np.flatnonzero(sound_frames(raw))
+    run.fit_scale(sound)
     if config.probe and config.epochs and pupil:
-        run.correct_pupil(raw, start, should_stop)
+        # selecting copies the patterns
+        usable = raw if len(sound) == raw.n_patterns else raw.select(sound)
+        run.correct_pupil(usable, start, should_stop)
     run.loop(report, progress, should_stop)
     run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count
