@@ -55,7 +55,7 @@ TEST_WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 
 
 # The tests that `make check-fast` passes: no training of a real network, no window, no Ptychodus of its own. This
 # list is the one place that says which they are.
-FAST_TESTS := tests/data tests/docs tests/pretraining tests/verdict/test_noise.py tests/test_config.py \
+FAST_TESTS := tests/data tests/docs tests/pretraining tests/refinement/test_noise.py tests/test_config.py \
 	tests/test_files.py tests/test_installed.py tests/backends/test_registry.py \
 	tests/cli/test_cli_usage.py tests/packaging tests/plugin/test_plugin_learning.py \
 	tests/plugin/test_plugin_settings.py tests/plugin/test_plugin_training_files.py \

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..validation import check, flags, integer, one_of, real
 
-METRICS = ("amplitude", "poisson")
+METRICS = ("auto", "amplitude", "poisson")
 SMALLEST_BATCH = 4
 _FARTHEST = 64.0  # pixels, whatever the patterns' size: the object is continued by as much on each side
 
@@ -28,7 +28,10 @@ class RefinementConfig:
     positions
         Refine the positions, from the third epoch on. Their mean stays.
     metric
-        ``"amplitude"``: Σ (√λ - √n)² over good pixels. ``"poisson"``: the Poisson likelihood.
+        ``"amplitude"``: Σ (√λ - √n)² over good pixels, which forgives what the model does not know, such as
+        a background. ``"poisson"``: the Poisson likelihood, which makes more of few counts. ``"auto"``:
+        errors are those of amplitudes, and so are the steps, but for the later half of the epochs if the
+        error is near what photon noise leaves when it begins: those steps follow the likelihood.
     probe_modes
         Incoherent modes of the probe, more than it has if need be; None: as many as it has.
     object_step, probe_step, position_step
@@ -58,7 +61,7 @@ class RefinementConfig:
     batch_size: int | None = None
     probe: bool = True
     positions: bool = True
-    metric: str = "amplitude"
+    metric: str = "auto"
     probe_modes: int | None = None
     object_step: float = 0.3
     probe_step: float = 0.2
@@ -66,7 +69,7 @@ class RefinementConfig:
     momentum: float = 0.9
     illumination_floor: float = 0.1
     ridge: float = 0.01
-    position_limit: float = 0.1
+    position_limit: float = 0.5
     position_range: float = 4.0
     seed: int | None = 0
 
@@ -87,3 +90,8 @@ class RefinementConfig:
         real(self, "position_range", exclusive=True)
         check(self.position_range <= _FARTHEST, self, "position_range", f"a number > 0 and <= {_FARTHEST:g}")
         integer(self, "seed", 0, optional=True)
+
+    @property
+    def error_metric(self) -> str:
+        """By what errors are measured: ``"amplitude"`` or ``"poisson"``."""
+        return "poisson" if self.metric == "poisson" else "amplitude"

@@ -127,13 +127,19 @@ class ScanModel:
     arrays
         The library to work with.
     metric
-        One of :data:`.config.METRICS`.
+        Of the errors, and of the gradients as long as ``by_likelihood`` is left as it is: ``"amplitude"`` or
+        ``"poisson"``.
+
+    Attributes
+    ----------
+    by_likelihood
+        Whether gradients are those of the Poisson likelihood.
     """
 
     def __init__(self, raw: RawData, arrays: Arrays, metric: str) -> None:
         self._patterns = raw.diff3d
         self._arrays = arrays
-        self._poisson = metric == "poisson"
+        self._poisson = self.by_likelihood = metric == "poisson"
         self._size = raw.N
         self._good = arrays.put((~raw.bad_pixels).astype(np.float32)) if raw.bad_pixels.any() else None
         relative = raw.incident_photons / raw.photons_per_pattern
@@ -170,14 +176,14 @@ class ScanModel:
             self._arrays.add(total, patch, rows, columns)
         return total
 
-    def mean_counts(self) -> NDArray[np.float64]:
-        """The mean pattern in counts, (N, N), zero frequency at (N/2, N/2), zero on bad pixels."""
+    def mean_counts(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The mean of these patterns in counts, (N, N), zero frequency at (N/2, N/2), zero on bad pixels."""
         total = np.zeros((self._size, self._size))
         count = max(1, self._arrays.elements // self._size**2)
-        for start in range(0, len(self._patterns), count):
-            part = self._arrays.put(self._patterns[start : start + count])
+        for start in range(0, len(indices), count):
+            part = self._arrays.put(self._patterns[indices[start : start + count]])
             total += self._arrays.get((part * part).sum(0))
-        total /= len(self._patterns)
+        total /= len(indices)
         return total if self._good is None else total * self._arrays.get(self._good)
 
     def compare(self, estimate: Estimate, indices: NDArray[np.int64]) -> Comparison:
@@ -305,7 +311,7 @@ class ScanModel:
         xp = self._arrays.xp
         ratio = measured / xp.clip(modelled, self._tiny, None)
         factor = 1.0 - ratio
-        if self._poisson:
+        if self.by_likelihood:
             factor *= 0.5 + 0.5 * xp.clip(ratio, None, _OUTLIER_RATIO)
         if self._good is not None:
             factor *= self._good

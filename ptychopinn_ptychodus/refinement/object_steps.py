@@ -28,10 +28,18 @@ class ObjectSteps:
         Where the object starts: what is hardly lit is held there.
     batches
         In how many the scan is dealt out.
+    mean
+        (N, N) mean pattern in counts, as :meth:`.model.ScanModel.mean_counts` has it.
     """
 
     def __init__(
-        self, model: ScanModel, arrays: Arrays, config: RefinementConfig, start: Estimate, batches: int
+        self,
+        model: ScanModel,
+        arrays: Arrays,
+        config: RefinementConfig,
+        start: Estimate,
+        batches: int,
+        mean: NDArray[np.float64],
     ) -> None:
         self._model = model
         self._arrays = arrays
@@ -42,7 +50,7 @@ class ObjectSteps:
         self._scan = np.arange(count)
         # with few patterns a step follows their noise, all the more the longer it is
         self._length = config.object_step * min(1.0, math.sqrt(count / batches / _FULL_BATCH))
-        self._prior = ObjectPrior(model.mean_counts(), start.canvas.shape, arrays)
+        self._prior = ObjectPrior(mean, start.canvas.shape, arrays)
         self.rest()
 
     def rest(self) -> None:

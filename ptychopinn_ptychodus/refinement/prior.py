@@ -15,15 +15,13 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
+from .noise import PHOTONS, noise_of_root
 
-_CAUTION = 2.0
+CAUTION = 2.0
 """Noise is taken for so much more than counts alone make: probe and positions are not known either."""
 
-_HASTE = 0.5
+HASTE = 0.5
 """MacKay's update has 1 here, and takes dozens of epochs for what is all noise; 0 loses weak signals."""
-
-PHOTONS = 0.25
-"""Variance of √n of photons: what an estimate leaves beyond that is mostly what is not fitted yet."""
 
 _LEAST_POWER = 1e-6  # of the noise
 _LIT = 0.1  # of the strongest light
@@ -70,14 +68,14 @@ class ObjectPrior:
         rest = (canvas - mean) * self._turn * window
         known = np.interp(self._frequency, *self._transfer(noise))
         # of each part; the modulus of the far field shows half of a change of the wave
-        variance = 2.0 * _CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
+        variance = 2.0 * CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
         before, self._power, self._hold = self._power, [], []
         for number, part in enumerate((rest.real, rest.imag)):
             spectrum = np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2)
             power = self._of_rings(spectrum)
             if before:
                 kept = before[number] / (before[number] + variance)
-                power = power / np.maximum(kept, _LEAST_POWER) ** _HASTE
+                power = power / np.maximum(kept, _LEAST_POWER) ** HASTE
             else:
                 power = power - variance
             self._power.append(np.maximum(power, _LEAST_POWER * noise / dose))
@@ -117,24 +115,3 @@ class ObjectPrior:
         ring = np.hypot(y, x).astype(np.intp).ravel()
         sizes = np.bincount(ring)
         return (np.arange(len(sizes)) + 0.5) / size, np.bincount(ring, meeting.ravel()) / sizes
-
-
-def noise_of_root(mean: NDArray[np.float64], error: float) -> float:
-    """Variance of a pixel's √n that would leave an error, in the unit of the counts; 1/4 for photons.
-
-    It is the same for all pixels that have more counts than that, and no pixel has more than its counts.
-
-    Parameters
-    ----------
-    mean
-        Any shape, mean counts of pixels.
-    error
-        Sum over them of what is left of the counts.
-    """
-    counts = np.sort(mean.ravel())
-    below = np.concatenate(([0.0], np.cumsum(counts)[:-1]))
-    others = np.arange(len(counts), 0, -1)
-    first = int(np.searchsorted(below + others * counts, error))
-    if first == len(counts):  # more is left than there is
-        return float(counts[-1])
-    return float((error - below[first]) / others[first])

@@ -26,8 +26,8 @@ from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
 from .ends import Window
 from .model import Estimate, ScanModel, chequerboard
+from .noise import PHOTONS, noise_of_root
 from .object_steps import ObjectSteps
-from .prior import PHOTONS, noise_of_root
 
 _PIXELS = 1 << 20  # of the patterns of a trial
 _BATCHES = 24
@@ -110,21 +110,21 @@ class _Bench:
         should_stop: Callable[[], bool] | None,
     ) -> None:
         self._arrays = arrays
-        self._model = ScanModel(raw, arrays, config.metric)
+        self._model = ScanModel(raw, arrays, config.error_metric)
         window = Window((start.shape[0], start.shape[1]), raw, 0.0)
         positions = window.inside(np.stack((raw.xcoords, raw.ycoords), -1))
         self._start = Estimate(arrays.put(window.cut(start)), probe, positions)
-        self._config = RefinementConfig(metric=config.metric)  # trials take the usual steps
+        self._config = RefinementConfig(metric=config.error_metric)  # trials take the usual steps
         self._should_stop = should_stop
         self._board = chequerboard(raw.N)
         self._order = neighbourhood_order(self._start.positions)
         self._batches = max(min(_BATCHES, len(positions) // SMALLEST_BATCH), 1)
         self._spectrum = self._to_pupil(probe)
-        mean = self._model.mean_counts()
+        self._mean_pattern = mean = self._model.mean_counts(np.arange(raw.n_patterns))
         self._mean = scipy.fft.ifftshift(mean)
         # what a modulus that is the same for all patterns fits best
         root = raw.diff3d.mean(0, dtype=np.float64) ** 2
-        best = mean if config.metric == "poisson" else np.where(raw.bad_pixels, 0.0, root)
+        best = mean if config.error_metric == "poisson" else np.where(raw.bad_pixels, 0.0, root)
         self._best = scipy.fft.ifftshift(best)
         self._good = scipy.fft.ifftshift(~raw.bad_pixels)
         self._terms = _aberrations(self._mean)
@@ -183,7 +183,7 @@ class _Bench:
         arrays = self._arrays
         probe = self._to_sample(spectrum)
         estimate = replace(self._start, canvas=arrays.copy(self._start.canvas), probe=probe)
-        steps = ObjectSteps(self._model, arrays, self._config, self._start, self._batches)
+        steps = ObjectSteps(self._model, arrays, self._config, self._start, self._batches, self._mean_pattern)
         adam = None if coefficients is None else _Adam(coefficients)
         rng = np.random.default_rng(0)
         error = math.nan

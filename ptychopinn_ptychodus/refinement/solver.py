@@ -31,7 +31,9 @@ from .config import SMALLEST_BATCH, RefinementConfig
 from .ends import StartError, Window, check_object, checked_probe, orthogonal
 from .misfits import Misfits, tell_of_misfits
 from .model import Estimate, Gradients, ScanModel, chequerboard, power
+from .noise import expected_error
 from .object_steps import ObjectSteps, nesterov
+from .position_steps import PositionSteps
 from .pupil import with_pupil_corrected
 from .report import RefinementReport
 
@@ -42,10 +44,11 @@ _STEADY = 0.5  # part of the epochs at full step
 _LAST_STEP = 0.02  # of a full one
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 _POSITIONS_WAIT = 2.0  # epochs
-_CURVATURE_FLOOR = 0.05  # of the batch's mean: where the object is flat, nothing tells a position
 _LEAST = float(np.finfo(np.float64).tiny)  # keeps 0 / 0 finite, whatever the scale of the patterns
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
+_NEAR_NOISE = 1.08
+"""Error, over what photons leave, up to which the likelihood tells more: a worse fit has another cause."""
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
 
 
@@ -66,7 +69,8 @@ class Refined:
         Error of each epoch, see :class:`RefinementReport`.
     start_error, error
         Error of the start, its probe in scale, and of this, both of the whole scan, weighted by ``weights``
-        and normalised as the history. ``error <= start_error``.
+        and normalised as the history. ``error <= start_error``, but where ``metric="auto"`` came to follow
+        the likelihood, which bettered the start then.
     weights
         (M,) float64, what each pattern counts for, see :class:`.misfits.Misfits`: 1 but for patterns that
         fit far worse than the rest.
@@ -127,7 +131,8 @@ def refine(
     Returns
     -------
     Refined
-        Never worse than the start by the metric chosen, and finite.
+        Never worse than the start by the metric chosen, or by the likelihood where ``"auto"`` came to follow
+        it, and finite.
 
     Raises
     ------
@@ -149,9 +154,10 @@ def refine(
         probe=arrays.put(modes * chequerboard(raw.N)),
         positions=window.inside(positions),
     )
-    run = _Run(ScanModel(raw, arrays, config.metric), arrays, estimate, config, quiet)
+    # frames without beam, and flashes, would spoil whatever is a mean of patterns
     sound = np.flatnonzero(sound_frames(raw))
-    run.fit_scale(sound)
+    run = _Run(raw, arrays, estimate, config, sound, quiet)
+    run.fit_scale()
     if config.probe and config.epochs and pupil:
         # selecting copies the patterns
         usable = raw if len(sound) == raw.n_patterns else raw.select(sound)
@@ -181,13 +187,21 @@ class _Run:
     """One refinement: the estimate, its momentum, the start, and the last estimate that an epoch accepted."""
 
     def __init__(
-        self, model: ScanModel, arrays: Arrays, estimate: Estimate, config: RefinementConfig, quiet: bool
+        self,
+        raw: RawData,
+        arrays: Arrays,
+        estimate: Estimate,
+        config: RefinementConfig,
+        sound: NDArray[np.int64],
+        quiet: bool,
     ) -> None:
         self._log = logging.DEBUG if quiet else logging.INFO
         self._warn = logging.DEBUG if quiet else logging.WARNING
-        self._model = model
+        self._model = model = ScanModel(raw, arrays, config.error_metric)
+        self._likelihood = ScanModel(raw, arrays, "poisson")
         self._arrays = arrays
         self._config = config
+        self._sound = sound
         self._rng = np.random.default_rng(config.seed)
         self._order = neighbourhood_order(estimate.positions)
         self._scan = np.arange(len(self._order))
@@ -200,17 +214,20 @@ class _Run:
         self.stopped = False
         self.start_error = self.error = math.nan
         self.weights = np.ones(count)
-        self._object_steps = ObjectSteps(model, arrays, config, estimate.copy(arrays), self._batches)
+        mean = model.mean_counts(sound)
+        self._noise = float(expected_error(mean, config.error_metric).sum())
+        self._object_steps = ObjectSteps(model, arrays, config, estimate.copy(arrays), self._batches, mean)
+        self._position_steps = PositionSteps(estimate.positions.copy(), config, mean)
 
-    def fit_scale(self, sound: NDArray[np.int64]) -> None:
-        """Scale the probe to where the metric of the ``sound`` patterns is least.
+    def fit_scale(self) -> None:
+        """Scale the probe to where the metric of the sound patterns is least.
 
         That is the start to compare with.
         """
         estimate = self.estimate
         found = self._model.compare(estimate, self._scan)
         sums = (found.counts, found.cross, found.modelled)
-        counts, cross, modelled = (float(values[sound].sum()) for values in sums)
+        counts, cross, modelled = (float(values[self._sound].sum()) for values in sums)
         if not counts > 0:
             raise ValueError(
                 "The patterns have no counts on good pixels: there is nothing to refine by. Check the "
@@ -222,7 +239,7 @@ class _Run:
                 "finite) in the far field. Start from another object or probe."
             )
         # where counts are few, amplitudes that fit best have far less power than the counts have
-        poisson = self._config.metric == "poisson"
+        poisson = self._config.error_metric == "poisson"
         estimate.probe *= math.sqrt(counts / modelled) if poisson else cross / modelled
         self._counts = found.counts
         self._misfits = Misfits(estimate.positions, found.counts)
@@ -269,12 +286,17 @@ class _Run:
                 if lost:
                     break
             patterns += seen
-            self._keep_mean_position()
+            self._position_steps.keep_mean(self.estimate.positions)
             if error <= _WORSE * best_error:
                 self._accepted, self._improved = self.estimate.copy(self._arrays), True
                 best_error = min(error, best_error)
-                self._object_steps.learn(self.estimate, error * total / float(self.weights.sum()))
+                left = error * total / float(self.weights.sum())
+                self._object_steps.learn(self.estimate, left)
+                self._position_steps.learn(self.estimate.positions, left)
                 self.weights = self._misfits.weights(errors)
+                is_half = config.metric == "auto" and epoch + 1 == math.ceil(_STEADY * config.epochs)
+                if is_half and left <= _NEAR_NOISE * self._noise:
+                    best_error = self._follow_likelihood()
             else:  # not "if error >": NaN compares with nothing
                 logger.log(
                     self._log,
@@ -297,6 +319,23 @@ class _Run:
                     )
                 )
 
+    def _follow_likelihood(self) -> float:
+        """Steps go by the likelihood from now on; the error of the estimate, whose probe is scaled for it."""
+        self._model.by_likelihood = True
+        found = self._model.compare(self.estimate, self._scan)
+        # amplitudes that fit best have less power than the counts, which the object would take on now
+        factor = math.sqrt(float(found.counts[self._sound].sum() / found.modelled[self._sound].sum()))
+        self.estimate.probe *= factor
+        self._probe_velocity *= factor
+        self._power *= factor**2
+        self._accepted = self.estimate.copy(self._arrays)
+        logger.log(
+            self._log,
+            "What is left is near the noise of photons: from here on, refinement follows the likelihood of "
+            "the counts. The error, which is that of amplitudes, may be a little higher for it.",
+        )
+        return self._weighted(found.modelled * factor**2 - 2.0 * found.cross * factor + found.counts)
+
     def take_off_ramp(self) -> None:
         """Leave the object flat on the whole, at the cost of a probe that may be changed."""
         if not (self._improved and self._config.probe):
@@ -315,7 +354,7 @@ class _Run:
         self.error = self._weighted(found.errors)
         if not (self.weights == 1).all():
             self.start_error = self._weighted(self._model.compare(self.start, self._scan).errors)
-        if not self.error <= self.start_error:
+        if self._is_worse_than_start():
             if self._config.epochs and not self.stopped:
                 logger.log(
                     self._warn,
@@ -325,6 +364,14 @@ class _Run:
                 )
             self.estimate, self.error = self.start, self.start_error
         return self.estimate
+
+    def _is_worse_than_start(self) -> bool:
+        """By what the last steps went by: the likelihood's best has not the least error of amplitudes."""
+        changed = self._config.metric == "auto" and self._model.by_likelihood
+        if not (changed and math.isfinite(self.error)):
+            return not self.error <= self.start_error
+        found, start = (self._likelihood.compare(one, self._scan) for one in (self.estimate, self.start))
+        return not float(self.weights @ found.errors) <= float(self.weights @ start.errors)
 
     def _weighted(self, errors: NDArray[np.float64]) -> float:
         return float(self.weights @ errors) / float(self.weights @ self._counts)
@@ -349,7 +396,7 @@ class _Run:
         if probe:
             self._step_probe(gradients, rate)
         if positions:
-            self._step_positions(gradients, indices, self._scale)
+            self._position_steps.step(estimate.positions, gradients, indices, self._scale)
         return gradients.errors
 
     def _step_probe(self, gradients: Gradients, rate: float) -> None:
@@ -363,25 +410,6 @@ class _Run:
         factor = math.sqrt(self._power / now) if now > 0 else math.nan
         estimate.probe *= factor
         self._probe_velocity *= factor
-
-    def _step_positions(self, gradients: Gradients, indices: NDArray[np.int64], rate: float) -> None:
-        config, positions = self._config, self.estimate.positions
-        assert gradients.positions is not None
-        assert gradients.curvature is not None
-        curvature = np.maximum(gradients.curvature + _CURVATURE_FLOOR * gradients.curvature.mean(), _LEAST)
-        limit = config.position_limit
-        step = np.clip(-rate * config.position_step * gradients.positions / curvature, -limit, limit)
-        origin = self.start.positions[indices]
-        reach = config.position_range
-        # NaN is for the epoch's check to find; a position cannot be one
-        moved = np.clip(positions[indices] + np.nan_to_num(step), origin - reach, origin + reach)
-        positions[indices] = moved
-
-    def _keep_mean_position(self) -> None:
-        positions, start = self.estimate.positions, self.start.positions
-        reach = self._config.position_range
-        positions -= (positions - start).mean(axis=0)
-        np.clip(positions, start - reach, start + reach, out=positions)
 
 
 def _decay(done: float) -> float:

@@ -13,7 +13,7 @@ from ..data.raw import RawData
 from ..refinement.arrays import Arrays
 from ..refinement.ends import Window
 from ..refinement.model import Estimate, ScanModel, chequerboard
-from .noise import counts_per_photon, expected_error, least_error
+from ..refinement.noise import counts_per_photon, expected_error, least_error
 
 _MOST_PATTERNS = 512
 _MOST_PIXELS = 1 << 23

@@ -6,9 +6,18 @@ import numpy as np
 
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.refinement.solver import Refined
 
 QUICK = RefinementConfig(epochs=2)
+
+
+def made_scan(photons: float, seed: int) -> RawData:
+    """169 patterns of 64 × 64, sub-pixel positions, an object of 124 × 120; photon noise."""
+    x, y = raster_positions(13, 13, 5.0, jitter=0.3, origin=30.0, seed=seed)
+    object_ = make_object((124, 120), seed=seed + 1)
+    return simulate_scan(object_, make_probe(64), x, y, photons=photons, seed=seed + 2)
 
 
 def correlation(found: np.ndarray, scan: RawData) -> float:
@@ -37,6 +46,17 @@ def with_patterns(scan: RawData, patterns: np.ndarray) -> RawData:
         ycoords=scan.ycoords,
         diff3d=patterns,
         probeGuess=scan.probeGuess,
+        domain="amplitude",
+    )
+
+
+def as_found(scan: RawData, result: Refined) -> RawData:
+    """The scan with the probe and positions of a result."""
+    return RawData(
+        xcoords=result.positions[:, 0],
+        ycoords=result.positions[:, 1],
+        diff3d=scan.diff3d,
+        probeGuess=result.probe,
         domain="amplitude",
     )
 

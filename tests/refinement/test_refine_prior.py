@@ -7,7 +7,8 @@ import pytest
 from scipy import ndimage
 
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
-from ptychopinn_ptychodus.refinement.prior import ObjectPrior, noise_of_root
+from ptychopinn_ptychodus.refinement.noise import noise_of_root
+from ptychopinn_ptychodus.refinement.prior import ObjectPrior
 
 N, SHAPE = 64, (120, 128)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from refinement_support import QUICK, true_positions
+from refinement_support import QUICK, as_found, true_positions
 
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
@@ -35,13 +35,7 @@ def test_patches_may_reach_beyond_the_object(scan):
     assert result.object.shape == narrow.shape
     assert result.error < 0.3 * result.start_error
     # what it says of its object is true of the object that it hands over
-    found = RawData(
-        xcoords=result.positions[:, 0],
-        ycoords=result.positions[:, 1],
-        diff3d=part.diff3d,
-        probeGuess=result.probe,
-        domain="amplitude",
-    )
+    found = as_found(part, result)
     again = refine(found, result.object, result.probe, RefinementConfig(epochs=0), device="cpu")
     assert again.error == pytest.approx(result.error, rel=0.02)
 

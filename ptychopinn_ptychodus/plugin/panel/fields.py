@@ -283,7 +283,8 @@ REFINEMENT = (
         "Metric",
         "Metric",
         "What is fitted: amplitude, the square roots of the counts; poisson, the likelihood of the counts, "
-        "which is better for few photons.",
+        "which is better for few photons; auto, amplitudes first, and the likelihood for the later half if "
+        "the fit is near what photon noise leaves by then.",
         choices=lambda: METRICS,
         applies=_refined,
     ),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import xlogy
 
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.verdict.noise import counts_per_photon, expected_error, least_error
+from ptychopinn_ptychodus.refinement.noise import counts_per_photon, expected_error, least_error
 
 
 @settings(max_examples=40, deadline=None)

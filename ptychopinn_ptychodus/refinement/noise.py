@@ -1,4 +1,4 @@
-"""What noise alone leaves of the error of a reconstruction that is right."""
+"""What noise alone leaves of the error of a reconstruction that is right, and the noise behind an error."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+PHOTONS = 0.25
+"""Variance of √n of photons: what an estimate leaves beyond that is mostly what is not fitted yet."""
+
 _LARGEST = 100.0
 """Expected counts beyond which the series in 1/λ is exact to single precision."""
 
@@ -16,7 +19,7 @@ _RINGS = ((0.5, 0.55), (0.55, 0.6), (0.6, 0.65), (0.65, 0.72))
 """Lags, as a part of N, that the product of a probe with itself does not reach: those in the corners."""
 
 _FLAT = 1.25
-_PHOTONS = 2.5
+_LIKE_PHOTONS = 2.5
 """Counts whose variance is within this factor of their mean are taken for photons."""
 
 
@@ -112,6 +115,27 @@ def counts_per_photon(amplitude: NDArray[np.floating], bad_pixels: NDArray[np.bo
     radius = np.hypot(lags[:, None], lags)
     found = [float(np.median(power[(radius >= low) & (radius < high)])) for low, high in _RINGS]
     least = min(found)
-    if least > 1.0 / _PHOTONS and (least < _PHOTONS or max(found) > _FLAT * least):
+    if least > 1.0 / _LIKE_PHOTONS and (least < _LIKE_PHOTONS or max(found) > _FLAT * least):
         return 1.0
     return max(least, float(np.finfo(np.float32).tiny))
+
+
+def noise_of_root(mean: NDArray[np.float64], error: float) -> float:
+    """Variance of a pixel's √n that would leave an error, in the unit of the counts; 1/4 for photons.
+
+    It is the same for all pixels that have more counts than that, and no pixel has more than its counts.
+
+    Parameters
+    ----------
+    mean
+        Any shape, mean counts of pixels.
+    error
+        Sum over them of what is left of the counts.
+    """
+    counts = np.sort(mean.ravel())
+    below = np.concatenate(([0.0], np.cumsum(counts)[:-1]))
+    others = np.arange(len(counts), 0, -1)
+    first = int(np.searchsorted(below + others * counts, error))
+    if first == len(counts):  # more is left than there is
+        return float(counts[-1])
+    return float((error - below[first]) / others[first])
