@@ -12,6 +12,9 @@ from .config import RefinementConfig
 from .model import Estimate, ScanModel
 from .prior import ObjectPrior
 
+STEADY = 0.5
+"""Part of the work that is done with full steps."""
+_LAST_STEP = 0.02  # of a full one
 _FULL_BATCH = 40  # patterns for a step of full length
 
 
@@ -91,3 +94,8 @@ def nesterov(point: Array, velocity: Array, step: Array, momentum: float) -> Non
     point += step
     step = velocity * momentum
     point += step
+
+
+def decay(done: float) -> float:
+    """Part of a full step when that part of the work is done."""
+    return 1.0 if done < STEADY else _LAST_STEP + (1.0 - _LAST_STEP) * (1.0 - done) / (1.0 - STEADY)

@@ -27,11 +27,12 @@ from .config import SMALLEST_BATCH, RefinementConfig
 from .ends import Window
 from .model import Estimate, ScanModel, chequerboard
 from .noise import PHOTONS, noise_of_root
-from .object_steps import ObjectSteps
+from .object_steps import ObjectSteps, decay
 
 _PIXELS = 1 << 20  # of the patterns of a trial
-_BATCHES = 24
-_TRIAL, _FIT = 3, 6  # epochs
+_BATCHES = 6
+"""Fewer than in a refinement: what steps on few patterns make of noise would hide what a probe is worth."""
+_TRIAL, _FIT, _WAIT = 8, 16, 2  # epochs; as many before the phase learns
 _NEIGHBOURS = 12
 _LEAST_LIGHT = 1e-3  # of the strongest in the pupil: with less, a probe's phase there is chance
 _BETTER = 0.99  # of the error, for another modulus
@@ -39,6 +40,7 @@ _FAR_FROM_NOISE = 2.0  # times what noise leaves
 _CLEARLY_BETTER = 0.8
 """... of an error that is far from noise: wrong positions can be explained in part by another focus, too."""
 
+_FOCUS_STEP, _FARTHEST_FOCUS = 1.5, 9.0  # rad of defocus at the rim
 _PER_TERM = 10.0  # times the noise of a pixel, for each coefficient of the phase
 _RATE = 0.15  # rad
 _MEAN, _SQUARE = 0.9, 0.97  # Adam's averages (Kingma & Ba, arXiv 1412.6980)
@@ -139,19 +141,25 @@ class _Bench:
         found = self._error(other)
         if found < _BETTER * error and self._clearly(found, error):
             spectrum, error = other, found
-        coefficients = self._fit(spectrum)
-        other = self._with_phase(spectrum, coefficients)
-        found = self._error(other)
-        noise = min(noise_of_root(self._mean, found), PHOTONS)
-        least = _PER_TERM * noise * len(self._terms) / len(self._order)
-        # where the modulus was wrong, that the phase is, too, is no surprise
-        if found < error - least and (error < given or self._clearly(found, error)):
-            spectrum, error = other, found
+        base = spectrum
+        focus = self._focus(base, error)
+        for coefficients in (focus, self._fitted(base, focus)):
+            if not coefficients.any():
+                continue
+            other = self._with_phase(base, coefficients)
+            found = self._error(other)
+            noise = min(noise_of_root(self._mean, found), PHOTONS)
+            least = _PER_TERM * noise * len(self._terms) / len(self._order)
+            # where the modulus was wrong, that the phase is, too, is no surprise
+            if found < error - least and (error < given or self._clearly(found, error)):
+                spectrum, error = other, found
         return self._to_sample(spectrum) if error < given else None
 
     def _clearly(self, found: float, error: float) -> bool:
-        left_by_noise = float(np.minimum(self._mean, PHOTONS).sum())
-        return error < _FAR_FROM_NOISE * left_by_noise or found < _CLEARLY_BETTER * error
+        return self._is_mostly_noise(error) or found < _CLEARLY_BETTER * error
+
+    def _is_mostly_noise(self, error: float) -> bool:
+        return error < _FAR_FROM_NOISE * float(np.minimum(self._mean, PHOTONS).sum())
 
     def _with_modulus(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
         power = (np.abs(spectrum) ** 2).sum(0)
@@ -171,8 +179,30 @@ class _Bench:
         """Mean error of a pattern in the last epoch of a short trial."""
         return self._explain(spectrum, _TRIAL, None)
 
-    def _fit(self, spectrum: NDArray[np.complex64]) -> NDArray[np.float64]:
-        coefficients = np.zeros(len(self._terms))
+    def _focus(self, spectrum: NDArray[np.complex64], error: float) -> NDArray[np.float64]:
+        """Coefficients of the defocus with the least error, downhill from none; zero far from noise."""
+        best = np.zeros(len(self._terms))
+        if not self._is_mostly_noise(error):
+            return best
+        errors = {0.0: error}
+
+        def error_at(defocus: float) -> float:
+            if defocus not in errors:
+                phase = self._with_phase(spectrum, np.eye(1, len(self._terms))[0] * defocus)
+                errors[defocus] = self._error(phase)
+            return errors[defocus]
+
+        for step in (_FOCUS_STEP, _FOCUS_STEP / 2):
+            while abs(best[0]) < _FARTHEST_FOCUS:
+                other = min((best[0] - step, best[0] + step), key=error_at)
+                if error_at(other) >= error_at(float(best[0])):
+                    break
+                best[0] = other
+        return best
+
+    def _fitted(self, spectrum: NDArray[np.complex64], start: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Coefficients that have learnt from a start."""
+        coefficients = start.copy()
         self._explain(spectrum, _FIT, coefficients)
         return coefficients
 
@@ -181,15 +211,16 @@ class _Bench:
     ) -> float:
         """Fit an object, and coefficients of the phase in place; the mean error of a pattern at the end."""
         arrays = self._arrays
-        probe = self._to_sample(spectrum)
-        estimate = replace(self._start, canvas=arrays.copy(self._start.canvas), probe=probe)
+        wave = spectrum if coefficients is None else self._with_phase(spectrum, coefficients)
+        canvas = arrays.copy(self._start.canvas)
+        estimate = replace(self._start, canvas=canvas, probe=self._to_sample(wave))
         steps = ObjectSteps(self._model, arrays, self._config, self._start, self._batches, self._mean_pattern)
         adam = None if coefficients is None else _Adam(coefficients)
         rng = np.random.default_rng(0)
         error = math.nan
         for epoch in range(epochs):
             steps.prepare(estimate)
-            error, learning = 0.0, adam is not None and epoch > 0
+            error, learning = 0.0, adam is not None and epoch >= _WAIT
             for number, indices in enumerate(spread_batches(self._order, self._batches, rng)):
                 if self._should_stop is not None and self._should_stop():
                     raise _Stopped
@@ -198,7 +229,8 @@ class _Bench:
                 if not math.isfinite(error):
                     return math.inf
                 done = epoch + number / self._batches
-                steps.step(estimate, found.canvas, indices, min(1.0, done + 1.0 / self._batches))
+                rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
+                steps.step(estimate, found.canvas, indices, rate)
                 if adam is not None and coefficients is not None and learning:
                     pupil, slope = self._to_pupil(estimate.probe), self._to_pupil(found.probe)
                     turn = (np.conj(pupil) * slope).sum(0).imag

@@ -32,7 +32,7 @@ from .ends import StartError, Window, check_object, checked_probe, orthogonal
 from .misfits import Misfits, tell_of_misfits
 from .model import Estimate, Gradients, ScanModel, chequerboard, power
 from .noise import expected_error
-from .object_steps import ObjectSteps, nesterov
+from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
 from .pupil import with_pupil_corrected
 from .report import RefinementReport
@@ -40,8 +40,6 @@ from .report import RefinementReport
 logger = logging.getLogger(__name__)
 
 _UPDATES_PER_EPOCH = 24
-_STEADY = 0.5  # part of the epochs at full step
-_LAST_STEP = 0.02  # of a full one
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 _POSITIONS_WAIT = 2.0  # epochs
 _LEAST = float(np.finfo(np.float64).tiny)  # keeps 0 / 0 finite, whatever the scale of the patterns
@@ -294,7 +292,7 @@ class _Run:
                 self._object_steps.learn(self.estimate, left)
                 self._position_steps.learn(self.estimate.positions, left)
                 self.weights = self._misfits.weights(errors)
-                is_half = config.metric == "auto" and epoch + 1 == math.ceil(_STEADY * config.epochs)
+                is_half = config.metric == "auto" and epoch + 1 == math.ceil(STEADY * config.epochs)
                 if is_half and left <= _NEAR_NOISE * self._noise:
                     best_error = self._follow_likelihood()
             else:  # not "if error >": NaN compares with nothing
@@ -390,7 +388,7 @@ class _Run:
         gradients = self._model.gradients(
             estimate, indices, probe=probe, positions=positions, weights=self.weights
         )
-        rate = self._scale * _decay(done / config.epochs)
+        rate = self._scale * decay(done / config.epochs)
         warm = min(1.0, (done + 1.0 / self._batches) / _WARM_UP)
         self._object_steps.step(estimate, gradients.canvas, indices, rate * warm)
         if probe:
@@ -410,8 +408,3 @@ class _Run:
         factor = math.sqrt(self._power / now) if now > 0 else math.nan
         estimate.probe *= factor
         self._probe_velocity *= factor
-
-
-def _decay(done: float) -> float:
-    """Part of a full step when that part of the work is done."""
-    return 1.0 if done < _STEADY else _LAST_STEP + (1.0 - _LAST_STEP) * (1.0 - done) / (1.0 - _STEADY)

@@ -50,16 +50,20 @@ def truth() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def weak_raster(truth: np.ndarray) -> RawData:
+    return weak_scan(truth, photons=1e5, seed=5)
+
+
+def weak_scan(truth: np.ndarray, photons: float, seed: int, contrast: float = 0.15) -> RawData:
     """An exact raster under a weak object, with few counts: it tells the pixels of a probe badly."""
     x, y = raster_positions(13, 13, 5.0, jitter=0.0, origin=36.0)
     made = make_object((132, 132), "mixed", seed=4)
-    weak = np.exp(0.15j * np.angle(made))
+    weak = np.exp(1j * contrast * np.angle(made))
     expected = diffraction_intensity(extract_patches(weak, x, y, N), truth[None])
-    expected *= 1e5 / expected.sum((1, 2)).mean()
+    expected *= photons / expected.sum((1, 2)).mean()
     return RawData(
         xcoords=x,
         ycoords=y,
-        diff3d=np.random.default_rng(5).poisson(expected),
+        diff3d=np.random.default_rng(seed).poisson(expected),
         probeGuess=truth,
         objectGuess=weak,
         domain="counts",
@@ -80,6 +84,13 @@ def test_focus_aperture_and_astigmatism_are_found(weak_raster: RawData, truth: n
     assert overlap(found.probe, truth) > 0.98
     assert correlation(found.object, weak_raster) > correlation(free.object, weak_raster) + 0.02
     assert found.error < found.start_error
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_focus_is_found_where_noise_hides_which_way_to_go(truth: np.ndarray, seed: int) -> None:
+    scan = weak_scan(truth, photons=3e4, seed=seed, contrast=0.07)
+    found = refined(scan, lens(0.21, 10.9), pupil=True)
+    assert overlap(found.probe, truth) > 0.985
 
 
 def test_a_probe_that_is_right_stays_so(weak_raster: RawData, truth: np.ndarray) -> None:
