@@ -33,7 +33,7 @@ def run(scan: str, backend: str, epochs: str, way: str) -> dict[str, float]:
     from _scans import cpu
 
     from ptychopinn_ptychodus.cli import main as command_line
-    from ptychopinn_ptychodus.plugin import process
+    from ptychopinn_ptychodus.worker import process
 
     if way == "by themselves":
         started_with = process.child_environment

@@ -32,26 +32,27 @@ from .backends.base import EngineUnavailableError, EpochReport, ModelDescription
 from .backends.registry import available_engine, get_engine, guess_engine
 from .backends.workflow import model_file, require_untouched
 from .config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from .data.estimate import Estimate
 from .data.examination import ExaminationConfig, ExaminationError, Finding, Report
 from .data.metrics import Comparison, compare, illumination_mask
 from .data.raw import RawData
 from .data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from .files import replacing
-from .plugin.job import (
+from .ptychodus_io.names import LIBRARY, MODEL_BASENAME
+from .refinement import RefinementConfig, RefinementReport
+from .worker.job import (
     DATA_DIRECTORY,
     NETWORK_DIRECTORY,
     REFINED_DIRECTORY,
     START_DIRECTORY,
     VALIDATION_DIRECTORY,
-    Estimate,
     ReconstructJob,
     RefineJob,
     TrainJob,
     neighbor_count,
 )
-from .plugin.layout import LIBRARY, MODEL_BASENAME, RunFiles, require_writable
-from .plugin.running import Observer, Outcome, running
-from .refinement import RefinementConfig, RefinementReport
+from .worker.run_files import RunFiles, require_writable
+from .worker.running import Observer, Outcome, running
 
 __all__ = [
     "Comparison",

@@ -17,10 +17,12 @@ from ..backends.registry import available_engine, get_engine, list_engines
 from ..config import SUPPORTED_N, ExecutionConfig, ModelConfig, TrainingConfig
 from ..defaults import DEFAULT_GRADIENT_CLIP, DEFAULT_LEARNING_RATE, DEFAULT_SCHEDULER
 from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
-from ..plugin.job import PretrainJob, save_probes
-from ..plugin.layout import MODEL_BASENAME, RunFiles, product_in
-from ..plugin.process import ChildProcess, Message
 from ..pretraining import PretrainingConfig
+from ..ptychodus_io.names import MODEL_BASENAME, product_in
+from ..worker.job import PretrainJob, save_probes
+from ..worker.process import ChildProcess
+from ..worker.run_files import RunFiles
+from ..worker.wire import Message
 from .commands import require_writable_directory
 from .errors import INTERRUPTED, SUCCESS, UsageError
 from .progress import ProgressDisplay, TimeLeft

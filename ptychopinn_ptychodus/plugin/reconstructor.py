@@ -28,32 +28,25 @@ from ptychodus.api.reconstruct import (
 
 from ..backends.base import Engine, EngineUnavailableError, EpochReport, ModelFileError
 from ..backends.registry import engine_for, guess_engine
+from ..data.estimate import Estimate
 from ..data.examination import ExaminationError, Report
 from ..files import replacing
+from ..formatting import counted, duration
+from ..ptychodus_io.ingest import from_reconstruct_input
+from ..ptychodus_io.names import GOAL, MODEL_BASENAME, NETWORK_DONE
+from ..ptychodus_io.products import with_network, with_refinement
 from ..refinement import RefinementReport
-from .history import TrainingHistory
-from .ingest import from_reconstruct_input
-from .job import (
-    DATA_DIRECTORY,
-    NETWORK_DIRECTORY,
-    REFINED_DIRECTORY,
-    ChildDiedError,
-    Estimate,
-    ReconstructJob,
-    TrainJob,
-)
-from .layout import (
-    GOAL,
-    MODEL_BASENAME,
-    NETWORK_DONE,
+from ..worker.job import DATA_DIRECTORY, NETWORK_DIRECTORY, REFINED_DIRECTORY, ReconstructJob, TrainJob
+from ..worker.process import ChildProcess
+from ..worker.run_files import (
     PICTURE_FILE,
     PREVIEW_FILE,
     TRAINING_EXAMINATION_FILE,
     RunFiles,
     require_writable,
 )
-from .process import ChildProcess, Message
-from .products import with_network, with_refinement
+from ..worker.wire import ChildDiedError, Message
+from .history import TrainingHistory
 from .selection import model_file_type, preferred_backend, select_engine
 from .settings import (
     BACKEND_SETTING,
@@ -65,7 +58,6 @@ from .settings import (
     make_training_config,
     naming_settings,
 )
-from .wording import counted, duration
 
 SHOW_EVERY_S = 1.0
 """How often, at most, the application is told to look at the losses: it draws them anew each time."""

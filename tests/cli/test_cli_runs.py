@@ -21,13 +21,13 @@ from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 from ptychodus.model import ModelCore
 
-from ptychopinn_ptychodus import standard_scan
 from ptychopinn_ptychodus.cli import demo, main, session
 from ptychopinn_ptychodus.cli.session import application
 from ptychopinn_ptychodus.cli.settings import open_settings_file
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin.layout import GOAL, NETWORK_DONE
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.ptychodus_io import standard_scan
+from ptychopinn_ptychodus.ptychodus_io.names import GOAL, NETWORK_DONE
 from ptychopinn_ptychodus.refinement import RefinementConfig
 
 POSITIONS = 5  # along each axis, as in the fixture

@@ -13,7 +13,7 @@ from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 from ptychodus.api.reconstruct import prepare_reconstruct_input
 
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin.ingest import from_reconstruct_input, join_scans
+from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input, join_scans
 
 pytestmark = pytest.mark.skipif(
     "probe_photon_count" not in {field.name for field in dataclasses.fields(ProbePosition)},

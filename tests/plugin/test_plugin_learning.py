@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptychopinn_ptychodus.backends.base import EpochReport
-from ptychopinn_ptychodus.plugin.worker_learning import Learning
+from ptychopinn_ptychodus.worker.progress import Learning
 
 
 class Told:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptychopinn_ptychodus.plugin.ingest import read_training_directory
+from ptychopinn_ptychodus.ptychodus_io.ingest import read_training_directory
 
 
 def test_a_standard_directory_of_ptychodus_1_5_is_read(standard_directory):

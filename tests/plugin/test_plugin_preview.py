@@ -15,8 +15,8 @@ from plugin_support import make_library, run
 
 from ptychopinn_ptychodus.backends.base import EpochReport, Prediction
 from ptychopinn_ptychodus.data import metrics, simulation
-from ptychopinn_ptychodus.plugin import preview
-from ptychopinn_ptychodus.plugin.preview import LARGEST_SHARE, Previews, covering
+from ptychopinn_ptychodus.worker import preview
+from ptychopinn_ptychodus.worker.preview import LARGEST_SHARE, Previews, covering
 
 LONG = 1e6
 

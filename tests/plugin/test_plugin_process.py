@@ -18,17 +18,11 @@ from plugin_support import make_library, run
 from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
 from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin import process
-from ptychopinn_ptychodus.plugin.ingest import join_scans
-from ptychopinn_ptychodus.plugin.job import (
-    ReconstructJob,
-    TrainJob,
-    describe_error,
-    read_job,
-    rebuild_error,
-    write_job,
-)
+from ptychopinn_ptychodus.ptychodus_io.ingest import join_scans
 from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.worker import process
+from ptychopinn_ptychodus.worker.job import ReconstructJob, TrainJob, read_job, write_job
+from ptychopinn_ptychodus.worker.wire import describe_error, rebuild_error
 
 
 def carried(exc: BaseException) -> Exception:
@@ -191,9 +185,9 @@ def test_an_orphan_that_has_to_be_ended_removes_its_directory(tmp_path):
     code = f"""
 import threading, time
 from pathlib import Path
-from ptychopinn_ptychodus.plugin import worker
-worker.ORPHAN_GRACE_S = 0.2
-worker.listen_for_stop(threading.Event(), threading.Event(), Path({str(directory)!r}))
+from ptychopinn_ptychodus.worker import main
+main.ORPHAN_GRACE_S = 0.2
+main.listen_for_stop(threading.Event(), threading.Event(), Path({str(directory)!r}))
 time.sleep(60)
 """
     done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, timeout=120, check=False)

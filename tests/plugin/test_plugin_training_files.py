@@ -13,7 +13,7 @@ from ptychodus.api.reconstruct import ReconstructInput, prepare_reconstruct_inpu
 
 from ptychopinn_ptychodus.cli import main
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin.ingest import from_reconstruct_input, read_training_directory
+from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input, read_training_directory
 
 pytestmark = pytest.mark.skipif(
     not hasattr(io, "save_training_data"), reason="this Ptychodus does not write HDF5 training data"

@@ -13,18 +13,18 @@ from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data.assembly import assemble
+from ptychopinn_ptychodus.data.estimate import Estimate
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
-from ptychopinn_ptychodus.plugin import worker
-from ptychopinn_ptychodus.plugin.ingest import from_reconstruct_input
-from ptychopinn_ptychodus.plugin.job import (
+from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input
+from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.worker import reconstruct
+from ptychopinn_ptychodus.worker.job import (
     DATA_DIRECTORY,
     NETWORK_DIRECTORY,
     REFINED_DIRECTORY,
-    Estimate,
     ReconstructJob,
 )
-from ptychopinn_ptychodus.refinement import RefinementConfig
 
 pytestmark = pytest.mark.usefixtures("fake_site")
 
@@ -64,7 +64,9 @@ def grouped(tmp_path, scan, monkeypatch):
             choose_neighbor_count="neighbor_count" not in fields,
             config=dataclasses.replace(job.config, **fields),
         )
-        assert worker.reconstruct(job, tmp_path, lambda *_, **__: None, lambda: False)["stopped"] is False
+        assert (
+            reconstruct.reconstruct(job, tmp_path, lambda *_, **__: None, lambda: False)["stopped"] is False
+        )
         return seen[0]
 
     return grouped
@@ -146,7 +148,7 @@ class Refining:
         def send(kind, **values):
             self.messages.append(json.loads(json.dumps({"kind": kind, **values})))
 
-        return json.loads(json.dumps(worker.reconstruct(job, self.directory, send, should_stop)))
+        return json.loads(json.dumps(reconstruct.reconstruct(job, self.directory, send, should_stop)))
 
 
 @pytest.fixture
@@ -195,7 +197,7 @@ def test_groups_are_spread_over_scans_of_any_shape(positions, gridsize):
         scan_index=None,
     )
     container = raw.generate_grouped_data(64, gridsize**2 + 2, None, gridsize=gridsize, seed=0)
-    chosen = container.subset(worker._spread_groups(container))
+    chosen = container.subset(reconstruct._spread_groups(container))
     assert abs(len(chosen) * gridsize**2 - count) < gridsize**2
     # a patch of some group shows the place of every pattern
     members = container.coords[chosen.nn_indices.ravel()]
@@ -250,7 +252,7 @@ def test_a_start_of_no_use_is_blamed_on_the_network(refining, monkeypatch):
         canvas = assemble(*args)
         return dataclasses.replace(canvas, object=np.full_like(canvas.object, np.nan))
 
-    monkeypatch.setattr(worker, "assemble", overflowed)
+    monkeypatch.setattr(reconstruct, "assemble", overflowed)
     with pytest.raises(ValueError, match=r"not finite.* Train for longer, or set .*Epochs to 0"):
         refining.run(RefinementConfig(epochs=1))
 

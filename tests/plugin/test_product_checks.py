@@ -16,7 +16,7 @@ from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, prepare_reconstruct_input
 
 from ptychopinn_ptychodus.data.examination import Action, ExaminationConfig, ExaminationError
-from ptychopinn_ptychodus.plugin.ingest import from_reconstruct_input, read_training_directory
+from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input, read_training_directory
 
 COUNT = 30
 ALL_THE_SAME = ExaminationConfig(refuse=False)

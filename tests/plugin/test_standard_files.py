@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ptychopinn_ptychodus.plugin.ingest import read_training_directory
-from ptychopinn_ptychodus.plugin.standard_files import check_standard_files
+from ptychopinn_ptychodus.ptychodus_io.ingest import read_training_directory
+from ptychopinn_ptychodus.ptychodus_io.standard_files import check_standard_files
 
 
 def replace(file: h5py.File, name: str, value: Any) -> None:

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from ..data.estimate import Estimate
 from ..data.examination import Action, ExaminationConfig, ExaminationError, Finding, Report
 from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
 from ..refinement.solver import Refined
 from ..verdict import judge
-from .job import Estimate, ReconstructJob, RefineJob
-from .worker_learning import Send
+from .job import ReconstructJob, RefineJob
+from .wire import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 

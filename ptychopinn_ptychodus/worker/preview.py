@@ -15,7 +15,7 @@ from ..backends.workflow import stitched
 from ..data.display import centred_phase, grey_levels
 from ..data.grouping import PtychoDataContainer, nearest_to_grid
 from ..files import replacing
-from .layout import PICTURE_FILE, PREVIEW_FILE
+from .run_files import PICTURE_FILE, PREVIEW_FILE
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 

@@ -2,7 +2,7 @@
 
 The framework lives in the child, so that the application never holds a GPU. The child is a fresh interpreter
 and not a ``multiprocessing`` spawn, which would run the main script of a user's session again. The wire is
-described in :mod:`.job`.
+described in :mod:`.wire`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
-from .job import ChildDiedError, Job, PretrainJob, TrainJob, rebuild_error, write_job
+from .job import Job, PretrainJob, TrainJob, write_job
+from .wire import ChildDiedError, Message, rebuild_error
 
-WORKER = "ptychopinn_ptychodus.plugin.worker"
+WORKER = "ptychopinn_ptychodus.worker.main"
 HEARTBEAT_S = 0.5
 _LISTEN_S = HEARTBEAT_S / 2  # whoever stops waits for that first
 STOP_GRACE_S = 20.0
@@ -44,8 +45,6 @@ _KEPT_LINES = 40
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk that is full, of a quota, and of a limit to the size of files."""
-
-Message = dict[str, Any]
 
 
 class ChildProcess:

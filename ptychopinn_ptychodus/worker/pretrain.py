@@ -11,7 +11,8 @@ from typing import Any
 from ..backends.registry import get_engine
 from ..pretraining.scans import make_training_set
 from .job import PretrainJob, load_probes
-from .worker_learning import Learning, Send
+from .progress import Learning
+from .wire import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 

@@ -1,6 +1,6 @@
 """One job run from beginning to end, in a child process or in this one, with one observer of it.
 
-Both ways run the same function (:func:`.worker.run_job`) on the same files, and an observer is told the same
+Both ways run the same function (:func:`.main.run_job`) on the same files, and an observer is told the same
 by either.
 """
 
@@ -17,10 +17,11 @@ from typing import Any, Protocol
 
 from ..backends.base import EpochReport
 from ..data.examination import ExaminationError, Report
+from ..ptychodus_io.names import LIBRARY
 from ..refinement import RefinementReport
 from .job import Job, ReconstructJob
-from .layout import LIBRARY
-from .process import ChildProcess, Message
+from .process import ChildProcess
+from .wire import Message
 
 NETWORK_SHARE = 0.5
 """Part of a reconstruction's progress that stands for the network, where its object is refined afterwards."""
@@ -116,7 +117,7 @@ def running(
     """
     watched = observer or Unobserved()
     if in_process:
-        from .worker import run_job
+        from .main import run_job
 
         with tempfile.TemporaryDirectory(prefix="ptychopinn-", ignore_cleanup_errors=True) as name:
             outcome = Outcome(Path(name))

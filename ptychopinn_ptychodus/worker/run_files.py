@@ -1,6 +1,6 @@
-"""Names that Ptychodus, this plugin and its command line agree on, and what a run left of its files.
+"""What a run leaves: the names of its files, whether they are new, and a checkpoint that becomes the model.
 
-Importing it imports next to nothing, for the sake of the command line: ``doctor`` works without numpy.
+Importing it imports next to nothing, for the sake of the command line.
 """
 
 from __future__ import annotations
@@ -12,21 +12,7 @@ from pathlib import Path
 
 from ..backends import CHECKPOINT_DIRECTORY
 from ..files import replacing
-
-LIBRARY = "PtychoPINN-Plugin"
-"""What Ptychodus calls this package's reconstructors together; also the name of their logger."""
-
-KEYS = {name: f"{LIBRARY}_{name}".casefold() for name in ("PINN", "Supervised")}
-"""What Ptychodus calls each of them in its settings."""
-
-DIFFRACTION_FILE = "diffraction.h5"
-PRODUCT_FILE = "product.h5"
-OLD_PRODUCT_FILE = "product-in.h5"
-"""What ``PRODUCT_FILE`` is called in a standard directory of Ptychodus 1.5."""
-
-TRAIN_FILE = "train_data.npz"
-TEST_FILE = "test_data.npz"
-"""Ptychodus' HDF5 training data have the same names, with ``.h5`` or ``.hdf5``."""
+from ..ptychodus_io.names import MODEL_BASENAME
 
 PREVIEW_FILE = "preview.npy"
 PICTURE_FILE = "preview.png"
@@ -35,21 +21,6 @@ EXAMINATION_FILE = "examination.json"
 
 TRAINING_EXAMINATION_FILE = "training_examination.json"
 """What the examination of the data that a model has learnt from has found."""
-
-MODEL_BASENAME = "model"
-"""What ``ptychodus -b reconstruct`` looks for in its input directory, with the engine's extension."""
-
-GOAL = 100
-"""Progress is in percent: Ptychodus reads the goal live, and the same one for training and reconstruction."""
-
-NETWORK_DONE = 50
-"""Progress of the network's object where it is refined: the number in the name of its file."""
-
-
-def product_in(directory: Path) -> Path:
-    """The product of a standard directory, whichever Ptychodus has named it."""
-    product, old = directory / PRODUCT_FILE, directory / OLD_PRODUCT_FILE
-    return old if old.is_file() and not product.is_file() else product
 
 
 def identity(path: Path) -> tuple[int, ...]:

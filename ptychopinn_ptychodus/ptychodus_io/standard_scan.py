@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .data.raw import RawData
+from ..data.raw import RawData
 
 if TYPE_CHECKING:
     from ptychodus.api.assemble import AssembledDiffractionData

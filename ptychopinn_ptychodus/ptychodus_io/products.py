@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from ptychodus.api.object import Object
 from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
-from ptychodus.api.product import Product
+from ptychodus.api.product import LossValue, Product
 
+from ..data.estimate import Estimate
 from ..data.examination import Report
-from .history import losses_of
+from ..formatting import counted
 from .ingest import object_positions, position_m
-from .job import Estimate
-from .wording import counted
 
 SIGNATURE = "ptychopinn-ptychodus: "
 """Begins the line in a product's comments that says how its object came about."""
@@ -103,7 +102,7 @@ def _with(
             center=product.object_.get_center(),
             layer_spacing_m=[],
         ),
-        losses=losses_of(losses),
+        losses=[LossValue(epoch, float(value)) for epoch, value in enumerate(losses, start=1)],
     )
 
 

@@ -1,56 +1,20 @@
-"""What the parent asks of a worker, and the wire between the two.
+"""What is asked of a worker: a directory that holds ``job.json``, and arrays beside it as ``.npy`` files.
 
-A job is a directory that holds ``job.json``; arrays lie beside it as ``.npy`` files. The worker answers with
-one JSON object a line on its standard output (which it keeps for this: whatever libraries print goes to
-standard error), each with a ``kind``:
-
-``log``
-    ``level``, ``name``, ``text``: a log record.
-``learning``
-    the first batch is done: from now on there is something to lose.
-``batch``
-    ``epoch``, ``batch``, ``batches``: a batch is done, for jobs that ask for these messages.
-``epoch``
-    the fields of an :class:`~ptychopinn_ptychodus.backends.base.EpochReport`.
-``findings``
-    ``findings``: what the examination of the scan has found, as :meth:`.Report.to_json` gives it.
-``preview``
-    ``epoch``: the object after it lies beside the model, see :mod:`.preview`.
-``progress``
-    ``fraction`` of the work done, 0 to 1; with ``making`` when that is making scans to learn from, which says
-    nothing about the time left.
-``network``
-    the network's object is there, and is being refined.
-``refinement``
-    the fields of a :class:`~ptychopinn_ptychodus.refinement.RefinementReport`.
-``result``
-    the last line of a job that ended well; its fields depend on the job. A reconstruction's ``verdict`` holds
-    the findings about its object.
-``error``
-    the last line of one that did not: ``classes`` (names, most derived first), ``text``, ``traceback``, and
-    ``os`` (errno, text, file) for an ``OSError``.
-
-A line ``stop`` on the worker's standard input asks it to keep its best state and end. The end of that input
-means that the parent is gone, and has the same effect.
+What the worker answers is said in :mod:`.wire`.
 """
 
 from __future__ import annotations
 
-import builtins
 import json
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.base import EngineUnavailableError, ModelFileError
 from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, from_dict, to_dict
-from ..data.examination import ExaminationConfig, ExaminationError
-from ..files import telling_of_full_disk
+from ..data.examination import ExaminationConfig
 from ..pretraining import PretrainingConfig
 from ..refinement import RefinementConfig
 
@@ -61,14 +25,6 @@ START_DIRECTORY = "start"
 NETWORK_DIRECTORY = "network"
 REFINED_DIRECTORY = "refined"
 PROBE_DIRECTORY = "probes"
-
-_OWN_ERRORS: dict[str, type[Exception]] = {
-    cls.__name__: cls for cls in (ModelFileError, EngineUnavailableError, ExaminationError)
-}
-
-
-class ChildDiedError(RuntimeError):
-    """The worker ended without an answer; the message says how, and shows its last output."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +68,7 @@ class ReconstructJob:
     """Apply ``config.model_path`` to the scan in ``data/`` and stitch on a canvas of ``shape``.
 
     The object is left in ``network/`` and, if it is refined, what becomes of it in ``refined/``, see
-    :class:`Estimate`.
+    :class:`.Estimate`.
 
     Attributes
     ----------
@@ -144,7 +100,7 @@ class ReconstructJob:
 
 @dataclass(frozen=True)
 class RefineJob:
-    """Refine the :class:`Estimate` in ``start/`` with the scan in ``data/``, and leave it in ``refined/``.
+    """Refine the :class:`.Estimate` in ``start/`` with the scan in ``data/``, and leave it in ``refined/``.
 
     Attributes
     ----------
@@ -192,39 +148,6 @@ class PretrainJob:
 
 
 Job = TrainJob | ReconstructJob | RefineJob | PretrainJob
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Arrays that a reconstruction leaves in a directory, or that a refinement starts from.
-
-    Attributes
-    ----------
-    object
-        (H, W) complex64.
-    probe
-        (modes, N, N) complex64, in counts, see :class:`~ptychopinn_ptychodus.backends.base.Prediction`.
-    positions
-        (M, 2) float64 [x, y], pixels of the object; None where they are those of the scan.
-    """
-
-    object: NDArray[np.complex64]
-    probe: NDArray[np.complex64]
-    positions: NDArray[np.float64] | None = None
-
-    def save(self, directory: Path) -> None:
-        """Write what there is."""
-        directory.mkdir()
-        for name, array in vars(self).items():
-            if array is not None:
-                with telling_of_full_disk(directory):
-                    np.save(directory / f"{name}.npy", array)
-
-    @classmethod
-    def load(cls, directory: Path) -> Estimate:
-        """Inverse of :meth:`save`."""
-        arrays = {path.stem: np.load(path, allow_pickle=False) for path in directory.glob("*.npy")}
-        return cls(**arrays)
 
 
 def save_probes(probes: Sequence[NDArray[np.complex64]], directory: Path) -> None:
@@ -290,38 +213,3 @@ def read_job(directory: Path) -> Job:
         return RefineJob(**fields)
     fields["config"] = from_dict(InferenceConfig, fields["config"])
     return ReconstructJob(**{**fields, "shape": tuple(fields["shape"])})
-
-
-def describe_error(exc: BaseException) -> dict[str, Any]:
-    """An exception as the fields of an ``error`` message."""
-    fields: dict[str, Any] = {
-        "classes": [cls.__name__ for cls in type(exc).__mro__],
-        "text": str(exc) or type(exc).__name__,
-        "traceback": "".join(traceback.format_exception(exc)),
-    }
-    if isinstance(exc, OSError) and exc.errno is not None:
-        fields["os"] = [exc.errno, exc.strerror, None if exc.filename is None else str(exc.filename)]
-    return fields
-
-
-def rebuild_error(fields: dict[str, Any]) -> Exception:
-    """The exception that :func:`describe_error` saw, or the nearest that the parent knows.
-
-    An exception of a framework becomes the built-in that it derives from: the parent must not import the
-    framework to learn about it.
-    """
-    text = fields["text"]
-    for position, name in enumerate(fields["classes"]):
-        known = _OWN_ERRORS.get(name) or getattr(builtins, name, None)
-        if not (isinstance(known, type) and issubclass(known, Exception)):
-            continue
-        if known is Exception:
-            break
-        if issubclass(known, OSError) and "os" in fields:
-            errno, strerror, filename = fields["os"]
-            return known(errno, strerror, filename) if filename is not None else known(errno, strerror)
-        try:
-            return known(text if position == 0 else f"{fields['classes'][0]}: {text}")
-        except TypeError:  # needs more than a text, like UnicodeDecodeError
-            continue
-    return RuntimeError(f"{fields['classes'][0]}: {text}")

@@ -17,14 +17,7 @@ from numpy.typing import NDArray
 from ..data.examination import ExaminationConfig, Report
 from ..data.raw import RawData
 from ..data.scan_files import HDF5_SUFFIXES, SUFFIXES, holds_scan
-from .layout import (
-    DIFFRACTION_FILE,
-    OLD_PRODUCT_FILE,
-    PRODUCT_FILE,
-    TEST_FILE,
-    TRAIN_FILE,
-    product_in,
-)
+from .names import DIFFRACTION_FILE, OLD_PRODUCT_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE, product_in
 from .product_checks import examine_product
 from .standard_files import check_standard_files
 

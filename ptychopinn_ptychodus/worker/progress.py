@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 from ..backends.base import Apply, EpochReport, Preview
-
-Send = Callable[..., None]
+from .wire import Send
 
 _STEP = 0.01
 """Of the whole, at least, between two messages."""
