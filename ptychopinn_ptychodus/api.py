@@ -52,7 +52,7 @@ from .worker.job import (
     neighbor_count,
 )
 from .worker.run_files import RunFiles, require_writable
-from .worker.running import Observer, Outcome, running
+from .worker.running import Observer, Run, running
 
 __all__ = [
     "Comparison",
@@ -352,14 +352,14 @@ def train(
 
     files = RunFiles(job.model_path)
     try:
-        with running(job, hand_over, observer, in_process=in_process) as outcome:
+        with running(job, hand_over, observer, in_process=in_process) as run:
             pass
     except KeyboardInterrupt:
         files.keep_checkpoint()
         raise
-    if outcome.stopped and not files.has_model() and not files.keep_checkpoint():
+    if run.stopped and not files.has_model() and not files.keep_checkpoint():
         raise InterruptedError("The training was stopped before there was a model to keep.")
-    return dataclasses.replace(open_model(job.model_path), findings=outcome.findings, stopped=outcome.stopped)
+    return dataclasses.replace(open_model(job.model_path), findings=run.findings, stopped=run.stopped)
 
 
 def reconstruct(
@@ -439,8 +439,8 @@ def reconstruct(
         lambda directory: canvas.scan.to_directory(directory / DATA_DIRECTORY),
         observer,
         in_process=in_process,
-    ) as outcome:
-        return _reconstruction(outcome, canvas)
+    ) as run:
+        return _reconstruction(run, canvas)
 
 
 def refine(
@@ -513,8 +513,8 @@ def refine(
         begin = Estimate(object_.astype(np.complex64), light.astype(np.complex64))
         begin.save(directory / START_DIRECTORY)
 
-    with running(job, hand_over, observer, in_process=in_process) as outcome:
-        return _reconstruction(outcome, canvas)
+    with running(job, hand_over, observer, in_process=in_process) as run:
+        return _reconstruction(run, canvas)
 
 
 # ---------------------------------------------------------------------- what the functions share
@@ -562,14 +562,14 @@ def _moved(
     return _Canvas(scan, (shape[0], shape[1]), origin)
 
 
-def _reconstruction(outcome: Outcome, canvas: _Canvas) -> Reconstruction:
+def _reconstruction(run: Run, canvas: _Canvas) -> Reconstruction:
     """What a reconstruction or a refinement has left in its directory."""
     network, refined = (
-        Estimate.load(outcome.directory / name) if (outcome.directory / name).is_dir() else None
+        Estimate.load(run.directory / name) if (run.directory / name).is_dir() else None
         for name in (NETWORK_DIRECTORY, REFINED_DIRECTORY)
     )
-    errors = list((outcome.result or {}).get("errors", ()))
-    if not outcome.is_complete or not errors:
+    errors = list((run.result or {}).get("errors", ()))
+    if not run.is_complete or not errors:
         refined = None
     found = refined or network
     if found is None:
@@ -582,8 +582,8 @@ def _reconstruction(outcome: Outcome, canvas: _Canvas) -> Reconstruction:
         probe=found.probe,
         positions=positions + np.asarray(canvas.origin),
         origin=canvas.origin,
-        findings=outcome.findings,
+        findings=run.findings,
         network=None if refined is None or network is None else network.object,
         errors=errors,
-        stopped=outcome.stopped,
+        stopped=run.stopped,
     )

@@ -43,9 +43,17 @@ class EpochReport:
         return self.seconds / self.epoch * (self.nepochs - self.epoch)
 
 
-ReportEpoch = Callable[[EpochReport], None]
-ReportFraction = Callable[[float], None]
+OnBatch = Callable[[], None]
+"""Called after every batch of a training, whether it was learnt from or validated with."""
+
+OnEpoch = Callable[[EpochReport], None]
+"""Called after every epoch of a training."""
+
+OnProgress = Callable[[float], None]
+"""Called with the part of the work that is done, 0 to 1."""
+
 ShouldStop = Callable[[], bool]
+"""Answers whether to stop; it may be asked at any time, and does nothing else."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,11 @@ class StopRequested(Exception):
 class Progress:
     """What a training run tells, and is told, by way of an engine's callbacks.
 
+    Parameters
+    ----------
+    on_batch, on_epoch, should_stop, preview
+        As :meth:`Engine.train` takes them.
+
     Attributes
     ----------
     stopped
@@ -133,11 +146,14 @@ class Progress:
 
     def __init__(
         self,
-        report: ReportEpoch | None = None,
+        *,
+        on_batch: OnBatch | None = None,
+        on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: Preview | None = None,
     ) -> None:
-        self._report = report
+        self._on_batch = on_batch
+        self._on_epoch = on_epoch
         self.should_stop = should_stop
         self._preview = preview
         self._start = 0.0
@@ -151,6 +167,8 @@ class Progress:
     def batch(self, patterns: int = 0) -> None:
         """A batch is done, ``patterns`` of them learnt from; raises :class:`StopRequested` if asked to."""
         self._patterns += patterns
+        if self._on_batch is not None:
+            self._on_batch()
         if self.should_stop is not None and self.should_stop():
             self.stopped = True
             raise StopRequested
@@ -171,8 +189,8 @@ class Progress:
             seconds=seconds,
             patterns_per_second=self._patterns / max(seconds, 1e-9),
         )
-        if self._report is not None:
-            self._report(report)
+        if self._on_epoch is not None:
+            self._on_epoch(report)
         if self._preview is not None and apply is not None:
             try:
                 self._preview(report, apply)
@@ -337,14 +355,24 @@ class Engine(ABC):
         execution: ExecutionConfig,
         *,
         model_path: Path,
-        report: ReportEpoch | None = None,
+        on_batch: OnBatch | None = None,
+        on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: Preview | None = None,
     ) -> TrainingResult:
         """Train and leave the best model at ``model_path``, replaced atomically.
 
-        ``should_stop`` is asked after every batch; when it answers True the best state so far is written.
-        ``preview`` is called after every epoch; what it does makes no difference to the model.
+        Parameters
+        ----------
+        on_batch
+            Called after every batch of an epoch, before ``should_stop`` is asked.
+        on_epoch
+            Called after every epoch.
+        should_stop
+            Asked after every batch; when it answers True the best state so far is written.
+        preview
+            Called after every epoch; what it does makes no difference to the model, and the batches that it
+            applies the network to are none of the training's.
         """
 
     @abstractmethod
@@ -354,10 +382,17 @@ class Engine(ABC):
         container: PtychoDataContainer,
         execution: ExecutionConfig,
         *,
-        report: ReportFraction | None = None,
+        on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
         """Apply the model to every group of ``container``.
+
+        Parameters
+        ----------
+        on_progress
+            Called after every batch.
+        should_stop
+            Asked before every batch.
 
         Raises
         ------

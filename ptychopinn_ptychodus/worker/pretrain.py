@@ -29,7 +29,7 @@ def pretrain(
     data = make_training_set(
         job.pretraining,
         probes,
-        report=lambda fraction: send("progress", fraction=_MAKING * fraction, making=True),
+        on_progress=lambda fraction: send("progress", fraction=_MAKING * fraction),
         should_stop=should_stop,
     )
     logger.info(
@@ -41,14 +41,15 @@ def pretrain(
         engine.title,
     )
     config, groups = job.config, [data.training, data.validation]
-    learning = Learning(should_stop, send, groups, config.batch_size, config.nepochs, begin=_MAKING)
+    learning = Learning(send, groups, config.batch_size, config.nepochs, begin=_MAKING)
     result = engine.train(
         data.training,
         data.validation,
         dataclasses.replace(config, n_groups=len(data.training)),
         job.execution,
         model_path=job.model_path,
-        report=learning.report,
-        should_stop=learning.should_stop,
+        on_batch=learning.on_batch,
+        on_epoch=learning.on_epoch,
+        should_stop=should_stop,
     )
     return {"stopped": result.stopped}

@@ -78,7 +78,7 @@ def reconstruct(
         config.model_path,
         container,
         job.execution,
-        report=lambda fraction: send("progress", fraction=0.9 * float(fraction)),
+        on_progress=lambda fraction: send("progress", fraction=0.9 * float(fraction)),
         should_stop=should_stop,
     )
     weight = np.sum(np.abs(prediction.probe) ** 2, axis=0)

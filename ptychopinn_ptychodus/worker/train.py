@@ -73,7 +73,6 @@ def train(
     groups = grouped(training, config, config.n_groups)
     held_out = None if validation is None else grouped(validation, config, None)
     learning = Learning(
-        should_stop,
         send,
         [groups, held_out],
         config.batch_size,
@@ -86,9 +85,10 @@ def train(
         config,
         job.execution,
         model_path=job.model_path,
-        report=learning.report,
-        should_stop=learning.should_stop,
-        preview=learning.around(_previews(raw, config, job, send)),
+        on_batch=learning.on_batch,
+        on_epoch=learning.on_epoch,
+        should_stop=should_stop,
+        preview=_previews(raw, config, job, send),
     )
     return {"stopped": result.stopped}
 

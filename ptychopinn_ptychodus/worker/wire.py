@@ -16,8 +16,7 @@ standard error. Each has a ``kind``:
 ``preview``
     ``epoch``: the object after it lies beside the model, see :mod:`.preview`.
 ``progress``
-    ``fraction`` of the work done, 0 to 1; with ``making`` when that is making scans to learn from, which says
-    nothing about the time left.
+    ``fraction`` of the work done, 0 to 1; before ``learning``, that is making the scans to learn from.
 ``network``
     the network's object is there, and is being refined.
 ``refinement``

@@ -85,7 +85,7 @@ class InlineChild:
 def in_one_process() -> Iterator[None]:
     """Within it, reconstructors start no child processes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ptychopinn_ptychodus.plugin.reconstructor.ChildProcess", InlineChild)
+        patch.setattr("ptychopinn_ptychodus.worker.running.ChildProcess", InlineChild)
         yield
 
 

@@ -126,7 +126,8 @@ class FakeEngine(Engine):
         execution,
         *,
         model_path,
-        report=None,
+        on_batch=None,
+        on_epoch=None,
         should_stop=None,
         preview=None,
     ) -> TrainingResult:
@@ -156,6 +157,8 @@ class FakeEngine(Engine):
         for epoch in range(1, config.nepochs + 1):
             deadline = time.monotonic() + wish.get("epoch_seconds", 0.0)
             while True:
+                if on_batch is not None:
+                    on_batch()
                 if should_stop is not None and should_stop():
                     self._save(model_path, config, train, history)
                     return TrainingResult(model_path, history, stopped=True)
@@ -174,14 +177,14 @@ class FakeEngine(Engine):
                 seconds + wish.get("seconds_more", 0.0),
                 epoch * len(train) / seconds,
             )
-            if report is not None:
-                report(state)
+            if on_epoch is not None:
+                on_epoch(state)
             if preview is not None:
                 preview(state, _constant)
         self._save(model_path, config, train, history)
         return TrainingResult(model_path, history, stopped=False)
 
-    def predict(self, model_path, container, execution, *, report=None, should_stop=None) -> Prediction:
+    def predict(self, model_path, container, execution, *, on_progress=None, should_stop=None) -> Prediction:
         wish = wishes()
         if wish.get("fails_to_predict"):
             raise ModelFileError("as the test asked")
@@ -197,9 +200,9 @@ class FakeEngine(Engine):
             if should_stop is not None and should_stop():
                 raise InterruptedError
             time.sleep(0.02)
-        if report is not None:
-            report(0.5)
-            report(1.0)
+        if on_progress is not None:
+            on_progress(0.5)
+            on_progress(1.0)
         if wish.get("interrupts"):
             os.kill(os.getpid(), signal.SIGINT)
         return _constant(container)

@@ -13,11 +13,12 @@ from ..base import (
     Engine,
     ModelDescription,
     ModelState,
+    OnBatch,
+    OnEpoch,
+    OnProgress,
     Prediction,
     Preview,
     Progress,
-    ReportEpoch,
-    ReportFraction,
     ShouldStop,
     TrainingResult,
 )
@@ -82,7 +83,8 @@ class LightningEngine(Engine):
         execution: ExecutionConfig,
         *,
         model_path: Path,
-        report: ReportEpoch | None = None,
+        on_batch: OnBatch | None = None,
+        on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: Preview | None = None,
     ) -> TrainingResult:
@@ -90,7 +92,7 @@ class LightningEngine(Engine):
         from .components import _train_with_lightning, keep_model
         from .training import discard_checkpoints
 
-        progress = Progress(report, should_stop, preview)
+        progress = Progress(on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview)
         results = _train_with_lightning(train, validation, config, execution, progress)
         keep_model(results, model_path)
         discard_checkpoints(results["trainer"])
@@ -102,7 +104,7 @@ class LightningEngine(Engine):
         container: PtychoDataContainer,
         execution: ExecutionConfig,
         *,
-        report: ReportFraction | None = None,
+        on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
         self.load()
@@ -110,4 +112,4 @@ class LightningEngine(Engine):
         from .inference import predict
 
         module = open_model(model_path, container)
-        return predict(module, container, execution, report=report, should_stop=should_stop)
+        return predict(module, container, execution, on_progress=on_progress, should_stop=should_stop)

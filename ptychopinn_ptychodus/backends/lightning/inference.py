@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
-from ..base import Prediction, ReportFraction, ShouldStop
+from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
 from .arithmetic import TorchArithmetic
@@ -59,14 +59,14 @@ def predict(
     container: PtychoDataContainer,
     execution: ExecutionConfig,
     *,
-    report: ReportFraction | None = None,
+    on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
     """Patches of every group in ``container``, and the probe; see :func:`predict_patches`.
 
     The probe is as bright as the beam was for this container, which need not be that of the training data.
     """
-    patches = predict_patches(module, container, execution, report=report, should_stop=should_stop)
+    patches = predict_patches(module, container, execution, on_progress=on_progress, should_stop=should_stop)
     device = module.log_scale.device
     # on a CPU numpy is faster, and Apple's devices lack some of what it takes
     arithmetic = TorchArithmetic(device).functions() if device.type == "cuda" else None
@@ -79,7 +79,7 @@ def predict_patches(
     container: PtychoDataContainer,
     execution: ExecutionConfig,
     *,
-    report: ReportFraction | None = None,
+    on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> NDArray[np.complex64]:
     """Object patches (B, C, N, N) complex64 of every group in ``container``.
@@ -99,7 +99,7 @@ def predict_patches(
     module = module.to(device).eval()
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
 
-    tell = forwards(report)
+    tell = forwards(on_progress)
 
     def apply(batch_size: int) -> None:
         done = 0

@@ -16,11 +16,12 @@ from ..base import (
     EngineUnavailableError,
     ModelDescription,
     ModelState,
+    OnBatch,
+    OnEpoch,
+    OnProgress,
     Prediction,
     Preview,
     Progress,
-    ReportEpoch,
-    ReportFraction,
     ShouldStop,
     TrainingResult,
 )
@@ -95,14 +96,15 @@ class TensorFlowEngine(Engine):
         execution: ExecutionConfig,
         *,
         model_path: Path,
-        report: ReportEpoch | None = None,
+        on_batch: OnBatch | None = None,
+        on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: Preview | None = None,
     ) -> TrainingResult:
         self.load()
         from .components import _train_with_keras, keep_model
 
-        progress = Progress(report, should_stop, preview)
+        progress = Progress(on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview)
         results = _train_with_keras(train, validation, config, execution, progress)
         keep_model(results, model_path)
         if results["best_state"] is not None:
@@ -115,7 +117,7 @@ class TensorFlowEngine(Engine):
         container: PtychoDataContainer,
         execution: ExecutionConfig,
         *,
-        report: ReportFraction | None = None,
+        on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
         self.load()
@@ -125,4 +127,4 @@ class TensorFlowEngine(Engine):
         # the weights, too, belong where they are used
         with on_device(execution.accelerator):
             model = open_model(model_path, execution, container)
-            return predict(model, container, execution, report=report, should_stop=should_stop)
+            return predict(model, container, execution, on_progress=on_progress, should_stop=should_stop)

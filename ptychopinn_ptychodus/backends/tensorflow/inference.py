@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
-from ..base import Prediction, ReportFraction, ShouldStop
+from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
 from .engine import TensorFlowEngine
@@ -85,14 +85,14 @@ def predict(
     container: PtychoDataContainer,
     execution: ExecutionConfig,
     *,
-    report: ReportFraction | None = None,
+    on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
     """Patches of every group in ``container``, and the probe; see :func:`predict_patches`.
 
     The probe is as bright as the beam was for this container, which need not be that of the training data.
     """
-    patches = predict_patches(model, container, execution, report=report, should_stop=should_stop)
+    patches = predict_patches(model, container, execution, on_progress=on_progress, should_stop=should_stop)
     factor = np.float32(probe_factor(model.data_config, container))
     return Prediction(patches, model.counts_probe().numpy() * factor)
 
@@ -102,7 +102,7 @@ def predict_patches(
     container: PtychoDataContainer,
     execution: ExecutionConfig,
     *,
-    report: ReportFraction | None = None,
+    on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> NDArray[np.complex64]:
     """Object patches (B, C, N, N) complex64 of every group in ``container``.
@@ -123,7 +123,7 @@ def predict_patches(
     require_fit(data, container)
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
 
-    tell = forwards(report)
+    tell = forwards(on_progress)
 
     def apply(batch_size: int) -> None:
         done = 0
