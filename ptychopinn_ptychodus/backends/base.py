@@ -234,6 +234,64 @@ def require_logger(package: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Framework:
+    """The packages that an engine needs, which may be missing or broken.
+
+    Attributes
+    ----------
+    title
+        Its name, for people.
+    needed
+        The packages that it consists of.
+    imported
+        What :meth:`load` imports besides: the engine's own modules that need the framework.
+    install_hint
+        The command that installs it.
+    """
+
+    title: str
+    needed: tuple[str, ...]
+    imported: tuple[str, ...]
+    install_hint: str
+
+    def problem(self) -> str | None:
+        """None if the framework is installed (found, not imported), else what is missing and the remedy."""
+        missing = [name for name in self.needed if find_spec(name) is None]
+        if not missing:
+            return None
+        return (
+            f"{self.title} backend selected, but it is unavailable: {', '.join(missing)} not installed. "
+            f"Install it with: {self.install_hint}"
+        )
+
+    def require(self) -> None:
+        """Raise :class:`EngineUnavailableError` unless the framework is installed (found, not imported)."""
+        problem = self.problem()
+        if problem is not None:
+            raise EngineUnavailableError(problem)
+
+    def load(self) -> None:
+        """Import the framework and what of the engine needs it: afterwards, ``import`` finds them loaded.
+
+        Raises
+        ------
+        EngineUnavailableError
+            If the framework is not installed, or an import fails, whatever it raises: a shared library that
+            is missing or a version that does not fit has many ways to do so. The cause is in the message.
+        """
+        self.require()
+        for module in (*self.needed, *self.imported):
+            try:
+                importlib.import_module(module)
+            except Exception as exc:
+                raise EngineUnavailableError(
+                    f"{self.title} backend selected, but it is unavailable: {module} is installed and "
+                    f"cannot be imported ({one_line(exc)}). Mend or replace what is installed, with: "
+                    f"{self.install_hint}"
+                ) from exc
+
+
 class Engine(ABC):
     """One framework's way to train and apply a model."""
 
@@ -263,13 +321,7 @@ class Engine(ABC):
 
     def problem(self) -> str | None:
         """None if the framework is installed (found, not imported), else what is missing and the remedy."""
-        missing = [name for name in self.needed if find_spec(name) is None]
-        if not missing:
-            return None
-        return (
-            f"{self.framework} backend selected, but it is unavailable: {', '.join(missing)} not installed. "
-            f"Install it with: {self.install_hint}"
-        )
+        return self._framework().problem()
 
     def require(self) -> None:
         """Raise :class:`EngineUnavailableError` unless the framework is installed (found, not imported)."""
@@ -283,19 +335,13 @@ class Engine(ABC):
         Raises
         ------
         EngineUnavailableError
-            If the framework is not installed, or an import fails, whatever it raises: a shared library that
-            is missing or a version that does not fit has many ways to do so. The cause is in the message.
+            As :meth:`Framework.load`.
         """
         self.require()
-        for module in (*self.needed, *self.imported):
-            try:
-                importlib.import_module(module)
-            except Exception as exc:
-                raise EngineUnavailableError(
-                    f"{self.framework} backend selected, but it is unavailable: {module} is installed and "
-                    f"cannot be imported ({one_line(exc)}). Mend or replace what is installed, with: "
-                    f"{self.install_hint}"
-                ) from exc
+        self._framework().load()
+
+    def _framework(self) -> Framework:
+        return Framework(self.framework, self.needed, self.imported, self.install_hint)
 
     @abstractmethod
     def accelerators(self) -> list[str]:

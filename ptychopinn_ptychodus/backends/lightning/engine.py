@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
-from .. import TORCH_HINT
 from ..base import (
     Engine,
     ModelDescription,
@@ -22,6 +21,8 @@ from ..base import (
     ShouldStop,
     TrainingResult,
 )
+from .framework import FRAMEWORK
+from .names import MODEL_SUFFIX, NAME
 
 __all__ = ["LightningEngine"]
 
@@ -29,18 +30,14 @@ __all__ = ["LightningEngine"]
 class LightningEngine(Engine):
     """PyTorch, trained by Lightning."""
 
-    name: ClassVar[str] = "pytorch"
+    name: ClassVar[str] = NAME
     title: ClassVar[str] = "PyTorch Lightning"
-    model_suffix: ClassVar[str] = ".ckpt"
+    model_suffix: ClassVar[str] = MODEL_SUFFIX
     model_filter: ClassVar[str] = "PtychoPINN Lightning Models (*.ckpt)"
-    framework: ClassVar[str] = "PyTorch"
-    needed: ClassVar[tuple[str, ...]] = ("torch", "lightning", "tensordict")
-    imported: ClassVar[tuple[str, ...]] = (
-        "lightning.pytorch",
-        f"{__package__}.module",
-        f"{__package__}.training",
-    )
-    install_hint: ClassVar[str] = TORCH_HINT
+    framework: ClassVar[str] = FRAMEWORK.title
+    needed: ClassVar[tuple[str, ...]] = FRAMEWORK.needed
+    imported: ClassVar[tuple[str, ...]] = FRAMEWORK.imported
+    install_hint: ClassVar[str] = FRAMEWORK.install_hint
 
     def accelerators(self) -> list[str]:
         self.load()
@@ -89,14 +86,13 @@ class LightningEngine(Engine):
         preview: Preview | None = None,
     ) -> TrainingResult:
         self.load()
-        from .components import _train_with_lightning, keep_model
-        from .training import discard_checkpoints
+        from . import training
 
         progress = Progress(on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview)
-        results = _train_with_lightning(train, validation, config, execution, progress)
-        keep_model(results, model_path)
-        discard_checkpoints(results["trainer"])
-        return TrainingResult(model_path, results["history"], progress.stopped)
+        trained = training.train(train, validation, config, execution, progress)
+        training.keep_model(trained.module, trained.trainer, model_path, trained.run)
+        training.discard_checkpoints(trained.trainer)
+        return TrainingResult(model_path, trained.history, progress.stopped)
 
     def predict(
         self,
@@ -108,8 +104,8 @@ class LightningEngine(Engine):
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
         self.load()
-        from .checkpoint import open_model
-        from .inference import predict
+        from .inference import predict_with
 
-        module = open_model(model_path, container)
-        return predict(module, container, execution, on_progress=on_progress, should_stop=should_stop)
+        return predict_with(
+            model_path, container, execution, on_progress=on_progress, should_stop=should_stop
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
 from .arithmetic import TorchArithmetic
+from .checkpoint import open_model
 from .loaders import GroupDataset, build_loader
 
 if TYPE_CHECKING:  # what stands under this name may be replaced, and is looked up where it is called
@@ -52,6 +54,19 @@ def choose_device(accelerator: str) -> torch.device:
             "Select one of these or 'auto'."
         )
     return torch.device(accelerator)
+
+
+def predict_with(
+    model_path: Path,
+    container: PtychoDataContainer,
+    execution: ExecutionConfig,
+    *,
+    on_progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Prediction:
+    """As :func:`predict`, of the model at ``model_path``; see :func:`.open_model` for errors."""
+    module = open_model(model_path, container)
+    return predict(module, container, execution, on_progress=on_progress, should_stop=should_stop)
 
 
 def predict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -15,9 +16,10 @@ from ...data.grouping import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
-from .engine import TensorFlowEngine
+from .bundle import open_model
 from .loaders import build_dataset
 from .module import PtychoPINN_TensorFlow
+from .names import NAME
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def require_supported(execution: ExecutionConfig, names: Iterable[str] = _ONLY) 
         if value not in allowed:
             raise ValueError(
                 f"ExecutionConfig.{name} = {value!r} is not supported by the engine "
-                f"{TensorFlowEngine.name!r}: use {' or '.join(map(repr, allowed))}, or the engine 'pytorch'."
+                f"{NAME!r}: use {' or '.join(map(repr, allowed))}, or the engine 'pytorch'."
             )
 
 
@@ -78,6 +80,21 @@ def on_device(accelerator: str) -> AbstractContextManager[None]:
         )
     device: AbstractContextManager[None] = tf.device(f"/{wanted.upper()}:0")
     return device
+
+
+def predict_with(
+    model_path: Path,
+    container: PtychoDataContainer,
+    execution: ExecutionConfig,
+    *,
+    on_progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Prediction:
+    """As :func:`predict`, of the model at ``model_path``; see :func:`.open_model` for errors."""
+    # the weights, too, belong where they are used
+    with on_device(execution.accelerator):
+        model = open_model(model_path, execution, container)
+        return predict(model, container, execution, on_progress=on_progress, should_stop=should_stop)
 
 
 def predict(
