@@ -1,10 +1,12 @@
 """How often the verdict is mistaken: sound scans that it accuses, and faulty ones that it does not.
 
     python benchmarks/verdict.py --first 5000 --scans 240 [--jobs 2] [--results FILE.jsonl]
+    python benchmarks/verdict.py --data DATA
 
 Each seed gives a sound scan of ``_odd_scans.py`` and, of the same, one with one thing wrong, in turn. Each
 is refined from a flat object for ten epochs, and judged. ``--results`` keeps one line a scan; what it has
-already is not measured again.
+already is not measured again. With ``--data``, the scans of a directory, each a Ptychodus standard directory,
+are judged instead, refined likewise.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import logging
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -32,6 +35,7 @@ from numpy.typing import NDArray
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import extract_patches
+from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.verdict import judge
@@ -41,6 +45,17 @@ FOUND = 0.8
 """Centred correlation with the truth from which on the object counts as found."""
 
 SCALE_TOLERANCE = 0.15
+
+COLUMNS_OF_FILES = (
+    "scan",
+    "error",
+    "noise",
+    "mean pattern",
+    "explained",
+    "in the trial: as it is / wrong orientations",
+    "accused",
+    "CPU s",
+)
 
 
 @dataclass(frozen=True)
@@ -214,6 +229,39 @@ def rows(results: Iterable[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
         )
 
 
+def rows_of_files(directory: Path) -> Iterable[tuple[str, ...]]:
+    """One row a scan of the directory, refined from a flat object and judged."""
+    for path in sorted(product.parent for product in directory.glob("*/product.h5")):
+        raw = read_standard_directory(path)
+        margin = raw.N // 2 + 2
+        shape = (math.ceil(raw.ycoords.max()) + margin, math.ceil(raw.xcoords.max()) + margin)
+        flat = np.ones(shape, np.complex64)
+        refined = refine(raw, flat, raw.probeGuess, RefinementConfig(), device="cpu", quiet=True)
+        begin = time.process_time()
+        finding = judge(
+            raw,
+            refined.object,
+            refined.probe,
+            refined.positions,
+            metric="amplitude",
+            error=refined.error,
+            weights=refined.weights,
+            device="cpu",
+        )
+        seconds, values = time.process_time() - begin, finding.values
+        trial = values.get("trial")
+        yield (
+            path.name,
+            f"{values['error']:.4f}",
+            f"{values['noise']:.4f}, at {values['counts_per_photon']:.3g} counts a photon",
+            f"{values['bound']:.4f}",
+            "says little" if values["tells_little"] else f"{100 * (1 - values['unexplained']):.1f} %",
+            "no trial" if trial is None else f"{trial['as_it_is']:.4f} / {trial['wrong_orientations']:.4f}",
+            "yes" if finding.is_warning else "no",
+            f"{seconds:.1f}",
+        )
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -221,8 +269,13 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=240, help="sound and faulty ones together")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--results", type=Path)
+    parser.add_argument("--data", type=Path, help="directory with scans, to judge these instead")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
+    if arguments.data is not None:
+        print_header(("numpy", "scipy"))
+        print_table("Verdicts on scans in files", COLUMNS_OF_FILES, rows_of_files(arguments.data))
+        return
     seeds = range(arguments.first, arguments.first + arguments.scans // 2)
     done: list[dict[str, Any]] = []
     if arguments.results is not None and arguments.results.exists():

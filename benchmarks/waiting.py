@@ -1,10 +1,11 @@
-"""What it costs and brings that the threads of a worker wait passively (`OMP_WAIT_POLICY=PASSIVE`).
+"""What it costs and brings that the threads of a worker spin briefly, then sleep, when they wait.
 
     python benchmarks/waiting.py --data DATA [--epochs N] [--rounds N]
 
 ``DATA`` holds the scan ``synthetic`` as a Ptychodus standard directory. Both engines train on it with as
-many threads as the frameworks choose, once as workers are started and once as the frameworks wait by
-themselves, in turn; first on the machine as it is, then beside as many busy processes as there are cores.
+many threads as the frameworks choose, whose threads wait as those of workers do, without any spinning
+(``OMP_WAIT_POLICY=PASSIVE`` alone), and as the frameworks wait by themselves, in turn; first on the machine
+as it is, then beside as many busy processes as there are cores.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from statistics import median
 
 from _tables import in_fresh_process, print_header, print_table
 
+from ptychopinn_ptychodus.worker.process import WAIT_POLICY, WAITING
+
 ENGINES = ("pytorch", "tensorflow")
-POLICY = "OMP_WAIT_POLICY"
-WAYS = ("passive", "by themselves")
+ENVIRONMENTS = {"worker": WAITING, "no spinning": {WAIT_POLICY: "PASSIVE"}, "by themselves": {}}
 
 
 def run(scan: str, backend: str, epochs: str, way: str) -> dict[str, float]:
@@ -35,9 +37,7 @@ def run(scan: str, backend: str, epochs: str, way: str) -> dict[str, float]:
     from ptychopinn_ptychodus.cli import main as command_line
     from ptychopinn_ptychodus.worker import process
 
-    if way == "by themselves":
-        started_with = process.child_environment
-        process.child_environment = lambda: {k: v for k, v in started_with().items() if k != POLICY}
+    process.WAITING = ENVIRONMENTS[way]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as output:
         changes = (f"Training.Epochs={epochs}", f"Model.Backend={backend}")
@@ -64,7 +64,7 @@ def busy(processes: int) -> Iterator[None]:
 def rows(scan: Path, epochs: int, rounds: int) -> Iterator[tuple[str, ...]]:
     for others in (0, os.cpu_count() or 1):
         for backend in ENGINES:
-            runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+            runs: dict[str, list[dict[str, float]]] = {way: [] for way in ENVIRONMENTS}
             with busy(others):
                 for _ in range(rounds):
                     for way, results in runs.items():
@@ -73,8 +73,8 @@ def rows(scan: Path, epochs: int, rounds: int) -> Iterator[tuple[str, ...]]:
                         )
             cells = []
             for quantity in ("wall", "cpu"):
-                passive, other = (median(run[quantity] for run in runs[way]) for way in WAYS)
-                cells += [f"{passive:.1f}", f"{other:.1f}", f"{passive / other:.2f}"]
+                each = [median(run[quantity] for run in results) for results in runs.values()]
+                cells += [f"{value:.1f}" for value in each] + [f"{each[0] / each[-1]:.2f}"]
             yield (str(others), backend, *cells)
 
 
@@ -87,8 +87,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    if POLICY in os.environ:
-        sys.exit(f"{POLICY} is set: workers leave it as it is. Unset it, then run this again.")
+    if present := WAITING.keys() & os.environ.keys():
+        sys.exit(f"{present} is set: workers leave it as it is. Unset it, then run this again.")
     print_header(
         ("ptychopinn-ptychodus", "torch", "tensorflow-cpu"), threads="Threads as the frameworks choose"
     )
@@ -97,12 +97,11 @@ def main() -> None:
         (
             "busy processes beside it",
             "engine",
-            "wall s, passive",
-            "by themselves",
-            "ratio",
-            "CPU s, passive",
-            "by themselves",
-            "ratio",
+            *(
+                cell
+                for quantity in ("wall s", "CPU s")
+                for cell in (*(f"{quantity}, {way}" for way in ENVIRONMENTS), "ratio of first and last")
+            ),
         ),
         rows(arguments.data / "synthetic", arguments.epochs, arguments.rounds),
         f"{arguments.epochs} epochs, median of {arguments.rounds} runs each way, in turn; imports included.",

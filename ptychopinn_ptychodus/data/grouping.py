@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator, KeysView
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from .detector import mean_energy
 from .examination.frames import sound_frames
 from .interpolation import PatchCutter
 from .scan import Scan
+
+logger = logging.getLogger(__name__)
 
 _NAMED = 3  # patterns that a message names at most
 _Z_ORDER_BITS = 12
@@ -449,29 +452,34 @@ def group(
     """Group a scan; see :func:`group_neighbours` for the parameters and errors.
 
     The centre of a group is the mean of its members' positions. Patterns without beam, and flashes, are in no
-    group (:func:`.examination.frames.sound_frames`), and "every position" is every other one.
+    group (:func:`.examination.frames.sound_frames`), and "every position" is every other one. Where a draw
+    has a pattern so far from the group's centre that its patch does not reach there, as at the corners of a
+    scan, the anchor gets its nearest neighbours instead.
 
     Raises
     ------
     ValueError
-        Also if a pattern is so far from its group's centre that its patch does not reach there.
+        Also if nearest neighbours are so far from each other.
     """
     coords = np.stack([raw.xcoords, raw.ycoords], axis=-1)
     chosen = _grouped_patterns(raw, gridsize**2)
-    indices = chosen[
-        group_neighbours(
-            coords[chosen],
-            gridsize,
-            neighbor_count,
-            n_groups,
-            seed=seed,
-            sequential=sequential,
-            scan_index=raw.scan_index[chosen],
+    places, scan = coords[chosen], raw.scan_index[chosen]
+    drawn = group_neighbours(
+        places, gridsize, neighbor_count, n_groups, seed=seed, sequential=sequential, scan_index=scan
+    )
+    torn = np.flatnonzero(_reach(places[drawn]).max(axis=1) > raw.N / 2)
+    if torn.size:
+        nearest = group_neighbours(places, gridsize, gridsize**2 - 1, None, seed=0, scan_index=scan)
+        drawn[torn] = nearest[drawn[torn, 0]]
+        logger.info(
+            "%d of %d groups are an anchor and its nearest neighbours: those drawn reached further than N/2.",
+            len(torn),
+            len(drawn),
         )
-    ]
+    indices = chosen[drawn]
     members = coords[indices]
     centres = members.mean(axis=1, keepdims=True)
-    _require_together(members - centres, indices, coords, raw.N)
+    _require_together(_reach(members), indices, coords, raw.N)
     return PtychoDataContainer(
         amplitude=raw.diff3d,
         nn_indices=indices,
@@ -495,11 +503,15 @@ def _grouped_patterns(raw: Scan, channels: int) -> NDArray[np.int64]:
     return np.flatnonzero(sound)
 
 
+def _reach(members: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B, C) how far each of the (B, C, 2) positions is from its group's centre, along the further axis."""
+    return np.asarray(np.abs(members - members.mean(axis=1, keepdims=True)).max(axis=2))
+
+
 def _require_together(
-    relative: NDArray[np.float64], indices: NDArray[np.int64], coords: NDArray[np.float64], n: int
+    distance: NDArray[np.float64], indices: NDArray[np.int64], coords: NDArray[np.float64], n: int
 ) -> None:
     """Refuse groups that are torn apart: the region that they span takes memory without end."""
-    distance = np.abs(relative).max(axis=2)
     torn = np.flatnonzero(distance.max(axis=1) > n / 2)
     if torn.size == 0:
         return

@@ -43,6 +43,10 @@ _KILL_GRACE_S = 2.0
 _EXIT_GRACE_S = 10.0
 _KEPT_LINES = 40
 
+WAIT_POLICY = "OMP_WAIT_POLICY"
+WAITING = {WAIT_POLICY: "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+"""How a child's threads wait for each other: they look again so many times, then they sleep."""
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk that is full, of a quota, and of a limit to the size of files."""
 
@@ -302,17 +306,19 @@ class ChildProcess:
 
 
 def child_environment() -> dict[str, str]:
-    """The child imports from the same places as the parent, in the same order, and waits passively.
+    """The child imports from the same places as the parent, in the same order, and waits briefly.
 
     But not from the directory that the user happens to be in, which an interactive Python has as "".
 
-    A thread of an OpenMP loop that waits for the others gives its core away instead of spinning: on a
-    machine that has other work to do, spinning takes time from the very threads that are waited for. Both of
-    PyTorch's OpenMP libraries obey ``OMP_WAIT_POLICY``. What the user has set stays.
+    A thread of an OpenMP loop that waits for the others gives its core away after a fraction of a millisecond
+    of spinning: on a machine that has other work to do, spinning takes time from the very threads that are
+    waited for, and without any, a thread is woken for each of many short loops. Both of PyTorch's OpenMP
+    libraries obey ``OMP_WAIT_POLICY``; the one that most builds have, GNU's, goes by its own count first.
+    What the user has set stays.
     """
     paths = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 (a zip file has no links)
     return {
-        "OMP_WAIT_POLICY": "PASSIVE",
+        **({} if WAIT_POLICY in os.environ else WAITING),
         **os.environ,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "PYTHONUNBUFFERED": "1",

@@ -160,6 +160,27 @@ def test_a_stray_position_is_named_instead_of_a_region_of_thousands_of_pixels(fi
     assert len(raw.generate_grouped_data(N, 6, None)) == 36
 
 
+@given(seed=st.integers(0, 10_000), n_groups=st.none() | st.integers(1, 150))
+@settings(max_examples=40, deadline=None)
+def test_no_seed_draws_a_group_that_is_torn_apart(seed, n_groups):
+    """Eight of the eleven nearest of a raster's corner pattern can be on one side, and beyond N/2."""
+    from ptychopinn_ptychodus.data.raw import RawData
+
+    x, y = (a.ravel() for a in np.meshgrid(40.0 + 20 * np.arange(8), 40.0 + 11 * np.arange(8)))
+    raw = RawData(
+        xcoords=x, ycoords=y, diff3d=np.ones((64, N, N)), probeGuess=np.ones((N, N), complex), domain="counts"
+    )
+    drawn = group_neighbours(np.stack((x, y), -1), 3, 11, n_groups, seed=seed)
+    container = raw.generate_grouped_data(N, 11, n_groups, gridsize=3, seed=seed)
+    assert np.abs(container.coords_relative).max() <= N / 2
+    members = container.nn_indices
+    assert all(len(set(group)) == 9 for group in members)
+    np.testing.assert_array_equal(members[:, 0], drawn[:, 0])
+    places = np.stack((x, y), -1)[drawn]
+    together = np.abs(places - places.mean(axis=1, keepdims=True)).max(axis=(1, 2)) <= N / 2
+    np.testing.assert_array_equal(members[together], drawn[together])
+
+
 def test_positions_in_a_wrong_unit_are_refused_with_a_few_of_them(fields):
     from ptychopinn_ptychodus.data.raw import RawData
 

@@ -172,11 +172,19 @@ def test_the_child_does_not_import_from_the_current_directory(tmp_path, monkeypa
     assert str(tmp_path) not in paths
 
 
-def test_the_child_waits_passively_unless_the_user_says_otherwise(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert process.child_environment()["OMP_WAIT_POLICY"] == "PASSIVE"
+def test_the_child_waits_briefly_unless_the_user_says_otherwise(monkeypatch):
+    for name in process.WAITING:
+        monkeypatch.delenv(name, raising=False)
+    environment = process.child_environment()
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert 0 < int(environment["GOMP_SPINCOUNT"]) < 300_000  # GNU's own, which is milliseconds
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert process.child_environment()["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert process.child_environment()["OMP_WAIT_POLICY"] == "ACTIVE"
+    environment = process.child_environment()
+    assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert "GOMP_SPINCOUNT" not in environment
 
 
 def test_an_orphan_that_has_to_be_ended_removes_its_directory(tmp_path):
