@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptychopinn_ptychodus.backends.base import EpochReport, Progress, StopRequested
+from ptychopinn_ptychodus.backends.base import EpochReport
+from ptychopinn_ptychodus.backends.progress import Progress, StopRequested
 from ptychopinn_ptychodus.worker.progress import Learning
 
 

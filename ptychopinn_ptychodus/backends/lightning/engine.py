@@ -17,10 +17,10 @@ from ..base import (
     OnProgress,
     Prediction,
     Preview,
-    Progress,
     ShouldStop,
     TrainingResult,
 )
+from ..progress import Progress
 from .framework import FRAMEWORK
 from .names import MODEL_SUFFIX, NAME
 

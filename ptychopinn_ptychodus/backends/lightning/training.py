@@ -26,9 +26,10 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
 from ...data.grouping import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction, Progress, StopRequested, one_line, out_of_memory, require_logger
+from ..base import Prediction, one_line, out_of_memory, require_logger
 from ..mlflow_run import MlflowRun, recorded, show
 from ..physics import initial_physics
+from ..progress import Progress, StopRequested
 from ..workflow import require_alike
 from . import module as modules  # what stands there may be replaced, and is looked up where it is called
 from .checkpoint import save_model

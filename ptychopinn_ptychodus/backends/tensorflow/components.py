@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
 from .. import workflow
-from ..base import Prediction, Progress
+from ..base import Prediction
+from ..progress import Progress
 from ..workflow import Data
 from .framework import FRAMEWORK
 from .names import BUNDLE_NAME, NAME

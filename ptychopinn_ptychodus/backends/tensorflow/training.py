@@ -15,8 +15,9 @@ import tensorflow as tf
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction, Progress, StopRequested, out_of_memory, require_logger
+from ..base import Prediction, out_of_memory, require_logger
 from ..mlflow_run import MlflowRun, recorded, show
+from ..progress import Progress, StopRequested
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
 from ..workflow import require_alike
 from .bundle import save_model
