@@ -57,9 +57,8 @@ TEST_WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 
 # list is the one place that says which they are.
 FAST_TESTS := tests/data tests/docs tests/pretraining tests/refinement/test_noise.py tests/test_config.py \
 	tests/test_files.py tests/test_installed.py tests/backends/test_registry.py \
-	tests/cli/test_cli_usage.py tests/packaging tests/plugin/test_plugin_learning.py \
-	tests/plugin/test_plugin_settings.py tests/plugin/test_plugin_training_files.py \
-	tests/plugin/test_product_checks.py tests/plugin/test_standard_files.py tests/refinement/test_refusals.py
+	tests/cli/test_cli_usage.py tests/packaging tests/plugin/test_plugin_settings.py tests/ptychodus_io \
+	tests/refinement/test_refusals.py tests/worker/test_learning.py
 
 # One thread a process, unless the environment says otherwise: the suite starts many processes, and small models,
 # which more threads than cores slow down several times. It passes with any number of threads; more than one wait

@@ -21,7 +21,7 @@ from ptychodus.api.io import load_product
 
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin.ingest import object_positions, read_standard_directory
+from ptychopinn_ptychodus.ptychodus_io.ingest import object_positions, read_standard_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCES = {"synthetic": "truth.npz", "siemens_star": "reference.npz"}

@@ -32,7 +32,7 @@ from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.stitching import stitch
-from ptychopinn_ptychodus.plugin.ingest import read_standard_directory
+from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 
 BASE_MODEL = ModelConfig(architecture="unrolled", gridsize=2, n_filters_scale=1)
 BASE = TrainingConfig(

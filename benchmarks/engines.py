@@ -75,7 +75,7 @@ def run(
             config,
             execution,
             model_path=path,
-            report=lambda _: clock.append(time.process_time()),
+            on_epoch=lambda _: clock.append(time.process_time()),
         )
         epochs = [b - a for a, b in itertools.pairwise(clock)]
         epoch = min(epochs[1:])
@@ -86,7 +86,7 @@ def run(
             applied.append(time.process_time())
             fractions.append(fraction)
 
-        engine.predict(path, container, execution, report=report)
+        engine.predict(path, container, execution, on_progress=report)
     seconds = applied[-1] - applied[1]
     count = (fractions[-1] - fractions[1]) * groups * gridsize**2
     return imported | {

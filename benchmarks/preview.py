@@ -27,11 +27,11 @@ def run(scan: str, backend: str, epochs: str) -> dict[str, Any]:
     """Train on a scan; CPU seconds of previews and of all the rest, and the epochs that had one."""
     from ptychodus.api.settings import SettingsRegistry
 
-    from ptychopinn_ptychodus.plugin import worker
-    from ptychopinn_ptychodus.plugin.job import TrainJob
     from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
-    from ptychopinn_ptychodus.plugin.preview import Previews
     from ptychopinn_ptychodus.plugin.settings import make_execution_config, make_training_config
+    from ptychopinn_ptychodus.worker.job import TrainJob
+    from ptychopinn_ptychodus.worker.preview import Previews
+    from ptychopinn_ptychodus.worker.train import train
 
     spent: list[float] = []
     shown: list[int] = []
@@ -68,7 +68,7 @@ def run(scan: str, backend: str, epochs: str) -> dict[str, Any]:
             log_level=30,
         )
         started = time.process_time()
-        worker.train(job, send, lambda: False)
+        train(job, send, lambda: False)
     return {"all": clock[-1] - started + spent[-1], "previews": sum(spent), "shown": shown}
 
 

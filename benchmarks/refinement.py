@@ -47,7 +47,7 @@ from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.probe import with_modes
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin.ingest import read_standard_directory
+from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
 

@@ -32,7 +32,7 @@ from scipy import ndimage
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity, extract_patches
-from ptychopinn_ptychodus.plugin.ingest import read_standard_directory
+from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
 from ptychopinn_ptychodus.refinement.ends import Window, orthogonal

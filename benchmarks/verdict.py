@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import extract_patches
-from ptychopinn_ptychodus.plugin.ingest import read_standard_directory
+from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.verdict import judge

@@ -24,7 +24,7 @@ from statistics import median
 
 from _tables import in_fresh_process, print_header, print_table
 
-from ptychopinn_ptychodus.plugin.process import WAIT_POLICY, WAITING
+from ptychopinn_ptychodus.worker.process import WAIT_POLICY, WAITING
 
 ENGINES = ("pytorch", "tensorflow")
 ENVIRONMENTS = {"worker": WAITING, "no spinning": {WAIT_POLICY: "PASSIVE"}, "by themselves": {}}
@@ -35,7 +35,7 @@ def run(scan: str, backend: str, epochs: str, way: str) -> dict[str, float]:
     from _scans import cpu
 
     from ptychopinn_ptychodus.cli import main as command_line
-    from ptychopinn_ptychodus.plugin import process
+    from ptychopinn_ptychodus.worker import process
 
     process.WAITING = ENVIRONMENTS[way]
     started = time.monotonic()

@@ -32,26 +32,27 @@ from .backends.base import EngineUnavailableError, EpochReport, ModelDescription
 from .backends.registry import available_engine, get_engine, guess_engine
 from .backends.workflow import model_file, require_untouched
 from .config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from .data.estimate import Estimate
 from .data.examination import ExaminationConfig, ExaminationError, Finding, Report
 from .data.metrics import Comparison, compare, illumination_mask
 from .data.raw import RawData
 from .data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from .files import replacing
-from .plugin.job import (
+from .ptychodus_io.names import LIBRARY, MODEL_BASENAME
+from .refinement import RefinementConfig, RefinementReport
+from .worker.job import (
     DATA_DIRECTORY,
     NETWORK_DIRECTORY,
     REFINED_DIRECTORY,
     START_DIRECTORY,
     VALIDATION_DIRECTORY,
-    Estimate,
     ReconstructJob,
     RefineJob,
     TrainJob,
     neighbor_count,
 )
-from .plugin.layout import LIBRARY, MODEL_BASENAME, RunFiles, require_writable
-from .plugin.running import Observer, Outcome, running
-from .refinement import RefinementConfig, RefinementReport
+from .worker.run_files import RunFiles, require_writable
+from .worker.running import Observer, Run, running
 
 __all__ = [
     "Comparison",
@@ -351,14 +352,14 @@ def train(
 
     files = RunFiles(job.model_path)
     try:
-        with running(job, hand_over, observer, in_process=in_process) as outcome:
+        with running(job, hand_over, observer, in_process=in_process) as run:
             pass
     except KeyboardInterrupt:
         files.keep_checkpoint()
         raise
-    if outcome.stopped and not files.has_model() and not files.keep_checkpoint():
+    if run.stopped and not files.has_model() and not files.keep_checkpoint():
         raise InterruptedError("The training was stopped before there was a model to keep.")
-    return dataclasses.replace(open_model(job.model_path), findings=outcome.findings, stopped=outcome.stopped)
+    return dataclasses.replace(open_model(job.model_path), findings=run.findings, stopped=run.stopped)
 
 
 def reconstruct(
@@ -438,8 +439,8 @@ def reconstruct(
         lambda directory: canvas.scan.to_directory(directory / DATA_DIRECTORY),
         observer,
         in_process=in_process,
-    ) as outcome:
-        return _reconstruction(outcome, canvas)
+    ) as run:
+        return _reconstruction(run, canvas)
 
 
 def refine(
@@ -512,8 +513,8 @@ def refine(
         begin = Estimate(object_.astype(np.complex64), light.astype(np.complex64))
         begin.save(directory / START_DIRECTORY)
 
-    with running(job, hand_over, observer, in_process=in_process) as outcome:
-        return _reconstruction(outcome, canvas)
+    with running(job, hand_over, observer, in_process=in_process) as run:
+        return _reconstruction(run, canvas)
 
 
 # ---------------------------------------------------------------------- what the functions share
@@ -561,14 +562,14 @@ def _moved(
     return _Canvas(scan, (shape[0], shape[1]), origin)
 
 
-def _reconstruction(outcome: Outcome, canvas: _Canvas) -> Reconstruction:
+def _reconstruction(run: Run, canvas: _Canvas) -> Reconstruction:
     """What a reconstruction or a refinement has left in its directory."""
     network, refined = (
-        Estimate.load(outcome.directory / name) if (outcome.directory / name).is_dir() else None
+        Estimate.load(run.directory / name) if (run.directory / name).is_dir() else None
         for name in (NETWORK_DIRECTORY, REFINED_DIRECTORY)
     )
-    errors = list((outcome.result or {}).get("errors", ()))
-    if not outcome.is_complete or not errors:
+    errors = list((run.result or {}).get("errors", ()))
+    if not run.is_complete or not errors:
         refined = None
     found = refined or network
     if found is None:
@@ -581,8 +582,8 @@ def _reconstruction(outcome: Outcome, canvas: _Canvas) -> Reconstruction:
         probe=found.probe,
         positions=positions + np.asarray(canvas.origin),
         origin=canvas.origin,
-        findings=outcome.findings,
+        findings=run.findings,
         network=None if refined is None or network is None else network.object,
         errors=errors,
-        stopped=outcome.stopped,
+        stopped=run.stopped,
     )

@@ -8,7 +8,6 @@ come out; tensors never do.
 from __future__ import annotations
 
 import importlib
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,9 +42,17 @@ class EpochReport:
         return self.seconds / self.epoch * (self.nepochs - self.epoch)
 
 
-ReportEpoch = Callable[[EpochReport], None]
-ReportFraction = Callable[[float], None]
+OnBatch = Callable[[], None]
+"""Called after every batch of a training, whether it was learnt from or validated with."""
+
+OnEpoch = Callable[[EpochReport], None]
+"""Called after every epoch of a training."""
+
+OnProgress = Callable[[float], None]
+"""Called with the part of the work that is done, 0 to 1."""
+
 ShouldStop = Callable[[], bool]
+"""Answers whether to stop; it may be asked at any time, and does nothing else."""
 
 
 @dataclass(frozen=True)
@@ -118,69 +125,6 @@ Preview = Callable[[EpochReport, Apply], None]
 """Called after an epoch; whether it applies the network, and what that may cost, is its own decision."""
 
 
-class StopRequested(Exception):
-    """Leaves a training loop at once: validating on the way out could outlast the patience of who asked."""
-
-
-class Progress:
-    """What a training run tells, and is told, by way of an engine's callbacks.
-
-    Attributes
-    ----------
-    stopped
-        Whether the run was asked to stop.
-    """
-
-    def __init__(
-        self,
-        report: ReportEpoch | None = None,
-        should_stop: ShouldStop | None = None,
-        preview: Preview | None = None,
-    ) -> None:
-        self._report = report
-        self.should_stop = should_stop
-        self._preview = preview
-        self._start = 0.0
-        self._patterns = 0
-        self.stopped = False
-
-    def start(self) -> None:
-        """Training begins: the clock runs."""
-        self._start, self._patterns = time.monotonic(), 0
-
-    def batch(self, patterns: int = 0) -> None:
-        """A batch is done, ``patterns`` of them learnt from; raises :class:`StopRequested` if asked to."""
-        self._patterns += patterns
-        if self.should_stop is not None and self.should_stop():
-            self.stopped = True
-            raise StopRequested
-
-    def epoch(self, history: Mapping[str, list[float]], nepochs: int, apply: Apply | None) -> None:
-        """An epoch is done; its losses are the last of ``history``.
-
-        ``apply`` is to leave training as it found it, and to raise ``InterruptedError`` when asked to stop.
-        None where the network is out of reach: there is no preview then.
-        """
-        seconds = time.monotonic() - self._start
-        train, validation = history["train_loss"], history["val_loss"]
-        report = EpochReport(
-            epoch=len(train),
-            nepochs=nepochs,
-            train_loss=train[-1],
-            val_loss=validation[-1] if validation else None,
-            seconds=seconds,
-            patterns_per_second=self._patterns / max(seconds, 1e-9),
-        )
-        if self._report is not None:
-            self._report(report)
-        if self._preview is not None and apply is not None:
-            try:
-                self._preview(report, apply)
-            except InterruptedError as exc:
-                self.stopped = True
-                raise StopRequested from exc
-
-
 class ModelFileError(ValueError):
     """A file is not a model that the engine can open; the message names file, reason and remedy."""
 
@@ -216,6 +160,64 @@ def require_logger(package: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Framework:
+    """The packages that an engine needs, which may be missing or broken.
+
+    Attributes
+    ----------
+    title
+        Its name, for people.
+    needed
+        The packages that it consists of.
+    imported
+        What :meth:`load` imports besides: the engine's own modules that need the framework.
+    install_hint
+        The command that installs it.
+    """
+
+    title: str
+    needed: tuple[str, ...]
+    imported: tuple[str, ...]
+    install_hint: str
+
+    def problem(self) -> str | None:
+        """None if the framework is installed (found, not imported), else what is missing and the remedy."""
+        missing = [name for name in self.needed if find_spec(name) is None]
+        if not missing:
+            return None
+        return (
+            f"{self.title} backend selected, but it is unavailable: {', '.join(missing)} not installed. "
+            f"Install it with: {self.install_hint}"
+        )
+
+    def require(self) -> None:
+        """Raise :class:`EngineUnavailableError` unless the framework is installed (found, not imported)."""
+        problem = self.problem()
+        if problem is not None:
+            raise EngineUnavailableError(problem)
+
+    def load(self) -> None:
+        """Import the framework and what of the engine needs it: afterwards, ``import`` finds them loaded.
+
+        Raises
+        ------
+        EngineUnavailableError
+            If the framework is not installed, or an import fails, whatever it raises: a shared library that
+            is missing or a version that does not fit has many ways to do so. The cause is in the message.
+        """
+        self.require()
+        for module in (*self.needed, *self.imported):
+            try:
+                importlib.import_module(module)
+            except Exception as exc:
+                raise EngineUnavailableError(
+                    f"{self.title} backend selected, but it is unavailable: {module} is installed and "
+                    f"cannot be imported ({one_line(exc)}). Mend or replace what is installed, with: "
+                    f"{self.install_hint}"
+                ) from exc
+
+
 class Engine(ABC):
     """One framework's way to train and apply a model."""
 
@@ -245,13 +247,7 @@ class Engine(ABC):
 
     def problem(self) -> str | None:
         """None if the framework is installed (found, not imported), else what is missing and the remedy."""
-        missing = [name for name in self.needed if find_spec(name) is None]
-        if not missing:
-            return None
-        return (
-            f"{self.framework} backend selected, but it is unavailable: {', '.join(missing)} not installed. "
-            f"Install it with: {self.install_hint}"
-        )
+        return self._framework().problem()
 
     def require(self) -> None:
         """Raise :class:`EngineUnavailableError` unless the framework is installed (found, not imported)."""
@@ -265,19 +261,13 @@ class Engine(ABC):
         Raises
         ------
         EngineUnavailableError
-            If the framework is not installed, or an import fails, whatever it raises: a shared library that
-            is missing or a version that does not fit has many ways to do so. The cause is in the message.
+            As :meth:`Framework.load`.
         """
         self.require()
-        for module in (*self.needed, *self.imported):
-            try:
-                importlib.import_module(module)
-            except Exception as exc:
-                raise EngineUnavailableError(
-                    f"{self.framework} backend selected, but it is unavailable: {module} is installed and "
-                    f"cannot be imported ({one_line(exc)}). Mend or replace what is installed, with: "
-                    f"{self.install_hint}"
-                ) from exc
+        self._framework().load()
+
+    def _framework(self) -> Framework:
+        return Framework(self.framework, self.needed, self.imported, self.install_hint)
 
     @abstractmethod
     def accelerators(self) -> list[str]:
@@ -337,14 +327,24 @@ class Engine(ABC):
         execution: ExecutionConfig,
         *,
         model_path: Path,
-        report: ReportEpoch | None = None,
+        on_batch: OnBatch | None = None,
+        on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: Preview | None = None,
     ) -> TrainingResult:
         """Train and leave the best model at ``model_path``, replaced atomically.
 
-        ``should_stop`` is asked after every batch; when it answers True the best state so far is written.
-        ``preview`` is called after every epoch; what it does makes no difference to the model.
+        Parameters
+        ----------
+        on_batch
+            Called after every batch of an epoch, before ``should_stop`` is asked.
+        on_epoch
+            Called after every epoch.
+        should_stop
+            Asked after every batch; when it answers True the best state so far is written.
+        preview
+            Called after every epoch; what it does makes no difference to the model, and the batches that it
+            applies the network to are none of the training's.
         """
 
     @abstractmethod
@@ -354,10 +354,17 @@ class Engine(ABC):
         container: PtychoDataContainer,
         execution: ExecutionConfig,
         *,
-        report: ReportFraction | None = None,
+        on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
         """Apply the model to every group of ``container``.
+
+        Parameters
+        ----------
+        on_progress
+            Called after every batch.
+        should_stop
+            Asked before every batch.
 
         Raises
         ------

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ..config import ExecutionConfig
 from ..data.grouping import PtychoDataContainer
-from .base import ReportFraction
+from .base import OnProgress
 from .recipe import PATTERNS_PER_BATCH
 
 logger = logging.getLogger(__name__)
@@ -21,15 +21,15 @@ def groups_per_batch(container: PtychoDataContainer, kind: str) -> int:
     return max(1, PATTERNS_PER_BATCH[kind] * 64 // (container.N * container.gridsize**2))
 
 
-def forwards(report: ReportFraction | None) -> ReportFraction:
-    """Reports fractions to ``report`` that never fall, as those of a second attempt would."""
+def forwards(on_progress: OnProgress | None) -> OnProgress:
+    """Reports fractions to ``on_progress`` that never fall, as those of a second attempt would."""
     furthest = 0.0
 
     def tell(fraction: float) -> None:
         nonlocal furthest
         furthest = max(furthest, fraction)
-        if report is not None:
-            report(furthest)
+        if on_progress is not None:
+            on_progress(furthest)
 
     return tell
 

@@ -24,7 +24,8 @@ from ..config import to_dict
 from ..data.display import centred_phase, grey_levels
 from ..data.grouping import PtychoDataContainer
 from . import MLFLOW_HINT, workflow
-from .base import Prediction, Progress, one_line
+from .base import Prediction, one_line
+from .progress import Progress
 
 logger = logging.getLogger(__name__)
 

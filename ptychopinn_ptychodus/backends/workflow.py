@@ -23,7 +23,7 @@ from ..data.grouping import PtychoDataContainer
 from ..data.mapping import MappedGroups, choose_groups, groups_from_mapping
 from ..data.raw import RawData
 from ..files import replacing
-from .base import Engine, ModelDescription, ModelFileError, ModelState, Prediction
+from .base import ModelDescription, ModelFileError, ModelState, Prediction
 from .conversion import read_model
 from .physics import other_exposure
 from .registry import guess_engine
@@ -97,12 +97,17 @@ def as_containers(
     if test is None:
         return container, None
     other = as_container(test, config)
-    if (other.N, other.gridsize) != (container.N, container.gridsize):
-        raise ValueError(
-            f"The test data have N = {other.N}, gridsize = {other.gridsize}, the training data "
-            f"N = {container.N}, gridsize = {container.gridsize}: make them agree."
-        )
+    require_alike(container, other)
     return container, other
+
+
+def require_alike(train: PtychoDataContainer, test: PtychoDataContainer) -> None:
+    """Raise ``ValueError`` unless a model of the training data can be applied to the test data."""
+    if (test.N, test.gridsize) != (train.N, train.gridsize):
+        raise ValueError(
+            f"The test data have N = {test.N}, gridsize = {test.gridsize}, the training data "
+            f"N = {train.N}, gridsize = {train.gridsize}: make them agree."
+        )
 
 
 def training_data(
@@ -238,9 +243,15 @@ def require_untouched(config: InferenceConfig, names: Sequence[str], where: str)
 
 
 def reconstruct_cdi(
-    engine: Engine, config: InferenceConfig, execution: ExecutionConfig | None, file_name: str
+    engine: str,
+    predict: Callable[[Path, PtychoDataContainer, ExecutionConfig], Prediction],
+    config: InferenceConfig,
+    execution: ExecutionConfig | None,
+    file_name: str,
 ) -> tuple[NDArray[np.complex64], dict[str, Any]]:
     """Apply ``config.model_path`` (see :func:`model_file`) to ``config.test_data_file``, training data.
+
+    ``engine`` is the name of the one whose ``predict`` applies it.
 
     Leaves ``reconstruction.npz`` in ``config.output_dir``: ``object`` (H, W) complex64, ``origin`` ``[x, y]``
     of its first pixel in the pixels of the scan's positions, ``probe``, and, with ``debug``, ``patches``.
@@ -250,7 +261,7 @@ def reconstruct_cdi(
         raise FileNotFoundError("There is nothing to reconstruct: set model_path and test_data_file.")
     path = model_file(config.model_path, file_name)
     description = guess_engine(path).describe(path)
-    require_as_asked(config, description, path, engine.name, any_size=description.data.any_probe)
+    require_as_asked(config, description, path, engine, any_size=description.data.any_probe)
     raw = examined(RawData.from_file(config.test_data_file))
     if config.n_subsample is not None:
         raw = raw.subsample(config.n_subsample, config.subsample_seed)
@@ -264,7 +275,7 @@ def reconstruct_cdi(
     finding = other_exposure(description.data, container)
     if finding is not None:
         logger.info("%s", finding.text)
-    prediction = engine.predict(path, container, execution or ExecutionConfig())
+    prediction = predict(path, container, execution or ExecutionConfig())
     canvas, origin = stitched(prediction, container)
     results: dict[str, Any] = {"origin": origin, "probe": prediction.probe}
     if config.debug:

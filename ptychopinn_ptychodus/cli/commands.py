@@ -8,15 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..plugin.layout import (
-    DIFFRACTION_FILE,
+from ..ptychodus_io.names import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE, product_in
+from ..worker.run_files import (
     EXAMINATION_FILE,
-    MODEL_BASENAME,
-    PRODUCT_FILE,
     TRAINING_EXAMINATION_FILE,
     identity,
     models_in,
-    product_in,
     require_writable,
 )
 from .errors import DOUBTFUL, FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
@@ -34,7 +31,7 @@ PICTURES = {PRODUCT_FILE: "object.png", NETWORK_FILE: "network.png"}
 def train(arguments: argparse.Namespace) -> int:
     """Train a model; see ``ptychopinn-ptychodus train --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
-    from ..plugin.ingest import training_files
+    from ..ptychodus_io.ingest import training_files
 
     has_scan = (source / DIFFRACTION_FILE).is_file() and product_in(source).is_file()
     if not has_scan and not training_files(source):

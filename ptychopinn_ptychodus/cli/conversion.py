@@ -16,9 +16,10 @@ from pathlib import Path
 from ..backends.base import Engine
 from ..backends.inspection import answer_in
 from ..backends.registry import guess_engine, list_engines, loadable_engines
-from ..plugin.job import describe_error, rebuild_error
-from ..plugin.layout import MODEL_BASENAME, require_writable
-from ..plugin.process import child_environment
+from ..ptychodus_io.names import MODEL_BASENAME
+from ..worker.process import child_environment
+from ..worker.run_files import require_writable
+from ..worker.wire import describe_error, rebuild_error
 from .errors import FAILURE, SUCCESS, CommandError, UsageError
 
 MODULE = __name__ if __name__ != "__main__" else "ptychopinn_ptychodus.cli.conversion"

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import standard_scan
 from ..data.metrics import align, compare, illumination_mask
 from ..data.raw import RawData
 from ..data.simulation import make_object, make_probe, raster_positions, simulate_scan
-from ..plugin.layout import MODEL_BASENAME, PRODUCT_FILE
-from ..plugin.wording import duration
-from ..standard_scan import in_ptychodus, pixel_size_m
+from ..formatting import duration
+from ..ptychodus_io import standard_scan
+from ..ptychodus_io.names import MODEL_BASENAME, PRODUCT_FILE
+from ..ptychodus_io.standard_scan import in_ptychodus, pixel_size_m
 from .commands import NETWORK_FILE, reconstruct_in, require_writable_directory, train_in
 from .errors import SUCCESS
 from .session import SETTINGS, application

@@ -22,7 +22,7 @@ from .. import __version__
 from ..backends import INSTALL_HINT
 from ..backends.inspection import answer_in
 from ..installed import PackageNotFoundError, packages_distributions, requires, version
-from ..plugin.layout import KEYS
+from ..ptychodus_io.names import KEYS
 from .errors import FAILURE, SUCCESS
 from .inspection import MODULE, SHIM
 

@@ -17,10 +17,12 @@ from ..backends.registry import available_engine, get_engine, list_engines
 from ..config import SUPPORTED_N, ExecutionConfig, ModelConfig, TrainingConfig
 from ..defaults import DEFAULT_GRADIENT_CLIP, DEFAULT_LEARNING_RATE, DEFAULT_SCHEDULER
 from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
-from ..plugin.job import PretrainJob, save_probes
-from ..plugin.layout import MODEL_BASENAME, RunFiles, product_in
-from ..plugin.process import ChildProcess, Message
 from ..pretraining import PretrainingConfig
+from ..ptychodus_io.names import MODEL_BASENAME, product_in
+from ..refinement import RefinementReport
+from ..worker.job import PretrainJob, save_probes
+from ..worker.run_files import RunFiles
+from ..worker.running import ChildRun, JobObserver
 from .commands import require_writable_directory
 from .errors import INTERRUPTED, SUCCESS, UsageError
 from .progress import ProgressDisplay, TimeLeft
@@ -183,10 +185,11 @@ def _run(job: PretrainJob, probes: Sequence[NDArray[np.complex64]]) -> int:
     log.setLevel(job.log_level)
     log.propagate = False
     try:
-        with ChildProcess(log) as child, ProgressDisplay("pretraining") as display:
-            if probes:
-                save_probes(probes, child.directory)
-            finished = _follow(child, job, history, display)
+        with ProgressDisplay("pretraining") as display:
+            run = ChildRun(job, _Watcher(job.config.nepochs, history, display), log)
+            with run.started(lambda directory: save_probes(probes, directory)):
+                _follow(run, display)
+        finished = run.is_complete
         _keep(files, history, log, stopped=not finished)
     except Exception:
         _keep(files, history, log, stopped=False)
@@ -218,38 +221,45 @@ def _keep(files: RunFiles, history: TrainingHistory, log: logging.Logger, *, sto
         log.warning("The training history was not written: %s", exc)
 
 
-def _follow(
-    child: ChildProcess, job: PretrainJob, history: TrainingHistory, display: ProgressDisplay
-) -> bool:
-    """Show how far it is; True if it ran to its end. Ctrl-C keeps the best model, another does not."""
-    left, fraction, note = TimeLeft(), 0.0, "starting"
+def _follow(run: ChildRun, display: ProgressDisplay) -> None:
+    """Go through the run to its end. Ctrl-C keeps the best model, another does not."""
     try:
-        child.start(job)
-        for message in child.messages():
-            if message is None:
-                continue
-            making = message.get("making", False)
-            if message["kind"] == "progress":
-                fraction = message["fraction"]
-                if not history.training:
-                    note = "making scans" if making else f"epoch 1/{job.config.nepochs}"
-            if message["kind"] == "epoch":
-                report = _report(message)
-                history.append(report)
-                losses = f"loss: training {report.train_loss:.4g}, validation {report.val_loss:.4g}"
-                note = f"epoch {report.epoch}/{report.nepochs} done  {losses}"
-            # the run is over when the model is written, not when its last epoch is
-            display.update(min(fraction, 0.999), None if making else left.at(fraction), note)
+        for _ in run.steps():
+            pass
     except KeyboardInterrupt:
         display.console.print("Stopping; Ctrl-C again to give up at once.")
-        for message in child.stop():  # an epoch that ended meanwhile is in the model, too
-            if message["kind"] == "epoch":
-                history.append(_report(message))
-    stopped = child.result is None or child.result.get("stopped", False)
-    if not stopped:
+        run.stop()
+    if run.is_complete:
         display.update(1.0, None, "done")
-    return not stopped
 
 
-def _report(message: Message) -> EpochReport:
-    return EpochReport(**{name: message[name] for name in EpochReport.__dataclass_fields__})
+class _Watcher(JobObserver):
+    """Keeps the losses, and shows how far it is: first scans are made, then they are learnt from."""
+
+    def __init__(self, nepochs: int, history: TrainingHistory, display: ProgressDisplay) -> None:
+        self._nepochs = nepochs
+        self._history = history
+        self._display = display
+        self._left: TimeLeft | None = None  # the making of scans says nothing about the time that is left
+        self._fraction = 0.0
+        self._note = "making scans"
+
+    def on_learning(self) -> None:
+        self._left = TimeLeft()
+        self._note = f"epoch 1/{self._nepochs}"
+
+    def on_progress(self, fraction: float) -> None:
+        self._fraction = fraction
+        self._show()
+
+    def on_epoch(self, report: EpochReport | RefinementReport) -> None:
+        assert isinstance(report, EpochReport)
+        self._history.append(report)
+        losses = f"loss: training {report.train_loss:.4g}, validation {report.val_loss:.4g}"
+        self._note = f"epoch {report.epoch}/{report.nepochs} done  {losses}"
+        self._show()
+
+    def _show(self) -> None:
+        left = None if self._left is None else self._left.at(self._fraction)
+        # the run is over when the model is written, not when its last epoch is
+        self._display.update(min(self._fraction, 0.999), left, self._note)

@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from ..plugin.wording import duration
+from ..formatting import duration
 
 LINE_EVERY_S = 10.0
 

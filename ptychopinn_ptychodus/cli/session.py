@@ -12,16 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..plugin.layout import (
-    DIFFRACTION_FILE,
-    GOAL,
-    KEYS,
-    LIBRARY,
-    NETWORK_DONE,
-    PRODUCT_FILE,
-    product_in,
-)
-from ..plugin.standard_files import check_standard_files
+from ..ptychodus_io.names import DIFFRACTION_FILE, GOAL, KEYS, LIBRARY, NETWORK_DONE, PRODUCT_FILE, product_in
+from ..ptychodus_io.standard_files import check_standard_files
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay, TimeLeft
 from .settings import assign, open_settings_file

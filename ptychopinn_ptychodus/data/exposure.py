@@ -8,16 +8,12 @@ number of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .detector import frame_energies, mean_pattern
 from .examination.frames import sound_frames
-
-if TYPE_CHECKING:
-    from .raw import RawData
+from .scan import Scan
 
 _ITERATIONS = 60
 _START = 0.1
@@ -25,7 +21,7 @@ _START = 0.1
 _NOTHING = 1e-12  # relative to the brightest: keeps quotients finite where there is no light
 
 
-def incident_photons(raw: RawData) -> NDArray[np.float64]:
+def incident_photons(raw: Scan) -> NDArray[np.float64]:
     """Photons of a whole pattern, hidden ones included, for an object of amplitude 1; (M,) float64.
 
     Each scan of ``raw.scan_index`` has its own mean, over its sound frames, of which every pattern has the

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, KeysView
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,9 +17,7 @@ from scipy.spatial import cKDTree
 from .detector import mean_energy
 from .examination.frames import sound_frames
 from .interpolation import PatchCutter
-
-if TYPE_CHECKING:
-    from .raw import RawData
+from .scan import Scan
 
 logger = logging.getLogger(__name__)
 
@@ -443,7 +441,7 @@ def group_neighbours(
 
 
 def group(
-    raw: RawData,
+    raw: Scan,
     *,
     gridsize: int = 1,
     neighbor_count: int = 4,
@@ -496,7 +494,7 @@ def group(
     )
 
 
-def _grouped_patterns(raw: RawData, channels: int) -> NDArray[np.int64]:
+def _grouped_patterns(raw: Scan, channels: int) -> NDArray[np.int64]:
     """Numbers of the patterns that groups are made of: sound ones, or all where too few would be left."""
     sound = sound_frames(raw)
     numbers, left = np.unique(raw.scan_index[sound], return_counts=True)

@@ -1,1 +1,1 @@
-"""Everything that knows Ptychodus, and nothing else does."""
+"""What Ptychodus loads: reconstructors, their settings, and their page in its window."""

@@ -14,7 +14,7 @@ from PyQt5.QtCore import QAbstractProxyModel, Qt
 from PyQt5.QtWidgets import QApplication, QComboBox, QLabel
 
 from ..installed import EntryPoint
-from .attach import Arguments, Survive, contains, libraries_of, observe, registered
+from .extension import Arguments, Survive, contains, libraries_of, observe, registered
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from ptychodus.api.product import LossValue
@@ -80,8 +79,3 @@ class TrainingHistory:
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=120)
         return image.getvalue()
-
-
-def losses_of(values: Sequence[float]) -> list[LossValue]:
-    """Losses, one an epoch, as a product shows them."""
-    return [LossValue(epoch, float(value)) for epoch, value in enumerate(values, start=1)]

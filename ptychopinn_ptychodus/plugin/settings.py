@@ -34,7 +34,7 @@ from ..defaults import (
     DEFAULT_TV_WEIGHT,
 )
 from ..refinement import RefinementConfig
-from .job import neighbor_count
+from ..worker.job import neighbor_count
 
 AUTO = "auto"
 BACKEND_SETTING = "PtychoPINNPluginModel.Backend"

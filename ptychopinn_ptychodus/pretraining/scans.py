@@ -31,7 +31,7 @@ def make_training_set(
     config: PretrainingConfig,
     probes: Sequence[NDArray[np.complex64]] = (),
     *,
-    report: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainingSet:
     """Simulate what ``config`` says, under ``probes`` in turn, or under a made one for each scan.
@@ -42,7 +42,7 @@ def make_training_set(
         Number and ranges of the scans.
     probes
         (modes, N, N) complex64 each, of any scale; N is ``config.size``.
-    report
+    on_progress
         Told the part of the scans that is made, 0 to 1.
     should_stop
         Asked before each scan.
@@ -69,8 +69,8 @@ def make_training_set(
         rng = np.random.default_rng(seed)
         probe = probes[number % len(probes)] if probes else random_probe(config.size, rng)
         scans.append(_groups(random_scan(probe, config, rng), config, rng))
-        if report is not None:
-            report((number + 1) / count)
+        if on_progress is not None:
+            on_progress((number + 1) / count)
     held_out = config.validation_scans
     return TrainingSet(training=joined(scans[held_out:]), validation=joined(scans[:held_out]))
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from ptychodus.api.reconstruct import (
@@ -19,11 +19,9 @@ from ptychodus.api.reconstruct import (
 from ptychodus.api.settings import SettingsRegistry
 
 from . import scan
+from .declaration import Declaration
 from .runs import Run, record
 from .surroundings import contents
-
-if TYPE_CHECKING:
-    from .contract import Contract
 
 MODEL_BASENAME = "model"
 """What ``ptychodus -b reconstruct`` looks for in its input directory, with the reconstructor's extension."""
@@ -56,7 +54,7 @@ class Subject:
 class Bench:
     """A library, as often as it is needed."""
 
-    def __init__(self, contract: Contract, directory: Path | None) -> None:
+    def __init__(self, contract: Declaration, directory: Path | None) -> None:
         self.contract = contract
         self._directory = directory
         self._cases: dict[str, Case] = {}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, prepare_reconstruct_input
 
-from .. import standard_scan
 from ..data.simulation import make_object, make_probe, raster_positions, simulate_scan
+from ..ptychodus_io import standard_scan
 
 if TYPE_CHECKING:  # Ptychodus 1.5 has it elsewhere, see standard_scan
     from ptychodus.api.assemble import AssembledDiffractionData

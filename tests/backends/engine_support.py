@@ -98,7 +98,7 @@ class Bench:
         hooks: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> TrainingResult:
-        """Train on ``data`` (else :meth:`groups`); ``hooks``: ``report``, ``should_stop``, ``preview``."""
+        """Train on ``data`` (else :meth:`groups`); ``hooks``: as of Engine.train."""
         config = self.config(**changes)
         data = data or self.groups(config.model.gridsize)
         return self.engine.train(

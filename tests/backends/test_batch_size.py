@@ -88,7 +88,7 @@ def test_batches_that_do_not_fit_are_halved_and_the_log_says_so(
     with without_graphs(trained.engine):
         expected = trained.patches(data)
         memory, fractions = Memory(trained, monkeypatch, room=3), list[float]()
-        prediction = trained.engine.predict(trained.model_path, data, QUICK, report=fractions.append)
+        prediction = trained.engine.predict(trained.model_path, data, QUICK, on_progress=fractions.append)
     assert memory.batches == [8, 4, 2, 2, 2, 2, 2, 2]
     assert fractions == pytest.approx(np.arange(1, 7) / 6)
     assert relative_error(prediction.patches, expected) < 0.05  # regions depend on what shares a batch

@@ -16,8 +16,9 @@ from engine_support import ENGINES, QUICK, Bench, distance, relative_error, requ
 from numpy.typing import NDArray
 
 from ptychopinn_ptychodus.backends import registry
-from ptychopinn_ptychodus.backends.base import Engine, ModelFileError, ModelState, Prediction, Progress
+from ptychopinn_ptychodus.backends.base import Engine, ModelFileError, ModelState, Prediction
 from ptychopinn_ptychodus.backends.conversion import convert, read_model
+from ptychopinn_ptychodus.backends.progress import Progress
 from ptychopinn_ptychodus.backends.registry import get_engine, guess_engine
 from ptychopinn_ptychodus.backends.workflow import stitched
 from ptychopinn_ptychodus.config import ExecutionConfig

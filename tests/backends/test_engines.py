@@ -77,7 +77,7 @@ def finished(engine: Engine, scan: RawData, tmp_path_factory: pytest.TempPathFac
             config,
             execution,
             model_path=bench.model_path,
-            report=reports.append,
+            on_epoch=reports.append,
         )
         left = dict(params.cfg)
     finally:
@@ -133,7 +133,7 @@ def test_prediction_is_an_object_under_a_probe_in_counts(finished: Finished) -> 
     fractions: list[float] = []
     few = replace(finished.execution, inference_batch_size=5)
     bench, data = finished.bench, finished.data
-    prediction = bench.engine.predict(bench.model_path, data, few, report=fractions.append)
+    prediction = bench.engine.predict(bench.model_path, data, few, on_progress=fractions.append)
     assert prediction.patches.shape == (12, 1, 64, 64)
     assert (prediction.patches.dtype, prediction.probe.dtype) == (np.complex64, np.complex64)
     assert np.isfinite(prediction.patches).all()
@@ -463,6 +463,27 @@ def test_looking_at_the_network_after_every_epoch_does_not_change_what_it_learns
     assert distance(watched, bench.arrays()) == 0
 
 
+def test_every_batch_is_told_and_those_that_a_preview_is_applied_to_are_not(bench: Bench) -> None:
+    """Three training batches, then two of validation, in each epoch."""
+    batches: list[int] = []
+    epochs: list[int] = []
+    data = bench.groups()
+
+    def preview(report: EpochReport, apply: base.Apply) -> None:
+        assert len(batches) == 5 * report.epoch
+        apply(data)
+        assert len(batches) == 5 * report.epoch
+
+    hooks = {
+        "on_batch": lambda: batches.append(1),
+        "on_epoch": lambda report: epochs.append(len(batches)),
+        "should_stop": lambda: False,
+        "preview": preview,
+    }
+    bench.train(data=data, validation=bench.groups(count=8), nepochs=2, hooks=hooks)
+    assert epochs == [5, 10]
+
+
 def test_stop_while_the_network_is_looked_at_keeps_what_it_has_just_learnt(bench: Bench) -> None:
     looking, seen = False, list[NDArray[np.complex64]]()
     data = bench.groups()
@@ -497,7 +518,7 @@ def test_best_state_is_kept_and_not_the_last(bench: Bench) -> None:
         if report.epoch == 2:
             spoiled.amplitude[:] = noise
 
-    losses = bench.train(validation=spoiled, nepochs=4, hooks={"report": spoil}).history["val_loss"]
+    losses = bench.train(validation=spoiled, nepochs=4, hooks={"on_epoch": spoil}).history["val_loss"]
     kept = bench.arrays()
     assert np.argmin(losses) == 1, "training did not get worse, so this test shows nothing"
     assert len(losses) == 4
@@ -516,7 +537,7 @@ def test_killed_run_leaves_its_best_states_which_open_alone(bench: Bench, mode: 
 
     execution = replace(QUICK, checkpoint_save_top_k=2, checkpoint_mode=mode)
     with pytest.raises(MemoryError):
-        bench.train(execution, nepochs=6, hooks={"report": fail})
+        bench.train(execution, nepochs=6, hooks={"on_epoch": fail})
     assert not bench.model_path.exists()
     left = sorted((bench.directory / CHECKPOINT_DIRECTORY).iterdir())
     assert len(left) == 2
@@ -539,7 +560,7 @@ def test_without_checkpoints_the_last_state_is_the_model(bench: Bench) -> None:
     bench.train(
         unkept,
         nepochs=2,
-        hooks={"report": lambda _: directories.append((bench.directory / CHECKPOINT_DIRECTORY).exists())},
+        hooks={"on_epoch": lambda _: directories.append((bench.directory / CHECKPOINT_DIRECTORY).exists())},
     )
     assert directories == [False, False]
     assert distance(bench.arrays(), worst) > 0
@@ -556,7 +577,7 @@ def test_stop_ends_training_at_once_and_keeps_a_usable_model(bench: Bench, after
         return len(calls) > after
 
     data = bench.groups()
-    hooks = {"should_stop": should_stop, "report": reports.append}
+    hooks = {"should_stop": should_stop, "on_epoch": reports.append}
     result = bench.train(data=data, validation=bench.groups(count=8), nepochs=5, hooks=hooks)
     assert result.stopped
     # nothing more is done, not even a validation on the way out
@@ -570,7 +591,7 @@ def test_stopped_training_keeps_the_best_state_so_far(bench: Bench) -> None:
     bench.train(validation=bench.groups(count=6), nepochs=1)
     expected = bench.arrays()
     reports: list[EpochReport] = []
-    hooks = {"report": reports.append, "should_stop": lambda: len(reports) == 1}
+    hooks = {"on_epoch": reports.append, "should_stop": lambda: len(reports) == 1}
     result = bench.train(validation=bench.groups(count=6), nepochs=5, hooks=hooks)
     assert result.stopped
     assert distance(bench.arrays(), expected) == 0

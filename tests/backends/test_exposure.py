@@ -130,7 +130,9 @@ def test_reconstructing_another_exposure_is_told_of(
             with caplog.at_level(logging.INFO):
                 from ptychopinn_ptychodus.backends.workflow import reconstruct_cdi
 
-                canvas, results = reconstruct_cdi(bench.engine, config, QUICK, bench.model_path.name)
+                canvas, results = reconstruct_cdi(
+                    bench.engine.name, bench.engine.predict, config, QUICK, bench.model_path.name
+                )
             if name == "own":
                 expected, before = canvas, results
                 assert "4 times as many" not in caplog.text

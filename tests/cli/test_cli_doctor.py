@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ptychopinn_ptychodus.cli import doctor, main
-from ptychopinn_ptychodus.plugin.layout import KEYS
+from ptychopinn_ptychodus.ptychodus_io.names import KEYS
 
 HEALTHY: dict[str, Any] = {
     "application": {

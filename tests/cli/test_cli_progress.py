@@ -6,7 +6,7 @@ import pytest
 
 from ptychopinn_ptychodus.cli import progress
 from ptychopinn_ptychodus.cli.progress import ProgressDisplay, TimeLeft
-from ptychopinn_ptychodus.plugin.wording import counted, duration
+from ptychopinn_ptychodus.formatting import counted, duration
 
 
 class Clock:

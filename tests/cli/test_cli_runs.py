@@ -21,13 +21,13 @@ from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 from ptychodus.model import ModelCore
 
-from ptychopinn_ptychodus import standard_scan
 from ptychopinn_ptychodus.cli import demo, main, session
 from ptychopinn_ptychodus.cli.session import application
 from ptychopinn_ptychodus.cli.settings import open_settings_file
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin.layout import GOAL, NETWORK_DONE
-from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.plugin.reconstruction import Reconstruction
+from ptychopinn_ptychodus.ptychodus_io import standard_scan
+from ptychopinn_ptychodus.ptychodus_io.names import GOAL, NETWORK_DONE
 from ptychopinn_ptychodus.refinement import RefinementConfig
 
 POSITIONS = 5  # along each axis, as in the fixture
@@ -130,11 +130,13 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Reconstructions take no time, and leave here which model they were made with."""
     models = []
 
-    def worked(self: PtychoPINNReconstructor, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
-        models.append(self.require_model())
+    def worked(
+        self: Reconstruction, parameters: ReconstructInput, model_path: Path, backend: str
+    ) -> Iterator[ReconstructOutput]:
+        models.append(model_path)
         yield ReconstructOutput(product=parameters.product, progress=100)
 
-    monkeypatch.setattr(PtychoPINNReconstructor, "_reconstruct", worked)
+    monkeypatch.setattr(Reconstruction, "outputs", worked)
     return models
 
 
@@ -182,7 +184,7 @@ def refining(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refine]:
 
     def refining(*, network: bool, refined: bool, interrupted: bool = False) -> None:
         def worked(
-            self: PtychoPINNReconstructor, parameters: ReconstructInput
+            self: Reconstruction, parameters: ReconstructInput, model_path: Path, backend: str
         ) -> Iterator[ReconstructOutput]:
             if network:
                 yield ReconstructOutput(with_object(parameters.product, NETWORK), NETWORK_DONE)
@@ -190,13 +192,13 @@ def refining(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refine]:
                 assert looked.wait(120)
                 os.kill(os.getpid(), signal.SIGINT)
                 deadline = time.monotonic() + 120
-                while not self._should_stop():
+                while not self.should_stop():
                     assert time.monotonic() < deadline
                     time.sleep(0.01)
             if refined:
                 yield ReconstructOutput(with_object(parameters.product, REFINED), GOAL)
 
-        monkeypatch.setattr(PtychoPINNReconstructor, "_reconstruct", worked)
+        monkeypatch.setattr(Reconstruction, "outputs", worked)
 
     yield refining
     signal.signal(signal.SIGINT, before)
@@ -285,10 +287,10 @@ def test_failed_reconstruction_leaves_an_earlier_result_alone(
 ) -> None:
     (tmp_path / "product.h5").write_bytes(b"earlier")
 
-    def broken(self: object, parameters: object) -> object:
+    def broken(self: object, *arguments: object) -> object:
         raise ValueError("The day is not good.")
 
-    monkeypatch.setattr(PtychoPINNReconstructor, "_reconstruct", broken)
+    monkeypatch.setattr(Reconstruction, "outputs", broken)
     assert main(["reconstruct", "-i", str(scan), "-o", str(tmp_path), "-m", str(model)]) == 1
     assert capsys.readouterr().err.count("The day is not good.") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["product.h5"]

@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from broken import LIBRARIES
 
-from ptychopinn_ptychodus.testing import Contract, ReconstructorLibraryContract
+from ptychopinn_ptychodus.testing import ReconstructorLibraryContract
+from ptychopinn_ptychodus.testing.declaration import Declaration
 
 SLOW = {fault for fault, (_, _, contract) in LIBRARIES.items() if contract.get("headless")}
 """Of those that start Ptychodus, only the check itself is run."""
@@ -66,6 +67,6 @@ def test_every_check_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "contract_suite.md").read_text(encoding="utf-8")
     tables = [line for line in page.splitlines() if line.startswith("| `")]
     documented = {f"test_{name}" for line in tables for name in re.findall(r"`(\w+)`", line.split("|")[1])}
-    settings = {f"test_{name}" for name in Contract.__annotations__}
+    settings = {f"test_{name}" for name in Declaration.__annotations__}
     assert settings <= documented
     assert documented - settings == CHECKS

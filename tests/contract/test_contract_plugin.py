@@ -22,7 +22,7 @@ from ptychopinn_ptychodus.testing import (
 )
 
 FRAMEWORKS = ("torch", "tensorflow", "lightning", "pytorch_lightning", "tensordict", "keras", "mlflow")
-FAKE_ENGINE = Path(__file__).parents[1] / "plugin" / "fake_engine.py"
+FAKE_ENGINE = Path(__file__).parents[1] / "support" / "fake_engine.py"
 
 
 def _forget_engines() -> None:

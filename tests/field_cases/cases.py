@@ -28,7 +28,12 @@ from ptychopinn_ptychodus.data.simulation import (
     make_probe,
     raster_positions,
 )
-from ptychopinn_ptychodus.standard_scan import DETECTOR_PIXEL_M, DISTANCE_M, ENERGY_EV, pixel_size_m
+from ptychopinn_ptychodus.ptychodus_io.standard_scan import (
+    DETECTOR_PIXEL_M,
+    DISTANCE_M,
+    ENERGY_EV,
+    pixel_size_m,
+)
 
 N = 64
 SIDE = 13  # positions along each axis

@@ -25,11 +25,11 @@ from ptychopinn_ptychodus.data.examination import ExaminationConfig, Report
 from ptychopinn_ptychodus.data.examination.scan import examine_scan
 from ptychopinn_ptychodus.data.metrics import compare
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin import worker
-from ptychopinn_ptychodus.plugin.ingest import from_reconstruct_input
-from ptychopinn_ptychodus.plugin.job import Job, TrainJob, read_job, write_job
 from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input
+from ptychopinn_ptychodus.worker.job import Job, read_job, write_job
+from ptychopinn_ptychodus.worker.main import run_job
 
 QUICK = {
     "Model_Backend": "pytorch",
@@ -43,7 +43,7 @@ QUICK = {
 
 
 class InlineChild:
-    """Takes the place of :class:`~ptychopinn_ptychodus.plugin.process.ChildProcess`, without a process."""
+    """Takes the place of :class:`~ptychopinn_ptychodus.worker.process.ChildProcess`, without a process."""
 
     def __init__(self, log: Any) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="ptychopinn-")
@@ -67,10 +67,7 @@ class InlineChild:
 
         job = read_job(self.directory)
         try:
-            if isinstance(job, TrainJob):
-                result = worker.train(job, send, lambda: False)
-            else:
-                result = worker.reconstruct(job, self.directory, send, lambda: False)
+            result = run_job(job, self.directory, send, lambda: False)
         finally:
             self.sent = sent
         yield from sent
@@ -88,7 +85,7 @@ class InlineChild:
 def in_one_process() -> Iterator[None]:
     """Within it, reconstructors start no child processes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ptychopinn_ptychodus.plugin.reconstructor.ChildProcess", InlineChild)
+        patch.setattr("ptychopinn_ptychodus.worker.running.ChildProcess", InlineChild)
         yield
 
 

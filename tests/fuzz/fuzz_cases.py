@@ -81,7 +81,7 @@ def make_corpus(directory: Path) -> None:
     from ptychodus.api.reconstruct import prepare_reconstruct_input
 
     from ptychopinn_ptychodus.cli import demo
-    from ptychopinn_ptychodus.standard_scan import in_ptychodus, write_standard_directory
+    from ptychopinn_ptychodus.ptychodus_io.standard_scan import in_ptychodus, write_standard_directory
 
     scan, arrays, training = (directory / name for name in ("scan", "npz", "training"))
     for folder in (scan, arrays, training):
@@ -329,7 +329,7 @@ _PRELOADED = (
     "ptychopinn_ptychodus.cli.pretraining",
     "ptychopinn_ptychodus.plugin.attach",
     "ptychopinn_ptychodus.plugin.library",
-    "ptychopinn_ptychodus.plugin.worker",
+    "ptychopinn_ptychodus.worker.main",
 )
 
 

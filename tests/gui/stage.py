@@ -73,7 +73,7 @@ class Stage:
                 "fake_engine",
                 "[ptychopinn_ptychodus.backends]\n"
                 "pytorch = fake_engine:FakeEngine\ntensorflow = fake_engine:FakeTensorFlow\n",
-                fake_engine=(TESTS / "plugin" / "fake_engine.py").read_text(),
+                fake_engine=(TESTS / "support" / "fake_engine.py").read_text(),
             )
 
     # ---- surroundings

@@ -21,7 +21,7 @@ from PyQt5.QtGui import QPainter
 from PyQt5.QtTest import QTest
 
 from ptychopinn_ptychodus.plugin.panel import Page
-from ptychopinn_ptychodus.plugin.process import WORKER
+from ptychopinn_ptychodus.worker.process import WORKER
 
 
 class Window:

@@ -310,8 +310,8 @@ print(time.process_time() - tic)
 import sys; sys.path.append({str(fake_site)!r})
 from pathlib import Path
 from ptychodus.api.settings import SettingsRegistry
-from ptychopinn_ptychodus.plugin import process
 from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
+from ptychopinn_ptychodus.worker import process
 original = process.ChildProcess.start
 def start(self, job):
     original(self, job)

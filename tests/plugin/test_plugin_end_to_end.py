@@ -17,7 +17,7 @@ from ptychopinn_ptychodus.backends.conversion import read_model
 from ptychopinn_ptychodus.cli.demo import simulate, write_standard_directory
 from ptychopinn_ptychodus.data.metrics import compare, illumination_mask, normalised_amplitude_residual
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin.ingest import object_positions
+from ptychopinn_ptychodus.ptychodus_io.ingest import object_positions
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ptychodus.plugins.ptychopinn_ptychodus_attach") is None,

@@ -10,8 +10,8 @@ from plugin_support import add_engines, forget_engines, make_library, run
 
 from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
 from ptychopinn_ptychodus.plugin import selection
-from ptychopinn_ptychodus.plugin.process import ChildProcess
 from ptychopinn_ptychodus.plugin.selection import model_file_type, select_engine
+from ptychopinn_ptychodus.worker.process import ChildProcess
 
 pytestmark = pytest.mark.usefixtures("fake_site")
 

@@ -16,8 +16,8 @@ from plugin_support import CENTER, SHAPE, make_library, run
 
 from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin import process
-from ptychopinn_ptychodus.plugin.job import ChildDiedError
+from ptychopinn_ptychodus.worker import process
+from ptychopinn_ptychodus.worker.wire import ChildDiedError
 
 pytestmark = pytest.mark.usefixtures("fake_site")
 
@@ -278,7 +278,7 @@ class TestStop:
         (tmp_path / "out" / "checkpoints").mkdir()
         stale = tmp_path / "out" / "checkpoints" / "best-epoch=0007.ckpt"  # of a run that was killed
         stale.write_bytes(earlier.replace(b"0.5", b"0.7"))
-        monkeypatch.setattr("ptychopinn_ptychodus.plugin.process.ChildProcess.stop.__defaults__", (1.0,))
+        monkeypatch.setattr("ptychopinn_ptychodus.worker.process.ChildProcess.stop.__defaults__", (1.0,))
         wish(hangs=True)
         reconstructor = pinn()
         generator = reconstructor.train(standard_directory, tmp_path / "out")
@@ -307,7 +307,7 @@ class TestStop:
 
     def test_its_checkpoint_becomes_the_model(self, standard_directory, tmp_path, wish, monkeypatch, log):
         trained(standard_directory, tmp_path)
-        monkeypatch.setattr("ptychopinn_ptychodus.plugin.process.ChildProcess.stop.__defaults__", (1.0,))
+        monkeypatch.setattr("ptychopinn_ptychodus.worker.process.ChildProcess.stop.__defaults__", (1.0,))
         wish(hangs=True, checkpoint=True)
         reconstructor = pinn()
         generator = reconstructor.train(standard_directory, tmp_path / "out")

@@ -26,16 +26,16 @@ from ptychodus.api.reconstruct import prepare_reconstruct_input
 
 from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.data.estimate import Estimate
 from ptychopinn_ptychodus.data.examination import Report
 from ptychopinn_ptychodus.data.metrics import compare, illumination_mask
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
-from ptychopinn_ptychodus.plugin.ingest import from_reconstruct_input, object_positions
-from ptychopinn_ptychodus.plugin.job import Estimate
-from ptychopinn_ptychodus.plugin.products import with_network, with_refinement
 from ptychopinn_ptychodus.plugin.settings import make_refinement_config
+from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input, object_positions
+from ptychopinn_ptychodus.ptychodus_io.products import with_network, with_refinement
+from ptychopinn_ptychodus.ptychodus_io.standard_scan import in_ptychodus
 from ptychopinn_ptychodus.refinement.solver import refine
-from ptychopinn_ptychodus.standard_scan import in_ptychodus
 
 pytestmark = pytest.mark.usefixtures("fake_site")
 
@@ -295,7 +295,7 @@ def test_whoever_has_seen_enough_may_leave_after_the_first(reconstruct, tmp_path
     [("Metric", "x", r"The setting PtychoPINNPluginRefinement\.Metric = 'x'.*'amplitude', 'poisson'")],
 )
 def test_a_bad_setting_is_named_before_anything_starts(reconstruct, monkeypatch, setting, value, message):
-    monkeypatch.setattr("ptychopinn_ptychodus.plugin.process.ChildProcess.start", None)
+    monkeypatch.setattr("ptychopinn_ptychodus.worker.process.ChildProcess.start", None)
     with pytest.raises(ValueError, match=message):
         reconstruct(parameters_of(simulated()), Refinement_Epochs=1, **{f"Refinement_{setting}": value})
 

@@ -9,7 +9,6 @@ import pytest
 from plugin_support import make_library
 
 from ptychopinn_ptychodus.backends.base import ModelFileError
-from ptychopinn_ptychodus.plugin.job import neighbor_count
 from ptychopinn_ptychodus.plugin.settings import (
     _SETTING_OF_FIELD,
     make_examination_config,
@@ -19,6 +18,7 @@ from ptychopinn_ptychodus.plugin.settings import (
     make_training_config,
     naming_settings,
 )
+from ptychopinn_ptychodus.worker.job import neighbor_count
 
 # So that each setting can be changed by itself: the architecture that takes them all, nothing left to choose.
 BASE = {

@@ -135,7 +135,7 @@ def test_wide_groups_of_scattered_positions_still_overlap() -> None:
 def test_it_says_how_far_it_is_and_can_be_stopped() -> None:
     told: list[float] = []
     with pytest.raises(InterruptedError):
-        make_training_set(SMALL, report=told.append, should_stop=lambda: len(told) == 2)
+        make_training_set(SMALL, on_progress=told.append, should_stop=lambda: len(told) == 2)
     assert told == [0.2, 0.4]
 
 

@@ -17,15 +17,10 @@ from ..base import ModelFileError, ModelState
 from ..conversion import read_model
 from ..model_file import manifest, model_state, require_model_file
 from . import reader
-from .engine import LightningEngine
+from .names import CONFIGURATION_KEY, MANIFEST_KEY, NAME, WEIGHTS_KEY
 
 if TYPE_CHECKING:
     from .module import PtychoPINN_Lightning
-
-MANIFEST_KEY = "ptychopinn_ptychodus"
-WEIGHTS_KEY = "state_dict"
-CONFIGURATION_KEY = "hyper_parameters"
-"""Lightning's own names for these."""
 
 
 def save_model(module: PtychoPINN_Lightning, path: Path) -> Path:
@@ -42,7 +37,7 @@ def save_model(module: PtychoPINN_Lightning, path: Path) -> Path:
         "global_step": 0,
         WEIGHTS_KEY: {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()},
         CONFIGURATION_KEY: dict(module.hparams),
-        MANIFEST_KEY: manifest(LightningEngine.name, __version__, module.history),
+        MANIFEST_KEY: manifest(NAME, __version__, module.history),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
@@ -85,7 +80,7 @@ def read_state(path: Path) -> ModelState:
     if missing:
         raise ModelFileError(f'"{path}" lacks {" and ".join(map(repr, missing))}. Train again.')
     about, configs, arrays = (content[key] for key in (MANIFEST_KEY, CONFIGURATION_KEY, WEIGHTS_KEY))
-    return model_state(LightningEngine.name, about, configs, arrays, path)
+    return model_state(NAME, about, configs, arrays, path)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,28 +6,20 @@ the engine: a configuration's ``backend`` is for the dispatcher in front of the 
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
+from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
+from ...data.grouping import PtychoDataContainer
 from .. import workflow
-from ..base import Progress
-from ..mlflow_run import recorded, show
-from ..physics import initial_physics
+from ..base import Prediction
+from ..progress import Progress
 from ..workflow import Data
-from .engine import LightningEngine
-
-logger = logging.getLogger(__name__)
-
-MODEL_NAME = "model.ckpt"
-"""What a run leaves in its output directory."""
-
-_CONFIGS = ("model", "data", "training", "inference")
-"""What a module is made from, in the order of its constructor."""
+from .framework import FRAMEWORK
+from .names import MODEL_NAME, NAME
 
 
 def _build_lightning_dataloaders(
@@ -37,25 +29,11 @@ def _build_lightning_dataloaders(
     execution_config: ExecutionConfig | None = None,
 ) -> tuple[Any, Any]:
     """Training and validation loaders (the latter None without a test container) of TensorDict batches."""
-    LightningEngine().load()
-    from .loaders import GroupDataset, build_loader
+    FRAMEWORK.load()
+    from .loaders import build_loaders
 
-    execution = execution_config or ExecutionConfig()
     train, test = workflow.as_containers(train_container, test_container, config)
-    scale = train.input_scale
-    with_object = config.realspace_mae_weight > 0
-    train_loader = build_loader(
-        GroupDataset(train, scale, with_object=with_object),
-        config.batch_size,
-        execution,
-        shuffle=not config.sequential_sampling,
-        seed=config.seed,
-    )
-    if test is None:
-        return train_loader, None
-    # the test data are seen through the training data's normalisation: it is part of the model
-    dataset = GroupDataset(test, scale, with_object=with_object)
-    return train_loader, build_loader(dataset, config.batch_size, execution)
+    return build_loaders(train, test, config, execution_config or ExecutionConfig())
 
 
 def _train_with_lightning(
@@ -86,53 +64,28 @@ def _train_with_lightning(
     ValueError
         If data and configuration do not fit each other.
     """
-    LightningEngine().load()
-    import lightning.pytorch as pl
-    from lightning.pytorch.utilities import rank_zero_only
+    FRAMEWORK.load()
+    from . import training
 
-    from . import module as modules
-    from .inference import predict
-    from .training import fit, own_callbacks
-
-    execution, progress = execution_config or ExecutionConfig(), progress or Progress()
     train, test = workflow.as_containers(train_container, test_container, config)
-    if config.seed is not None:
-        pl.seed_everything(config.seed, workers=True, verbose=False)
-    physics = initial_physics(train, config)
-    inference = InferenceConfig(model=config.model)
-    configs = (config.model, physics.data, config, inference)
-    module: Any = modules.PtychoPINN_Lightning(*configs)
-    module.save_hyperparameters()
-    if isinstance(module, pl.LightningModule) and not module.hparams:
-        # one that has not named any: its checkpoints are to say what it was made from
-        named = {f"{name}_config": to_dict(each) for name, each in zip(_CONFIGS, configs, strict=True)}
-        pl.LightningModule.save_hyperparameters(module, named)
-    history: dict[str, list[float]] = {"train_loss": [], "val_loss": []}
-    callbacks = own_callbacks(config, execution, progress, validated=test is not None)
-    prepare = getattr(module, "prepare_training", None)
-    if prepare is not None:
-        prepare(physics, execution, history, callbacks)
-    loaders = _build_lightning_dataloaders(train, test, config, execution)
-    # of several processes that train one model, the first one keeps the record
-    alone = execution.devices == execution.num_nodes == 1
-    logged = execution.logger_backend == "mlflow" and (alone or getattr(rank_zero_only, "rank", 0) == 0)
-    with recorded(logged, config.output_dir, *configs, execution, progress=progress) as run:
-        trainer = fit(module, *loaders, config, execution, history, progress, run)
-        kept = getattr(getattr(trainer, "checkpoint_callback", None), "best_model_path", "")
-        if run is not None and kept:
-            run.model(Path(kept))  # until the model is written elsewhere
-        if run is not None and is_own(module) and not progress.stopped:
-            show(run, lambda data: predict(module, data, execution, should_stop=progress.should_stop), train)
-    callbacks.clear()  # what reports progress would otherwise live, and be pickled, with the module
+    trained = training.train(
+        train,
+        test,
+        config,
+        execution_config or ExecutionConfig(),
+        progress or Progress(),
+        build=_build_lightning_dataloaders,
+    )
+    module = trained.module
     results = {
-        "history": {name: list(values) for name, values in history.items()},
+        "history": trained.history,
         "train_container": train_container,
         "test_container": test_container,
         "groups": (train, test),
         "models": {"lightning_module": module, "autoencoder": module, "diffraction_to_obj": module},
-        "trainer": trainer,
+        "trainer": trained.trainer,
     }
-    return results if run is None else {**results, "mlflow_run": run}
+    return results if trained.run is None else {**results, "mlflow_run": trained.run}
 
 
 def train_cdi_model_torch(
@@ -150,37 +103,18 @@ def train_cdi_model_torch(
     FileNotFoundError
         If there are no training data, or a file that the configuration names is missing.
     """
-    LightningEngine().load()
+    FRAMEWORK.load()
+    from .training import keep_model
+
     train, test = workflow.training_data(train_data, test_data, config)
     results = _train_with_lightning(train, test, config, execution_config)
-    results["model_path"] = keep_model(results, Path(config.output_dir) / MODEL_NAME)
+    results["model_path"] = keep_model(
+        results["models"]["lightning_module"],
+        results["trainer"],
+        Path(config.output_dir) / MODEL_NAME,
+        results.get("mlflow_run"),
+    )
     return results
-
-
-def keep_model(results: dict[str, Any], path: Path) -> Path | None:
-    """Write the model of :func:`_train_with_lightning` to ``path``, and say so where its run is recorded.
-
-    A module that is not ours is written as a checkpoint of Lightning's, which its own class can open. Returns
-    None, with a warning, where the trainer cannot do that either.
-    """
-    from .checkpoint import save_model
-
-    module, trainer = results["models"]["lightning_module"], results["trainer"]
-    if is_own(module):
-        save_model(module, path)
-    elif hasattr(trainer, "save_checkpoint"):
-        trainer.save_checkpoint(path)
-    else:
-        logger.warning("No model file was written: neither module nor trainer is one that could do so.")
-        return None
-    if "mlflow_run" in results:
-        results["mlflow_run"].model(path)
-    return path
-
-
-def is_own(module: Any) -> bool:
-    """Whether it is a ``PtychoPINN_Lightning`` or a subclass: it can be applied, and saved as our model."""
-    return getattr(module, "engine_name", None) == LightningEngine.name
 
 
 def run_cdi_example_torch(
@@ -212,6 +146,7 @@ def run_cdi_example_torch(
     if not do_stitching:
         return None, None, results
     from .inference import predict
+    from .training import is_own
 
     module, execution = results["models"]["diffraction_to_obj"], execution_config or ExecutionConfig()
     if not is_own(module):
@@ -247,7 +182,14 @@ def reconstruct_cdi_torch(
     FileNotFoundError
         If the configuration names no model or no data, or they are not there.
     """
-    return workflow.reconstruct_cdi(LightningEngine(), config, execution_config, MODEL_NAME)
+
+    def predict(path: Path, container: PtychoDataContainer, execution: ExecutionConfig) -> Prediction:
+        FRAMEWORK.load()
+        from .inference import predict_with
+
+        return predict_with(path, container, execution)
+
+    return workflow.reconstruct_cdi(NAME, predict, config, execution_config, MODEL_NAME)
 
 
 def load_inference_bundle_torch(
@@ -267,8 +209,8 @@ def load_inference_bundle_torch(
     ModelFileError
         If the file cannot be opened, or ``config`` asks for another N or gridsize.
     """
-    LightningEngine().load()
+    FRAMEWORK.load()
     from .module import PtychoPINN_Lightning
 
-    path, state = workflow.open_bundle(bundle_dir, config, model_name, MODEL_NAME, LightningEngine.name)
+    path, state = workflow.open_bundle(bundle_dir, config, model_name, MODEL_NAME, NAME)
     return PtychoPINN_Lightning.from_state(state, path), workflow.parameters(state, config)

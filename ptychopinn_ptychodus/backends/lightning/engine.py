@@ -8,19 +8,21 @@ from typing import Any, ClassVar
 
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
-from .. import TORCH_HINT
 from ..base import (
     Engine,
     ModelDescription,
     ModelState,
+    OnBatch,
+    OnEpoch,
+    OnProgress,
     Prediction,
     Preview,
-    Progress,
-    ReportEpoch,
-    ReportFraction,
     ShouldStop,
     TrainingResult,
 )
+from ..progress import Progress
+from .framework import FRAMEWORK
+from .names import MODEL_SUFFIX, NAME
 
 __all__ = ["LightningEngine"]
 
@@ -28,18 +30,14 @@ __all__ = ["LightningEngine"]
 class LightningEngine(Engine):
     """PyTorch, trained by Lightning."""
 
-    name: ClassVar[str] = "pytorch"
+    name: ClassVar[str] = NAME
     title: ClassVar[str] = "PyTorch Lightning"
-    model_suffix: ClassVar[str] = ".ckpt"
+    model_suffix: ClassVar[str] = MODEL_SUFFIX
     model_filter: ClassVar[str] = "PtychoPINN Lightning Models (*.ckpt)"
-    framework: ClassVar[str] = "PyTorch"
-    needed: ClassVar[tuple[str, ...]] = ("torch", "lightning", "tensordict")
-    imported: ClassVar[tuple[str, ...]] = (
-        "lightning.pytorch",
-        f"{__package__}.module",
-        f"{__package__}.training",
-    )
-    install_hint: ClassVar[str] = TORCH_HINT
+    framework: ClassVar[str] = FRAMEWORK.title
+    needed: ClassVar[tuple[str, ...]] = FRAMEWORK.needed
+    imported: ClassVar[tuple[str, ...]] = FRAMEWORK.imported
+    install_hint: ClassVar[str] = FRAMEWORK.install_hint
 
     def accelerators(self) -> list[str]:
         self.load()
@@ -82,19 +80,19 @@ class LightningEngine(Engine):
         execution: ExecutionConfig,
         *,
         model_path: Path,
-        report: ReportEpoch | None = None,
+        on_batch: OnBatch | None = None,
+        on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: Preview | None = None,
     ) -> TrainingResult:
         self.load()
-        from .components import _train_with_lightning, keep_model
-        from .training import discard_checkpoints
+        from . import training
 
-        progress = Progress(report, should_stop, preview)
-        results = _train_with_lightning(train, validation, config, execution, progress)
-        keep_model(results, model_path)
-        discard_checkpoints(results["trainer"])
-        return TrainingResult(model_path, results["history"], progress.stopped)
+        progress = Progress(on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview)
+        trained = training.train(train, validation, config, execution, progress)
+        training.keep_model(trained.module, trained.trainer, model_path, trained.run)
+        training.discard_checkpoints(trained.trainer)
+        return TrainingResult(model_path, trained.history, progress.stopped)
 
     def predict(
         self,
@@ -102,12 +100,12 @@ class LightningEngine(Engine):
         container: PtychoDataContainer,
         execution: ExecutionConfig,
         *,
-        report: ReportFraction | None = None,
+        on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
         self.load()
-        from .checkpoint import open_model
-        from .inference import predict
+        from .inference import predict_with
 
-        module = open_model(model_path, container)
-        return predict(module, container, execution, report=report, should_stop=should_stop)
+        return predict_with(
+            model_path, container, execution, on_progress=on_progress, should_stop=should_stop
+        )

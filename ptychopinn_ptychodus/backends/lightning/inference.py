@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
-from ..base import Prediction, ReportFraction, ShouldStop
+from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
 from .arithmetic import TorchArithmetic
+from .checkpoint import open_model
 from .loaders import GroupDataset, build_loader
 
 if TYPE_CHECKING:  # what stands under this name may be replaced, and is looked up where it is called
@@ -54,19 +56,32 @@ def choose_device(accelerator: str) -> torch.device:
     return torch.device(accelerator)
 
 
+def predict_with(
+    model_path: Path,
+    container: PtychoDataContainer,
+    execution: ExecutionConfig,
+    *,
+    on_progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Prediction:
+    """As :func:`predict`, of the model at ``model_path``; see :func:`.open_model` for errors."""
+    module = open_model(model_path, container)
+    return predict(module, container, execution, on_progress=on_progress, should_stop=should_stop)
+
+
 def predict(
     module: PtychoPINN_Lightning,
     container: PtychoDataContainer,
     execution: ExecutionConfig,
     *,
-    report: ReportFraction | None = None,
+    on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
     """Patches of every group in ``container``, and the probe; see :func:`predict_patches`.
 
     The probe is as bright as the beam was for this container, which need not be that of the training data.
     """
-    patches = predict_patches(module, container, execution, report=report, should_stop=should_stop)
+    patches = predict_patches(module, container, execution, on_progress=on_progress, should_stop=should_stop)
     device = module.log_scale.device
     # on a CPU numpy is faster, and Apple's devices lack some of what it takes
     arithmetic = TorchArithmetic(device).functions() if device.type == "cuda" else None
@@ -79,7 +94,7 @@ def predict_patches(
     container: PtychoDataContainer,
     execution: ExecutionConfig,
     *,
-    report: ReportFraction | None = None,
+    on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> NDArray[np.complex64]:
     """Object patches (B, C, N, N) complex64 of every group in ``container``.
@@ -99,7 +114,7 @@ def predict_patches(
     module = module.to(device).eval()
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
 
-    tell = forwards(report)
+    tell = forwards(on_progress)
 
     def apply(batch_size: int) -> None:
         done = 0

@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch.utils.data import DataLoader, Dataset
 
-from ...config import ExecutionConfig
+from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
 
 
@@ -101,3 +101,27 @@ def build_loader(
         persistent_workers=execution.persistent_workers,
         prefetch_factor=execution.prefetch_factor,
     )
+
+
+def build_loaders(
+    train: PtychoDataContainer,
+    test: PtychoDataContainer | None,
+    config: TrainingConfig,
+    execution: ExecutionConfig,
+) -> tuple[DataLoader[TensorDict], DataLoader[TensorDict] | None]:
+    """Training and validation loaders, the latter None without test data.
+
+    The test data are seen through the training data's normalisation: it is part of the model.
+    """
+    scale, with_object = train.input_scale, config.realspace_mae_weight > 0
+    train_loader = build_loader(
+        GroupDataset(train, scale, with_object=with_object),
+        config.batch_size,
+        execution,
+        shuffle=not config.sequential_sampling,
+        seed=config.seed,
+    )
+    if test is None:
+        return train_loader, None
+    dataset = GroupDataset(test, scale, with_object=with_object)
+    return train_loader, build_loader(dataset, config.batch_size, execution)

@@ -32,8 +32,7 @@ from ..physics import InitialPhysics, amplitude_to_sqrt_counts, central_disk, in
 from ..recipe import COUNT_FLOOR, PHYSICS_RATE
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
 from . import forward, losses
-from .checkpoint import MANIFEST_KEY
-from .engine import LightningEngine
+from .names import MANIFEST_KEY, NAME
 from .network import build_network
 
 
@@ -53,7 +52,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
         ``train_loss`` and ``val_loss``, one value an epoch.
     """
 
-    engine_name = LightningEngine.name
+    engine_name = NAME
     good_pixels: Tensor
     mask: Tensor
     smoothing: Tensor | None

@@ -1,4 +1,4 @@
-"""Running ``lightning.pytorch.Trainer``: callbacks, loggers, checkpoints, and errors that say what to do."""
+"""Training with ``lightning.pytorch.Trainer``: callbacks, loggers, checkpoints, helpful errors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import os
 import sys
 import types
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -18,17 +20,22 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from ...config import ExecutionConfig, TrainingConfig
+from ...config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
 from ...data.grouping import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction, Progress, StopRequested, one_line, out_of_memory, require_logger
-from ..mlflow_run import MlflowRun
+from ..base import Prediction, one_line, out_of_memory, require_logger
+from ..mlflow_run import MlflowRun, recorded, show
+from ..physics import initial_physics
+from ..progress import Progress, StopRequested
+from ..workflow import require_alike
+from . import module as modules  # what stands there may be replaced, and is looked up where it is called
+from .checkpoint import save_model
 from .inference import choose_device, predict
-
-if TYPE_CHECKING:  # what stands under this name may be replaced, and is looked up where it is called
-    from .module import PtychoPINN_Lightning
+from .loaders import build_loaders
+from .names import NAME
 
 logger = logging.getLogger(__name__)
 # hardware summaries and advertisements; warnings still come through
@@ -36,6 +43,108 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 History = dict[str, list[float]]
 """Losses by name, ``train_loss`` and ``val_loss``: one value an epoch, as far as a module logs them."""
+
+
+BuildLoaders = Callable[
+    [PtychoDataContainer, PtychoDataContainer | None, TrainingConfig, ExecutionConfig], tuple[Any, Any]
+]
+"""Training and validation loaders of a training."""
+
+_CONFIGS = ("model", "data", "training", "inference")
+"""What a module is made from, in the order of its constructor."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves.
+
+    Attributes
+    ----------
+    module
+        Ours is at its best state.
+    trainer
+        Holds the checkpoints.
+    history
+        ``train_loss`` and ``val_loss``, one value an epoch; empty where the module logs none.
+    run
+        Its record, with ``logger_backend = 'mlflow'``.
+    """
+
+    module: Any
+    trainer: Any
+    history: History
+    run: MlflowRun | None
+
+
+def train(
+    train: PtychoDataContainer,
+    test: PtychoDataContainer | None,
+    config: TrainingConfig,
+    execution: ExecutionConfig,
+    progress: Progress,
+    build: BuildLoaders = build_loaders,
+) -> Trained:
+    """Train a fresh module, whatever stands under the name ``PtychoPINN_Lightning`` in :mod:`.module`.
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        As :func:`fit`, or if data and configuration do not fit each other.
+    """
+    if test is not None:
+        require_alike(train, test)
+    if config.seed is not None:
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+    physics = initial_physics(train, config)
+    inference = InferenceConfig(model=config.model)
+    configs = (config.model, physics.data, config, inference)
+    module: Any = modules.PtychoPINN_Lightning(*configs)
+    module.save_hyperparameters()
+    if isinstance(module, pl.LightningModule) and not module.hparams:
+        # one that has not named any: its checkpoints are to say what it was made from
+        named = {f"{name}_config": to_dict(each) for name, each in zip(_CONFIGS, configs, strict=True)}
+        pl.LightningModule.save_hyperparameters(module, named)
+    history: History = {"train_loss": [], "val_loss": []}
+    callbacks = own_callbacks(config, execution, progress, validated=test is not None)
+    prepare = getattr(module, "prepare_training", None)
+    if prepare is not None:
+        prepare(physics, execution, history, callbacks)
+    loaders = build(train, test, config, execution)
+    # of several processes that train one model, the first one keeps the record
+    alone = execution.devices == execution.num_nodes == 1
+    logged = execution.logger_backend == "mlflow" and (alone or getattr(rank_zero_only, "rank", 0) == 0)
+    with recorded(logged, config.output_dir, *configs, execution, progress=progress) as run:
+        trainer = fit(module, *loaders, config, execution, history, progress, run)
+        kept = getattr(getattr(trainer, "checkpoint_callback", None), "best_model_path", "")
+        if run is not None and kept:
+            run.model(Path(kept))  # until the model is written elsewhere
+        if run is not None and is_own(module) and not progress.stopped:
+            show(run, lambda data: predict(module, data, execution, should_stop=progress.should_stop), train)
+    callbacks.clear()  # what reports progress would otherwise live, and be pickled, with the module
+    return Trained(module, trainer, {name: list(values) for name, values in history.items()}, run)
+
+
+def is_own(module: Any) -> bool:
+    """Whether it is a ``PtychoPINN_Lightning`` or a subclass: it can be applied, and saved as our model."""
+    return getattr(module, "engine_name", None) == NAME
+
+
+def keep_model(module: Any, trainer: Any, path: Path, run: MlflowRun | None = None) -> Path | None:
+    """Write what :func:`train` has trained to ``path``, and say so where its run is recorded.
+
+    A module that is not ours is written as a checkpoint of Lightning's, which its own class can open. Returns
+    None, with a warning, where the trainer cannot do that either.
+    """
+    if is_own(module):
+        save_model(module, path)
+    elif hasattr(trainer, "save_checkpoint"):
+        trainer.save_checkpoint(path)
+    else:
+        logger.warning("No model file was written: neither module nor trainer is one that could do so.")
+        return None
+    if run is not None:
+        run.model(path)
+    return path
 
 
 class _HistoryCallback(Callback):
@@ -130,7 +239,7 @@ class _ProgressCallback(Checkpoint):
         self.progress.batch()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        module = cast("PtychoPINN_Lightning", pl_module)
+        module = cast("modules.PtychoPINN_Lightning", pl_module)
 
         def apply(container: PtychoDataContainer) -> Prediction:
             try:

@@ -25,12 +25,10 @@ from ..base import ModelFileError, ModelState
 from ..conversion import read_model
 from ..model_file import manifest, model_state, require_model_file
 from ..workflow import MODELS
-from .engine import TensorFlowEngine
+from .names import CONFIGURATION, MANIFEST, NAME, WEIGHTS
 
 if TYPE_CHECKING:
     from .module import PtychoPINN_TensorFlow
-
-MANIFEST, CONFIGURATION, WEIGHTS = "manifest.json", "config.json", "wts.h5"
 
 _LARGEST_TEXT = 2**20
 """Bytes; manifests and configurations take some thousand, and a little more for every epoch."""
@@ -88,7 +86,7 @@ def looks_like_bundle(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             about = _read_json(archive, MANIFEST)
-            return about["backend"] == TensorFlowEngine.name and bool(about["models"])
+            return about["backend"] == NAME and bool(about["models"])
     except Exception:  # damaged, encrypted, foreign, or no archive at all: whatever that leads to
         return False
 
@@ -113,7 +111,7 @@ def read_bundle(path: Path) -> ModelState:
             f'"{path}" is truncated or not a bundle of this package '
             f"({type(exc).__name__}: {str(exc)[:200]}). Copy it again or train again."
         ) from exc
-    return model_state(TensorFlowEngine.name, about, configs, arrays, path)
+    return model_state(NAME, about, configs, arrays, path)
 
 
 def _read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:

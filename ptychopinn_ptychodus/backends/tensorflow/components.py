@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
+from ...data.grouping import PtychoDataContainer
 from .. import workflow
-from ..base import Progress
-from ..mlflow_run import recorded, show
+from ..base import Prediction
+from ..progress import Progress
 from ..workflow import Data
-from .engine import TensorFlowEngine
-
-BUNDLE_NAME = "wts.h5.zip"
-"""What a run leaves in its output directory."""
+from .framework import FRAMEWORK
+from .names import BUNDLE_NAME, NAME
 
 
 def _train_with_keras(
@@ -46,58 +45,23 @@ def _train_with_keras(
     ValueError
         If data and configuration do not fit each other, or this engine lacks what ``execution_config`` asks.
     """
-    TensorFlowEngine().load()
-    import keras
-    import tensorflow as tf
+    FRAMEWORK.load()
+    from . import training
+    from .inference import require_supported
 
-    from .inference import on_device, predict, require_supported
-    from .loaders import build_dataset
-    from .module import PtychoPINN_TensorFlow
-    from .training import fit
-
-    execution, progress = execution_config or ExecutionConfig(), progress or Progress()
+    execution = execution_config or ExecutionConfig()
     require_supported(execution)
     train, test = workflow.as_containers(train_container, test_container, config)
-    if execution.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if config.seed is not None:
-        keras.utils.set_random_seed(config.seed)
-    # the test data are seen through the training data's normalisation: it is part of the model
-    scale, with_object = train.input_scale, config.realspace_mae_weight > 0
-    train_data = build_dataset(
-        train,
-        scale,
-        config.batch_size,
-        execution,
-        with_object=with_object,
-        shuffle=not config.sequential_sampling,
-        seed=config.seed,
-    )
-    test_data = None
-    if test is not None:
-        test_data = build_dataset(test, scale, config.batch_size, execution, with_object=with_object)
-    # the weights, too, belong where they are used
-    with on_device(execution.accelerator):
-        model = PtychoPINN_TensorFlow.for_data(train, config, execution)
-        configs = (config.model, model.data_config, config, InferenceConfig(model=config.model), execution)
-        logged = execution.logger_backend == "mlflow"
-        with recorded(logged, config.output_dir, *configs, progress=progress) as run:
-            best = fit(model, train_data, test_data, config, len(train), progress, run)
-            if run is not None and best is not None and best.saved:
-                run.model(best.saved[0][1])  # until the model is written elsewhere
-            if run is not None and not progress.stopped:
-                show(
-                    run, lambda data: predict(model, data, execution, should_stop=progress.should_stop), train
-                )
+    trained = training.train(train, test, config, execution, progress or Progress())
     results = {
-        "history": {name: list(values) for name, values in model.loss_history.items()},
+        "history": trained.history,
         "train_container": train_container,
         "test_container": test_container,
         "groups": (train, test),
-        "models": {"autoencoder": model, "diffraction_to_obj": model.diffraction_to_obj},
-        "best_state": best,
+        "models": {"autoencoder": trained.model, "diffraction_to_obj": trained.model.diffraction_to_obj},
+        "best_state": trained.best,
     }
-    return results if run is None else {**results, "mlflow_run": run}
+    return results if trained.run is None else {**results, "mlflow_run": trained.run}
 
 
 def train_cdi_model(
@@ -115,21 +79,15 @@ def train_cdi_model(
     FileNotFoundError
         If there are no training data, or a file that the configuration names is missing.
     """
-    TensorFlowEngine().load()
+    FRAMEWORK.load()
+    from .training import keep_model
+
     train, test = workflow.training_data(train_data, test_data, config)
     results = _train_with_keras(train, test, config, execution_config)
-    results["model_path"] = keep_model(results, Path(config.output_dir) / BUNDLE_NAME)
+    results["model_path"] = keep_model(
+        results["models"]["autoencoder"], Path(config.output_dir) / BUNDLE_NAME, results.get("mlflow_run")
+    )
     return results
-
-
-def keep_model(results: dict[str, Any], path: Path) -> Path:
-    """Write the model of :func:`_train_with_keras` to ``path``, and say so where its run is recorded."""
-    from .bundle import save_model
-
-    save_model(results["models"]["autoencoder"], path)
-    if "mlflow_run" in results:
-        results["mlflow_run"].model(path)
-    return path
 
 
 def run_cdi_example(
@@ -191,7 +149,14 @@ def reconstruct_cdi(
     FileNotFoundError
         If the configuration names no model or no data, or they are not there.
     """
-    return workflow.reconstruct_cdi(TensorFlowEngine(), config, execution_config, BUNDLE_NAME)
+
+    def predict(path: Path, container: PtychoDataContainer, execution: ExecutionConfig) -> Prediction:
+        FRAMEWORK.load()
+        from .inference import predict_with
+
+        return predict_with(path, container, execution)
+
+    return workflow.reconstruct_cdi(NAME, predict, config, execution_config, BUNDLE_NAME)
 
 
 def load_inference_bundle(
@@ -210,10 +175,10 @@ def load_inference_bundle(
     ModelFileError
         If the file cannot be opened, or ``config`` asks for another N or gridsize.
     """
-    TensorFlowEngine().load()
+    FRAMEWORK.load()
     from .module import PtychoPINN_TensorFlow
 
-    path, state = workflow.open_bundle(bundle_dir, config, model_name, BUNDLE_NAME, TensorFlowEngine.name)
+    path, state = workflow.open_bundle(bundle_dir, config, model_name, BUNDLE_NAME, NAME)
     model = PtychoPINN_TensorFlow.from_state(state, path)
     opened = model if model_name == "autoencoder" else model.diffraction_to_obj
     return opened, workflow.parameters(state, config)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
-from .. import TENSORFLOW_HINT
 from ..base import (
     Engine,
-    EngineUnavailableError,
     ModelDescription,
     ModelState,
+    OnBatch,
+    OnEpoch,
+    OnProgress,
     Prediction,
     Preview,
-    Progress,
-    ReportEpoch,
-    ReportFraction,
     ShouldStop,
     TrainingResult,
 )
+from ..progress import Progress
+from .framework import FRAMEWORK
+from .names import MODEL_SUFFIX, NAME
 
 __all__ = ["TensorFlowEngine"]
 
@@ -31,28 +30,19 @@ __all__ = ["TensorFlowEngine"]
 class TensorFlowEngine(Engine):
     """TensorFlow, trained by Keras."""
 
-    name: ClassVar[str] = "tensorflow"
+    name: ClassVar[str] = NAME
     title: ClassVar[str] = "TensorFlow"
-    model_suffix: ClassVar[str] = ".wts.h5.zip"
+    model_suffix: ClassVar[str] = MODEL_SUFFIX
     model_filter: ClassVar[str] = "PtychoPINN TensorFlow Models (*.wts.h5.zip wts.h5.zip)"
-    framework: ClassVar[str] = "TensorFlow"
-    needed: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
-    imported: ClassVar[tuple[str, ...]] = (f"{__package__}.training",)
-    install_hint: ClassVar[str] = TENSORFLOW_HINT
+    framework: ClassVar[str] = FRAMEWORK.title
+    needed: ClassVar[tuple[str, ...]] = FRAMEWORK.needed
+    imported: ClassVar[tuple[str, ...]] = FRAMEWORK.imported
+    install_hint: ClassVar[str] = FRAMEWORK.install_hint
 
     def load(self) -> None:
         """As for every engine; Keras is made to run on TensorFlow."""
         self.require()
-        # Keras runs on what this names, else on what a file in the user's home does; once imported, for good
-        os.environ["KERAS_BACKEND"] = self.name
-        if "keras" in sys.modules and (used := sys.modules["keras"].config.backend()) != self.name:
-            raise EngineUnavailableError(
-                f"TensorFlow backend selected, but it is unavailable: Keras runs on {used!r} in this "
-                "process. Start a new one with the environment variable KERAS_BACKEND=tensorflow."
-            )
-        # else the last words of a process that dies are buried under what TensorFlow was compiled for
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        super().load()
+        FRAMEWORK.load()
 
     def accelerators(self) -> list[str]:
         self.load()
@@ -95,19 +85,20 @@ class TensorFlowEngine(Engine):
         execution: ExecutionConfig,
         *,
         model_path: Path,
-        report: ReportEpoch | None = None,
+        on_batch: OnBatch | None = None,
+        on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: Preview | None = None,
     ) -> TrainingResult:
         self.load()
-        from .components import _train_with_keras, keep_model
+        from . import training
 
-        progress = Progress(report, should_stop, preview)
-        results = _train_with_keras(train, validation, config, execution, progress)
-        keep_model(results, model_path)
-        if results["best_state"] is not None:
-            results["best_state"].discard()
-        return TrainingResult(model_path, results["history"], progress.stopped)
+        progress = Progress(on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview)
+        trained = training.train(train, validation, config, execution, progress)
+        training.keep_model(trained.model, model_path, trained.run)
+        if trained.best is not None:
+            trained.best.discard()
+        return TrainingResult(model_path, trained.history, progress.stopped)
 
     def predict(
         self,
@@ -115,14 +106,12 @@ class TensorFlowEngine(Engine):
         container: PtychoDataContainer,
         execution: ExecutionConfig,
         *,
-        report: ReportFraction | None = None,
+        on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Prediction:
         self.load()
-        from .bundle import open_model
-        from .inference import on_device, predict
+        from .inference import predict_with
 
-        # the weights, too, belong where they are used
-        with on_device(execution.accelerator):
-            model = open_model(model_path, execution, container)
-            return predict(model, container, execution, report=report, should_stop=should_stop)
+        return predict_with(
+            model_path, container, execution, on_progress=on_progress, should_stop=should_stop
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from ...config import ExecutionConfig
 from ...data.grouping import PtychoDataContainer
-from ..base import Prediction, ReportFraction, ShouldStop
+from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
-from .engine import TensorFlowEngine
+from .bundle import open_model
 from .loaders import build_dataset
 from .module import PtychoPINN_TensorFlow
+from .names import NAME
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def require_supported(execution: ExecutionConfig, names: Iterable[str] = _ONLY) 
         if value not in allowed:
             raise ValueError(
                 f"ExecutionConfig.{name} = {value!r} is not supported by the engine "
-                f"{TensorFlowEngine.name!r}: use {' or '.join(map(repr, allowed))}, or the engine 'pytorch'."
+                f"{NAME!r}: use {' or '.join(map(repr, allowed))}, or the engine 'pytorch'."
             )
 
 
@@ -80,19 +82,34 @@ def on_device(accelerator: str) -> AbstractContextManager[None]:
     return device
 
 
+def predict_with(
+    model_path: Path,
+    container: PtychoDataContainer,
+    execution: ExecutionConfig,
+    *,
+    on_progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Prediction:
+    """As :func:`predict`, of the model at ``model_path``; see :func:`.open_model` for errors."""
+    # the weights, too, belong where they are used
+    with on_device(execution.accelerator):
+        model = open_model(model_path, execution, container)
+        return predict(model, container, execution, on_progress=on_progress, should_stop=should_stop)
+
+
 def predict(
     model: PtychoPINN_TensorFlow,
     container: PtychoDataContainer,
     execution: ExecutionConfig,
     *,
-    report: ReportFraction | None = None,
+    on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
     """Patches of every group in ``container``, and the probe; see :func:`predict_patches`.
 
     The probe is as bright as the beam was for this container, which need not be that of the training data.
     """
-    patches = predict_patches(model, container, execution, report=report, should_stop=should_stop)
+    patches = predict_patches(model, container, execution, on_progress=on_progress, should_stop=should_stop)
     factor = np.float32(probe_factor(model.data_config, container))
     return Prediction(patches, model.counts_probe().numpy() * factor)
 
@@ -102,7 +119,7 @@ def predict_patches(
     container: PtychoDataContainer,
     execution: ExecutionConfig,
     *,
-    report: ReportFraction | None = None,
+    on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> NDArray[np.complex64]:
     """Object patches (B, C, N, N) complex64 of every group in ``container``.
@@ -123,7 +140,7 @@ def predict_patches(
     require_fit(data, container)
     patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
 
-    tell = forwards(report)
+    tell = forwards(on_progress)
 
     def apply(batch_size: int) -> None:
         done = 0

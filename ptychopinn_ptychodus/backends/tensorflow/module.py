@@ -22,7 +22,7 @@ from ..physics import amplitude_to_sqrt_counts, central_disk, initial_physics
 from ..recipe import COUNT_FLOOR, PHYSICS_RATE
 from . import forward, losses
 from .architecture import Tensor, from_portable, to_portable
-from .engine import TensorFlowEngine
+from .names import NAME
 from .network import build_network
 
 Batch = Mapping[str, Tensor]
@@ -60,7 +60,7 @@ class PtychoPINN_TensorFlow(keras.Model):
         Run-time knobs; not saved.
     """
 
-    engine_name = TensorFlowEngine.name
+    engine_name = NAME
 
     def __init__(
         self,

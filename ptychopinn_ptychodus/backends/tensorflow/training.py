@@ -1,26 +1,30 @@
-"""Running ``keras.Model.fit``: callbacks, loggers, checkpoints, and errors that say what to do."""
+"""Training with ``keras.Model.fit``: callbacks, loggers, checkpoints, and errors that say what to do."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from ...config import ExecutionConfig, TrainingConfig
+from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction, Progress, StopRequested, out_of_memory, require_logger
-from ..mlflow_run import MlflowRun
+from ..base import Prediction, out_of_memory, require_logger
+from ..mlflow_run import MlflowRun, recorded, show
+from ..progress import Progress, StopRequested
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
+from ..workflow import require_alike
 from .bundle import save_model
-from .engine import TensorFlowEngine
-from .inference import predict
+from .inference import on_device, predict, require_supported
+from .loaders import build_dataset
 from .module import PtychoPINN_TensorFlow
+from .names import MODEL_SUFFIX
 
 logger = logging.getLogger(__name__)
 
@@ -129,8 +133,7 @@ class BestState(keras.callbacks.Callback):
             return
         if not self.saved or value < self.saved[0][0]:
             self.best = self.model.arrays()
-        suffix = TensorFlowEngine.model_suffix
-        path = save_model(self.model, self.directory / f"best-epoch={epoch:04d}{suffix}")
+        path = save_model(self.model, self.directory / f"best-epoch={epoch:04d}{MODEL_SUFFIX}")
         self.saved = sorted([*self.saved, (value, path)])
         for _, worse in self.saved[self.keep :]:
             worse.unlink(missing_ok=True)
@@ -147,6 +150,90 @@ class BestState(keras.callbacks.Callback):
             path.unlink(missing_ok=True)
         if self.directory.is_dir() and not any(self.directory.iterdir()):
             self.directory.rmdir()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves.
+
+    Attributes
+    ----------
+    model
+        At its best state.
+    best
+        Holds the checkpoints; None without.
+    history
+        ``train_loss`` and ``val_loss``, one value an epoch.
+    run
+        Its record, with ``logger_backend = 'mlflow'``.
+    """
+
+    model: PtychoPINN_TensorFlow
+    best: BestState | None
+    history: dict[str, list[float]]
+    run: MlflowRun | None
+
+
+def train(
+    train: PtychoDataContainer,
+    test: PtychoDataContainer | None,
+    config: TrainingConfig,
+    execution: ExecutionConfig,
+    progress: Progress,
+) -> Trained:
+    """Train a fresh model.
+
+    Raises
+    ------
+    RuntimeError
+        As :func:`fit`.
+    ValueError
+        If data and configuration do not fit each other, or this engine lacks what ``execution`` asks.
+    """
+    require_supported(execution)
+    if test is not None:
+        require_alike(train, test)
+    if execution.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if config.seed is not None:
+        keras.utils.set_random_seed(config.seed)
+    # the test data are seen through the training data's normalisation: it is part of the model
+    scale, with_object = train.input_scale, config.realspace_mae_weight > 0
+    train_data = build_dataset(
+        train,
+        scale,
+        config.batch_size,
+        execution,
+        with_object=with_object,
+        shuffle=not config.sequential_sampling,
+        seed=config.seed,
+    )
+    test_data = None
+    if test is not None:
+        test_data = build_dataset(test, scale, config.batch_size, execution, with_object=with_object)
+    # the weights, too, belong where they are used
+    with on_device(execution.accelerator):
+        model = PtychoPINN_TensorFlow.for_data(train, config, execution)
+        configs = (config.model, model.data_config, config, InferenceConfig(model=config.model), execution)
+        logged = execution.logger_backend == "mlflow"
+        with recorded(logged, config.output_dir, *configs, progress=progress) as run:
+            best = fit(model, train_data, test_data, config, len(train), progress, run)
+            if run is not None and best is not None and best.saved:
+                run.model(best.saved[0][1])  # until the model is written elsewhere
+            if run is not None and not progress.stopped:
+                show(
+                    run, lambda data: predict(model, data, execution, should_stop=progress.should_stop), train
+                )
+    history = {name: list(values) for name, values in model.loss_history.items()}
+    return Trained(model, best, history, run)
+
+
+def keep_model(model: PtychoPINN_TensorFlow, path: Path, run: MlflowRun | None = None) -> Path:
+    """Write the model to ``path``, and say so where its run is recorded."""
+    save_model(model, path)
+    if run is not None:
+        run.model(path)
+    return path
 
 
 def fit(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..detector import frame_energies
+from ..scan import Scan
 from .findings import Action, Finding
-
-if TYPE_CHECKING:
-    from ..raw import RawData
 
 NEIGHBOURS = 8
 """Nearest positions that a pattern is compared with: they show nearly the same part of the sample."""
@@ -29,7 +25,7 @@ FLASH = 3.0
 _USUAL = 0.75  # quantile: a sample darkens patterns, so that the bright ones show the beam
 
 
-def sound_frames(raw: RawData) -> NDArray[np.bool_]:
+def sound_frames(raw: Scan) -> NDArray[np.bool_]:
     """Which patterns were recorded with the beam as it usually was.
 
     The light of a pattern, that is Σ amplitude² over good pixels, is compared with the median of those at the
@@ -44,7 +40,7 @@ def sound_frames(raw: RawData) -> NDArray[np.bool_]:
     return _sound(raw, frame_energies(raw.diff3d, raw.bad_pixels))
 
 
-def _sound(raw: RawData, light: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _sound(raw: Scan, light: NDArray[np.float64]) -> NDArray[np.bool_]:
     sound = np.ones(len(light), np.bool_)
     for number in np.unique(raw.scan_index):
         members = np.flatnonzero(raw.scan_index == number)
@@ -52,7 +48,7 @@ def _sound(raw: RawData, light: NDArray[np.float64]) -> NDArray[np.bool_]:
     return sound
 
 
-def examine_frames(raw: RawData) -> list[Finding]:
+def examine_frames(raw: Scan) -> list[Finding]:
     """Patterns without beam, and flashes."""
     light = frame_energies(raw.diff3d, raw.bad_pixels)
     sound = _sound(raw, light)

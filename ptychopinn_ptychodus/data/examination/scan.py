@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Protocol, Self, TypeVar
 
-from ..raw import RawData
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..scan import Scan
 from .config import ExaminationConfig
 from .findings import Report
 from .frames import examine_frames
 from .positions import examine_positions, probe_width
 
 
-def examine_scan(raw: RawData, config: ExaminationConfig) -> tuple[RawData, Report]:
+class _Examinable(Scan, Protocol):
+    """A scan that holds what has been found in it: :class:`~..raw.RawData`."""
+
+    findings: Report
+
+    def select(self, indices: ArrayLike | slice, /) -> Self:
+        """A part of the scan."""
+        ...
+
+
+_AnyScan = TypeVar("_AnyScan", bound=_Examinable)
+
+
+def examine_scan(raw: _AnyScan, config: ExaminationConfig) -> tuple[_AnyScan, Report]:
     """Examine a scan before anything is learnt or computed from it.
 
     Parameters

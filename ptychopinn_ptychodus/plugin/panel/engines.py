@@ -12,7 +12,7 @@ from PyQt5.QtWidgets import QApplication
 
 from ...backends.inspection import MODULE, answer_in, inspect_engines
 from ...config import backend_names
-from ..process import child_environment
+from ...worker.process import child_environment
 from ..selection import preferred_backend
 from ..settings import AUTO, PluginSettings
 from .widgets import Form, InfoLabel, Relay

@@ -22,9 +22,9 @@ from PyQt5.QtWidgets import (
 
 from ...backends.base import ModelFileError
 from ...backends.registry import guess_engine, loadable_engines
-from ..layout import identity
+from ...formatting import counted
+from ...worker.run_files import identity
 from ..reconstructor import PtychoPINNReconstructor
-from ..wording import counted
 from .widgets import Form, InfoLabel, Relay, tool_tip
 
 logger = logging.getLogger("PtychoPINN-Plugin")

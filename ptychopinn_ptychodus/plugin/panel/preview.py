@@ -6,7 +6,7 @@ from PyQt5.QtCore import QSize, Qt
 from PyQt5.QtGui import QPainter, QPaintEvent, QPixmap
 from PyQt5.QtWidgets import QGroupBox, QSizePolicy, QVBoxLayout, QWidget
 
-from ..layout import identity
+from ...worker.run_files import identity
 from ..reconstructor import PtychoPINNReconstructor
 from .widgets import InfoLabel, Relay, tool_tip
 

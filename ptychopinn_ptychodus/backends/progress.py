@@ -1,0 +1,81 @@
+"""What a training run tells and is told, for the callbacks of every engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from .base import Apply, EpochReport, OnBatch, OnEpoch, Preview, ShouldStop
+
+
+class StopRequested(Exception):
+    """Leaves a training loop at once: validating on the way out could outlast the patience of who asked."""
+
+
+class Progress:
+    """What a training run tells, and is told, by way of an engine's callbacks.
+
+    Parameters
+    ----------
+    on_batch, on_epoch, should_stop, preview
+        As :meth:`.Engine.train` takes them.
+
+    Attributes
+    ----------
+    stopped
+        Whether the run was asked to stop.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_batch: OnBatch | None = None,
+        on_epoch: OnEpoch | None = None,
+        should_stop: ShouldStop | None = None,
+        preview: Preview | None = None,
+    ) -> None:
+        self._on_batch = on_batch
+        self._on_epoch = on_epoch
+        self.should_stop = should_stop
+        self._preview = preview
+        self._start = 0.0
+        self._patterns = 0
+        self.stopped = False
+
+    def start(self) -> None:
+        """Training begins: the clock runs."""
+        self._start, self._patterns = time.monotonic(), 0
+
+    def batch(self, patterns: int = 0) -> None:
+        """A batch is done, ``patterns`` of them learnt from; raises :class:`StopRequested` if asked to."""
+        self._patterns += patterns
+        if self._on_batch is not None:
+            self._on_batch()
+        if self.should_stop is not None and self.should_stop():
+            self.stopped = True
+            raise StopRequested
+
+    def epoch(self, history: Mapping[str, list[float]], nepochs: int, apply: Apply | None) -> None:
+        """An epoch is done; its losses are the last of ``history``.
+
+        ``apply`` is to leave training as it found it, and to raise ``InterruptedError`` when asked to stop.
+        None where the network is out of reach: there is no preview then.
+        """
+        seconds = time.monotonic() - self._start
+        train, validation = history["train_loss"], history["val_loss"]
+        report = EpochReport(
+            epoch=len(train),
+            nepochs=nepochs,
+            train_loss=train[-1],
+            val_loss=validation[-1] if validation else None,
+            seconds=seconds,
+            patterns_per_second=self._patterns / max(seconds, 1e-9),
+        )
+        if self._on_epoch is not None:
+            self._on_epoch(report)
+        if self._preview is not None and apply is not None:
+            try:
+                self._preview(report, apply)
+            except InterruptedError as exc:
+                self.stopped = True
+                raise StopRequested from exc

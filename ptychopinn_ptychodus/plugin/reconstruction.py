@@ -1,0 +1,185 @@
+"""A reconstruction, as the application sees it: progress while it runs, and its products."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ptychodus.api.product import Product
+from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
+
+from ..backends.base import EpochReport
+from ..data.estimate import Estimate
+from ..data.examination import Report
+from ..formatting import duration
+from ..ptychodus_io.ingest import from_reconstruct_input
+from ..ptychodus_io.names import GOAL, NETWORK_DONE
+from ..ptychodus_io.products import with_network, with_refinement
+from ..refinement import RefinementReport
+from ..worker.job import DATA_DIRECTORY, NETWORK_DIRECTORY, REFINED_DIRECTORY, ReconstructJob
+from ..worker.running import ChildRun, JobObserver
+from .settings import (
+    PluginSettings,
+    make_examination_config,
+    make_execution_config,
+    make_inference_config,
+    make_refinement_config,
+    naming_settings,
+)
+from .shown import Shown, Task
+
+
+def make_reconstruct_job(
+    settings: PluginSettings,
+    model_type: str,
+    shape: tuple[int, int],
+    *,
+    backend: str,
+    model_path: Path,
+    log_level: int,
+) -> ReconstructJob:
+    """The job that the settings stand for, for an object of ``shape``, (H, W) pixels.
+
+    Raises
+    ------
+    ValueError
+        If a setting is not valid; the message names it.
+    """
+    return ReconstructJob(
+        config=make_inference_config(settings, backend=backend, model_path=model_path),
+        execution=make_execution_config(settings),
+        refinement=make_refinement_config(settings),
+        model_type=model_type,
+        shape=shape,
+        choose_neighbor_count=settings.data.value("NeighborCount") == 0,
+        log_level=log_level,
+        probe_modes=settings.training.optional("ProbeModes"),
+        examination=make_examination_config(settings),
+    )
+
+
+class Reconstruction(JobObserver):
+    """One reconstruction, in a child process.
+
+    Parameters
+    ----------
+    settings
+        Read anew for this run.
+    model_type
+        Of the reconstructor, ``"pinn"`` or ``"supervised"``.
+    shown
+        What the window shows of it.
+    task
+        The application's task, which may be stopped.
+    logger
+        The library's.
+    """
+
+    def __init__(
+        self, settings: PluginSettings, model_type: str, shown: Shown, task: Task, logger: logging.Logger
+    ) -> None:
+        self._settings = settings
+        self._model_type = model_type
+        self._shown = shown
+        self._task = task
+        self._logger = logger
+        self._product: Product
+        self._model_path: Path
+        self._after_network: ReconstructOutput | None = None
+
+    def outputs(
+        self, parameters: ReconstructInput, model_path: Path, backend: str
+    ) -> Iterator[ReconstructOutput]:
+        """Reconstruct with the model at ``model_path``, and yield the network's product and the refined one.
+
+        Few outputs: each one is a file without the window, and freezes the window for a second.
+        """
+        product = parameters.product
+        self._product, self._model_path = product, model_path
+        self._shown.show_findings(Report())
+        raw = from_reconstruct_input(
+            parameters, with_object=False, examination=make_examination_config(self._settings)
+        )
+        shape = (product.object_.height_px, product.object_.width_px)
+        raw.require_inside(shape)
+        job = make_reconstruct_job(
+            self._settings,
+            self._model_type,
+            shape,
+            backend=backend,
+            model_path=model_path,
+            log_level=self._logger.getEffectiveLevel(),
+        )
+        patterns = raw.n_patterns
+        scans = [raw]
+        del raw
+        run = ChildRun(job, self, self._logger)
+        # popped: what the worker has need not be held here as well
+        with (
+            naming_settings(),
+            run.started(lambda directory: scans.pop().to_directory(directory / DATA_DIRECTORY)),
+        ):
+            started = time.monotonic()
+            for _ in run.steps():
+                yield from self._new_outputs()
+            yield from self._new_outputs()  # what a stopped run still had to say
+            if not run.is_complete:
+                self._logger.warning("Reconstruction stopped: there is no further result.")
+                return
+            assert run.result is not None
+            last = self._last_product(run.directory, run.result, refined=job.refinement is not None)
+        if last is None:
+            self._logger.warning("Stopped before an epoch of refinement was over: it has no result.")
+            return
+        self._logger.info("Reconstructed from %d patterns in %.1f s.", patterns, time.monotonic() - started)
+        yield ReconstructOutput(last, GOAL)
+
+    def _new_outputs(self) -> Iterator[ReconstructOutput]:
+        output, self._after_network = self._after_network, None
+        if output is not None:
+            yield output
+
+    def _last_product(self, directory: Path, result: dict[str, Any], *, refined: bool) -> Product | None:
+        """The product with what has been found in the end; None if nothing was, beyond the network's."""
+        if not refined:
+            return self._network_product(directory, result["history"])
+        if not result["errors"]:
+            return None
+        found = Estimate.load(directory / REFINED_DIRECTORY)
+        return with_refinement(
+            self._product, found, result, self._model_path, self._shown.findings, self._logger
+        )
+
+    def _network_product(self, directory: Path, history: dict[str, list[float]]) -> Product:
+        found = Estimate.load(directory / NETWORK_DIRECTORY)
+        return with_network(
+            self._product, found, history, self._model_path, self._shown.findings, self._logger
+        )
+
+    # ---- what the run tells and asks
+
+    def on_progress(self, fraction: float) -> None:
+        self._task.show_progress(fraction)
+
+    def on_findings(self, findings: Report) -> None:
+        self._shown.add_findings(findings)
+
+    def on_network(self, directory: Path, history: dict[str, list[float]]) -> None:
+        self._after_network = ReconstructOutput(self._network_product(directory, history), NETWORK_DONE)
+
+    def on_epoch(self, report: EpochReport | RefinementReport) -> None:
+        assert isinstance(report, RefinementReport)
+        self._logger.info(
+            "Refinement, epoch %d/%d: normalised error %.4g, %.0f patterns/s, %s left",
+            report.epoch,
+            report.nepochs,
+            report.error,
+            report.patterns_per_second,
+            duration(report.seconds_left),
+        )
+
+    def should_stop(self) -> bool:
+        return self._task.should_stop()

@@ -1,0 +1,199 @@
+"""A training, as the application sees it: losses and progress while it runs, and the model that it leaves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ptychodus.api.reconstruct import TrainOutput
+
+from ..backends.base import EpochReport
+from ..data.examination import Report
+from ..formatting import counted, duration
+from ..ptychodus_io.names import GOAL, MODEL_BASENAME
+from ..refinement import RefinementReport
+from ..worker.job import TrainJob
+from ..worker.run_files import (
+    PICTURE_FILE,
+    PREVIEW_FILE,
+    TRAINING_EXAMINATION_FILE,
+    RunFiles,
+    require_writable,
+)
+from ..worker.running import ChildRun, JobObserver
+from .history import TrainingHistory
+from .selection import select_engine
+from .settings import (
+    PluginSettings,
+    make_examination_config,
+    make_execution_config,
+    make_training_config,
+    naming_settings,
+)
+from .shown import Preview, Shown, Task, percent
+
+
+def make_train_job(
+    settings: PluginSettings, model_type: str, input_path: Path, output_path: Path, log_level: int
+) -> TrainJob:
+    """The job that the settings stand for; ``output_path`` is made, where it is missing.
+
+    Raises
+    ------
+    ValueError
+        If a setting is not valid; the message names it.
+    EngineUnavailableError
+        If there is no engine of the kind that is set.
+    OSError
+        If ``output_path`` cannot be written to.
+    """
+    engine = select_engine(settings)
+    config = make_training_config(
+        settings, model_type, backend=engine.name, input_path=input_path, output_path=output_path
+    )
+    require_writable(output_path)
+    return TrainJob(
+        config=config,
+        execution=make_execution_config(settings),
+        model_path=output_path / f"{MODEL_BASENAME}{engine.model_suffix}",
+        validation_fraction=settings.data.value("ValidationFraction"),
+        use_all_positions=settings.data.value("NumGroups") == 0,
+        preview=settings.training.value("Preview"),
+        log_level=log_level,
+        examination=make_examination_config(settings),
+    )
+
+
+class Training(JobObserver):
+    """One training, in a child process.
+
+    Parameters
+    ----------
+    job
+        What is to be learnt, and where the model is to be left.
+    shown
+        What the window shows of it.
+    task
+        The application's task, which may be stopped.
+    adopt
+        Called with the path of the model that the run has left, however it ended.
+    logger
+        The library's.
+    """
+
+    def __init__(
+        self,
+        job: TrainJob,
+        shown: Shown,
+        task: Task,
+        adopt: Callable[[Path], object],
+        logger: logging.Logger,
+    ) -> None:
+        self._job = job
+        self._shown = shown
+        self._task = task
+        self._adopt = adopt
+        self._logger = logger
+        self._output_path = job.model_path.parent
+        self._history = TrainingHistory()
+        self._progress = 0
+
+    def outputs(self) -> Iterator[TrainOutput]:
+        """Train, and yield what the application shows; closed early, the best state so far is kept."""
+        self._shown.show_findings(Report())
+        (self._output_path / TRAINING_EXAMINATION_FILE).unlink(missing_ok=True)
+        files = RunFiles(self._job.model_path)
+        run = ChildRun(self._job, self, self._logger)
+        try:
+            self._shown.curves = self._history.curves
+            self._shown.show_preview(None)
+            with naming_settings(), run.started():
+                for _ in run.steps():
+                    # Ptychodus looks at its Stop button between two of these, and only then
+                    yield self._output(self._progress)
+        finally:
+            # not before the child has ended: until then it may still write
+            self._shown.curves = {}
+            self._keep(files, run)
+        yield self._output(GOAL)
+
+    def _output(self, progress: int) -> TrainOutput:
+        return TrainOutput(self._history.training, self._history.validation, progress)
+
+    # ---- what the run tells and asks
+
+    def on_epoch(self, report: EpochReport | RefinementReport) -> None:
+        assert isinstance(report, EpochReport)
+        self._history.append(report)
+        validation = "" if report.val_loss is None else f", validation {report.val_loss:.5g}"
+        self._logger.info(
+            "Epoch %d/%d: loss %.5g%s, %.0f patterns/s, %s left",
+            report.epoch,
+            report.nepochs,
+            report.train_loss,
+            validation,
+            report.patterns_per_second,
+            duration(report.seconds_left),
+        )
+        self._shown.show_epoch()
+        self._progress = max(self._progress, min(GOAL - 1, GOAL * report.epoch // report.nepochs))
+
+    def on_progress(self, fraction: float) -> None:
+        self._progress = max(self._progress, percent(fraction))
+
+    def on_findings(self, findings: Report) -> None:
+        self._shown.add_findings(findings)
+        self._shown.save_findings(self._output_path / TRAINING_EXAMINATION_FILE)
+
+    def on_preview(self, epoch: int) -> None:
+        self._shown.show_preview(Preview(self._output_path / PICTURE_FILE, epoch))
+
+    def should_stop(self) -> bool:
+        return self._task.should_stop()
+
+    # ---- what it leaves
+
+    def _keep(self, files: RunFiles, run: ChildRun) -> None:
+        """See to it that the best state is the model, and that losses and preview lie beside it.
+
+        A worker that was asked to stop and had to be ended may have left its best state as a checkpoint only:
+        that becomes the model. After a failure nobody asked for it, and the earlier model stays.
+        """
+        epochs, model_path = counted(len(self._history.training), "epoch"), files.model_path
+        # a worker that was ended has not told us whether it left one
+        has_model = files.has_model() or self._promote_checkpoint(files, stopped=run.stopped)
+        if has_model:
+            self._adopt(model_path)
+        if run.is_complete:
+            self._logger.info('Trained for %s; the model is "%s".', epochs, model_path)
+        elif has_model:
+            self._logger.warning(
+                'Training ended early, after %s; the best model so far is "%s".', epochs, model_path
+            )
+        elif run.stopped:
+            self._logger.warning("Training was stopped before there was a model to keep.")
+        try:
+            if has_model and self._shown.preview is None:
+                # else that of an earlier model would lie beside this one
+                for name in (PREVIEW_FILE, PICTURE_FILE):
+                    (model_path.parent / name).unlink(missing_ok=True)
+            self._history.save(model_path.parent)
+        except OSError as exc:  # the model is what counts
+            self._logger.warning("The training history was not written: %s", exc)
+
+    def _promote_checkpoint(self, files: RunFiles, *, stopped: bool) -> bool:
+        """True if a checkpoint has become the model."""
+        checkpoint = files.checkpoint()
+        if checkpoint is None:
+            return False
+        if stopped:
+            try:
+                files.promote(checkpoint)
+            except OSError as exc:
+                self._logger.warning('The model "%s" was not written: %s', files.model_path, exc)
+            else:
+                self._logger.info('The checkpoint "%s" is taken as the model.', checkpoint)
+                return True
+        self._logger.warning('Training left its best state in "%s": load that file to use it.', checkpoint)
+        return False

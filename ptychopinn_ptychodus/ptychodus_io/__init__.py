@@ -1,0 +1,1 @@
+"""Ptychodus' types and files <-> arrays and dataclasses of this package."""

@@ -1,0 +1,1 @@
+"""The child process that computes, and the running of one; knows neither Qt nor the plugin."""

@@ -1,0 +1,215 @@
+"""What is asked of a worker: a directory that holds ``job.json``, and arrays beside it as ``.npy`` files.
+
+What the worker answers is said in :mod:`.wire`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, from_dict, to_dict
+from ..data.examination import ExaminationConfig
+from ..pretraining import PretrainingConfig
+from ..refinement import RefinementConfig
+
+JOB_FILE = "job.json"
+DATA_DIRECTORY = "data"
+VALIDATION_DIRECTORY = "validation"
+START_DIRECTORY = "start"
+NETWORK_DIRECTORY = "network"
+REFINED_DIRECTORY = "refined"
+PROBE_DIRECTORY = "probes"
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Train on the files in ``config.train_data_file`` (a directory) and leave the model at ``model_path``.
+
+    Where ``train_data_file`` is None, the scan is the one that :meth:`.RawData.to_directory` has left in
+    ``data/`` of the job's directory, and ``validation/`` holds the scan to validate with, if there is one.
+
+    Attributes
+    ----------
+    config
+        ``model.N`` and ``nphotons`` are set by the worker, from the data.
+    validation_fraction
+        Part of the patterns that is held out where the directory has no test data.
+    use_all_positions
+        Take ``n_groups`` from the data: one per position.
+    preview
+        Leave the object beside the model while it is learnt.
+    log_level
+        Of the records to send.
+    examination
+        What is looked for in the data.
+    tell_batches
+        Send a ``batch`` message after every batch.
+    """
+
+    config: TrainingConfig
+    execution: ExecutionConfig
+    model_path: Path
+    validation_fraction: float
+    use_all_positions: bool
+    preview: bool
+    log_level: int
+    examination: ExaminationConfig = field(default_factory=ExaminationConfig)
+    tell_batches: bool = False
+
+
+@dataclass(frozen=True)
+class ReconstructJob:
+    """Apply ``config.model_path`` to the scan in ``data/`` and stitch on a canvas of ``shape``.
+
+    The object is left in ``network/`` and, if it is refined, what becomes of it in ``refined/``, see
+    :class:`.Estimate`.
+
+    Attributes
+    ----------
+    refinement
+        None: none.
+    choose_neighbor_count
+        Take ``neighbor_count`` from the model's gridsize, which the worker reads.
+    probe_modes
+        Of the refined probe, if the model is for any probe and brings no modes of its own; None: as the scan.
+    examination
+        What is looked for in the scan and in the result.
+    """
+
+    config: InferenceConfig
+    execution: ExecutionConfig
+    refinement: RefinementConfig | None
+    model_type: str
+    shape: tuple[int, int]
+    choose_neighbor_count: bool
+    log_level: int
+    probe_modes: int | None = None
+    examination: ExaminationConfig = field(default_factory=ExaminationConfig)
+
+    @property
+    def device(self) -> str:
+        """Of refinement and verdict, as :func:`~ptychopinn_ptychodus.refinement.solver.refine` takes it."""
+        return _device(self.execution)
+
+
+@dataclass(frozen=True)
+class RefineJob:
+    """Refine the :class:`.Estimate` in ``start/`` with the scan in ``data/``, and leave it in ``refined/``.
+
+    Attributes
+    ----------
+    execution
+        Only ``accelerator`` takes part.
+    examination
+        What is looked for in the scan and in the result.
+    """
+
+    refinement: RefinementConfig
+    execution: ExecutionConfig
+    log_level: int
+    examination: ExaminationConfig = field(default_factory=ExaminationConfig)
+
+    @property
+    def device(self) -> str:
+        """See :attr:`ReconstructJob.device`."""
+        return _device(self.execution)
+
+
+def _device(execution: ExecutionConfig) -> str:
+    return "cpu" if execution.accelerator == "cpu" else "auto"
+
+
+@dataclass(frozen=True)
+class PretrainJob:
+    """Make scans, learn from them, and leave a model for any probe at ``model_path``.
+
+    Attributes
+    ----------
+    config
+        ``n_groups`` is set by the worker.
+    pretraining
+        What the scans are like. The probes to make them with are in ``probes/``, see :func:`save_probes`;
+        where there are none, they are made, too.
+    log_level
+        Of the records to send.
+    """
+
+    config: TrainingConfig
+    execution: ExecutionConfig
+    pretraining: PretrainingConfig
+    model_path: Path
+    log_level: int
+
+
+Job = TrainJob | ReconstructJob | RefineJob | PretrainJob
+
+
+def save_probes(probes: Sequence[NDArray[np.complex64]], directory: Path) -> None:
+    """Leave probes, (modes, N, N) each, for a :class:`PretrainJob` in the job's ``directory``."""
+    (directory / PROBE_DIRECTORY).mkdir()
+    for number, probe in enumerate(probes):
+        np.save(directory / PROBE_DIRECTORY / f"{number:06d}.npy", probe)
+
+
+def load_probes(directory: Path) -> list[NDArray[np.complex64]]:
+    """Inverse of :func:`save_probes`."""
+    paths = sorted((directory / PROBE_DIRECTORY).glob("*.npy"))
+    return [np.load(path, allow_pickle=False) for path in paths]
+
+
+def neighbor_count(setting: int | None, gridsize: int) -> int:
+    """What the setting ``NeighborCount`` stands for; where it is not set, a little more than a group needs.
+
+    Raises
+    ------
+    ValueError
+        If it is too small for ``gridsize``.
+    """
+    if setting is None:
+        return gridsize**2 + 2  # so that groups differ
+    if setting < gridsize**2 - 1:
+        raise ValueError(
+            f"The setting PtychoPINNPluginData.NeighborCount = {setting} is not valid: groups of "
+            f"GridSize² = {gridsize**2} patterns need at least {gridsize**2 - 1} neighbours to "
+            "choose from; 0 leaves it to the plugin."
+        )
+    return setting
+
+
+def write_job(job: Job, directory: Path) -> None:
+    """Write ``job.json``."""
+    fields = {name: getattr(job, name) for name in job.__dataclass_fields__}
+    plain = {
+        name: to_dict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in fields.items()
+    }
+    text = json.dumps({"job": type(job).__name__, **plain}, default=str)
+    (directory / JOB_FILE).write_text(text, encoding="utf-8")
+
+
+def read_job(directory: Path) -> Job:
+    """Inverse of :func:`write_job`."""
+    fields = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
+    kind = fields.pop("job")
+    fields["execution"] = from_dict(ExecutionConfig, fields["execution"])
+    if "examination" in fields:
+        fields["examination"] = from_dict(ExaminationConfig, fields["examination"])
+    if kind in (TrainJob.__name__, PretrainJob.__name__):
+        fields["config"] = from_dict(TrainingConfig, fields["config"])
+        fields["model_path"] = Path(fields["model_path"])
+        if kind == TrainJob.__name__:
+            return TrainJob(**fields)
+        fields["pretraining"] = from_dict(PretrainingConfig, fields["pretraining"])
+        return PretrainJob(**fields)
+    if fields["refinement"] is not None:
+        fields["refinement"] = from_dict(RefinementConfig, fields["refinement"])
+    if kind == RefineJob.__name__:
+        return RefineJob(**fields)
+    fields["config"] = from_dict(InferenceConfig, fields["config"])
+    return ReconstructJob(**{**fields, "shape": tuple(fields["shape"])})

@@ -1,0 +1,55 @@
+"""What the worker does for a :class:`~.job.PretrainJob`."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..backends.registry import get_engine
+from ..pretraining.scans import make_training_set
+from .job import PretrainJob, load_probes
+from .progress import Learning
+from .wire import Send
+
+logger = logging.getLogger("PtychoPINN-Plugin")
+
+_MAKING = 0.05  # part of the work, next to nothing of the time
+
+
+def pretrain(
+    job: PretrainJob, directory: Path, send: Send, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Make scans, learn from them, and return the fields of the result message."""
+    engine = get_engine(job.config.backend)
+    engine.require()  # before minutes are spent on scans
+    probes = load_probes(directory)
+    data = make_training_set(
+        job.pretraining,
+        probes,
+        on_progress=lambda fraction: send("progress", fraction=_MAKING * fraction),
+        should_stop=should_stop,
+    )
+    logger.info(
+        "Pretraining on %d groups of %d made scans under %s, %d scans for validation, with %s.",
+        len(data.training),
+        job.pretraining.scans,
+        f"{len(probes)} given probes" if probes else "made probes",
+        job.pretraining.validation_scans,
+        engine.title,
+    )
+    config, groups = job.config, [data.training, data.validation]
+    learning = Learning(send, groups, config.batch_size, config.nepochs, begin=_MAKING)
+    result = engine.train(
+        data.training,
+        data.validation,
+        dataclasses.replace(config, n_groups=len(data.training)),
+        job.execution,
+        model_path=job.model_path,
+        on_batch=learning.on_batch,
+        on_epoch=learning.on_epoch,
+        should_stop=should_stop,
+    )
+    return {"stopped": result.stopped}

@@ -1,0 +1,71 @@
+"""How far a training is, as the worker sees it: by the batches that an engine tells of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sized
+from typing import Any
+
+from ..backends.base import EpochReport
+from .wire import Send
+
+_STEP = 0.01
+"""Of the whole, at least, between two messages."""
+
+
+class Learning:
+    """Tells of a training what its engine tells, see :meth:`.Engine.train`.
+
+    Parameters
+    ----------
+    send
+        Sends the messages ``learning``, ``epoch`` and ``progress``.
+    groups
+        The groups of each set that an epoch goes over, to learn from them or to validate.
+    batch_size
+        Groups of a batch.
+    begin
+        Part of the job that is done before the training, 0 to 1.
+    tell_batches
+        Send the message ``batch`` after every batch.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        groups: Iterable[Sized | None],
+        batch_size: int,
+        nepochs: int,
+        begin: float = 0.0,
+        tell_batches: bool = False,
+    ) -> None:
+        self._tell_batches = tell_batches
+        self._send = send
+        self._batches = sum(math.ceil(len(part) / batch_size) for part in groups if part is not None)
+        self._nepochs = nepochs
+        self._begin = begin
+        self._learnt = False
+        self._epoch, self._batch = 0, 0
+        self._sent = begin
+
+    def on_batch(self) -> None:
+        """A batch is done."""
+        if not self._learnt:
+            self._learnt = True
+            self._send("learning")
+        # an engine need not have as many batches as were expected, nor as few
+        self._batch = min(self._batch + 1, self._batches)
+        if self._tell_batches:
+            self._send("batch", epoch=self._epoch + 1, batch=self._batch, batches=self._batches)
+        done = (self._epoch + self._batch / max(1, self._batches)) / self._nepochs
+        fraction = self._begin + (1 - self._begin) * done
+        if fraction - self._sent >= _STEP:
+            self._sent = fraction
+            self._send("progress", fraction=fraction)
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """An epoch is done."""
+        self._epoch, self._batch = report.epoch, 0
+        fields: dict[str, Any] = dataclasses.asdict(report)
+        self._send("epoch", **fields)

@@ -1,0 +1,185 @@
+"""What the worker does for a :class:`~.job.ReconstructJob` and a :class:`~.job.RefineJob`."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends.adaptation import fits_size
+from ..backends.base import ModelDescription, ModelFileError
+from ..backends.physics import other_exposure
+from ..backends.registry import engine_for, guess_engine
+from ..backends.workflow import require_as_asked, require_untouched
+from ..data.assembly import assemble
+from ..data.estimate import Estimate
+from ..data.examination import Report
+from ..data.grouping import PtychoDataContainer, neighbourhood_order
+from ..data.raw import RawData
+from ..refinement import RefinementConfig
+from ..refinement.ends import StartError
+from ..refinement.solver import refine
+from .examination import examined, judged, tell
+from .job import (
+    DATA_DIRECTORY,
+    NETWORK_DIRECTORY,
+    REFINED_DIRECTORY,
+    START_DIRECTORY,
+    ReconstructJob,
+    RefineJob,
+    neighbor_count,
+)
+from .wire import Send
+
+logger = logging.getLogger("PtychoPINN-Plugin")
+
+
+def reconstruct(
+    job: ReconstructJob, directory: Path, send: Send, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Apply the model, stitch, refine; leave it in ``directory``, return the fields of the result."""
+    config = job.config
+    assert config.model_path is not None
+    # by the rule of the parent, whose choice is in the configuration
+    engine = engine_for(config.model_path, config.backend)
+    writer = guess_engine(config.model_path)
+    if writer is not engine:
+        logger.info(
+            'The model "%s" was written by %s, which is not installed: it is converted for %s.',
+            config.model_path,
+            writer.title,
+            engine.title,
+        )
+    description = writer.describe(config.model_path)
+    require_as_asked(config, description, config.model_path, engine.name, any_size=description.data.any_probe)
+    require_untouched(config, ("test_data_file", "n_subsample", "debug", "output_dir"), "in Ptychodus")
+    raw = examined(RawData.from_directory(directory / DATA_DIRECTORY), job.examination, send)
+    _check_model(description, raw, job)
+    model = description.model
+    container = raw.generate_grouped_data(
+        raw.N,
+        neighbor_count(None if job.choose_neighbor_count else config.neighbor_count, model.gridsize),
+        config.n_groups,  # None: every pattern is an anchor
+        gridsize=model.gridsize,
+        seed=config.subsample_seed,
+    )
+    finding = other_exposure(description.data, container)
+    if finding is not None:
+        tell(Report((finding,)), send)
+    if config.n_groups is None and job.refinement is not None:
+        container = container.subset(_spread_groups(container))
+    logger.info("Reconstructing %d groups of %d patterns with %s.", *container.nn_indices.shape, engine.title)
+    prediction = engine.predict(
+        config.model_path,
+        container,
+        job.execution,
+        on_progress=lambda fraction: send("progress", fraction=0.9 * float(fraction)),
+        should_stop=should_stop,
+    )
+    weight = np.sum(np.abs(prediction.probe) ** 2, axis=0)
+    canvas = assemble(
+        prediction.patches,
+        container.nn_indices,
+        container.coords,
+        job.shape,
+        weight,
+        prediction.arithmetic,
+    )
+    found = Estimate(canvas.object, prediction.probe)
+    found.save(directory / NETWORK_DIRECTORY)
+    history = {key: [float(value) for value in values] for key, values in description.history.items()}
+    if job.refinement is None:
+        verdict = judged(raw, found, None, job, _last_tenth(send), should_stop)
+        return {"stopped": False, "history": history, "verdict": verdict}
+    del prediction, canvas  # the patches of all groups are much larger than all that follows
+    send("network", history=history)
+    refinement = job.refinement
+    if description.data.any_probe:  # what it predicts with are the scan's modes alone
+        refinement = dataclasses.replace(refinement, probe_modes=max(job.probe_modes or 1, len(found.probe)))
+    try:
+        return _refine(raw, found, refinement, job, directory, send, should_stop)
+    except StartError as exc:
+        raise ValueError(
+            f"The network's object cannot be refined: {exc} Train for longer, or set "
+            "PtychoPINNPluginRefinement.Epochs to 0 to have the network's object alone."
+        ) from exc
+
+
+def refine_start(
+    job: RefineJob, directory: Path, send: Send, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Refine what the parent has left; leave it in ``directory``, return the fields of the result."""
+    raw = examined(RawData.from_directory(directory / DATA_DIRECTORY), job.examination, send)
+    start = Estimate.load(directory / START_DIRECTORY)
+    try:
+        return _refine(raw, start, job.refinement, job, directory, send, should_stop)
+    except StartError as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def _spread_groups(container: PtychoDataContainer) -> NDArray[np.int64]:
+    """Numbers of evenly spread groups that together have as many members as there are patterns.
+
+    More of them make a better object to look at, and hardly a better one to start a refinement from: its
+    own passes cost less.
+    """
+    channels = container.gridsize**2
+    order = neighbourhood_order(container.coords[container.nn_indices[:, 0]])  # of the groups' anchors
+    return np.sort(order[channels // 2 :: channels])
+
+
+def _refine(
+    raw: RawData,
+    start: Estimate,
+    config: RefinementConfig,
+    job: ReconstructJob | RefineJob,
+    directory: Path,
+    send: Send,
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    refined = refine(
+        raw,
+        start.object,
+        start.probe,
+        config,
+        report=lambda report: send("refinement", **dataclasses.asdict(report)),
+        progress=lambda fraction: send("progress", fraction=0.9 * fraction),
+        should_stop=should_stop,
+        device=job.device,
+    )
+    positions = refined.positions if config.positions else None
+    found = Estimate(refined.object, refined.probe, positions)
+    found.save(directory / REFINED_DIRECTORY)
+    return {
+        "stopped": False,
+        "errors": refined.history,
+        "start_error": refined.start_error,
+        "error": refined.error,
+        "verdict": judged(raw, found, refined, job, _last_tenth(send), should_stop),
+    }
+
+
+def _last_tenth(send: Send) -> Callable[[float], None]:
+    """Reports the progress of the verdict, which comes last."""
+    return lambda fraction: send("progress", fraction=0.9 + 0.1 * float(fraction))
+
+
+def _check_model(description: ModelDescription, raw: RawData, job: ReconstructJob) -> None:
+    path, model = job.config.model_path, description.model
+    if not fits_size(model, description.data, raw.N):
+        raise ModelFileError(
+            f'The model "{path}" was trained on patterns of N = {model.N} pixels, but these are of '
+            f"N = {raw.N}. Train a model on such patterns, or crop or bin the patterns to N = {model.N}."
+        )
+    if model.model_type != job.model_type:
+        logger.warning(
+            'The model "%s" was trained as "%s", not "%s"; it is applied as it is.',
+            path,
+            model.model_type,
+            job.model_type,
+        )

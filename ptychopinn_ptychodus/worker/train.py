@@ -1,0 +1,145 @@
+"""What the worker does for a :class:`~.job.TrainJob`: read, examine, group, learn."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends.registry import get_engine
+from ..backends.workflow import grouped
+from ..config import TrainingConfig
+from ..data.raw import RawData
+from ..ptychodus_io.ingest import TrainingData, read_training_directory, require_object, require_same
+from .examination import examined
+from .job import DATA_DIRECTORY, VALIDATION_DIRECTORY, TrainJob
+from .preview import Previews
+from .progress import Learning
+from .wire import Send
+
+logger = logging.getLogger("PtychoPINN-Plugin")
+
+
+def train(
+    job: TrainJob, send: Send, should_stop: Callable[[], bool], directory: Path | None = None
+) -> dict[str, Any]:
+    """Train and return the fields of the result message; ``directory`` is the job's."""
+    config = job.config
+    if config.train_data_file is not None:
+        data = read_training_directory(
+            config.train_data_file,
+            job.examination,
+            lambda raw, source: examined(raw, job.examination, send, source),
+        )
+    else:
+        assert directory is not None
+        data = _handed_over(directory, lambda raw: examined(raw, job.examination, send))
+    supervised = config.model.model_type == "supervised"
+    if supervised:
+        require_object(data.train, data.source)
+        if data.test is not None:
+            require_object(data.test, data.source)
+    raw = data.train
+    if config.n_subsample is not None:
+        raw = raw.subsample(config.n_subsample, config.seed)
+    training, validation = raw, data.test
+    if validation is None:
+        training, validation = _hold_out(raw, job)
+
+    model = dataclasses.replace(config.model, N=raw.N)
+    config = dataclasses.replace(
+        config,
+        model=model,
+        n_groups=training.n_patterns if job.use_all_positions else config.n_groups,
+        probe_modes=_probe_modes(config.probe_modes, len(training.probeGuess)),
+        nphotons=training.photons_per_pattern,
+    )
+
+    engine = get_engine(config.backend)
+    engine.require()
+    logger.info(
+        "Training on %d patterns of %d × %d (%s), %d for validation, with %s.",
+        training.n_patterns,
+        raw.N,
+        raw.N,
+        data.source,
+        0 if validation is None else validation.n_patterns,
+        engine.title,
+    )
+    groups = grouped(training, config, config.n_groups)
+    held_out = None if validation is None else grouped(validation, config, None)
+    learning = Learning(
+        send,
+        [groups, held_out],
+        config.batch_size,
+        config.nepochs,
+        tell_batches=job.tell_batches,
+    )
+    result = engine.train(
+        groups,
+        held_out,
+        config,
+        job.execution,
+        model_path=job.model_path,
+        on_batch=learning.on_batch,
+        on_epoch=learning.on_epoch,
+        should_stop=should_stop,
+        preview=_previews(raw, config, job, send),
+    )
+    return {"stopped": result.stopped}
+
+
+def _handed_over(directory: Path, examine: Callable[[RawData], RawData]) -> TrainingData:
+    """The scans that the parent has left in the job's directory."""
+    training, validation = directory / DATA_DIRECTORY, directory / VALIDATION_DIRECTORY
+    raw, source = examine(RawData.from_directory(training)), "the scan"
+    if not validation.is_dir():
+        return TrainingData(raw, None, source)
+    test = examine(RawData.from_directory(validation))
+    require_same(raw, source, test, "the validation scan")
+    return TrainingData(raw, test, source)
+
+
+def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -> Previews | None:
+    if not job.preview:
+        return None
+    try:
+        # of the whole scan: what is held out would be a hole in the picture
+        container = grouped(raw, config, None)
+        return Previews(container, job.model_path.parent, lambda epoch: send("preview", epoch=epoch))
+    except ValueError as exc:  # of patterns, it may be, that are not learnt from
+        logger.warning("There will be no preview: %s", exc)
+        return None
+
+
+def _probe_modes(wanted: int | None, present: int) -> int:
+    if wanted is not None and wanted < present:
+        logger.warning(
+            "The setting PtychoPINNPluginTraining.ProbeModes = %d is below the %d modes of the probe: all %d "
+            "are kept. Set it to 0 to take as many as the probe has, or choose a probe with fewer modes.",
+            wanted,
+            present,
+            present,
+        )
+    return max(wanted or 0, present)
+
+
+def _hold_out(raw: RawData, job: TrainJob) -> tuple[RawData, RawData | None]:
+    training, validation = raw.split(job.validation_fraction, job.config.seed)
+    channels = job.config.model.channels
+    if validation is not None and min(_smallest_scan(training), _smallest_scan(validation)) < channels:
+        logger.warning(
+            "%d patterns are too few to hold some out for validation in groups of %d: all are trained on.",
+            raw.n_patterns,
+            channels,
+        )
+        return raw, None
+    return training, validation
+
+
+def _smallest_scan(raw: RawData) -> int:
+    return int(np.unique(raw.scan_index, return_counts=True)[1].min())  # groups stay within a scan

@@ -1,0 +1,263 @@
+"""What the worker makes of a job, without the process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from ptychopinn_ptychodus.backends.base import ModelFileError
+from ptychopinn_ptychodus.backends.registry import get_engine
+from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.data.assembly import assemble
+from ptychopinn_ptychodus.data.estimate import Estimate
+from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
+from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input
+from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.worker import reconstruct
+from ptychopinn_ptychodus.worker.job import (
+    DATA_DIRECTORY,
+    NETWORK_DIRECTORY,
+    REFINED_DIRECTORY,
+    ReconstructJob,
+)
+
+pytestmark = pytest.mark.usefixtures("fake_site")
+
+
+@pytest.fixture
+def grouped(tmp_path, scan, monkeypatch):
+    """Reconstruct 30 patterns in groups of four; returns patterns, neighbours, groups of the grouping."""
+
+    def grouped(**fields):
+        parameters = scan(30)
+        raw = from_reconstruct_input(parameters, with_object=False)
+        raw.to_directory(tmp_path / DATA_DIRECTORY)
+        container = raw.generate_grouped_data(64, 6, None, gridsize=2, seed=0)
+        path = tmp_path / "model.ckpt"
+        training = TrainingConfig(model=ModelConfig(gridsize=2))
+        get_engine("pytorch").train(container, None, training, ExecutionConfig(), model_path=path)
+        seen = []
+        original = RawData.generate_grouped_data
+
+        def generate(self, N, K, nsamples, **kwargs):
+            result = original(self, N, K, nsamples, **kwargs)
+            seen.append((self.n_patterns, K, len(result)))
+            return result
+
+        monkeypatch.setattr(RawData, "generate_grouped_data", generate)
+        job = ReconstructJob(
+            config=InferenceConfig(model_path=path, subsample_seed=0),
+            execution=ExecutionConfig(),
+            refinement=None,
+            model_type="pinn",
+            shape=(100, 120),
+            choose_neighbor_count=True,
+            log_level=20,
+        )
+        job = dataclasses.replace(
+            job,
+            choose_neighbor_count="neighbor_count" not in fields,
+            config=dataclasses.replace(job.config, **fields),
+        )
+        assert (
+            reconstruct.reconstruct(job, tmp_path, lambda *_, **__: None, lambda: False)["stopped"] is False
+        )
+        return seen[0]
+
+    return grouped
+
+
+def test_every_pattern_is_an_anchor(grouped):
+    assert grouped() == (30, 6, 30)
+
+
+def test_fewer_groups_are_still_drawn_from_all_patterns(grouped):
+    assert grouped(n_groups=10) == (30, 6, 10)
+
+
+def test_more_groups_than_patterns(grouped):
+    assert grouped(n_groups=70) == (30, 6, 70)
+
+
+def test_the_neighbourhood_is_as_it_is_set(grouped):
+    assert grouped(neighbor_count=3) == (30, 3, 30)
+
+
+def test_a_neighbourhood_that_is_too_small_for_the_model_names_the_setting(grouped):
+    with pytest.raises(ValueError, match=r"PtychoPINNPluginData\.NeighborCount = 2 .* at least 3"):
+        grouped(neighbor_count=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n_subsample", 20), ("debug", True), ("test_data_file", "x.npz"), ("output_dir", "elsewhere")],
+)
+def test_what_ptychodus_has_no_use_for_is_refused_by_name(grouped, field, value):
+    with pytest.raises(ValueError, match=rf"InferenceConfig\.{field} = .* in Ptychodus"):
+        grouped(**{field: value})
+
+
+def test_another_model_than_the_one_that_is_asked_for_is_refused(grouped):
+    with pytest.raises(ModelFileError, match=r"InferenceConfig\.model\.gridsize = 3"):
+        grouped(model=ModelConfig(gridsize=3))
+
+
+class Refining:
+    """A reconstruction that is refined, of 144 patterns in 12 rows, 5 pixels apart."""
+
+    STEP = 5.0
+    SHAPE = (132, 132)
+
+    def __init__(self, directory, monkeypatch):
+        self.directory = directory
+        x, y = raster_positions(12, 12, self.STEP, jitter=0.2, origin=36.0, seed=1)
+        object_ = make_object(self.SHAPE, seed=2)
+        self.raw = simulate_scan(object_, make_probe(64), x, y, photons=1e5, seed=3)
+        self.raw.to_directory(directory / DATA_DIRECTORY)
+        container = self.raw.generate_grouped_data(64, 6, 10, gridsize=2, seed=0)
+        self.model = directory / "model.ckpt"
+        engine = get_engine("pytorch")
+        training = TrainingConfig(model=ModelConfig(gridsize=2))
+        engine.train(container, None, training, ExecutionConfig(), model_path=self.model)
+        self.applied_to = None
+        self.messages: list[dict] = []
+        predict = type(engine).predict
+
+        def spied(engine, model_path, container, execution, **kwargs):
+            self.applied_to = container
+            return predict(engine, model_path, container, execution, **kwargs)
+
+        monkeypatch.setattr(type(engine), "predict", spied)
+
+    def run(self, refinement, *, should_stop=lambda: False, **fields):
+        job = ReconstructJob(
+            config=InferenceConfig(model_path=self.model, subsample_seed=0, **fields),
+            execution=ExecutionConfig(accelerator="cpu"),
+            refinement=refinement,
+            model_type="pinn",
+            shape=self.SHAPE,
+            choose_neighbor_count=True,
+            log_level=20,
+        )
+
+        def send(kind, **values):
+            self.messages.append(json.loads(json.dumps({"kind": kind, **values})))
+
+        return json.loads(json.dumps(reconstruct.reconstruct(job, self.directory, send, should_stop)))
+
+
+@pytest.fixture
+def refining(tmp_path, monkeypatch):
+    return Refining(tmp_path, monkeypatch)
+
+
+def test_with_a_refinement_the_network_sees_each_pattern_about_once(refining):
+    refining.run(RefinementConfig(epochs=0))
+    container = refining.applied_to
+    assert 144 / 4 * 0.8 < len(container) < 144 / 4 * 1.4
+    # evenly: no pattern is far from the anchor of a group, and no part of the scan has more of them
+    anchors = container.coords[container.nn_indices[:, 0]]
+    assert cKDTree(anchors).query(container.coords)[0].max() < 2.7 * refining.STEP
+    right, below = (anchors > np.median(container.coords, axis=0)).T
+    quarters = np.bincount(2 * right + below, minlength=4)
+    assert quarters.max() < 1.5 * quarters.min()
+
+
+def diagonal(count):
+    return np.linspace(0, 4.0 * count, count)[:, None] * [1.0, 1.0]
+
+
+def two_fields(count):
+    field = np.stack(np.meshgrid(*[5.0 * np.arange(14)] * 2), -1).reshape(-1, 2)
+    return np.concatenate([field, field + np.array([1500.0, 0.0])])
+
+
+def spiral(count):
+    turn = np.arange(count)
+    return 4.0 * np.sqrt(turn)[:, None] * np.stack([np.cos(2.4 * turn), np.sin(2.4 * turn)], -1)
+
+
+@pytest.mark.parametrize("positions", [diagonal, two_fields, spiral])
+@pytest.mark.parametrize("gridsize", [1, 2, 3])
+def test_groups_are_spread_over_scans_of_any_shape(positions, gridsize):
+    coords = positions(400)
+    count = len(coords)
+    raw = RawData(
+        xcoords=coords[:, 0],
+        ycoords=coords[:, 1],
+        xcoords_start=None,
+        ycoords_start=None,
+        diff3d=np.ones((count, 64, 64), np.float32),
+        probeGuess=make_probe(64),
+        scan_index=None,
+    )
+    container = raw.generate_grouped_data(64, gridsize**2 + 2, None, gridsize=gridsize, seed=0)
+    chosen = container.subset(reconstruct._spread_groups(container))
+    assert abs(len(chosen) * gridsize**2 - count) < gridsize**2
+    # a patch of some group shows the place of every pattern
+    members = container.coords[chosen.nn_indices.ravel()]
+    assert cKDTree(members).query(coords, p=np.inf)[0].max() < 24
+
+
+@pytest.mark.parametrize("groups", [20, 144, 200])
+def test_with_a_refinement_groups_that_are_asked_for_are_made(refining, groups):
+    refining.run(RefinementConfig(epochs=0), n_groups=groups)
+    assert len(refining.applied_to) == groups
+
+
+def test_without_a_refinement_every_pattern_is_an_anchor(refining):
+    assert set(refining.run(None)) == {"stopped", "history", "verdict"}
+    assert sorted(refining.applied_to.nn_indices[:, 0]) == list(range(144))
+    assert not (refining.directory / REFINED_DIRECTORY).exists()
+
+
+def test_a_refinement_leaves_both_estimates_and_reports_its_epochs(refining):
+    result = refining.run(RefinementConfig(epochs=3))
+    network, refined = (
+        Estimate.load(refining.directory / name) for name in (NETWORK_DIRECTORY, REFINED_DIRECTORY)
+    )
+    assert network.positions is None
+    assert refined.positions.shape == (144, 2)
+    assert network.object.shape == refined.object.shape == refining.SHAPE
+    kinds = [message["kind"] for message in refining.messages]
+    reports = [message for message in refining.messages if message["kind"] == "refinement"]
+    assert [kind for kind in kinds if kind != "progress"] == ["network", *["refinement"] * 3]
+    assert [(report["epoch"], report["nepochs"]) for report in reports] == [(1, 3), (2, 3), (3, 3)]
+    assert [report["error"] for report in reports] == result["errors"]
+    assert result["error"] < result["start_error"]
+
+
+def test_positions_that_are_not_refined_are_not_handed_over(refining):
+    refining.run(RefinementConfig(epochs=1, positions=False))
+    assert Estimate.load(refining.directory / REFINED_DIRECTORY).positions is None
+
+
+def test_a_refinement_that_is_stopped_leaves_what_there_is(refining):
+    def epochs():
+        return sum(message["kind"] == "refinement" for message in refining.messages)
+
+    result = refining.run(RefinementConfig(epochs=50), should_stop=lambda: epochs() >= 2)
+    assert result["stopped"] is False  # there is a result
+    assert len(result["errors"]) == 2
+    assert (refining.directory / REFINED_DIRECTORY / "object.npy").is_file()
+
+
+def test_a_start_of_no_use_is_blamed_on_the_network(refining, monkeypatch):
+    def overflowed(*args):
+        canvas = assemble(*args)
+        return dataclasses.replace(canvas, object=np.full_like(canvas.object, np.nan))
+
+    monkeypatch.setattr(reconstruct, "assemble", overflowed)
+    with pytest.raises(ValueError, match=r"not finite.* Train for longer, or set .*Epochs to 0"):
+        refining.run(RefinementConfig(epochs=1))
+
+
+def test_what_is_not_the_networks_fault_is_not_blamed_on_it(refining):
+    with pytest.raises(ValueError, match="modes") as caught:
+        refining.run(RefinementConfig(epochs=1, probe_modes=1000))
+    assert "Train for longer" not in str(caught.value)
