@@ -44,7 +44,7 @@ _EXIT_GRACE_S = 10.0
 _KEPT_LINES = 40
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
-WAITING = {WAIT_POLICY: "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+WAITING = {WAIT_POLICY: "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """How a child's threads wait for each other: they look again so many times, then they sleep."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
