@@ -251,7 +251,7 @@ def open_model(path: str | Path) -> Model:
     Parameters
     ----------
     path
-        A model file, or the directory that a training has left one in.
+        A model file, or the directory that a training by an engine of this package has left one in.
 
     Raises
     ------

@@ -219,7 +219,12 @@ class Framework:
 
 
 class Engine(ABC):
-    """One framework's way to train and apply a model."""
+    """One framework's way to train and apply a model.
+
+    A class of its own sets all of the attributes below that have no value; :meth:`problem` and :meth:`load`
+    read ``framework`` and ``needed``. A field of a configuration that it cannot honour it refuses with a
+    ``ValueError`` that names engine, field and value: none is ignored.
+    """
 
     name: ClassVar[str]
     """The value of the ``backend`` setting that selects this engine."""

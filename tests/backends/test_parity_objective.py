@@ -68,6 +68,13 @@ OBJECTIVES: dict[str, dict[str, float]] = {
     },
 }
 
+IN_TURN = ("nll", "mae", "tv", "realspace", "mixture")
+"""The objectives that the cases below take in turn, one of them each.
+
+A further entry of ``OBJECTIVES`` is not one of them: it would give every case after it another objective, and
+some of those are worse conditioned than float32 allows. It has cases of its own instead, see ``_further``.
+"""
+
 
 # ---------------------------------------------------------------------- data and models
 
@@ -308,8 +315,10 @@ def _check(trio: Trio) -> None:
     # first of all, that of the referee: a rule of differentiation can itself be wrong
     by_gradient, by_differences = _differentiated(trio, gradients[-1])
     assert by_gradient == pytest.approx(by_differences, rel=1e-3, abs=1e-6 * largest)
-    weights = trio.ours.training_config
-    alone = trio.config.architecture == "cnn" and not weights.nll_weight and not weights.mae_weight
+    # what compares objects and no counts: probe and scale may then have no part in it
+    weights = {name: value for name, value in vars(trio.ours.training_config).items() if "_weight" in name}
+    counts = any(value for name, value in weights.items() if not name.startswith("realspace"))
+    alone = trio.config.architecture == "cnn" and not counts
     rounded = _drawn_gradients(trio) if trio.config.architecture == "unrolled" else None
     errors: dict[str, list[float]] = {"tensorflow": [], "pytorch": []}
     for name, expected in gradients[-1].items():
@@ -341,9 +350,19 @@ def _check(trio: Trio) -> None:
         assert difference <= NETWORK * np.linalg.norm(expected.numpy())
 
 
+def _further() -> list[Any]:
+    """Cases of the objectives that take no turn."""
+    return [
+        pytest.param(gridsize, 1, objective, {}, id=f"{gridsize}-{objective}")
+        for objective in OBJECTIVES
+        if objective not in IN_TURN
+        for gridsize in (1, 2)
+    ]
+
+
 def _cnn_cases() -> Iterator[Any]:
     """Every way to shape the network, in either gridsize; the physics and objectives in turn."""
-    objectives, modes = cycle(OBJECTIVES), cycle([1, 3, 3])
+    objectives, modes = cycle(IN_TURN), cycle([1, 3, 3])
     physics = cycle([{}, {"probe_mask": True}, {"gaussian_smoothing_sigma": 0.7}, {}, {"probe_mask": True}])
     activations = ("sigmoid", "swish", "softplus", "relu")
     for gridsize in (1, 2):
@@ -356,7 +375,7 @@ def _cnn_cases() -> Iterator[Any]:
         next(objectives), next(physics)  # else some would never meet
 
 
-@pytest.mark.parametrize(("gridsize", "modes", "objective", "model"), list(_cnn_cases()))
+@pytest.mark.parametrize(("gridsize", "modes", "objective", "model"), [*_cnn_cases(), *_further()])
 def test_cnn_has_one_objective_and_its_gradients(
     gridsize: int, modes: int, objective: str, model: dict[str, Any]
 ) -> None:
@@ -367,14 +386,14 @@ _UNROLLED = [
     pytest.param(gridsize, modes, objective, {"object_big": big, **physics}, id=f"{gridsize}-{modes}-{big}")
     for (gridsize, big, modes), objective, physics in zip(
         product((1, 2, 3), (True, False), (1, 3)),
-        cycle(OBJECTIVES),
+        cycle(IN_TURN),
         cycle([{}, {"gaussian_smoothing_sigma": 0.7}, {}, {"probe_mask": True}, {}]),
         strict=False,
     )
 ]
 
 
-@pytest.mark.parametrize(("gridsize", "modes", "objective", "model"), _UNROLLED)
+@pytest.mark.parametrize(("gridsize", "modes", "objective", "model"), [*_UNROLLED, *_further()])
 def test_unrolled_has_one_objective_and_its_gradients(
     gridsize: int, modes: int, objective: str, model: dict[str, Any]
 ) -> None:

@@ -27,7 +27,8 @@ BASE = {
     "Training_RealspaceMAEWeight": 0.5,
     "Refinement_Epochs": 10,
 }
-WORDS = {
+# Other values than the defaults: of texts, and of numbers that may not be one more than they are.
+OTHER_VALUES = {
     "Architecture": "unrolled",
     "AmplitudeActivation": "relu",
     "Scheduler": "constant",
@@ -69,9 +70,12 @@ def test_every_field_that_a_setting_fills_is_named_after_it():
     for settings in library.settings.groups:
         for name, parameter in settings.group.parameters().items():
             old = parameter.get_value()
-            if isinstance(old, str) and name not in WORDS:
+            if isinstance(old, str) and name not in OTHER_VALUES:
                 continue
-            new = WORDS[name] if isinstance(old, str) else not old if isinstance(old, bool) else old + 1
+            if name in OTHER_VALUES:
+                new = OTHER_VALUES[name]
+            else:
+                new = not old if isinstance(old, bool) else old + 1
             parameter.set_value(new)
             after = fields(library.settings)
             found |= {key: f"{settings.name}.{name}" for key in before if after[key] != before[key]}
