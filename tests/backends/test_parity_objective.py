@@ -26,12 +26,12 @@ from rounding_support import Drawn, drawn, in_double  # noqa: E402
 from tensordict import TensorDict  # noqa: E402
 
 from ptychopinn_ptychodus.backends.base import Prediction  # noqa: E402
+from ptychopinn_ptychodus.backends.hyperparameters import COUNT_FLOOR  # noqa: E402
 from ptychopinn_ptychodus.backends.lightning import unrolled as torch_unrolled  # noqa: E402
 from ptychopinn_ptychodus.backends.lightning.inference import predict as torch_predict  # noqa: E402
 from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset  # noqa: E402
 from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning  # noqa: E402
 from ptychopinn_ptychodus.backends.physics import central_disk  # noqa: E402
-from ptychopinn_ptychodus.backends.recipe import COUNT_FLOOR  # noqa: E402
 from ptychopinn_ptychodus.backends.tensorflow import unrolled  # noqa: E402
 from ptychopinn_ptychodus.backends.tensorflow.inference import predict  # noqa: E402
 from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow  # noqa: E402

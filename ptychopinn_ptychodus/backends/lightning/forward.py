@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..recipe import MERGE_FLOOR
+from ..hyperparameters import MERGE_FLOOR
 
 
 def resample(images: Tensor, shift: Tensor, size: int) -> Tensor:

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from ..recipe import MERGE_FLOOR
+from ..hyperparameters import MERGE_FLOOR
 from .architecture import Tensor
 
 
