@@ -2,7 +2,7 @@
 
 Pattern k shows ``λ_k = e_k Σ_m |F{S(f_k) P_m · O[c_k]}|²``: the patch ``O[c_k]`` has its corner on whole
 pixels, S moves the probe by the sub-pixel rest f_k with a phase ramp, as everywhere in this package, and e_k
-is the exposure of the pattern over the mean of all. The referee of all this is
+is the exposure of the pattern over the mean of all. The reference implementation of all this is
 :mod:`ptychopinn_ptychodus.data.simulation`.
 
 The probe is kept times (-1)^(row + column): a chequerboard in real space is a shift by N/2 in Fourier space,

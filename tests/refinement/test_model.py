@@ -1,4 +1,4 @@
-"""Forward model and gradients against the float64 referee and its finite differences."""
+"""Forward model and gradients against the float64 reference and its finite differences."""
 
 from __future__ import annotations
 
