@@ -30,20 +30,20 @@ def run(scan: str, backend: str, epochs: str) -> dict[str, Any]:
     from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
     from ptychopinn_ptychodus.plugin.settings import make_execution_config, make_training_config
     from ptychopinn_ptychodus.worker.job import TrainJob
-    from ptychopinn_ptychodus.worker.preview import Previews
+    from ptychopinn_ptychodus.worker.preview import PreviewWriter
     from ptychopinn_ptychodus.worker.train import train
 
     spent: list[float] = []
     shown: list[int] = []
     clock: list[float] = []
-    make = Previews.__call__
+    make = PreviewWriter.__call__
 
     def timed(*arguments: Any) -> None:
         started = time.process_time()
         make(*arguments)
         spent.append(time.process_time() - started)
 
-    Previews.__call__ = timed  # type: ignore[method-assign]
+    PreviewWriter.__call__ = timed  # type: ignore[method-assign]
 
     def send(kind: str, **fields: Any) -> None:
         if kind == "preview":

@@ -30,14 +30,15 @@ from refinement import PEER_EPOCHS, peer
 from scipy import ndimage
 
 from ptychopinn_ptychodus.data import metrics
+from ptychopinn_ptychodus.data.probe import orthogonal_modes
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity, extract_patches
 from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
-from ptychopinn_ptychodus.refinement.ends import Window, orthogonal
-from ptychopinn_ptychodus.refinement.model import Estimate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.start import Window
 
 STAR = "siemens_star"
 MODES = 3
@@ -72,7 +73,7 @@ def ways(python: str | None, scratch: Path) -> dict[str, Callable[[Path], Result
 
 def powers(probe: NDArray[Any]) -> str:
     """Parts of the power in orthogonal modes, per cent."""
-    modes = np.sum(np.abs(orthogonal(probe.astype(np.complex64))) ** 2, axis=(1, 2))
+    modes = np.sum(np.abs(orthogonal_modes(probe.astype(np.complex64))) ** 2, axis=(1, 2))
     return " : ".join(f"{100 * part:.0f}" for part in modes / modes.sum())
 
 
@@ -100,16 +101,16 @@ def residual(raw: RawData, result: Result, offset: NDArray[np.float64]) -> float
     model, scan = ScanModel(raw, arrays, "amplitude"), np.arange(raw.n_patterns)
     canvas = window.cut(np.asarray(result.object, np.complex64))
     probe = np.asarray(result.probe * chequerboard(raw.N), np.complex64)
-    estimate = Estimate(canvas, probe, window.inside(np.stack((raw.xcoords, raw.ycoords), -1) + offset))
+    iterate = Iterate(canvas, probe, window.inside(np.stack((raw.xcoords, raw.ycoords), -1) + offset))
     for _ in range(12):
-        found = model.compare(estimate, scan)
-        estimate.probe *= np.float32(found.cross.sum() / found.modelled.sum())
-        gradients = model.gradients(estimate, scan, probe=False, positions=True)
+        found = model.compare(iterate, scan)
+        iterate.probe *= np.float32(found.cross.sum() / found.modelled.sum())
+        gradients = model.gradients(iterate, scan, probe=False, positions=True)
         assert gradients.positions is not None
         assert gradients.curvature is not None
         curvature = gradients.curvature + 0.05 * gradients.curvature.mean()
-        estimate.positions += np.clip(-0.8 * gradients.positions / curvature, -0.3, 0.3)
-    found = model.compare(estimate, scan)
+        iterate.positions += np.clip(-0.8 * gradients.positions / curvature, -0.3, 0.3)
+    found = model.compare(iterate, scan)
     return float(found.errors.sum() / found.counts.sum())
 
 

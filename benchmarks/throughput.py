@@ -53,7 +53,7 @@ TRAINED_ON = 18  # patterns a step, about
 
 
 def ways(engine: str, gpu: bool, training: bool) -> dict[str, dict[str, Any]]:
-    """What is changed from the default, by name: fields of :class:`._applied.Way`."""
+    """What is changed from the default, by name: fields of :class:`._throughput_networks.Way`."""
     graphs = {"pytorch": ("compiled",), "tensorflow": ("eager", "XLA")}[engine]
     found: dict[str, dict[str, Any]] = {"bf16": {"precision": "bf16-mixed"}}
     if gpu:
@@ -88,7 +88,7 @@ def clocked(function: Callable[[], Any], finish: Callable[[], None]) -> tuple[fl
 
 
 def make(engine: str, case: Case, device: str, patterns: int, **way: Any) -> tuple[Any, Any]:
-    from _applied import NETWORKS, Way, make_case
+    from _throughput_networks import NETWORKS, Way, make_case
 
     container, model = make_case(*case, patterns)
     network = NETWORKS[engine](container, model, device, Way(**way))
@@ -194,9 +194,9 @@ def assembly(engine: str, case: Case, device: str, patterns: int, gpu: bool) -> 
     """Patches of a known object, each group with a phase of its own, assembled by numpy and by torch."""
     import numpy as np
     import torch
-    from _applied import make_case
+    from _throughput_networks import make_case
 
-    from ptychopinn_ptychodus.backends.lightning.arithmetic import TorchArithmetic
+    from ptychopinn_ptychodus.backends.lightning.assembly import TorchArithmetic
     from ptychopinn_ptychodus.data.assembly import assemble
     from ptychopinn_ptychodus.data.simulation import extract_patches
 

@@ -101,7 +101,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Object patches and the illumination that goes with them.
+    """Object patches and the probe that goes with them.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Prediction:
 Apply = Callable[[PtychoDataContainer], Prediction]
 """Applies a network as it is at the moment, in the middle of its training."""
 
-Preview = Callable[[EpochReport, Apply], None]
+PreviewCallback = Callable[[EpochReport, Apply], None]
 """Called after an epoch; whether it applies the network, and what that may cost, is its own decision."""
 
 
@@ -335,7 +335,7 @@ class Engine(ABC):
         on_batch: OnBatch | None = None,
         on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
-        preview: Preview | None = None,
+        preview: PreviewCallback | None = None,
     ) -> TrainingResult:
         """Train and leave the best model at ``model_path``, replaced atomically.
 

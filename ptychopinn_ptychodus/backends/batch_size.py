@@ -9,7 +9,7 @@ from typing import TypeVar
 from ..config import ExecutionConfig
 from ..data.grouping import PtychoDataContainer
 from .base import OnProgress
-from .recipe import PATTERNS_PER_BATCH
+from .hyperparameters import PATTERNS_PER_BATCH
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..config import DataConfig, ModelConfig, TrainingConfig, from_dict
 from .base import ModelDescription, ModelFileError, ModelState
-from .recipe import WIDTH
+from .hyperparameters import WIDTH
 
 FORMAT_VERSION = 2
 """Of the files that this version writes. Those of 1 may hold a 'cnn' that took and gave other values."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from .base import Apply, EpochReport, OnBatch, OnEpoch, Preview, ShouldStop
+from .base import Apply, EpochReport, OnBatch, OnEpoch, PreviewCallback, ShouldStop
 
 
 class StopRequested(Exception):
@@ -32,7 +32,7 @@ class Progress:
         on_batch: OnBatch | None = None,
         on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
-        preview: Preview | None = None,
+        preview: PreviewCallback | None = None,
     ) -> None:
         self._on_batch = on_batch
         self._on_epoch = on_epoch

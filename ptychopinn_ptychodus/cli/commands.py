@@ -17,7 +17,7 @@ from ..worker.run_files import (
     require_writable,
 )
 from .errors import DOUBTFUL, FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
-from .session import SETTINGS, Application, application
+from .session import SETTINGS, Session, open_session
 
 if TYPE_CHECKING:
     from ..data.examination import Report
@@ -41,11 +41,11 @@ def train(arguments: argparse.Namespace) -> int:
             "training data there, or choose another directory with -i."
         )
     require_writable_directory(target)
-    with _application(arguments) as app:
+    with _session(arguments) as app:
         return train_in(app, source, target, has_scan=has_scan)
 
 
-def train_in(app: Application, source: Path, target: Path, *, has_scan: bool = True) -> int:
+def train_in(app: Session, source: Path, target: Path, *, has_scan: bool = True) -> int:
     """Train on the data in ``source`` and say what there is in ``target`` afterwards."""
     model = target / f"{MODEL_BASENAME}{app.model_extension}"
     before = identity(model)
@@ -65,7 +65,7 @@ def train_in(app: Application, source: Path, target: Path, *, has_scan: bool = T
 def reconstruct(arguments: argparse.Namespace) -> int:
     """Reconstruct a scan; see ``ptychopinn-ptychodus reconstruct --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
-    with _application(arguments) as app:
+    with _session(arguments) as app:
         model = arguments.model or _model_in(source, app.model_extension)
         model = model.absolute()
         if not model.is_file():
@@ -95,7 +95,7 @@ def _model_in(directory: Path, extension: str) -> Path:
     return preferred
 
 
-def reconstruct_in(app: Application, source: Path, model: Path, target: Path, *, strict: bool = False) -> int:
+def reconstruct_in(app: Session, source: Path, model: Path, target: Path, *, strict: bool = False) -> int:
     """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards.
 
     With ``strict``, a result that does not explain the patterns as well as it should has an exit code of its
@@ -151,18 +151,18 @@ def export(arguments: argparse.Namespace) -> int:
     if path.is_dir():
         raise UsageError(f'The output "{path}" is a directory: name a file in it.')
     require_writable_directory(path.parent)
-    with _application(arguments) as app:
+    with _session(arguments) as app:
         app.export(app.open_scan(source), path)
     print(f"Training data: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return SUCCESS
 
 
-def _application(arguments: argparse.Namespace) -> AbstractContextManager[Application]:
+def _session(arguments: argparse.Namespace) -> AbstractContextManager[Session]:
     inside = arguments.input / SETTINGS
     files = [inside] if inside.is_file() else []
     if arguments.settings is not None:
         files.append(arguments.settings)
-    return application(
+    return open_session(
         settings_files=files,
         assignments=arguments.assignments,
         algorithm=arguments.algorithm,

@@ -21,7 +21,7 @@ from ..ptychodus_io.names import MODEL_BASENAME, PRODUCT_FILE
 from ..ptychodus_io.standard_scan import in_ptychodus, pixel_size_m
 from .commands import NETWORK_FILE, reconstruct_in, require_writable_directory, train_in
 from .errors import SUCCESS
-from .session import SETTINGS, application
+from .session import SETTINGS, open_session
 
 N = 64
 STEP_PX = 6.0
@@ -85,7 +85,7 @@ def demo(arguments: argparse.Namespace) -> int:
     np.savez(output / TRUTH, object=_object_of(raw), probe=raw.probeGuess, x=raw.xcoords, y=raw.ycoords)
     print(f"Simulated scan: {scan} ({raw.n_patterns} patterns of {N} × {N}, {PHOTONS:.0e} photons each)")
 
-    with application(
+    with open_session(
         settings_files=[scan / SETTINGS], stock=True, verbose=arguments.verbose, debug=arguments.debug
     ) as app:
         code = train_in(app, scan, scan)

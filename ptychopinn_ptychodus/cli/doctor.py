@@ -49,7 +49,7 @@ BACKEND = "PtychoPINNPluginModel.Backend"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line of the table; a fault comes with its remedy."""
 
     what: str
@@ -60,27 +60,27 @@ class Finding:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Check the installation; see ``ptychopinn-ptychodus doctor --help``."""
-    findings = list(examine())
-    _print(findings)
-    return FAILURE if any(finding.state == FAULT for finding in findings) else SUCCESS
+    checks = list(examine())
+    _print(checks)
+    return FAILURE if any(check.state == FAULT for check in checks) else SUCCESS
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[Check]:
     """Everything that is checked, in the order in which things depend on each other."""
-    yield Finding("Python", OK, f"{sys.version.split()[0]}, {sys.executable}")
-    yield Finding("ptychopinn-ptychodus", OK, f"{__version__}, {Path(__file__).parents[1]}")
+    yield Check("Python", OK, f"{sys.version.split()[0]}, {sys.executable}")
+    yield Check("ptychopinn-ptychodus", OK, f"{__version__}, {Path(__file__).parents[1]}")
     yield from _packages()
     yield from _application()
     yield from _engines()
     yield _window()
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[Check]:
     for name, module in NEEDED.items():
         if find_spec(module) is None:
-            yield Finding(name, FAULT, "not installed", f'pip install "{_requirement(name)}"')
+            yield Check(name, FAULT, "not installed", f'pip install "{_requirement(name)}"')
         else:
-            yield Finding(name, OK, _version(name))
+            yield Check(name, OK, _version(name))
     for name, use in (
         ("torch", "the Lightning engine"),
         ("lightning", "the Lightning engine"),
@@ -93,7 +93,7 @@ def _packages() -> Iterator[Finding]:
         # what is missing here is a fault only if no engine works without it: the engines are asked below
         installed = find_spec(name) is not None
         detail = _version(name) if installed else f"not installed (for {use})"
-        yield Finding(name, OK if installed else NOTE, detail)
+        yield Check(name, OK if installed else NOTE, detail)
 
 
 def _requirement(name: str) -> str:
@@ -106,16 +106,16 @@ def _requirement(name: str) -> str:
     return next((line for line in core if re.match(rf"{re.escape(name)}(?![\w.-])", line)), name)
 
 
-def _application() -> Iterator[Finding]:
+def _application() -> Iterator[Check]:
     answer = _ask("application")
     if isinstance(answer, str):
         trial = 'python -c "from ptychodus.model import ModelCore; ModelCore()"'
         remedy = f'pip install --upgrade "ptychodus<2"; if that does not help, see what this says: {trial}'
-        yield Finding("Ptychodus starts", FAULT, answer, remedy)
+        yield Check("Ptychodus starts", FAULT, answer, remedy)
         return
-    yield Finding("Ptychodus starts", OK, f"a stock ModelCore(), {Path(answer['folders'][0]).parent}")
+    yield Check("Ptychodus starts", OK, f"a stock ModelCore(), {Path(answer['folders'][0]).parent}")
     if answer["shim"]:
-        yield Finding("Plugin shim", OK, str(Path(answer["shim"][0]) / SHIM))
+        yield Check("Plugin shim", OK, str(Path(answer["shim"][0]) / SHIM))
     else:
         yield _missing_shim(answer["folders"])
     missing = [name for name, key in KEYS.items() if key not in answer["reconstructors"]]
@@ -123,18 +123,18 @@ def _application() -> Iterator[Finding]:
         remedy = f"{REINSTALL}; `ptychopinn-ptychodus doctor` then shows it here"
         if not answer["shim"]:
             remedy = "mend the shim first (above)"
-        yield Finding("Reconstructors", FAULT, f"Ptychodus does not list {' and '.join(missing)}", remedy)
+        yield Check("Reconstructors", FAULT, f"Ptychodus does not list {' and '.join(missing)}", remedy)
     else:
-        yield Finding("Reconstructors", OK, ", ".join(KEYS.values()))
+        yield Check("Reconstructors", OK, ", ".join(KEYS.values()))
     if answer["frameworks"]:
-        yield Finding("Light start", NOTE, f"Ptychodus itself imports {', '.join(answer['frameworks'])}")
+        yield Check("Light start", NOTE, f"Ptychodus itself imports {', '.join(answer['frameworks'])}")
 
 
-def _missing_shim(folders: list[str]) -> Finding:
+def _missing_shim(folders: list[str]) -> Check:
     own = Path(sysconfig.get_path("purelib")) / "ptychodus" / "plugins" / SHIM
     detail = f"{SHIM} is not in {' or '.join(folders)}"
     if own.is_file():
-        return Finding(
+        return Check(
             "Plugin shim",
             FAULT,
             f"{detail}; it is in {own.parent}, an environment on top of the one that holds Ptychodus",
@@ -142,22 +142,22 @@ def _missing_shim(folders: list[str]) -> Finding:
             f"ptychodus=={_version('ptychodus')}); until then, `ptychopinn-ptychodus train` and "
             "`reconstruct` work without the shim",
         )
-    return Finding("Plugin shim", FAULT, detail, REINSTALL)
+    return Check("Plugin shim", FAULT, detail, REINSTALL)
 
 
-def _engines() -> Iterator[Finding]:
+def _engines() -> Iterator[Check]:
     answer = _ask("engines")
     if isinstance(answer, str):
-        yield Finding("Engines", FAULT, answer, REINSTALL)
+        yield Check("Engines", FAULT, answer, REINSTALL)
         return
     if not answer:
-        yield Finding("Engines", FAULT, "none is registered", REINSTALL)
+        yield Check("Engines", FAULT, "none is registered", REINSTALL)
         return
     works = False
     for name, engine in answer.items():
         what = f"Engine {name}"
         if engine["missing"] is not None:  # no fault as long as there is another
-            yield Finding(what, NOTE, engine["missing"])
+            yield Check(what, NOTE, engine["missing"])
             continue
         # each in a process of its own: the one that fails must not take the others along
         tried = engine["broken"] or _ask("engine", name)
@@ -165,23 +165,23 @@ def _engines() -> Iterator[Finding]:
             # a fault though others work: "auto" may choose it, and it is there to be used
             hint = f" ({engine['install']})" if engine["install"] else ""
             remedy = f"repair it{hint}, or uninstall it; until then, set {BACKEND} to another engine"
-            yield Finding(what, FAULT, f"{engine['title']} does not work: {tried}", remedy)
+            yield Check(what, FAULT, f"{engine['title']} does not work: {tried}", remedy)
             continue
         works = True
         devices = ", ".join(tried["devices"]) or "none"
         detail = f"{engine['title']}; accelerators: {devices}; loads in {tried['seconds']:.1f} s"
-        yield Finding(what, OK, detail)
+        yield Check(what, OK, detail)
     if not works:
         hints = " or ".join(engine["install"] for engine in answer.values() if engine["install"])
-        yield Finding("Engines", FAULT, "none works, and one is needed", hints or INSTALL_HINT)
+        yield Check("Engines", FAULT, "none works, and one is needed", hints or INSTALL_HINT)
 
 
-def _window() -> Finding:
+def _window() -> Check:
     if find_spec("PyQt5") is None:
         hint = 'not installed; only the window needs it: pip install "ptychopinn-ptychodus[gui]"'
-        return Finding("PyQt5", NOTE, hint)
+        return Check("PyQt5", NOTE, hint)
     shown = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return Finding("PyQt5", OK, _version("PyQt5") + ("" if shown else "; there is no display here"))
+    return Check("PyQt5", OK, _version("PyQt5") + ("" if shown else "; there is no display here"))
 
 
 def _version(name: str) -> str:
@@ -212,13 +212,13 @@ def _ask(*question: str) -> dict[str, Any] | str:
     return answer
 
 
-def _print(findings: list[Finding]) -> None:
+def _print(checks: list[Check]) -> None:
     try:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
-    except ImportError:  # one of the findings
-        _print_plainly(findings)
+    except ImportError:  # one of the checks
+        _print_plainly(checks)
         return
     console = Console()
     if not console.is_terminal:
@@ -227,26 +227,24 @@ def _print(findings: list[Finding]) -> None:
     for heading in ("", "State", "Detail"):
         table.add_column(heading, overflow="fold")
     colours = {OK: "green", NOTE: "yellow", FAULT: "bold red"}
-    for finding in findings:
-        table.add_row(
-            Text(finding.what), Text(finding.state, style=colours[finding.state]), Text(finding.detail)
-        )
+    for check in checks:
+        table.add_row(Text(check.what), Text(check.state, style=colours[check.state]), Text(check.detail))
     console.print(table)
-    for words in _conclusions(findings):
+    for words in _conclusions(checks):
         console.print(Text(f"\n{words}"), soft_wrap=True)
 
 
-def _print_plainly(findings: list[Finding]) -> None:
-    what, state = (max(len(getattr(finding, name)) for finding in findings) for name in ("what", "state"))
-    for finding in findings:
-        print(f"{finding.what:{what}}  {finding.state:{state}}  {finding.detail}")
-    for words in _conclusions(findings):
+def _print_plainly(checks: list[Check]) -> None:
+    what, state = (max(len(getattr(check, name)) for check in checks) for name in ("what", "state"))
+    for check in checks:
+        print(f"{check.what:{what}}  {check.state:{state}}  {check.detail}")
+    for words in _conclusions(checks):
         print(f"\n{words}")
 
 
-def _conclusions(findings: list[Finding]) -> list[str]:
+def _conclusions(checks: list[Check]) -> list[str]:
     """The remedy of each fault, or that there is none to mend."""
-    faults = [finding for finding in findings if finding.state == FAULT]
+    faults = [check for check in checks if check.state == FAULT]
     if not faults:
         return ["Everything that is needed works."]
-    return [f"{finding.what}: {finding.detail}\n  remedy: {finding.remedy}" for finding in faults]
+    return [f"{check.what}: {check.detail}\n  remedy: {check.remedy}" for check in faults]

@@ -34,8 +34,8 @@ _ECHOES = (LIBRARY, "ptychodus.model.task_manager")
 _PLACEHOLDER = "/path/to/"
 
 
-class Application:
-    """A running ``ModelCore`` with one of the plugin's reconstructors selected; see :func:`application`."""
+class Session:
+    """A running ``ModelCore`` with one of the plugin's reconstructors selected; see :func:`open_session`."""
 
     def __init__(self, core: ModelCore, reconstructor: str, log: _LogToConsole) -> None:
         self._core = core
@@ -206,7 +206,7 @@ class Application:
 
 
 @contextmanager
-def application(
+def open_session(
     *,
     settings_files: Sequence[Path] = (),
     assignments: Sequence[str] = (),
@@ -214,7 +214,7 @@ def application(
     stock: bool = False,
     verbose: bool = False,
     debug: bool = False,
-) -> Iterator[Application]:
+) -> Iterator[Session]:
     """Start Ptychodus without a window, apply settings (the later win), select a reconstructor.
 
     Parameters
@@ -257,7 +257,7 @@ def application(
         chosen = core.processing_core.algorithm_parameter.get_value()
         by_settings = {key: name for name, key in KEYS.items()}.get(chosen, "PINN")
         with core:
-            yield Application(core, algorithm or by_settings, log)
+            yield Session(core, algorithm or by_settings, log)
 
 
 class _LogToConsole:

@@ -1,4 +1,4 @@
-"""Starting points for the illumination."""
+"""Modes of a probe: further incoherent ones, and orthogonal ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEGLIGIBLE = 1e-4  # of a mode's amplitude: single precision leaves about that
 
 
 def with_modes(probe: NDArray[np.complex64], count: int) -> NDArray[np.complex64]:
-    """``probe`` with further incoherent modes, for illumination that is only partly coherent.
+    """``probe`` with further incoherent modes, for a beam that is only partly coherent.
 
     The added modes are the first one times x, y, xy, x², y², … (Hermite-like), made orthogonal to all
     before them. The total power stays as it was. Modes that are zero everywhere stay so, and take no part.
@@ -62,6 +62,20 @@ def with_modes(probe: NDArray[np.complex64], count: int) -> NDArray[np.complex64
         )
     stack = np.reshape(basis, (count, size, size))
     return np.asarray(stack * np.sqrt(power / (np.abs(stack) ** 2).sum()), np.complex64)
+
+
+def orthogonal_modes(modes: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """The same incoherent sum by orthogonal modes, the strongest first.
+
+    A unitary mixture of modes shows the same intensities (Thibault & Menzel, Nature 494, 68, 2013).
+    """
+    flat = modes.reshape(len(modes), -1).astype(np.complex128)
+    _, vectors = np.linalg.eigh(flat @ flat.conj().T)
+    mixed = vectors.conj().T[::-1] @ flat
+    # the phase of the first mode goes on from where it was
+    phase = np.vdot(flat[0], mixed[0])
+    mixed[0] *= np.conj(phase) / abs(phase) if abs(phase) > 0 else 1.0
+    return np.asarray(mixed.reshape(modes.shape), np.complex64)
 
 
 def _powers() -> Iterator[tuple[int, int]]:

@@ -1,8 +1,8 @@
 """Object, probe and positions to patterns: the float64 reference of the forward model, and simulated scans.
 
-The functions of the first part are the referee for every engine: they follow the formulas as they stand,
-without approximation or shortcut. Offsets are [x, y] in pixels, patterns have their zero frequency at
-(N/2, N/2), and F is the orthonormal 2-D FFT.
+The functions of the first part are the reference implementation for every engine: they follow the formulas
+as they stand, without approximation or shortcut. Offsets are [x, y] in pixels, patterns have their zero
+frequency at (N/2, N/2), and F is the orthonormal 2-D FFT.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def make_reconstruct_job(
     )
 
 
-class Reconstruction(JobObserver):
+class ReconstructionRun(JobObserver):
     """One reconstruction, in a child process.
 
     Parameters

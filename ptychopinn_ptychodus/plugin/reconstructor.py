@@ -30,11 +30,11 @@ from ..files import replacing
 from ..ptychodus_io.ingest import from_reconstruct_input
 from ..ptychodus_io.names import GOAL, MODEL_BASENAME
 from ..worker.wire import ChildDiedError
-from .reconstruction import Reconstruction
+from .reconstruction import ReconstructionRun
 from .selection import model_file_type, preferred_backend
 from .settings import BACKEND_SETTING, PluginSettings, make_examination_config
-from .shown import Preview, Shown, Task
-from .training import Training, make_train_job
+from .shown import PreviewPicture, Shown, Task
+from .training import TrainingRun, make_train_job
 
 # Failures that their message explains in full; a traceback in the log pane would only bury it.
 _EXPECTED = (ValueError, OSError, MemoryError, EngineUnavailableError, ChildDiedError)
@@ -75,7 +75,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
     # ---- what there is to see of the newest run
 
     @property
-    def preview(self) -> Preview | None:
+    def preview(self) -> PreviewPicture | None:
         """What the newest training has shown of its object; None before there is something to see."""
         return self._shown.preview
 
@@ -204,7 +204,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                 Path(output_path).absolute(),
                 self._logger.getEffectiveLevel(),
             )
-            yield from Training(job, self._shown, self._task, self._take, self._logger).outputs()
+            yield from TrainingRun(job, self._shown, self._task, self._take, self._logger).outputs()
 
     # ---- reconstruction
 
@@ -212,7 +212,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         with self._reporting("Reconstruction failed"):
             model_path = self.require_model()
             engine = self._engine_for(model_path)
-            run = Reconstruction(self._settings, self.model_type, self._shown, self._task, self._logger)
+            run = ReconstructionRun(self._settings, self.model_type, self._shown, self._task, self._logger)
             yield from run.outputs(parameters, model_path, engine.name)
 
     # ---- helpers

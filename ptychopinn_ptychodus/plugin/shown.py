@@ -20,7 +20,7 @@ SHOW_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
-class Preview:
+class PreviewPicture:
     """An object that is still being learnt: its picture, and the epochs that it is the result of."""
 
     path: Path
@@ -48,14 +48,14 @@ class Shown:
     """
 
     def __init__(self, notify: Callable[[], object], logger: logging.Logger) -> None:
-        self.preview: Preview | None = None
+        self.preview: PreviewPicture | None = None
         self.findings = Report()
         self.curves: dict[str, list[LossValue]] = {}
         self._notify = notify
         self._logger = logger
         self._shown_at = 0.0
 
-    def show_preview(self, preview: Preview | None) -> None:
+    def show_preview(self, preview: PreviewPicture | None) -> None:
         """Take another picture's place."""
         self.preview = preview
         self._notify()

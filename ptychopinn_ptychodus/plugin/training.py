@@ -31,7 +31,7 @@ from .settings import (
     make_training_config,
     naming_settings,
 )
-from .shown import Preview, Shown, Task, percent
+from .shown import PreviewPicture, Shown, Task, percent
 
 
 def make_train_job(
@@ -65,7 +65,7 @@ def make_train_job(
     )
 
 
-class Training(JobObserver):
+class TrainingRun(JobObserver):
     """One training, in a child process.
 
     Parameters
@@ -147,7 +147,7 @@ class Training(JobObserver):
         self._shown.save_findings(self._output_path / TRAINING_EXAMINATION_FILE)
 
     def on_preview(self, epoch: int) -> None:
-        self._shown.show_preview(Preview(self._output_path / PICTURE_FILE, epoch))
+        self._shown.show_preview(PreviewPicture(self._output_path / PICTURE_FILE, epoch))
 
     def should_stop(self) -> bool:
         return self._task.should_stop()

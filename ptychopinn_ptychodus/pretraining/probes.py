@@ -1,4 +1,4 @@
-"""Illuminations to learn from: given ones, or made ones of many widths, foci and aberrations."""
+"""Probes to learn from: given ones, or made ones of many widths, foci and aberrations."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Pattern k shows ``λ_k = e_k Σ_m |F{S(f_k) P_m · O[c_k]}|²``: the patch ``O[c_k]`` has its corner on whole
 pixels, S moves the probe by the sub-pixel rest f_k with a phase ramp, as everywhere in this package, and e_k
-is the exposure of the pattern over the mean of all. The referee of all this is
+is the exposure of the pattern over the mean of all. The reference implementation of all this is
 :mod:`ptychopinn_ptychodus.data.simulation`.
 
 The probe is kept times (-1)^(row + column): a chequerboard in real space is a shift by N/2 in Fourier space,
@@ -48,8 +48,10 @@ def frequencies(size: int) -> NDArray[np.float64]:
 
 
 @dataclass
-class Estimate:
-    """What is refined.
+class Iterate:
+    """The estimate that a refinement works on, in its own coordinates.
+
+    :class:`~ptychopinn_ptychodus.data.estimate.Estimate` is what it starts from and what it leaves.
 
     Attributes
     ----------
@@ -65,13 +67,13 @@ class Estimate:
     probe: Array
     positions: NDArray[np.float64]
 
-    def copy(self, arrays: Arrays) -> Estimate:
+    def copy(self, arrays: Arrays) -> Iterate:
         """A copy that shares nothing."""
-        return Estimate(arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy())
+        return Iterate(arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy())
 
 
 @dataclass
-class Comparison:
+class Agreement:
     """How an estimate agrees with patterns, over good pixels; (B,) float64 each.
 
     Attributes
@@ -98,7 +100,7 @@ class Gradients:
     Attributes
     ----------
     canvas, probe
-        As :class:`Estimate`; ``probe`` is None unless asked for.
+        As :class:`Iterate`; ``probe`` is None unless asked for.
     object_power
         (N, N) real, ``Σ_k e_k |O_k|²``; None unless ``probe`` is there.
     positions, curvature
@@ -157,22 +159,22 @@ class ScanModel:
         corner = whole.astype(np.int64)
         return corner[:, 1], corner[:, 0], first - whole
 
-    def illumination(self, estimate: Estimate, indices: NDArray[np.int64]) -> Array:
+    def illumination(self, iterate: Iterate, indices: NDArray[np.int64]) -> Array:
         """``Σ_k e_k Σ_m |P_m|²`` of these patterns on the canvas, to the nearest pixel; (H, W) float32."""
-        total = abs(estimate.canvas) * 0
-        light = power(estimate.probe)
-        for part in self._chunks(estimate, indices):
-            rows, columns, _ = self.corners(estimate.positions[part])
+        total = abs(iterate.canvas) * 0
+        light = power(iterate.probe)
+        for part in self._chunks(iterate, indices):
+            rows, columns, _ = self.corners(iterate.positions[part])
             exposure = self._exposure(part)
             self._arrays.add(total, light if exposure is None else light * exposure, rows, columns)
         return total
 
-    def touched(self, estimate: Estimate, indices: NDArray[np.int64]) -> Array:
+    def touched(self, iterate: Iterate, indices: NDArray[np.int64]) -> Array:
         """How many of these patterns' patches hold a pixel of the canvas; (H, W) float32."""
-        total = abs(estimate.canvas) * 0
-        patch = power(estimate.probe) * 0 + 1
-        for part in self._chunks(estimate, indices):
-            rows, columns, _ = self.corners(estimate.positions[part])
+        total = abs(iterate.canvas) * 0
+        patch = power(iterate.probe) * 0 + 1
+        for part in self._chunks(iterate, indices):
+            rows, columns, _ = self.corners(iterate.positions[part])
             self._arrays.add(total, patch, rows, columns)
         return total
 
@@ -186,27 +188,27 @@ class ScanModel:
         total /= len(indices)
         return total if self._good is None else total * self._arrays.get(self._good)
 
-    def compare(self, estimate: Estimate, indices: NDArray[np.int64]) -> Comparison:
+    def compare(self, iterate: Iterate, indices: NDArray[np.int64]) -> Agreement:
         """How an estimate agrees with these patterns."""
         get = self._arrays.get
         columns: list[list[NDArray[np.float64]]] = []
-        for _, measured, modelled in self.amplitudes(estimate, indices):
+        for _, measured, modelled in self.amplitudes(iterate, indices):
             pairs = ((measured, measured), (measured, modelled), (modelled, modelled))
             columns.append([self._errors(measured, modelled), *(_dots(*pair, get) for pair in pairs)])
-        return Comparison(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+        return Agreement(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def amplitudes(
-        self, estimate: Estimate, indices: NDArray[np.int64]
+        self, iterate: Iterate, indices: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], Array, Array]]:
         """Some of these patterns at a time: their indices, √n and √λ, (B, N, N), zero on bad pixels."""
-        spectrum = self._arrays.fft(self._arrays.copy(estimate.probe))
-        for part in self._chunks(estimate, indices):
-            waves = self._propagate(estimate, spectrum, part)[-1]
+        spectrum = self._arrays.fft(self._arrays.copy(iterate.probe))
+        for part in self._chunks(iterate, indices):
+            waves = self._propagate(iterate, spectrum, part)[-1]
             yield part, *self._amplitudes(part, waves)
 
     def gradients(
         self,
-        estimate: Estimate,
+        iterate: Iterate,
         indices: NDArray[np.int64],
         *,
         probe: bool,
@@ -218,14 +220,14 @@ class ScanModel:
         ``weights``, (M,) float64 of all patterns, multiply what each adds to the gradients, not its error.
         """
         arrays, xp = self._arrays, self._arrays.xp
-        spectrum = arrays.fft(arrays.copy(estimate.probe))
-        canvas = estimate.canvas * 0
+        spectrum = arrays.fft(arrays.copy(iterate.probe))
+        canvas = iterate.canvas * 0
         probe_spectrum = spectrum * 0
-        object_power = power(estimate.probe) * 0
-        weight = power(estimate.probe)
+        object_power = power(iterate.probe) * 0
+        weight = power(iterate.probe)
         slopes, curvatures, errors = [], [], []
-        for part in self._chunks(estimate, indices):
-            rows, columns, ramp, probes, patches, waves = self._propagate(estimate, spectrum, part)
+        for part in self._chunks(iterate, indices):
+            rows, columns, ramp, probes, patches, waves = self._propagate(iterate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
             factor, exposure = self._factor(measured, modelled), self._exposure(part)
@@ -262,8 +264,8 @@ class ScanModel:
 
     # ------------------------------------------------------------------ one chunk
 
-    def _chunks(self, estimate: Estimate, indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        count = max(1, self._arrays.elements // (len(estimate.probe) * self._size**2))
+    def _chunks(self, iterate: Iterate, indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        count = max(1, self._arrays.elements // (len(iterate.probe) * self._size**2))
         for start in range(0, len(indices), count):
             yield indices[start : start + count]
 
@@ -274,18 +276,18 @@ class ScanModel:
         return self._arrays.put(self._exposures[part])[:, None, None]
 
     def _propagate(
-        self, estimate: Estimate, spectrum: Array, part: NDArray[np.int64]
+        self, iterate: Iterate, spectrum: Array, part: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array, Array, Array]:
         """Corners, ramps (B, N, N), moved probes, patches (B, N, N), and waves at the detector.
 
         Probes and waves are (B, modes, N, N).
         """
         arrays = self._arrays
-        rows, columns, rest = self.corners(estimate.positions[part])
+        rows, columns, rest = self.corners(iterate.positions[part])
         along = [arrays.put(np.exp(-1j * np.outer(r, self._omega)).astype(np.complex64)) for r in rest.T]
         ramp = along[1][:, :, None] * along[0][:, None, :]
         probes = arrays.ifft(spectrum * ramp[:, None])
-        patches = arrays.cut(estimate.canvas, rows, columns, self._size)
+        patches = arrays.cut(iterate.canvas, rows, columns, self._size)
         waves = arrays.fft(probes * patches[:, None])
         return rows, columns, ramp, probes, patches, waves
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
 from .config import RefinementConfig
-from .model import Estimate, ScanModel
+from .model import Iterate, ScanModel
 from .prior import ObjectPrior
 
 STEADY = 0.5
@@ -40,7 +40,7 @@ class ObjectSteps:
         model: ScanModel,
         arrays: Arrays,
         config: RefinementConfig,
-        start: Estimate,
+        start: Iterate,
         batches: int,
         mean: NDArray[np.float64],
     ) -> None:
@@ -60,31 +60,31 @@ class ObjectSteps:
         """Lose all momentum."""
         self._velocity = self._start.canvas * 0
 
-    def prepare(self, estimate: Estimate) -> None:
+    def prepare(self, iterate: Iterate) -> None:
         """Before an epoch: how the scan lights the object."""
-        illumination = self._model.illumination(estimate, self._scan)
+        illumination = self._model.illumination(iterate, self._scan)
         self._mean_illumination = illumination / self._batches
         strongest = float(self._mean_illumination.max())
         self._floor = self._config.illumination_floor * strongest
         xp = self._arrays.xp
         self._pull = xp.clip(self._config.ridge * strongest - self._mean_illumination, 0.0, None)
-        self._touched = self._model.touched(estimate, self._scan) > 0
+        self._touched = self._model.touched(iterate, self._scan) > 0
 
-    def learn(self, estimate: Estimate, error: float) -> None:
+    def learn(self, iterate: Iterate, error: float) -> None:
         """After an epoch: what objects of its kind look like; ``error`` is the mean of a pattern."""
         light = self._arrays.get(self._mean_illumination) * self._batches
-        self._prior.learn(self._arrays.get(estimate.canvas), light, error)
+        self._prior.learn(self._arrays.get(iterate.canvas), light, error)
 
-    def step(self, estimate: Estimate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
+    def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
         """One step, in place, by the gradient of a batch, which is overwritten."""
         xp = self._arrays.xp
-        divisor = xp.maximum(self._model.illumination(estimate, indices), self._mean_illumination)
+        divisor = xp.maximum(self._model.illumination(iterate, indices), self._mean_illumination)
         divisor += self._floor
-        gradient += self._pull * (estimate.canvas - self._start.canvas)
+        gradient += self._pull * (iterate.canvas - self._start.canvas)
         length = rate * self._length
         gradient *= -length / divisor
-        gradient = (self._prior.held(estimate.canvas + gradient, length) - estimate.canvas) * self._touched
-        nesterov(estimate.canvas, self._velocity, gradient, self._config.momentum)
+        gradient = (self._prior.held(iterate.canvas + gradient, length) - iterate.canvas) * self._touched
+        nesterov(iterate.canvas, self._velocity, gradient, self._config.momentum)
 
 
 def nesterov(point: Array, velocity: Array, step: Array, momentum: float) -> None:

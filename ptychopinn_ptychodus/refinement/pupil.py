@@ -24,10 +24,10 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
-from .ends import Window
-from .model import Estimate, ScanModel, chequerboard
+from .model import Iterate, ScanModel, chequerboard
 from .noise import PHOTONS, noise_of_root
 from .object_steps import ObjectSteps, decay
+from .start import Window
 
 _PIXELS = 1 << 20  # of the patterns of a trial
 _BATCHES = 6
@@ -67,7 +67,7 @@ def with_pupil_corrected(
     start
         (H, W) object to start trials from.
     probe
-        (modes, N, N) as :class:`.model.Estimate` has it, in scale.
+        (modes, N, N) as :class:`.model.Iterate` has it, in scale.
     config, arrays
         As for the refinement.
     should_stop
@@ -115,7 +115,7 @@ class _Bench:
         self._model = ScanModel(raw, arrays, config.error_metric)
         window = Window((start.shape[0], start.shape[1]), raw, 0.0)
         positions = window.inside(np.stack((raw.xcoords, raw.ycoords), -1))
-        self._start = Estimate(arrays.put(window.cut(start)), probe, positions)
+        self._start = Iterate(arrays.put(window.cut(start)), probe, positions)
         self._config = RefinementConfig(metric=config.error_metric)  # trials take the usual steps
         self._should_stop = should_stop
         self._board = chequerboard(raw.N)
@@ -213,30 +213,30 @@ class _Bench:
         arrays = self._arrays
         wave = spectrum if coefficients is None else self._with_phase(spectrum, coefficients)
         canvas = arrays.copy(self._start.canvas)
-        estimate = replace(self._start, canvas=canvas, probe=self._to_sample(wave))
+        iterate = replace(self._start, canvas=canvas, probe=self._to_sample(wave))
         steps = ObjectSteps(self._model, arrays, self._config, self._start, self._batches, self._mean_pattern)
         adam = None if coefficients is None else _Adam(coefficients)
         rng = np.random.default_rng(0)
         error = math.nan
         for epoch in range(epochs):
-            steps.prepare(estimate)
+            steps.prepare(iterate)
             error, learning = 0.0, adam is not None and epoch >= _WAIT
             for number, indices in enumerate(spread_batches(self._order, self._batches, rng)):
                 if self._should_stop is not None and self._should_stop():
                     raise _Stopped
-                found = self._model.gradients(estimate, indices, probe=learning, positions=False)
+                found = self._model.gradients(iterate, indices, probe=learning, positions=False)
                 error += float(found.errors.sum()) / len(self._order)
                 if not math.isfinite(error):
                     return math.inf
                 done = epoch + number / self._batches
                 rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
-                steps.step(estimate, found.canvas, indices, rate)
+                steps.step(iterate, found.canvas, indices, rate)
                 if adam is not None and coefficients is not None and learning:
-                    pupil, slope = self._to_pupil(estimate.probe), self._to_pupil(found.probe)
+                    pupil, slope = self._to_pupil(iterate.probe), self._to_pupil(found.probe)
                     turn = (np.conj(pupil) * slope).sum(0).imag
                     adam.step((self._terms * turn).sum((1, 2)), _RATE * min(1.0, 2.0 * (1.0 - done / epochs)))
-                    estimate.probe = self._to_sample(self._with_phase(spectrum, coefficients))
-            steps.learn(estimate, error)
+                    iterate.probe = self._to_sample(self._with_phase(spectrum, coefficients))
+            steps.learn(iterate, error)
         return error
 
     def _to_pupil(self, probe: Array) -> NDArray[np.complex64]:

@@ -23,19 +23,20 @@ from numpy.typing import NDArray
 
 from ..data.examination.frames import sound_frames
 from ..data.grouping import neighbourhood_order
+from ..data.probe import orthogonal_modes
 from ..data.raw import RawData
 from .ambiguities import without_ramp
 from .arrays import Arrays, arrays_for
 from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
-from .ends import StartError, Window, check_object, checked_probe, orthogonal
 from .misfits import Misfits, tell_of_misfits
-from .model import Estimate, Gradients, ScanModel, chequerboard, power
+from .model import Gradients, Iterate, ScanModel, chequerboard, power
 from .noise import expected_error
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
 from .pupil import with_pupil_corrected
 from .report import RefinementReport
+from .start import StartError, Window, check_object, checked_probe
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +93,8 @@ def refine(
     probe: NDArray[np.complexfloating],
     config: RefinementConfig,
     *,
-    report: Callable[[RefinementReport], None] | None = None,
-    progress: Callable[[float], None] | None = None,
+    on_epoch: Callable[[RefinementReport], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: str | Arrays = "auto",
     quiet: bool = False,
@@ -112,9 +113,9 @@ def refine(
         least squares of the amplitudes, for ``"poisson"`` to the counts' sum.
     config
         What to refine, and how.
-    report
-        Called after every epoch.
-    progress
+    on_epoch
+        Called after every epoch with a report of it.
+    on_progress
         Called after every batch with the part of the work that is done, 0 to 1. An epoch given up half-way is
         done.
     should_stop
@@ -147,31 +148,31 @@ def refine(
     start = np.asarray(object_, dtype=np.complex64)
     arrays = arrays_for(device) if isinstance(device, str) else device
     window = Window(start.shape, raw, config.position_range if config.positions else 0.0)
-    estimate = Estimate(
+    iterate = Iterate(
         canvas=arrays.put(window.cut(start)),
         probe=arrays.put(modes * chequerboard(raw.N)),
         positions=window.inside(positions),
     )
     # frames without beam, and flashes, would spoil whatever is a mean of patterns
     sound = np.flatnonzero(sound_frames(raw))
-    run = _Run(raw, arrays, estimate, config, sound, quiet)
+    run = _Run(raw, arrays, iterate, config, sound, quiet)
     run.fit_scale()
     if config.probe and config.epochs and pupil:
         # selecting copies the patterns
         usable = raw if len(sound) == raw.n_patterns else raw.select(sound)
         run.correct_pupil(usable, start, should_stop)
-    run.loop(report, progress, should_stop)
+    run.loop(on_epoch, on_progress, should_stop)
     run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count
-    found = window.put_back(start, arrays.get(run.estimate.canvas))
-    run.estimate = replace(run.estimate, canvas=arrays.put(window.cut(found)))
+    found = window.put_back(start, arrays.get(run.iterate.canvas))
+    run.iterate = replace(run.iterate, canvas=arrays.put(window.cut(found)))
     final = run.finish()
     if not quiet:
         tell_of_misfits(run.weights)
     modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
     return Refined(
         object=window.put_back(start, arrays.get(final.canvas)),
-        probe=orthogonal(modes) if config.probe else modes,
+        probe=orthogonal_modes(modes) if config.probe else modes,
         positions=positions + (final.positions - run.start.positions),  # to the bit where nothing moved
         history=run.history,
         start_error=run.start_error,
@@ -188,7 +189,7 @@ class _Run:
         self,
         raw: RawData,
         arrays: Arrays,
-        estimate: Estimate,
+        iterate: Iterate,
         config: RefinementConfig,
         sound: NDArray[np.int64],
         quiet: bool,
@@ -201,12 +202,12 @@ class _Run:
         self._config = config
         self._sound = sound
         self._rng = np.random.default_rng(config.seed)
-        self._order = neighbourhood_order(estimate.positions)
+        self._order = neighbourhood_order(iterate.positions)
         self._scan = np.arange(len(self._order))
         count = len(self._order)
         wanted = _UPDATES_PER_EPOCH if config.batch_size is None else round(count / config.batch_size)
         self._batches = max(min(wanted, count // SMALLEST_BATCH), 1)
-        self.estimate = estimate
+        self.iterate = iterate
         self.history: list[float] = []
         self._improved = False
         self.stopped = False
@@ -214,16 +215,16 @@ class _Run:
         self.weights = np.ones(count)
         mean = model.mean_counts(sound)
         self._noise = float(expected_error(mean, config.error_metric).sum())
-        self._object_steps = ObjectSteps(model, arrays, config, estimate.copy(arrays), self._batches, mean)
-        self._position_steps = PositionSteps(estimate.positions.copy(), config, mean)
+        self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
+        self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
 
     def fit_scale(self) -> None:
         """Scale the probe to where the metric of the sound patterns is least.
 
         That is the start to compare with.
         """
-        estimate = self.estimate
-        found = self._model.compare(estimate, self._scan)
+        iterate = self.iterate
+        found = self._model.compare(iterate, self._scan)
         sums = (found.counts, found.cross, found.modelled)
         counts, cross, modelled = (float(values[self._sound].sum()) for values in sums)
         if not counts > 0:
@@ -238,59 +239,59 @@ class _Run:
             )
         # where counts are few, amplitudes that fit best have far less power than the counts have
         poisson = self._config.error_metric == "poisson"
-        estimate.probe *= math.sqrt(counts / modelled) if poisson else cross / modelled
+        iterate.probe *= math.sqrt(counts / modelled) if poisson else cross / modelled
         self._counts = found.counts
-        self._misfits = Misfits(estimate.positions, found.counts)
-        self._power = float(power(estimate.probe).sum())
-        self.start = estimate.copy(self._arrays)
-        self.start_error = self._weighted(self._model.compare(estimate, self._scan).errors)
+        self._misfits = Misfits(iterate.positions, found.counts)
+        self._power = float(power(iterate.probe).sum())
+        self.start = iterate.copy(self._arrays)
+        self.start_error = self._weighted(self._model.compare(iterate, self._scan).errors)
 
     def correct_pupil(
         self, raw: RawData, start: NDArray[np.complex64], should_stop: Callable[[], bool] | None
     ) -> None:
         """Begin with a better probe of the same kind, if there is one; ``start`` is the object's."""
-        probe = self._arrays.copy(self.estimate.probe)
+        probe = self._arrays.copy(self.iterate.probe)
         found = with_pupil_corrected(raw, start, probe, self._config, self._arrays, should_stop)
         if found is not None:
-            self.estimate.probe = found
+            self.iterate.probe = found
 
     def loop(
         self,
-        report: Callable[[RefinementReport], None] | None,
-        progress: Callable[[float], None] | None,
+        on_epoch: Callable[[RefinementReport], None] | None,
+        on_progress: Callable[[float], None] | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
         """All epochs, or as many as there is time for."""
         config, begin, patterns = self._config, time.monotonic(), 0
         self._scale = 1.0
-        self._accepted, best_error = self.estimate.copy(self._arrays), self.start_error * _START_MARGIN
+        self._accepted, best_error = self.iterate.copy(self._arrays), self.start_error * _START_MARGIN
         self._rest()
         for epoch in range(config.epochs):
-            self._object_steps.prepare(self.estimate)
+            self._object_steps.prepare(self.iterate)
             error, seen, lost = 0.0, 0, False
             errors, total = np.zeros(len(self._scan)), float(self.weights @ self._counts)
             for number, indices in enumerate(spread_batches(self._order, self._batches, self._rng)):
                 if should_stop is not None and should_stop():
                     self.stopped = True
-                    self.estimate = self._accepted
+                    self.iterate = self._accepted
                     return
                 errors[indices] = self._update(indices, epoch + number / self._batches)
                 error += float(self.weights[indices] @ errors[indices]) / total
                 seen += len(indices)
                 # by the sum, which only grows: one bright pattern may make a batch worse than any other
                 lost = not error <= _LOST * best_error
-                if progress is not None:
-                    progress((epoch + (1.0 if lost else (number + 1) / self._batches)) / config.epochs)
+                if on_progress is not None:
+                    on_progress((epoch + (1.0 if lost else (number + 1) / self._batches)) / config.epochs)
                 if lost:
                     break
             patterns += seen
-            self._position_steps.keep_mean(self.estimate.positions)
+            self._position_steps.keep_mean(self.iterate.positions)
             if error <= _WORSE * best_error:
-                self._accepted, self._improved = self.estimate.copy(self._arrays), True
+                self._accepted, self._improved = self.iterate.copy(self._arrays), True
                 best_error = min(error, best_error)
                 left = error * total / float(self.weights.sum())
-                self._object_steps.learn(self.estimate, left)
-                self._position_steps.learn(self.estimate.positions, left)
+                self._object_steps.learn(self.iterate, left)
+                self._position_steps.learn(self.iterate.positions, left)
                 self.weights = self._misfits.weights(errors)
                 is_half = config.metric == "auto" and epoch + 1 == math.ceil(STEADY * config.epochs)
                 if is_half and left <= _NEAR_NOISE * self._noise:
@@ -304,14 +305,14 @@ class _Run:
                     best_error,
                     error,
                 )
-                self.estimate = self._accepted.copy(self._arrays)
+                self.iterate = self._accepted.copy(self._arrays)
                 self._scale *= 0.5
                 self._rest()
             before = self.history[-1] if self.history else self.start_error
             self.history.append(error if math.isfinite(error) else before)
-            if report is not None:
+            if on_epoch is not None:
                 seconds = time.monotonic() - begin
-                report(
+                on_epoch(
                     RefinementReport(
                         epoch + 1, config.epochs, self.history[-1], seconds, patterns / max(seconds, 1e-9)
                     )
@@ -320,13 +321,13 @@ class _Run:
     def _follow_likelihood(self) -> float:
         """Steps go by the likelihood from now on; the error of the estimate, whose probe is scaled for it."""
         self._model.by_likelihood = True
-        found = self._model.compare(self.estimate, self._scan)
+        found = self._model.compare(self.iterate, self._scan)
         # amplitudes that fit best have less power than the counts, which the object would take on now
         factor = math.sqrt(float(found.counts[self._sound].sum() / found.modelled[self._sound].sum()))
-        self.estimate.probe *= factor
+        self.iterate.probe *= factor
         self._probe_velocity *= factor
         self._power *= factor**2
-        self._accepted = self.estimate.copy(self._arrays)
+        self._accepted = self.iterate.copy(self._arrays)
         logger.log(
             self._log,
             "What is left is near the noise of photons: from here on, refinement follows the likelihood of "
@@ -338,15 +339,15 @@ class _Run:
         """Leave the object flat on the whole, at the cost of a probe that may be changed."""
         if not (self._improved and self._config.probe):
             return
-        estimate, get, put = self.estimate, self._arrays.get, self._arrays.put
-        light = get(self._model.illumination(estimate, self._scan))
-        touched = get(self._model.touched(estimate, self._scan))
-        canvas, probe = without_ramp(get(estimate.canvas), get(estimate.probe), light, touched)
-        self.estimate = replace(estimate, canvas=put(canvas), probe=put(probe))
+        iterate, get, put = self.iterate, self._arrays.get, self._arrays.put
+        light = get(self._model.illumination(iterate, self._scan))
+        touched = get(self._model.touched(iterate, self._scan))
+        canvas, probe = without_ramp(get(iterate.canvas), get(iterate.probe), light, touched)
+        self.iterate = replace(iterate, canvas=put(canvas), probe=put(probe))
 
-    def finish(self) -> Estimate:
+    def finish(self) -> Iterate:
         """The last estimate, or the start if that was better after all."""
-        found = self._model.compare(self.estimate, self._scan)
+        found = self._model.compare(self.iterate, self._scan)
         if self._config.epochs:
             self.weights = self._misfits.weights(found.errors)
         self.error = self._weighted(found.errors)
@@ -360,15 +361,15 @@ class _Run:
                     self.start_error,
                     self.error,
                 )
-            self.estimate, self.error = self.start, self.start_error
-        return self.estimate
+            self.iterate, self.error = self.start, self.start_error
+        return self.iterate
 
     def _is_worse_than_start(self) -> bool:
         """By what the last steps went by: the likelihood's best has not the least error of amplitudes."""
         changed = self._config.metric == "auto" and self._model.by_likelihood
         if not (changed and math.isfinite(self.error)):
             return not self.error <= self.start_error
-        found, start = (self._likelihood.compare(one, self._scan) for one in (self.estimate, self.start))
+        found, start = (self._likelihood.compare(one, self._scan) for one in (self.iterate, self.start))
         return not float(self.weights @ found.errors) <= float(self.weights @ start.errors)
 
     def _weighted(self, errors: NDArray[np.float64]) -> float:
@@ -378,33 +379,33 @@ class _Run:
 
     def _rest(self) -> None:
         self._object_steps.rest()
-        self._probe_velocity = self.estimate.probe * 0
+        self._probe_velocity = self.iterate.probe * 0
 
     def _update(self, indices: NDArray[np.int64], done: float) -> NDArray[np.float64]:
         """Take one step; ``done`` epochs are done. Returns the errors of the batch's patterns before it."""
-        config, estimate = self._config, self.estimate
+        config, iterate = self._config, self.iterate
         probe = config.probe and done >= _WARM_UP
         positions = config.positions and done >= _POSITIONS_WAIT
         gradients = self._model.gradients(
-            estimate, indices, probe=probe, positions=positions, weights=self.weights
+            iterate, indices, probe=probe, positions=positions, weights=self.weights
         )
         rate = self._scale * decay(done / config.epochs)
         warm = min(1.0, (done + 1.0 / self._batches) / _WARM_UP)
-        self._object_steps.step(estimate, gradients.canvas, indices, rate * warm)
+        self._object_steps.step(iterate, gradients.canvas, indices, rate * warm)
         if probe:
             self._step_probe(gradients, rate)
         if positions:
-            self._position_steps.step(estimate.positions, gradients, indices, self._scale)
+            self._position_steps.step(iterate.positions, gradients, indices, self._scale)
         return gradients.errors
 
     def _step_probe(self, gradients: Gradients, rate: float) -> None:
-        estimate = self.estimate
+        iterate = self.iterate
         assert gradients.probe is not None
         assert gradients.object_power is not None
         size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), _LEAST)
-        nesterov(estimate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
+        nesterov(iterate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
         # object and probe share one scale, which would wander otherwise
-        now = float(power(estimate.probe).sum())
+        now = float(power(iterate.probe).sum())
         factor = math.sqrt(self._power / now) if now > 0 else math.nan
-        estimate.probe *= factor
+        iterate.probe *= factor
         self._probe_velocity *= factor

@@ -68,7 +68,7 @@ report["keys"] = list(ModelCore().workflow_api.available_reconstructors())
 
 
 @dataclass(frozen=True)
-class Report:
+class ProcessReport:
     """How a process ended."""
 
     returncode: int | None
@@ -90,7 +90,7 @@ class Stock:
     """What it imports; not what the modules in ``ptychodus.plugins`` import when they are loaded."""
 
 
-def _run(code: str, path: Sequence[str], arguments: Sequence[str] = (), *, limit_s: float) -> Report:
+def _run(code: str, path: Sequence[str], arguments: Sequence[str] = (), *, limit_s: float) -> ProcessReport:
     with tempfile.TemporaryDirectory(prefix="contract-") as directory:
         report_path = Path(directory, "report.json")
         given = json.dumps([list(path), str(report_path), list(arguments)])
@@ -108,9 +108,9 @@ def _run(code: str, path: Sequence[str], arguments: Sequence[str] = (), *, limit
             )
         except subprocess.TimeoutExpired as exc:
             said = exc.output if isinstance(exc.output, str) else (exc.output or b"").decode(errors="replace")
-            return Report(None, said, frozenset(), {})
+            return ProcessReport(None, said, frozenset(), {})
         noted = json.loads(report_path.read_text()) if report_path.is_file() else {"modules": []}
-    return Report(done.returncode, done.stdout, frozenset(noted.pop("modules")), noted)
+    return ProcessReport(done.returncode, done.stdout, frozenset(noted.pop("modules")), noted)
 
 
 @functools.cache
@@ -181,14 +181,14 @@ class Application:
         )
         self._path.append(str(directory))
 
-    def list_reconstructors(self) -> Report:
+    def list_reconstructors(self) -> ProcessReport:
         """``keys`` of the reconstructors that are offered, in ``noted``."""
         return _run(_LIST, self._path, limit_s=self._limit_s)
 
-    def run(self, *arguments: str) -> Report:
+    def run(self, *arguments: str) -> ProcessReport:
         """``python -m ptychodus ARGUMENTS``."""
         return _run(_COMMAND, self._path, arguments, limit_s=self._limit_s)
 
-    def batch(self, action: str, source: Path, target: Path) -> Report:
+    def batch(self, action: str, source: Path, target: Path) -> ProcessReport:
         """``python -m ptychodus -b ACTION -i SOURCE -o TARGET``."""
         return self.run("-b", action, "-i", str(source), "-o", str(target))

@@ -20,7 +20,7 @@ from ptychodus.api.settings import SettingsRegistry
 
 from . import scan
 from .declaration import Declaration
-from .runs import Run, record
+from .runs import RecordedRun, record
 from .surroundings import contents
 
 MODEL_BASENAME = "model"
@@ -96,10 +96,10 @@ class Bench:
 
 
 @dataclass
-class Training:
+class RecordedTraining:
     """A training, and what it did to its directories."""
 
-    run: Run
+    run: RecordedRun
     subject: Subject
     source: Path
     target: Path
@@ -108,10 +108,10 @@ class Training:
 
 
 @dataclass
-class Reconstruction:
+class RecordedReconstruction:
     """A reconstruction, and its input before and after."""
 
-    run: Run
+    run: RecordedRun
     parameters: Any
     before: Any
     after: Any
@@ -162,7 +162,9 @@ class Case:
         subject.reconstructor.export_training_data(path, self.reconstruct_input())
         return path
 
-    def train(self, subject: Subject, source: Path, target: Path, *, stop_after: int | None = None) -> Run:
+    def train(
+        self, subject: Subject, source: Path, target: Path, *, stop_after: int | None = None
+    ) -> RecordedRun:
         """One training."""
         return self._record(subject, lambda: subject.reconstructor.train(source, target), stop_after)
 
@@ -176,17 +178,17 @@ class Case:
         return directory
 
     @functools.cached_property
-    def training(self) -> Training:
+    def training(self) -> RecordedTraining:
         """A training from its beginning to its end, whatever that was."""
         self.require_training()
         subject = self.new()
         source, target = self.training_directory(subject), self.new_directory("trained")
         before = contents(source)
         run = self.train(subject, source, target)
-        return Training(run, subject, source, target, (before, contents(source)))
+        return RecordedTraining(run, subject, source, target, (before, contents(source)))
 
     @property
-    def trained(self) -> Training:
+    def trained(self) -> RecordedTraining:
         """The training, if it was one."""
         training = self.training
         if training.run.problem is not None:
@@ -194,15 +196,15 @@ class Case:
         return training
 
     @functools.cached_property
-    def training_without_data(self) -> Training:
+    def training_without_data(self) -> RecordedTraining:
         """A training on an empty directory."""
         self.require_training()
         subject = self.new()
         source, target = self.new_directory("no-data"), self.new_directory("no-data-trained")
-        return Training(self.train(subject, source, target), subject, source, target)
+        return RecordedTraining(self.train(subject, source, target), subject, source, target)
 
     @functools.cached_property
-    def stopped(self) -> Training:
+    def stopped(self) -> RecordedTraining:
         """A training that is stopped after its first output, with an earlier model loaded and in its way."""
         model = self.model
         subject = self.new()
@@ -210,7 +212,7 @@ class Case:
         earlier = target / model.name
         shutil.copyfile(model, earlier)
         subject.reconstructor.load_model_from_file(earlier)
-        return Training(self.train(subject, source, target, stop_after=1), subject, source, target)
+        return RecordedTraining(self.train(subject, source, target, stop_after=1), subject, source, target)
 
     def model_path(self, subject: Subject, directory: Path) -> Path:
         """Where Ptychodus looks for a model."""
@@ -248,12 +250,14 @@ class Case:
 
     def reconstruct(
         self, subject: Subject, parameters: Any | None = None, *, stop_after: int | None = None
-    ) -> Run:
+    ) -> RecordedRun:
         """One reconstruction."""
         given = self.reconstruct_input() if parameters is None else parameters
         return self._record(subject, lambda: subject.reconstructor.reconstruct(given), stop_after)
 
-    def _record(self, subject: Subject, make: Callable[[], Iterator[Any]], stop_after: int | None) -> Run:
+    def _record(
+        self, subject: Subject, make: Callable[[], Iterator[Any]], stop_after: int | None
+    ) -> RecordedRun:
         return record(
             make,
             subject.reconstructor,
@@ -263,7 +267,7 @@ class Case:
         )
 
     @functools.cached_property
-    def reconstruction_without_a_model(self) -> tuple[Run, Subject]:
+    def reconstruction_without_a_model(self) -> tuple[RecordedRun, Subject]:
         """What becomes of a reconstruction where no model is loaded."""
         subject = self.new()
         if subject.reconstructor.is_model_loaded():
@@ -271,16 +275,16 @@ class Case:
         return self.reconstruct(subject), subject
 
     @functools.cached_property
-    def reconstruction(self) -> Reconstruction:
+    def reconstruction(self) -> RecordedReconstruction:
         """A reconstruction from its beginning to its end, whatever that was."""
         subject = self.with_model()
         parameters = self.reconstruct_input()
         before = scan.fingerprint(parameters)
         run = self.reconstruct(subject, parameters)
-        return Reconstruction(run, self.reconstruct_input(), before, scan.fingerprint(parameters))
+        return RecordedReconstruction(run, self.reconstruct_input(), before, scan.fingerprint(parameters))
 
     @property
-    def reconstructed(self) -> Reconstruction:
+    def reconstructed(self) -> RecordedReconstruction:
         """The reconstruction, if it was one."""
         reconstruction = self.reconstruction
         failure = reconstruction.run.failure
@@ -289,7 +293,7 @@ class Case:
         return reconstruction
 
 
-def products(run: Run) -> Iterator[Any]:
+def products(run: RecordedRun) -> Iterator[Any]:
     """Products of the outputs of a reconstruction."""
     for output in run.outputs:
         yield output.product

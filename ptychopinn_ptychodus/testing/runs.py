@@ -16,7 +16,7 @@ from .surroundings import Surroundings
 
 
 @dataclass
-class Run:
+class RecordedRun:
     """What a run did."""
 
     outputs: list[Any] = field(default_factory=list)
@@ -60,7 +60,7 @@ def record(
     *,
     limit_s: float,
     stop_after: int | None = None,
-) -> Run:
+) -> RecordedRun:
     """Run what ``generate`` returns to its end, in a thread of its own as Ptychodus does.
 
     Parameters
@@ -76,7 +76,7 @@ def record(
     stop_after
         Close the generator after so many outputs, which is what Stop does.
     """
-    run = Run()
+    run = RecordedRun()
     thread = threading.Thread(target=_drive, args=(run, generate, reconstructor, stop_after), daemon=True)
     with Surroundings() as surroundings, _listening(logger, run.log):
         thread.start()
@@ -87,7 +87,10 @@ def record(
 
 
 def _drive(
-    run: Run, generate: Callable[[], Iterator[Any]], reconstructor: Reconstructor, stop_after: int | None
+    run: RecordedRun,
+    generate: Callable[[], Iterator[Any]],
+    reconstructor: Reconstructor,
+    stop_after: int | None,
 ) -> None:
     last = time.monotonic()
 

@@ -11,9 +11,9 @@ from scipy.spatial import cKDTree
 
 from ..data.raw import RawData
 from ..refinement.arrays import Arrays
-from ..refinement.ends import Window
-from ..refinement.model import Estimate, ScanModel, chequerboard
+from ..refinement.model import Iterate, ScanModel, chequerboard
 from ..refinement.noise import counts_per_photon, expected_error, least_error
+from ..refinement.start import Window
 
 _MOST_PATTERNS = 512
 _MOST_PIXELS = 1 << 23
@@ -119,28 +119,28 @@ def errors_of(
     """Error of an estimate on some patterns, its probe scaled to them, and what noise alone leaves of it."""
     moved = positions - np.stack((raw.xcoords, raw.ycoords), -1)
     window = Window(object_.shape, raw, float(np.abs(moved).max()) + 1.0)
-    estimate = Estimate(
+    iterate = Iterate(
         canvas=arrays.put(window.cut(np.asarray(object_, np.complex64))),
         probe=arrays.put(np.asarray(probe, np.complex64) * chequerboard(raw.N)),
         positions=window.inside(positions),
     )
     model = ScanModel(raw, arrays, metric)
-    found = model.compare(estimate, chosen)
+    found = model.compare(iterate, chosen)
     w = weights[chosen]
     counts, cross, modelled = (float(w @ values) for values in (found.counts, found.cross, found.modelled))
     if not (counts > 0 and modelled > 0 and cross > 0 and math.isfinite(modelled)):
         return Errors(math.inf, math.nan, np.full(len(chosen), math.inf))
     factor = math.sqrt(counts / modelled) if metric == "poisson" else cross / modelled
-    estimate.probe *= factor
+    iterate.probe *= factor
     dim, of_dim = _dim_pixels(raw, chosen, gain)
     noise = 0.0
-    for part, _, expected in model.amplitudes(estimate, chosen):
+    for part, _, expected in model.amplitudes(iterate, chosen):
         rate = np.asarray(arrays.get(expected), np.float64) ** 2
         each = expected_error(rate / gain, metric)
         if metric == "amplitude":
             each[:, dim] = of_dim[dim]
         noise += gain * float(weights[part] @ each.sum((1, 2)))
-    errors = model.compare(estimate, chosen).errors
+    errors = model.compare(iterate, chosen).errors
     return Errors(float(w @ errors) / counts, noise / counts, errors / float(found.counts.mean()))
 
 

@@ -14,8 +14,8 @@ from ..data.raw import RawData
 from ..refinement.arrays import Arrays, arrays_for
 from .bounds import Bounds, bounds_of
 from .lags import Lagging, find_lag
-from .trial import TIMES, Bench, Stopped, Trial
-from .words import remedy_in_words, summary
+from .messages import remedy_in_words, summary
+from .trial import TIMES, Stopped, Trial, TrialRunner
 
 CODE = "fit"
 
@@ -50,7 +50,7 @@ def judge(
     error: float | None = None,
     weights: NDArray[np.float64] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
     device: str | Arrays = "auto",
 ) -> Finding:
     """Say whether a reconstruction explains its patterns, and if not, what to change.
@@ -73,7 +73,7 @@ def judge(
         (M,) what each pattern counts for; 1 by default.
     should_stop
         Asked before every batch of a trial; when it answers True, what is known so far decides.
-    progress
+    on_progress
         Told the part of the work that is done, 0 to 1; a trial that is not needed is done at once.
     device
         As :func:`~ptychopinn_ptychodus.refinement.solver.refine` takes it.
@@ -83,7 +83,7 @@ def judge(
     Finding
         Of the subject ``"result"``: noted, or ignored, which is a warning.
     """
-    report = progress or (lambda fraction: None)
+    tell = on_progress or (lambda fraction: None)
     arrays = arrays_for(device) if isinstance(device, str) else device
     where = (
         np.stack((raw.xcoords, raw.ycoords), -1) if positions is None else np.asarray(positions, np.float64)
@@ -94,26 +94,28 @@ def judge(
     if error is not None and np.isfinite(error):
         bounds = bounds.with_error(error)
     if not math.isfinite(bounds.error):
-        report(1.0)
+        tell(1.0)
         return _finding(False, bounds)
     if bounds.error <= _NOISE * bounds.noise or bounds.unexplained <= _EXPLAINED:
-        report(1.0)
+        tell(1.0)
         return _finding(True, bounds)
-    report(_BEFORE_TRIAL)
-    bench = Bench(raw, raw.probeGuess, metric, bounds.counts_per_photon, counts_for, arrays, should_stop)
+    tell(_BEFORE_TRIAL)
+    runner = TrialRunner(
+        raw, raw.probeGuess, metric, bounds.counts_per_photon, counts_for, arrays, should_stop
+    )
     trial: Trial | None = None
     lagging: Lagging | None = None
     try:
-        trial = bench.orientations(lambda part: report(_BEFORE_TRIAL + part * (_BEFORE_LAGS - _BEFORE_TRIAL)))
+        trial = runner.orientations(lambda part: tell(_BEFORE_TRIAL + part * (_BEFORE_LAGS - _BEFORE_TRIAL)))
         if trial.remedy is None:
-            lagging = find_lag(raw, bench)
-            report(_BEFORE_SCALES)
+            lagging = find_lag(raw, runner)
+            tell(_BEFORE_SCALES)
             if lagging is None:
-                trial = bench.scales(trial)
+                trial = runner.scales(trial)
     except Stopped:
         sound = bounds.unexplained <= _HALF or bounds.tells_little
         return _finding(sound, bounds, trial, lagging, stopped=True)
-    report(1.0)
+    tell(1.0)
     return _finding(_sound(bounds, trial, lagging), bounds, trial, lagging)
 
 

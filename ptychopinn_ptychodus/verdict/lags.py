@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..data.raw import RawData
-from .trial import PATTERNS, Bench, Fit, fits_better
+from .trial import PATTERNS, Fit, TrialRunner, fits_better
 from .variants import AS_IT_IS, Variant
 
 LAGS = (-1, 1)
@@ -43,7 +43,7 @@ class Lagging:
     fit: Fit
 
 
-def find_lag(raw: RawData, bench: Bench) -> Lagging | None:
+def find_lag(raw: RawData, runner: TrialRunner) -> Lagging | None:
     """Look for frames that lag in the second half of a scan, and for where that begins.
 
     Raises
@@ -54,21 +54,21 @@ def find_lag(raw: RawData, bench: Bench) -> Lagging | None:
     half = _second_halves(raw)
     if len(half) < 2 * _AT_START:
         return None
-    places = bench.compact(half)
-    as_it_is, *moved = (_fit(bench, places, lag) for lag in (0, *LAGS))
+    places = runner.compact(half)
+    as_it_is, *moved = (_fit(runner, places, lag) for lag in (0, *LAGS))
     best = min(moved, key=lambda fit: fit.error)
     if not fits_better(best, as_it_is):
         return None
     lag = best.variant.lag
-    return Lagging(lag, _first(raw, bench, lag), as_it_is, best)
+    return Lagging(lag, _first(raw, runner, lag), as_it_is, best)
 
 
-def _fit(bench: Bench, places: NDArray[np.int64], lag: int) -> Fit:
+def _fit(runner: TrialRunner, places: NDArray[np.int64], lag: int) -> Fit:
     """The patterns that belong to these places if pattern ``k`` belongs to place ``k + lag``."""
-    return bench.fit(bench.part(places, lag), Variant(lag=lag) if lag else AS_IT_IS)
+    return runner.fit(runner.part(places, lag), Variant(lag=lag) if lag else AS_IT_IS)
 
 
-def _first(raw: RawData, bench: Bench, lag: int) -> int | None:
+def _first(raw: RawData, runner: TrialRunner, lag: int) -> int | None:
     if len(np.unique(raw.scan_index)) > 1:
         return None
     positions = np.stack((raw.xcoords, raw.ycoords), -1)
@@ -80,13 +80,13 @@ def _first(raw: RawData, bench: Bench, lag: int) -> int | None:
     while high - low > PATTERNS:
         middle = (low + high) // 2
         block = _within(raw, middle - PATTERNS // 2, middle + PATTERNS // 2)
-        if fits_better(_fit(bench, block, lag), _fit(bench, block, 0)):
+        if fits_better(_fit(runner, block, lag), _fit(runner, block, 0)):
             high = middle
         else:
             low = middle
     block = _within(raw, low - _FRAMED, high + _FRAMED)
     # of each place, how much worse its own pattern fits than the other one
-    gain = _fit(bench, block, 0).each - _fit(bench, block, lag).each
+    gain = _fit(runner, block, 0).each - _fit(runner, block, lag).each
     total = np.concatenate([[0.0], np.cumsum(gain)])
     first = int(np.argmin(total))
     return 0 if low == 0 and first < _AT_START else int(block[0]) + first - lag

@@ -19,8 +19,8 @@ from scipy.spatial import cKDTree
 from ..data.raw import RawData
 from ..refinement.arrays import Arrays
 from ..refinement.config import RefinementConfig
-from ..refinement.ends import StartError
 from ..refinement.solver import refine
+from ..refinement.start import StartError
 from .bounds import errors_of
 from .variants import AS_IT_IS, Variant, orientations
 
@@ -134,7 +134,7 @@ def fits_better(fit: Fit, other: Fit) -> bool:
     return fit.error < least * other.error and fit.beyond_noise < better * other.beyond_noise
 
 
-class Bench:
+class TrialRunner:
     """Where trials of one scan are run.
 
     Parameters
@@ -178,7 +178,7 @@ class Bench:
         modes = np.asarray(probe, np.complex64)
         self._probe = _coarser(modes, self._crop)
 
-    def orientations(self, progress: Callable[[float], None]) -> Trial:
+    def orientations(self, on_progress: Callable[[float], None]) -> Trial:
         """Refine a compact part as it is and in all other orientations.
 
         Raises
@@ -191,7 +191,7 @@ class Bench:
         fits = []
         for number, variant in enumerate(readings):
             fits.append(self.fit(part, variant))
-            progress((number + 1) / len(readings))
+            on_progress((number + 1) / len(readings))
         trial = Trial(fits[0], tuple(fits[1:]), median(fit.error for fit in fits[1:]))
         counterpart = trial.best.variant.counterpart
         if trial.remedy is None or counterpart is None:

@@ -42,7 +42,7 @@ def judged(
     found: Estimate,
     refined: Refined | None,
     job: ReconstructJob | RefineJob,
-    progress: Callable[[float], None],
+    on_progress: Callable[[float], None],
     should_stop: Callable[[], bool],
 ) -> list[dict[str, Any]]:
     """The verdict on what was ``found``, logged, and for the result message.
@@ -62,7 +62,7 @@ def judged(
             error=None if refined is None else refined.error,
             weights=None if refined is None else refined.weights,
             should_stop=should_stop,
-            progress=progress,
+            on_progress=on_progress,
             device=job.device,
         )
     except Exception as exc:

@@ -11,7 +11,7 @@ from typing import Any
 from ..backends.registry import get_engine
 from ..pretraining.scans import make_training_set
 from .job import PretrainJob, load_probes
-from .progress import Learning
+from .progress import TrainingMessages
 from .wire import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -41,15 +41,15 @@ def pretrain(
         engine.title,
     )
     config, groups = job.config, [data.training, data.validation]
-    learning = Learning(send, groups, config.batch_size, config.nepochs, begin=_MAKING)
+    messages = TrainingMessages(send, groups, config.batch_size, config.nepochs, begin=_MAKING)
     result = engine.train(
         data.training,
         data.validation,
         dataclasses.replace(config, n_groups=len(data.training)),
         job.execution,
         model_path=job.model_path,
-        on_batch=learning.on_batch,
-        on_epoch=learning.on_epoch,
+        on_batch=messages.on_batch,
+        on_epoch=messages.on_epoch,
         should_stop=should_stop,
     )
     return {"stopped": result.stopped}

@@ -31,7 +31,7 @@ _LARGEST_PICTURE_PX = 2048
 
 
 def covering(container: PtychoDataContainer) -> NDArray[np.int64]:
-    """Numbers of the groups that suffice to see the whole scan, half the width of the illumination apart.
+    """Numbers of the groups that suffice to see the whole scan, half the width of the probe apart.
 
     That is the square root of the area that it would have if it were even, ``(Σ|P|²)² / Σ|P|⁴``. Fewer where
     their patches would take more than half a gigabyte.
@@ -45,7 +45,7 @@ def covering(container: PtychoDataContainer) -> NDArray[np.int64]:
     return chosen
 
 
-class Previews:
+class PreviewWriter:
     """Leaves the object in ``directory`` after as many epochs as :data:`LARGEST_SHARE` of the time pays for.
 
     ``preview.npy`` is complex64, on a canvas that just holds the scan; ``preview.png`` shows amplitude and

@@ -14,7 +14,7 @@ _STEP = 0.01
 """Of the whole, at least, between two messages."""
 
 
-class Learning:
+class TrainingMessages:
     """Tells of a training what its engine tells, see :meth:`.Engine.train`.
 
     Parameters

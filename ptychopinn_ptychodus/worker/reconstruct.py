@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.adaptation import fits_size
+from ..backends.any_probe import fits_size
 from ..backends.base import ModelDescription, ModelFileError
 from ..backends.physics import other_exposure
 from ..backends.registry import engine_for, guess_engine
@@ -22,8 +22,8 @@ from ..data.examination import Report
 from ..data.grouping import PtychoDataContainer, neighbourhood_order
 from ..data.raw import RawData
 from ..refinement import RefinementConfig
-from ..refinement.ends import StartError
 from ..refinement.solver import refine
+from ..refinement.start import StartError
 from .examination import examined, judged, tell
 from .job import (
     DATA_DIRECTORY,
@@ -147,8 +147,8 @@ def _refine(
         start.object,
         start.probe,
         config,
-        report=lambda report: send("refinement", **dataclasses.asdict(report)),
-        progress=lambda fraction: send("progress", fraction=0.9 * fraction),
+        on_epoch=lambda report: send("refinement", **dataclasses.asdict(report)),
+        on_progress=lambda fraction: send("progress", fraction=0.9 * fraction),
         should_stop=should_stop,
         device=job.device,
     )

@@ -17,8 +17,8 @@ from ..data.raw import RawData
 from ..ptychodus_io.ingest import TrainingData, read_training_directory, require_object, require_same
 from .examination import examined
 from .job import DATA_DIRECTORY, VALIDATION_DIRECTORY, TrainJob
-from .preview import Previews
-from .progress import Learning
+from .preview import PreviewWriter
+from .progress import TrainingMessages
 from .wire import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -72,7 +72,7 @@ def train(
     )
     groups = grouped(training, config, config.n_groups)
     held_out = None if validation is None else grouped(validation, config, None)
-    learning = Learning(
+    messages = TrainingMessages(
         send,
         [groups, held_out],
         config.batch_size,
@@ -85,8 +85,8 @@ def train(
         config,
         job.execution,
         model_path=job.model_path,
-        on_batch=learning.on_batch,
-        on_epoch=learning.on_epoch,
+        on_batch=messages.on_batch,
+        on_epoch=messages.on_epoch,
         should_stop=should_stop,
         preview=_previews(raw, config, job, send),
     )
@@ -104,13 +104,13 @@ def _handed_over(directory: Path, examine: Callable[[RawData], RawData]) -> Trai
     return TrainingData(raw, test, source)
 
 
-def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -> Previews | None:
+def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -> PreviewWriter | None:
     if not job.preview:
         return None
     try:
         # of the whole scan: what is held out would be a hole in the picture
         container = grouped(raw, config, None)
-        return Previews(container, job.model_path.parent, lambda epoch: send("preview", epoch=epoch))
+        return PreviewWriter(container, job.model_path.parent, lambda epoch: send("preview", epoch=epoch))
     except ValueError as exc:  # of patterns, it may be, that are not learnt from
         logger.warning("There will be no preview: %s", exc)
         return None

@@ -71,7 +71,7 @@ DRAWS = 2
 
 @contextmanager
 def in_double() -> Iterator[None]:
-    """What the networks do in float32 under autocast, the referee does in float64."""
+    """What the networks do in float32 under autocast, the reference does in float64."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
         yield

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ptychopinn_ptychodus.backends.lightning.arithmetic import TorchArithmetic
+from ptychopinn_ptychodus.backends.lightning.assembly import TorchArithmetic
 from ptychopinn_ptychodus.backends.lightning.inference import predict
 from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig

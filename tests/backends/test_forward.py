@@ -1,4 +1,4 @@
-"""The engine's physics against the float64 referee."""
+"""The engine's physics against the float64 reference."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_losses_agree_with_the_referee(rng: np.random.Generator, masked: bool) -
     photons = float(counts[..., good].sum() / 8)
     weight = torch.from_numpy(good.astype(np.float32))
     nll = losses.poisson_nll(torch.from_numpy(counts), torch.from_numpy(expected), weight, photons)
-    referee = simulation.poisson_nll(counts, expected, good) - simulation.poisson_floor(counts, good)
-    assert float(nll) == pytest.approx(referee / 8 / photons, rel=1e-4)
+    reference = simulation.poisson_nll(counts, expected, good) - simulation.poisson_floor(counts, good)
+    assert float(nll) == pytest.approx(reference / 8 / photons, rel=1e-4)
     mae = losses.amplitude_mae(torch.from_numpy(np.sqrt(counts)), torch.from_numpy(expected), weight, 2.0)
     assert float(mae) == pytest.approx(simulation.amplitude_mae(counts, expected, good) / 2.0, rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""The numerics of the two engines: each against the float64 referee, and against each other."""
+"""The numerics of the two engines: each against the float64 reference, and against each other."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _both(name: str, *arguments: Any) -> tuple[Any, Any]:
 # ---------------------------------------------------------------------- forward model
 
 
-# no denormal numbers: to TensorFlow they are 0, to the referee more than that, and worth a pixel of border
+# no denormal numbers: to TensorFlow they are 0, to the reference more than that, and worth a pixel of border
 SPREADS = st.just(0.0) | st.floats(1e-3, 30.0)
 
 
@@ -191,11 +191,11 @@ def _check_network(config: ModelConfig, batch: int = 2, modes: int = 1) -> None:
         assert error(patches, expected) < 1e-4
         assert error(on_pixels, expected_on_pixels) < 1e-4
     else:
-        referee, doubles = copy.deepcopy(theirs).double(), _in_double(_torch_inputs(inputs))
+        reference, doubles = copy.deepcopy(theirs).double(), _in_double(_torch_inputs(inputs))
         with torch.no_grad():
             exact, exact_on_pixels = (
-                drawn(lambda: referee(*doubles)),
-                drawn(lambda: referee.on_pixels(*doubles)[0]),
+                drawn(lambda: reference(*doubles)),
+                drawn(lambda: reference.on_pixels(*doubles)[0]),
             )
         for found in (patches, expected):
             assert error(found, exact.exact) < exact.allowed(error)
@@ -312,10 +312,12 @@ def test_losses_agree(rng: np.random.Generator) -> None:
         value = float(getattr(losses, name)(*arguments))
         assert value == pytest.approx(float(getattr(torch_losses, name)(*theirs)), rel=1e-4)
     mask = good.astype(bool)
-    referee = simulation.poisson_nll(counts, expected, mask) - simulation.poisson_floor(counts, mask)
-    assert float(losses.poisson_nll(counts, expected, good, 700.0)) == pytest.approx(referee / 8 / 700, 1e-4)
-    referee = simulation.amplitude_mae(counts, expected, mask) / 2
-    assert float(losses.amplitude_mae(np.sqrt(counts), expected, good, 2.0)) == pytest.approx(referee, 1e-4)
+    reference = simulation.poisson_nll(counts, expected, mask) - simulation.poisson_floor(counts, mask)
+    assert float(losses.poisson_nll(counts, expected, good, 700.0)) == pytest.approx(
+        reference / 8 / 700, 1e-4
+    )
+    reference = simulation.amplitude_mae(counts, expected, mask) / 2
+    assert float(losses.amplitude_mae(np.sqrt(counts), expected, good, 2.0)) == pytest.approx(reference, 1e-4)
 
 
 def test_total_variation_is_zero_for_a_flat_object_and_has_gradients_there() -> None:
@@ -415,9 +417,9 @@ def test_every_gradient_is_that_of_pytorch(
             )
         return found
 
-    referee = drawn(in_double) if architecture_name == "unrolled" else None
+    reference = drawn(in_double) if architecture_name == "unrolled" else None
     # convolutions add what nearly cancels: one instruction set had two engines apart by 1.1e-3
-    relative = 1e-3 if referee is not None else 5e-3
+    relative = 1e-3 if reference is not None else 5e-3
 
     parameters = {**dict(theirs.named_parameters()), "probe": torch_inputs[2], "scale": torch_scale}
     variables = {**ours.named_variables(), "probe": probe, "scale": scale}
@@ -435,8 +437,8 @@ def test_every_gradient_is_that_of_pytorch(
                 g = tf.transpose(g, (3, 2, 0, 1)) if len(g.shape) == 4 else g
                 # the second term is for what is zero but for rounding, as the variation of a constant
                 tolerance = relative * float(w.abs().square().sum().sqrt()) + 1e-6 * largest
-                if referee is not None:  # two engines, each off by as much
-                    tolerance += 2 * referee.allowed(
+                if reference is not None:  # two engines, each off by as much
+                    tolerance += 2 * reference.allowed(
                         _distance, lambda found, n=number, key=name: found[n][key]
                     )
                 assert np.linalg.norm(g - w.numpy()) <= tolerance, (number, name)

@@ -1,6 +1,7 @@
 """Whole models of the two engines with the same arrays: counts, objectives, all gradients, stitched objects.
 
-The referee is the PyTorch module in float64, whose forward model is in turn held to :mod:`.data.simulation`.
+The reference is the PyTorch module in float64, whose forward model is in turn held to
+:mod:`.data.simulation`.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from rounding_support import Drawn, drawn, in_double  # noqa: E402
 from tensordict import TensorDict  # noqa: E402
 
 from ptychopinn_ptychodus.backends.base import Prediction  # noqa: E402
+from ptychopinn_ptychodus.backends.hyperparameters import COUNT_FLOOR  # noqa: E402
 from ptychopinn_ptychodus.backends.lightning import unrolled as torch_unrolled  # noqa: E402
 from ptychopinn_ptychodus.backends.lightning.inference import predict as torch_predict  # noqa: E402
 from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset  # noqa: E402
 from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning  # noqa: E402
 from ptychopinn_ptychodus.backends.physics import central_disk  # noqa: E402
-from ptychopinn_ptychodus.backends.recipe import COUNT_FLOOR  # noqa: E402
 from ptychopinn_ptychodus.backends.tensorflow import unrolled  # noqa: E402
 from ptychopinn_ptychodus.backends.tensorflow.inference import predict  # noqa: E402
 from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow  # noqa: E402
@@ -43,7 +44,7 @@ from ptychopinn_ptychodus.data.grouping import PtychoDataContainer  # noqa: E402
 Array = NDArray[Any]
 
 FORWARD, NETWORK, LOSS, GRADIENT, STITCHED = 1e-5, 1e-4, 1e-4, 1e-3, 1e-4
-"""How far each engine may be from the referee, relative; see :func:`error`."""
+"""How far each engine may be from the reference, relative; see :func:`error`."""
 
 KINK, KINKED = 0.05, 0.01
 """How far single gradients of 'cnn' may be, if most are within the second figure.
@@ -102,12 +103,12 @@ def _groups(
 
 @dataclass(frozen=True)
 class Trio:
-    """A model of either engine and the referee, all with the same arrays, and a batch for each of them."""
+    """A model of either engine and the reference, all with the same arrays, and a batch for each of them."""
 
     container: PtychoDataContainer
     ours: PtychoPINN_TensorFlow
     theirs: PtychoPINN_Lightning
-    referee: PtychoPINN_Lightning
+    reference: PtychoPINN_Lightning
     our_batch: Mapping[str, Any]
     batch: TensorDict
     double_batch: TensorDict
@@ -123,7 +124,7 @@ def _trio(container: PtychoDataContainer, objective: str = "nll", **model: Any) 
     tf.keras.utils.set_random_seed(0)
     ours = PtychoPINN_TensorFlow.for_data(container, config)
     ours.set_arrays(_stirred(ours.arrays()))
-    theirs, referee = (PtychoPINN_Lightning.from_state(ours.state()) for _ in range(2))
+    theirs, reference = (PtychoPINN_Lightning.from_state(ours.state()) for _ in range(2))
     batch = GroupDataset(container, container.input_scale, with_object=True).__getitems__(
         range(len(container))
     )
@@ -134,7 +135,7 @@ def _trio(container: PtychoDataContainer, objective: str = "nll", **model: Any) 
         for name, value in batch.items()
     }
     double_batch = TensorDict(double, batch_size=batch.batch_size)
-    return Trio(container, ours, theirs, referee.double(), our_batch, batch, double_batch)
+    return Trio(container, ours, theirs, reference.double(), our_batch, batch, double_batch)
 
 
 def _stirred(arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -214,13 +215,13 @@ def test_counts_of_given_patches_are_those_of_the_simulation(
     trio = _trio(_groups(gridsize, modes), **model)
     patches = trio.container.patches_for(range(2)).transpose(0, 3, 1, 2).copy()
     offsets = trio.batch["offsets"].numpy()
-    rest = offsets - np.round(offsets) if trio.referee.network.one_object else None
+    rest = offsets - np.round(offsets) if trio.reference.network.one_object else None
     expected = _counts(trio, patches.astype(np.complex128), offsets, rest)
     ours = trio.ours.expected_counts(trio.ours.constrained(tf.constant(patches), offsets), rest)
     assert error(ours, expected) < FORWARD
     for module, real, number in (
         (trio.theirs, torch.float32, torch.complex64),
-        (trio.referee, torch.float64, torch.complex128),
+        (trio.reference, torch.float64, torch.complex128),
     ):
         seen = module.constrained(torch.tensor(patches, dtype=number), torch.tensor(offsets, dtype=real))
         counts = module.expected_counts(seen, None if rest is None else torch.tensor(rest, dtype=real))
@@ -233,7 +234,7 @@ def test_counts_of_given_patches_are_those_of_the_simulation(
 
 
 def _gradients(trio: Trio) -> tuple[list[float], list[dict[str, Array]]]:
-    """Loss, and its gradients by the names of a model's arrays: of our engine, of theirs, of the referee."""
+    """Loss, and its gradients by the names of a model's arrays: our engine's, theirs, the reference's."""
     layers = trio.ours.network.named_variables()
     variables = {f"network.{name}": variable.value for name, variable in layers.items()}
     kernels = {name for name, variable in variables.items() if len(variable.shape) == 4}
@@ -247,10 +248,10 @@ def _gradients(trio: Trio) -> tuple[list[float], list[dict[str, Array]]]:
     gradients = [
         {name: g.numpy().transpose(3, 2, 0, 1) if name in kernels else g.numpy() for name, g in found.items()}
     ]
-    for module, batch in ((trio.theirs, trio.batch), (trio.referee, trio.double_batch)):
+    for module, batch in ((trio.theirs, trio.batch), (trio.reference, trio.double_batch)):
         parameters = dict(module.named_parameters())
         assert parameters.keys() == variables.keys()
-        with in_double() if module is trio.referee else nullcontext():
+        with in_double() if module is trio.reference else nullcontext():
             loss = module.loss(batch)
         assert loss.dtype == batch["amplitude"].dtype
         wanted = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -265,11 +266,11 @@ def _gradients(trio: Trio) -> tuple[list[float], list[dict[str, Array]]]:
 
 
 def _differentiated(trio: Trio, gradient: Mapping[str, Array]) -> tuple[float, float]:
-    """Slope of the referee's loss along a random direction: by its gradient, and by differences."""
+    """Slope of the reference's loss along a random direction: by its gradient, and by differences."""
     rng = np.random.default_rng(11)
     # where the probe weighs the truth, it is not to be learnt from: differences would see that too
     fixed = ["probe_planes"] if trio.ours.training_config.realspace_mae_weight else []
-    parameters = {name: p for name, p in trio.referee.named_parameters() if name not in fixed}
+    parameters = {name: p for name, p in trio.reference.named_parameters() if name not in fixed}
     ways = {
         name: torch.tensor(rng.normal(size=p.shape) * (float(p.detach().square().mean().sqrt()) + 1e-3))
         for name, p in parameters.items()
@@ -277,12 +278,12 @@ def _differentiated(trio: Trio, gradient: Mapping[str, Array]) -> tuple[float, f
     step, values = 1e-7, []
     with torch.no_grad(), in_double(), pytest.MonkeyPatch.context() as patch:
         if trio.config.architecture == "cnn":  # nor from how it changes what the network sees
-            seen = trio.referee.network_probe()
-            patch.setattr(trio.referee, "network_probe", lambda: seen)
+            seen = trio.reference.network_probe()
+            patch.setattr(trio.reference, "network_probe", lambda: seen)
         for sign in (1, -2):
             for name, parameter in parameters.items():
                 parameter += sign * step * ways[name]
-            values.append(float(trio.referee.loss(trio.double_batch)))
+            values.append(float(trio.reference.loss(trio.double_batch)))
         for name, parameter in parameters.items():
             parameter += step * ways[name]
     by_gradient = sum(float((gradient[name] * way.numpy()).sum()) for name, way in ways.items())
@@ -290,11 +291,11 @@ def _differentiated(trio: Trio, gradient: Mapping[str, Array]) -> tuple[float, f
 
 
 def _drawn_gradients(trio: Trio) -> Drawn:
-    """The referee's by their names, with roundings: some of the probe's are good to a percent in float32."""
+    """The reference's by their names, with roundings: some of the probe's are good to a percent."""
 
     def gradients() -> dict[str, Array]:
-        parameters = dict(trio.referee.named_parameters())
-        loss = trio.referee.loss(trio.double_batch)
+        parameters = dict(trio.reference.named_parameters())
+        loss = trio.reference.loss(trio.double_batch)
         wanted = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return {
             name: np.zeros(p.shape) if g is None else g.numpy()
@@ -312,7 +313,7 @@ def _check(trio: Trio) -> None:
     """Patches, loss and every gradient of both engines."""
     losses, gradients = _gradients(trio)
     largest = max(float(np.linalg.norm(g)) for g in gradients[-1].values())
-    # first of all, that of the referee: a rule of differentiation can itself be wrong
+    # first of all, that of the reference: a rule of differentiation can itself be wrong
     by_gradient, by_differences = _differentiated(trio, gradients[-1])
     assert by_gradient == pytest.approx(by_differences, rel=1e-3, abs=1e-6 * largest)
     # what compares objects and no counts: probe and scale may then have no part in it
@@ -343,7 +344,7 @@ def _check(trio: Trio) -> None:
     with torch.no_grad():
         theirs = trio.theirs(trio.batch["amplitude"], trio.batch["offsets"])
         with in_double():
-            expected = trio.referee(trio.double_batch["amplitude"], trio.double_batch["offsets"])
+            expected = trio.reference(trio.double_batch["amplitude"], trio.double_batch["offsets"])
     ours = trio.ours.patches(trio.our_batch["amplitude"], trio.our_batch["offsets"])
     for patches in (ours, theirs):
         difference = np.linalg.norm(as_array(patches) - expected.numpy())
@@ -442,8 +443,8 @@ def test_gradient_of_the_probe_through_a_few_steps(
 def test_stitched_objects_are_those_of_the_referee(n: int, gridsize: int, model: dict[str, Any]) -> None:
     trio = _trio(_groups(gridsize, 1, n, count=5), **model)
     with torch.no_grad(), in_double():
-        patches = trio.referee(trio.double_batch["amplitude"], trio.double_batch["offsets"]).numpy()
-        referee = Prediction(patches, trio.referee.counts_probe().numpy())
+        patches = trio.reference(trio.double_batch["amplitude"], trio.double_batch["offsets"]).numpy()
+        reference = Prediction(patches, trio.reference.counts_probe().numpy())
     container = trio.container
     origin = container.coords.min(0) - n / 2
     width, height = (np.ptp(container.coords, axis=0) + n + 1).astype(int)
@@ -458,7 +459,7 @@ def test_stitched_objects_are_those_of_the_referee(n: int, gridsize: int, model:
         for prediction in (
             predict(trio.ours, container, CPU),
             torch_predict(trio.theirs, container, CPU),
-            referee,
+            reference,
         )
     ]
     assert np.abs(objects[-1] - 1).std() > 1e-2  # something is there, not just the canvas

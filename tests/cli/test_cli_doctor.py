@@ -43,10 +43,10 @@ def without(*names: str) -> dict[str, Any]:
 def faults(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The faults that doctor finds when its children answer as told."""
 
-    def examine(**answers: Any) -> list[doctor.Finding]:
+    def examine(**answers: Any) -> list[doctor.Check]:
         told = {**HEALTHY, **{question.replace("_", " "): answer for question, answer in answers.items()}}
         monkeypatch.setattr(doctor, "_ask", lambda *question: told[" ".join(question)])
-        return [finding for finding in doctor.examine() if finding.state == doctor.FAULT]
+        return [check for check in doctor.examine() if check.state == doctor.FAULT]
 
     return examine
 
@@ -148,7 +148,7 @@ def test_healthy_answers_make_no_fault(faults: Any) -> None:
 
 def test_missing_shim(faults: Any) -> None:
     found = faults(application={**HEALTHY["application"], "shim": [], "reconstructors": []})
-    assert [finding.what for finding in found] == ["Plugin shim", "Reconstructors"]
+    assert [check.what for check in found] == ["Plugin shim", "Reconstructors"]
     assert "/env/ptychodus/plugins" in found[0].detail
     assert "pip install" in found[0].remedy
 

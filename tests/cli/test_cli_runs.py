@@ -22,7 +22,7 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 from ptychodus.model import ModelCore
 
 from ptychopinn_ptychodus.cli import demo, main, session
-from ptychopinn_ptychodus.cli.session import application
+from ptychopinn_ptychodus.cli.session import open_session
 from ptychopinn_ptychodus.cli.settings import open_settings_file
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.plugin.reconstruction import Reconstruction
@@ -41,7 +41,7 @@ Command = Callable[..., Done]
 Demonstration = tuple[Path, Done]
 
 
-def epochs_of(app: session.Application) -> int:
+def epochs_of(app: session.Session) -> int:
     parameters = app._core.settings_registry["PtychoPINNPluginTraining"].parameters()
     return int(parameters["Epochs"].get_value())
 
@@ -53,12 +53,12 @@ def test_later_settings_win(tmp_path: Path) -> None:
     first, second = tmp_path / "settings.ini", tmp_path / "mine.ini"
     first.write_text("[PtychoPINNPluginTraining]\nEpochs = 3\nBatchSize = 5\n")
     second.write_text("[PtychoPINNPluginTraining]\nEpochs = 4\n")
-    with application(settings_files=[first, second]) as app:
+    with open_session(settings_files=[first, second]) as app:
         assert epochs_of(app) == 4
         parameters = app._core.settings_registry["PtychoPINNPluginTraining"].parameters()
         assert parameters["BatchSize"].get_value() == 5
     assignments = ["PtychoPINNPluginTraining.Epochs=6"]
-    with application(settings_files=[first, second], assignments=assignments) as app:
+    with open_session(settings_files=[first, second], assignments=assignments) as app:
         assert epochs_of(app) == 6
 
 
@@ -75,7 +75,7 @@ def test_one_of_our_reconstructors_runs(
 ) -> None:
     path = tmp_path / "settings.ini"
     path.write_text(f"[Processing]\nAlgorithm = {in_file}\n")
-    with application(settings_files=[path], algorithm=asked) as app:
+    with open_session(settings_files=[path], algorithm=asked) as app:
         assert app.name == expected
         assert app._reconstructor.name == expected
 
@@ -176,11 +176,11 @@ def refining(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refine]:
 
     looked = threading.Event()  # whoever waits for the run looks how far it is: Ctrl-C has an addressee
 
-    def monitor(self: session.Application) -> object:
+    def monitor(self: session.Session) -> object:
         looked.set()
         return self._core.processing_core.processing_api.task_monitor
 
-    monkeypatch.setattr(session.Application, "_monitor", property(monitor))
+    monkeypatch.setattr(session.Session, "_monitor", property(monitor))
 
     def refining(*, network: bool, refined: bool, interrupted: bool = False) -> None:
         def worked(

@@ -1,4 +1,4 @@
-"""Forward model and gradients against the float64 referee and its finite differences."""
+"""Forward model and gradients against the float64 reference and its finite differences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.batches import spread_batches
-from ptychopinn_ptychodus.refinement.model import Estimate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
 
 N = 64
 MODES = 2
@@ -90,9 +90,9 @@ def _loss(
     return float(loss.sum())
 
 
-def _estimate(arrays, canvas, probe, positions) -> Estimate:
+def _estimate(arrays, canvas, probe, positions) -> Iterate:
     put, modulated = arrays.put, (probe * chequerboard(N)).astype(np.complex64)
-    return Estimate(put(canvas.astype(np.complex64)), put(modulated), positions.copy())
+    return Iterate(put(canvas.astype(np.complex64)), put(modulated), positions.copy())
 
 
 @pytest.fixture(params=["numpy", "torch"])
@@ -121,8 +121,8 @@ def test_the_error_is_that_of_the_referee(problem, arrays, metric):
 def test_gradients_are_those_of_the_referee(problem, arrays, metric):
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, metric)
-    estimate = _estimate(arrays, canvas, probe, positions)
-    found = model.gradients(estimate, INDICES, probe=True, positions=True)
+    iterate = _estimate(arrays, canvas, probe, positions)
+    found = model.gradients(iterate, INDICES, probe=True, positions=True)
     assert found.errors.sum() == pytest.approx(_loss(raw, metric, canvas, probe, positions), rel=1e-3)
     gradient_canvas = arrays.get(found.canvas)
     gradient_probe = arrays.get(found.probe) * chequerboard(N)
@@ -154,10 +154,10 @@ def test_gradients_are_those_of_the_referee(problem, arrays, metric):
 def test_weights_are_what_each_pattern_adds_to_the_gradients(problem, arrays):
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, "amplitude")
-    estimate = _estimate(arrays, canvas, probe, positions)
+    iterate = _estimate(arrays, canvas, probe, positions)
 
     def gradients(indices, weights=None):
-        return model.gradients(estimate, np.array(indices), probe=True, positions=False, weights=weights)
+        return model.gradients(iterate, np.array(indices), probe=True, positions=False, weights=weights)
 
     found = gradients([0, 2], np.array([1.0, 9.0, 0.25, 9.0]))
     first, third = gradients([0]), gradients([2])
@@ -172,9 +172,9 @@ def test_weights_are_what_each_pattern_adds_to_the_gradients(problem, arrays):
 def test_the_object_alone_costs_no_gradient_of_anything_else(problem, arrays):
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, "amplitude")
-    estimate = _estimate(arrays, canvas, probe, positions)
-    alone = model.gradients(estimate, INDICES, probe=False, positions=False)
-    both = model.gradients(estimate, INDICES, probe=True, positions=True)
+    iterate = _estimate(arrays, canvas, probe, positions)
+    alone = model.gradients(iterate, INDICES, probe=False, positions=False)
+    both = model.gradients(iterate, INDICES, probe=True, positions=True)
     assert alone.probe is None
     assert alone.positions is None
     np.testing.assert_allclose(arrays.get(alone.canvas), arrays.get(both.canvas), rtol=1e-5, atol=1e-3)
@@ -185,10 +185,10 @@ def test_bad_pixels_take_no_part(problem, arrays):
     other = raw.select(slice(None))
     other.diff3d = raw.diff3d.copy()
     other.diff3d[:, raw.bad_pixels] = 1e4
-    estimate = _estimate(arrays, canvas, probe, positions)
+    iterate = _estimate(arrays, canvas, probe, positions)
     for metric in ("amplitude", "poisson"):
         one, two = (
-            ScanModel(r, arrays, metric).gradients(estimate, INDICES, probe=True, positions=True)
+            ScanModel(r, arrays, metric).gradients(iterate, INDICES, probe=True, positions=True)
             for r in (raw, other)
         )
         np.testing.assert_array_equal(one.errors, two.errors)

@@ -35,12 +35,12 @@ def estimated(canvas: np.ndarray, counts_per_pixel: float) -> np.ndarray:
     mean = pupil_pattern(counts_per_pixel * 25.0)  # a pattern for every 25 pixels
     prior = ObjectPrior(mean, SHAPE, NumpyArrays())
     light = np.full(SHAPE, counts_per_pixel, np.float32)
-    estimate = canvas
+    iterate = canvas
     for _ in range(10):
-        prior.learn(estimate, light, float(np.minimum(mean, 0.25).sum()))
+        prior.learn(iterate, light, float(np.minimum(mean, 0.25).sum()))
         for _ in range(8):
-            estimate = prior.held(estimate + 0.5 * (canvas - estimate), 0.5)
-    return estimate
+            iterate = prior.held(iterate + 0.5 * (canvas - iterate), 0.5)
+    return iterate
 
 
 def phase_object() -> np.ndarray:

@@ -16,7 +16,13 @@ def test_reports_count_epochs_and_progress_ends_at_one(scan, flat):
     reports: list[Any] = []
     fractions: list[float] = []
     result = refine(
-        scan, flat, scan.probeGuess, QUICK, report=reports.append, progress=fractions.append, device="cpu"
+        scan,
+        flat,
+        scan.probeGuess,
+        QUICK,
+        on_epoch=reports.append,
+        on_progress=fractions.append,
+        device="cpu",
     )
     assert [(r.epoch, r.nepochs) for r in reports] == [(1, 2), (2, 2)]
     assert [r.error for r in reports] == result.history
@@ -40,7 +46,7 @@ def test_progress_ends_at_one_when_the_last_epoch_is_given_up(scan):
         start,
         scan.probeGuess,
         wild,
-        progress=fractions.append,
+        on_progress=fractions.append,
         should_stop=stop,
         device="cpu",
         pupil=False,

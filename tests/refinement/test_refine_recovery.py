@@ -35,7 +35,7 @@ def test_the_result_explains_the_patterns_as_the_referee_computes_them(scan, fla
     patches = extract_patches(result.object, *result.positions.T, scan.N)
     modelled = np.sqrt(diffraction_intensity(patches, result.probe))
     rest = ((modelled - scan.diff3d) ** 2).sum() / (scan.diff3d**2).sum()
-    # the referee interpolates the object, which leaves a little
+    # the reference interpolates the object, which leaves a little
     assert rest == pytest.approx(result.error, rel=0.3)
 
 

@@ -71,7 +71,7 @@ def test_an_epoch_that_overflows_is_taken_back_and_leaves_finite_figures(scan, f
     reports: list[Any] = []
     config = RefinementConfig(epochs=6)
     device = _Overflowing(at)
-    result = refine(scan, flat, scan.probeGuess, config, report=reports.append, device=device, pupil=False)
+    result = refine(scan, flat, scan.probeGuess, config, on_epoch=reports.append, device=device, pupil=False)
     errors = [result.start_error, *result.history]
     assert np.isfinite(errors).all()
     assert any(one == after for one, after in itertools.pairwise(errors)), "nothing overflowed"

@@ -11,7 +11,7 @@ from refinement_support import correlation
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
-from ptychopinn_ptychodus.refinement.model import Estimate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
 from ptychopinn_ptychodus.refinement.solver import Refined, refine
 
 
@@ -97,13 +97,13 @@ def test_gradients_are_those_of_a_pattern_that_is_so_much_brighter(scan: RawData
     rng = np.random.default_rng(0)
     canvas = (1 + 0.1 * rng.normal(size=(124, 120))).astype(np.complex64)
     probe = scan.probeGuess * np.sqrt(scan.photons_per_pattern / (np.abs(scan.probeGuess) ** 2).sum())
-    estimate = Estimate(
+    iterate = Iterate(
         canvas, (probe * chequerboard(64)).astype(np.complex64), np.stack((scan.xcoords, scan.ycoords), -1)
     )
     for index in (84, 85):
         one, many = (
             ScanModel(raw, arrays, metric).gradients(
-                estimate.copy(arrays), np.array([index]), probe=True, positions=True
+                iterate.copy(arrays), np.array([index]), probe=True, positions=True
             )
             for raw in (scan, exposed)
         )

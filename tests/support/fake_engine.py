@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ptychopinn_ptychodus.backends.adaptation import fits_size
+from ptychopinn_ptychodus.backends.any_probe import fits_size
 from ptychopinn_ptychodus.backends.base import (
     Engine,
     EpochReport,

@@ -142,7 +142,7 @@ def test_an_object_without_light_is_told_from_one_that_fits(scan: RawData, resul
 def test_progress_grows_to_one(scan: RawData, result: Result) -> None:
     for patterns in (scan.diff3d, scan.diff3d.swapaxes(1, 2)):
         told: list[float] = []
-        judged(with_fields(scan, diff3d=patterns), result, error=None, progress=told.append)
+        judged(with_fields(scan, diff3d=patterns), result, error=None, on_progress=told.append)
         assert told == sorted(told)
         assert told[-1] == 1.0
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ptychopinn_ptychodus.backends.base import EpochReport
 from ptychopinn_ptychodus.backends.progress import Progress, StopRequested
-from ptychopinn_ptychodus.worker.progress import Learning
+from ptychopinn_ptychodus.worker.progress import TrainingMessages
 
 
 class Told:
@@ -37,29 +37,29 @@ def report(epoch: int, nepochs: int) -> EpochReport:
 
 def test_progress_moves_within_the_first_epoch() -> None:
     told = Told()
-    learning = Learning(told, [range(40), range(10)], batch_size=4, nepochs=2)
-    learning.on_batch()
+    messages = TrainingMessages(told, [range(40), range(10)], batch_size=4, nepochs=2)
+    messages.on_batch()
     assert told.messages == [("learning", {}), ("progress", {"fraction": pytest.approx(1 / 26)})]
     for _ in range(12):  # 10 to learn from, 3 to validate
-        learning.on_batch()
+        messages.on_batch()
     assert told.fractions[-1] == pytest.approx(0.5)
-    learning.on_epoch(report(1, 2))
-    learning.on_batch()
+    messages.on_epoch(report(1, 2))
+    messages.on_batch()
     assert told.fractions[-1] == pytest.approx(0.5 + 1 / 26)
     assert told.kinds.count("learning") == 1
 
 
 def test_what_was_done_before_the_training_counts() -> None:
     told = Told()
-    learning = Learning(told, [range(8), None], batch_size=4, nepochs=1, begin=0.2)
-    learning.on_batch()
-    learning.on_batch()
+    messages = TrainingMessages(told, [range(8), None], batch_size=4, nepochs=1, begin=0.2)
+    messages.on_batch()
+    messages.on_batch()
     assert told.fractions == pytest.approx([0.6, 1.0])
 
 
 def test_what_a_preview_is_applied_to_is_not_learnt_from() -> None:
     told, shown = Told(), []
-    learning = Learning(told, [range(40)], batch_size=4, nepochs=2)
+    messages = TrainingMessages(told, [range(40)], batch_size=4, nepochs=2)
 
     def show(report: EpochReport, apply: object) -> None:
         before = list(told.fractions)
@@ -69,7 +69,7 @@ def test_what_a_preview_is_applied_to_is_not_learnt_from() -> None:
         shown.append(report.epoch)
 
     progress = Progress(
-        on_batch=learning.on_batch, on_epoch=learning.on_epoch, should_stop=lambda: False, preview=show
+        on_batch=messages.on_batch, on_epoch=messages.on_epoch, should_stop=lambda: False, preview=show
     )
     progress.start()
     for _ in range(10):
@@ -84,8 +84,8 @@ def test_what_a_preview_is_applied_to_is_not_learnt_from() -> None:
 
 def test_a_batch_is_told_before_the_training_is_stopped_after_it() -> None:
     told = Told()
-    learning = Learning(told, [range(4)], batch_size=4, nepochs=1)
-    progress = Progress(on_batch=learning.on_batch, should_stop=lambda: True)
+    messages = TrainingMessages(told, [range(4)], batch_size=4, nepochs=1)
+    progress = Progress(on_batch=messages.on_batch, should_stop=lambda: True)
     with pytest.raises(StopRequested):
         progress.batch(4)
     assert progress.stopped
@@ -102,11 +102,11 @@ def test_progress_only_grows_and_is_told_a_hundred_times_at_most(
     groups: int, batch_size: int, nepochs: int, more: int
 ) -> None:
     told = Told()
-    learning = Learning(told, [range(groups)], batch_size, nepochs)
+    messages = TrainingMessages(told, [range(groups)], batch_size, nepochs)
     for epoch in range(nepochs):
         for _ in range(max(1, -(-groups // batch_size) + more)):  # an engine that has other batches
-            learning.on_batch()
-        learning.on_epoch(report(epoch + 1, nepochs))
+            messages.on_batch()
+        messages.on_epoch(report(epoch + 1, nepochs))
     assert told.fractions == sorted(told.fractions)
     assert len(told.fractions) <= 100
     assert all(0 < fraction <= 1 for fraction in told.fractions)

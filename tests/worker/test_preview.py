@@ -16,7 +16,7 @@ from plugin_support import make_library, run
 from ptychopinn_ptychodus.backends.base import EpochReport, Prediction
 from ptychopinn_ptychodus.data import metrics, simulation
 from ptychopinn_ptychodus.worker import preview
-from ptychopinn_ptychodus.worker.preview import LARGEST_SHARE, Previews, covering
+from ptychopinn_ptychodus.worker.preview import LARGEST_SHARE, PreviewWriter, covering
 
 LONG = 1e6
 
@@ -65,7 +65,7 @@ def clock(monkeypatch):
 
 def test_the_object_is_left_as_array_and_picture(container, tmp_path):
     told = []
-    Previews(container, tmp_path, told.append)(report(epoch=7), truth)
+    PreviewWriter(container, tmp_path, told.append)(report(epoch=7), truth)
     assert told == [7]
     object_ = np.load(tmp_path / "preview.npy", allow_pickle=False)
     assert object_.dtype == np.complex64
@@ -119,7 +119,7 @@ def test_previews_take_their_share_of_the_time_and_no_more(tmp_path, clock, cost
         made.append(clock.now)
         return truth(container)
 
-    previews = Previews(container, tmp_path, lambda epoch: None)
+    previews = PreviewWriter(container, tmp_path, lambda epoch: None)
     patterns = len(covering(container))
     rate = patterns / 20.0  # training on what a preview shows would take 20 s
     guess, learning = 1.0 + 0.5 * 20.0, 0.0
@@ -147,7 +147,7 @@ def test_there_is_none_before_the_first_can_be_paid_for(tmp_path):
 
     container = make_small()
     patterns = len(covering(container))
-    previews = Previews(container, tmp_path, lambda epoch: None)
+    previews = PreviewWriter(container, tmp_path, lambda epoch: None)
     previews(report(seconds=200.0, patterns_per_second=patterns / 19), apply)
     assert applied == []
     previews(report(seconds=200.0, patterns_per_second=patterns / 17), apply)
@@ -173,7 +173,7 @@ def test_a_preview_that_fails_does_not_end_the_training(container, tmp_path, log
             raise MemoryError("as the test asked")
         return truth(container)
 
-    previews = Previews(container, tmp_path / "gone", told.append)
+    previews = PreviewWriter(container, tmp_path / "gone", told.append)
     previews(report(1), apply)
     previews(report(2, 2 * LONG), apply)
     assert len(applied) == 1
@@ -184,7 +184,7 @@ def test_a_preview_that_fails_does_not_end_the_training(container, tmp_path, log
 def test_scans_too_far_apart_for_one_picture(container, tmp_path):
     far = dataclasses.replace(container, coords=container.coords * 1000.0)
     with pytest.raises(ValueError, match="too large"):
-        Previews(far, tmp_path, print)
+        PreviewWriter(far, tmp_path, print)
 
 
 def test_no_picture_of_a_network_that_has_diverged(container, tmp_path):
@@ -195,7 +195,7 @@ def test_no_picture_of_a_network_that_has_diverged(container, tmp_path):
 
     output = tmp_path / "out"
     output.mkdir()
-    Previews(container, output, print)(report(), apply)
+    PreviewWriter(container, output, print)(report(), apply)
     assert list(output.iterdir()) == []
 
 
@@ -204,7 +204,7 @@ def test_stop_passes_through(container, tmp_path):
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        Previews(container, tmp_path, print)(report(), apply)
+        PreviewWriter(container, tmp_path, print)(report(), apply)
 
 
 # ---- in a training ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ... import __version__
 from ...data.grouping import PtychoDataContainer
 from ...files import replacing
-from ..adaptation import adapted
+from ..any_probe import adapted
 from ..base import ModelFileError, ModelState
 from ..conversion import read_model
 from ..model_file import manifest, model_state, require_model_file

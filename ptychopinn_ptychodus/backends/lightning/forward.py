@@ -1,6 +1,6 @@
 """The forward model: object patches to expected photon counts (steps 1 to 4 of Hoidn et al., 2023).
 
-The float64 referee of every function here is :mod:`ptychopinn_ptychodus.data.simulation`.
+The float64 reference implementation of every function here is :mod:`ptychopinn_ptychodus.data.simulation`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..recipe import MERGE_FLOOR
+from ..hyperparameters import MERGE_FLOOR
 
 
 def resample(images: Tensor, shift: Tensor, size: int) -> Tensor:

@@ -17,7 +17,7 @@ from ...data.grouping import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
-from .arithmetic import TorchArithmetic
+from .assembly import TorchArithmetic
 from .checkpoint import open_model
 from .loaders import GroupDataset, build_loader
 

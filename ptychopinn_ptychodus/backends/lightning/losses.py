@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..recipe import MODULUS_FLOOR
+from ..hyperparameters import MODULUS_FLOOR
 
 
 def poisson_nll(

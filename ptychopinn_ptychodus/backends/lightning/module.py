@@ -27,9 +27,9 @@ from ...config import (
 from ...data.grouping import PtychoDataContainer
 from ..base import ModelState
 from ..conversion import not_convertible
+from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE
 from ..model_file import manifest
 from ..physics import InitialPhysics, amplitude_to_sqrt_counts, central_disk, initial_physics
-from ..recipe import COUNT_FLOOR, PHYSICS_RATE
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
 from . import forward, losses
 from .names import MANIFEST_KEY, NAME

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...config import ModelConfig
-from ..recipe import (
+from ..hyperparameters import (
     AMPLITUDE_BIAS,
     AMPLITUDE_UNIT,
     DECODER_FILTERS,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...config import ModelConfig
-from ..recipe import (
+from ..hyperparameters import (
     AMPLITUDE_FLOOR,
     FIRST_MOMENTUM,
     FIRST_STEP,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ...config import ExecutionConfig, to_dict
 from ...data.grouping import PtychoDataContainer
 from ...files import replacing
-from ..adaptation import adapted
+from ..any_probe import adapted
 from ..base import ModelFileError, ModelState
 from ..conversion import read_model
 from ..model_file import manifest, model_state, require_model_file

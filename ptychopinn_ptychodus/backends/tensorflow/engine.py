@@ -16,7 +16,7 @@ from ..base import (
     OnEpoch,
     OnProgress,
     Prediction,
-    Preview,
+    PreviewCallback,
     ShouldStop,
     TrainingResult,
 )
@@ -88,7 +88,7 @@ class TensorFlowEngine(Engine):
         on_batch: OnBatch | None = None,
         on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
-        preview: Preview | None = None,
+        preview: PreviewCallback | None = None,
     ) -> TrainingResult:
         self.load()
         from . import training

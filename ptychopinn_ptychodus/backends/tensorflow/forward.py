@@ -1,6 +1,6 @@
 """The forward model: object patches to expected photon counts (steps 1 to 4 of Hoidn et al., 2023).
 
-The float64 referee of every function here is :mod:`ptychopinn_ptychodus.data.simulation`.
+The float64 reference implementation of every function here is :mod:`ptychopinn_ptychodus.data.simulation`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from ..recipe import MERGE_FLOOR
+from ..hyperparameters import MERGE_FLOOR
 from .architecture import Tensor
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from ..recipe import MODULUS_FLOOR
+from ..hyperparameters import MODULUS_FLOOR
 from .architecture import Tensor
 from .forward import power
 

@@ -18,8 +18,8 @@ from ...config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
 from ...data.grouping import PtychoDataContainer
 from ..base import ModelDescription, ModelState, one_line
 from ..conversion import not_convertible
+from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE
 from ..physics import amplitude_to_sqrt_counts, central_disk, initial_physics
-from ..recipe import COUNT_FLOOR, PHYSICS_RATE
 from . import forward, losses
 from .architecture import Tensor, from_portable, to_portable
 from .names import NAME

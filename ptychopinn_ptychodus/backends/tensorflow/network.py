@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...config import ModelConfig
-from ..recipe import (
+from ..hyperparameters import (
     AMPLITUDE_BIAS,
     AMPLITUDE_UNIT,
     DECODER_FILTERS,

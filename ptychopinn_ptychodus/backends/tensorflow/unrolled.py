@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from ...config import ModelConfig
-from ..recipe import (
+from ..hyperparameters import (
     AMPLITUDE_FLOOR,
     FIRST_MOMENTUM,
     FIRST_STEP,

@@ -25,7 +25,7 @@ _LEAST_SEEN, _LEAST_SEEN_HALF = 0.5, 0.3
 
 
 @dataclass(frozen=True)
-class Fit:
+class FarFieldFit:
     """How well patterns fit the probe's far field.
 
     Attributes
@@ -84,14 +84,14 @@ def find_centre(
     good: NDArray[np.bool_],
     model: NDArray[np.float64],
     config: ExaminationConfig,
-) -> tuple[Fit, list[Finding]]:
+) -> tuple[FarFieldFit, list[Finding]]:
     """How the patterns lie on the detector: the fit, and what was found."""
     n = len(good)
     half = n // 2
     fit_at, seen_at = correlations(mean, good, model)
     row, column = np.unravel_index(int(fit_at.argmax()), fit_at.shape)
     shift = (int(row + half) % n - half, int(column + half) % n - half)
-    fit = Fit(float(fit_at[0, 0]), float(fit_at.max()), shift, float(seen_at[0, 0]))
+    fit = FarFieldFit(float(fit_at[0, 0]), float(fit_at.max()), shift, float(seen_at[0, 0]))
     at = max(((half, half), (half, 0), (0, half)), key=lambda place: float(fit_at[place]))
     near = all(
         abs((one - other + half) % n - half) <= _NEAR_HALF for one, other in zip(shift, at, strict=True)
@@ -112,7 +112,7 @@ def find_centre(
     return fit, []
 
 
-def _half(at: tuple[int, int], fit: Fit, best: float, config: ExaminationConfig) -> Finding:
+def _half(at: tuple[int, int], fit: FarFieldFit, best: float, config: ExaminationConfig) -> Finding:
     rows, columns = at
     seen = (
         f"The patterns fit the far field of the probe when they are shifted by {rows} rows and {columns} "
@@ -132,7 +132,7 @@ def _half(at: tuple[int, int], fit: Fit, best: float, config: ExaminationConfig)
     return Finding("corner-centred", "detector", Action.IGNORED, seen, done, SETTING, values)
 
 
-def _off_centre(fit: Fit, n: int) -> Finding:
+def _off_centre(fit: FarFieldFit, n: int) -> Finding:
     rows, columns = fit.shift
     down = f"{abs(rows)} row{'s' * (abs(rows) != 1)} {'below' if rows >= 0 else 'above'}"
     across = f"{abs(columns)} column{'s' * (abs(columns) != 1)} to the {'right' if columns >= 0 else 'left'}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .. import scan
-from ..application import Application, Report, stock
+from ..application import Application, ProcessReport, stock
 from ..bench import MODEL_BASENAME, Bench, Case, is_trainable
 from ..contract import Contract
 from ..surroundings import contents
@@ -26,11 +26,11 @@ Request = pytest.FixtureRequest
 class _Batch:
     """A headless run, and where it wrote to."""
 
-    report: Report
+    report: ProcessReport
     target: Path
 
 
-_START = pytest.StashKey[Report]()
+_START = pytest.StashKey[ProcessReport]()
 _RUNS = pytest.StashKey[dict[tuple[str, str], _Batch]]()
 
 
@@ -127,7 +127,7 @@ class HeadlessChecks(Contract):
         with path.open("a", encoding="utf-8") as file:
             file.write(f"\n[Processing]\nAlgorithm = {_key(case.bench, case.name)}\n")
 
-    def _assert_no_framework(self, report: Report, when: str) -> None:
+    def _assert_no_framework(self, report: ProcessReport, when: str) -> None:
         assert report.modules, (
             f"The application {when}, and its process did not end as Python does (exit code "
             f"{report.returncode}; None: it hung), so that it cannot say what it had imported: let it end by "
@@ -142,7 +142,7 @@ class HeadlessChecks(Contract):
         )
 
     @staticmethod
-    def _start(application: Application, request: Request) -> Report:
+    def _start(application: Application, request: Request) -> ProcessReport:
         stash: pytest.Stash = request.node.getparent(pytest.Class).stash
         if _START not in stash:
             stash[_START] = application.list_reconstructors()
@@ -192,7 +192,7 @@ def _key(bench: Bench, name: str) -> str:
     return f"{library.name}_{name}".casefold()
 
 
-def _ended(action: str, report: Report, wanted: int) -> str:
+def _ended(action: str, report: ProcessReport, wanted: int) -> str:
     how = "hung" if report.returncode is None else f"ended with exit code {report.returncode}"
     return (
         f'"ptychodus -b {action}" {how}, and scripts rely on {wanted} here (0: success, 1: train() or '

@@ -12,7 +12,7 @@ import pytest
 
 from ..bench import Case, Subject
 from ..contract import Contract
-from ..runs import Run
+from ..runs import RecordedRun
 from ..surroundings import contents
 
 
@@ -110,7 +110,7 @@ class ModelChecks(Contract):
         WRONG_FILES[kind](path)
         return path
 
-    def _assert_same_object(self, case: Case, run: Run, when: str) -> None:
+    def _assert_same_object(self, case: Case, run: RecordedRun, when: str) -> None:
         wanted = case.reconstructed.run.outputs[-1].product.object_.get_array()
         problem = run.failure
         assert problem is None, f"The model reconstructs, but not {when}: {problem}."

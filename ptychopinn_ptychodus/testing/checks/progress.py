@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..runs import Run
+from ..runs import RecordedRun
 
 
-def assert_goal_stays(run: Run, what: str) -> None:
+def assert_goal_stays(run: RecordedRun, what: str) -> None:
     """The goal is asked for anew at each output."""
     goals = list(dict.fromkeys(run.goals))
     assert len(goals) == 1, (
@@ -14,7 +14,7 @@ def assert_goal_stays(run: Run, what: str) -> None:
     )
 
 
-def assert_progress(run: Run, what: str) -> None:
+def assert_progress(run: RecordedRun, what: str) -> None:
     """Progress goes from 0 to the goal, and never back."""
     goal = run.goals[-1]
     seen = [output.progress for output in run.outputs]

@@ -1,4 +1,4 @@
-"""Both ends of a refinement: what comes in is checked and cut to size, what goes out is put back in place."""
+"""The object and the probe that a refinement starts from: their checks, and the part that is worked on."""
 
 from __future__ import annotations
 
@@ -61,20 +61,6 @@ def _around(where: NDArray[np.float64], margin: float) -> NDArray[np.int64]:
     """Pixels of an axis, and as many more as make a Fourier transform quick."""
     first, last = math.floor(where.min() - margin), math.ceil(where.max() + margin)
     return np.arange(first, first + scipy.fft.next_fast_len(last - first + 1), dtype=np.int64)
-
-
-def orthogonal(modes: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """The same incoherent sum by orthogonal modes, the strongest first.
-
-    A unitary mixture of modes shows the same intensities (Thibault & Menzel, Nature 494, 68, 2013).
-    """
-    flat = modes.reshape(len(modes), -1).astype(np.complex128)
-    _, vectors = np.linalg.eigh(flat @ flat.conj().T)
-    mixed = vectors.conj().T[::-1] @ flat
-    # the phase of the first mode goes on from where it was
-    phase = np.vdot(flat[0], mixed[0])
-    mixed[0] *= np.conj(phase) / abs(phase) if abs(phase) > 0 else 1.0
-    return np.asarray(mixed.reshape(modes.shape), np.complex64)
 
 
 def checked_probe(probe: NDArray[np.complexfloating], size: int, wanted: int | None) -> NDArray[np.complex64]:
