@@ -1,4 +1,4 @@
-"""What every engine offers, and the plain objects that cross its wall.
+"""The interface of an engine, and the plain objects that go in and come out of it.
 
 An engine is found by name (:mod:`.registry`), constructed without importing its framework, and imports that
 framework inside the methods that need it. numpy arrays and dataclasses go in, numpy arrays and dataclasses

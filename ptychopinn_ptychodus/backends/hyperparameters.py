@@ -1,6 +1,7 @@
-"""The figures that make the engines one model: change them here, and every engine follows.
+"""The fixed numbers that define the networks and their training, for every engine.
 
-Framework-free. What they are for is said where they are used, in the engines' modules of the same names.
+Both engines read them from here, so that they train the same model: a change here changes both. This module
+imports no framework. Each number is used in the engines' modules that its heading names.
 """
 
 from __future__ import annotations
@@ -9,26 +10,26 @@ from __future__ import annotations
 ENCODER_FILTERS = {64: (32, 64, 128), 128: (16, 32, 64, 128), 256: (8, 16, 32, 64, 128)}
 DECODER_FILTERS = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
 OUTER_CHANNELS = 4
-"""Last channels of a decoder, of which the border outside ``pad_object``'s centre is made (``probe_big``)."""
+"""Number of the decoder's last channels that make the border outside ``pad_object``'s centre (``probe_big``)."""
 
 INPUT_GAIN = 2.0
-"""Of what the network sees: how far a pattern's amplitudes are from those of an empty object."""
+"""The network's input is multiplied by this: a pattern's amplitudes less those of an empty object."""
 
 KERNEL_UNIT = 0.25
-"""In which kernels are kept: they are divided by it and the root of their fan-in where they are applied."""
+"""The unit of stored kernels: they are divided by it and by the root of their fan-in where they are applied."""
 
 HEAD_SPREAD = 0.1
-"""Deviation of the last kernels in that unit: a fresh object is nearly flat."""
+"""Standard deviation of a fresh network's last kernels, in KERNEL_UNIT: its object is nearly flat."""
 
 AMPLITUDE_UNIT = 2.0
-"""Amplitude where the activation is 1.
+"""The object's amplitude where the activation is 1.
 
 The scale is fitted so that an object of amplitude 1 explains the photons. What is brighter has to be within
 reach of a sigmoid, and what is as bright far from its ends, where it has no gradient.
 """
 
 AMPLITUDE_BIAS = {"sigmoid": 0.0, "swish": 0.738835, "softplus": -0.432752, "relu": 0.5}
-"""Where each activation is 1/2, so that the amplitude starts at 1."""
+"""The input at which each activation is 1/2, so that the amplitude starts at 1."""
 
 # ---- 'unrolled'
 STEPS = 10

@@ -1,7 +1,7 @@
 """The few operations that numpy on a CPU and torch on a GPU do differently.
 
-The numerics of this room are written once, with operators and with functions that both libraries know by the
-same name (``xp``). No framework is imported before its device is asked for.
+The numerics of this package are written once, with operators and with functions that both libraries have
+under the same name (``xp``). No framework is imported before its device is asked for.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Arrays(Protocol):
 
 
 class NumpyArrays:
-    """numpy and scipy on the CPU; as many threads as OMP_NUM_THREADS says first, one by default."""
+    """Arrays of numpy; Fourier transforms use the first number of threads in OMP_NUM_THREADS, 1 by default."""
 
     device: str = "cpu"
     elements: int = 1 << 17  # 1 MB: stays in the cache from one operation to the next
@@ -98,7 +98,7 @@ class NumpyArrays:
 
 
 class TorchArrays:
-    """torch on the device of that name."""
+    """Arrays of torch, on the device of that name."""
 
     elements: int = 1 << 24
 

@@ -18,29 +18,30 @@ class RefinementConfig:
     Attributes
     ----------
     epochs
-        Passes over the scan; 0 returns the start, its probe scaled to the data.
+        Number of passes over the scan. 0 returns the start, with its probe scaled to the data.
     batch_size
-        Patterns of one update, spread evenly over the scan, 4 or more: with fewer, momentum adds up steps
-        that have little to do with each other. None: one in 24 of the scan, but 4 or more.
+        Number of patterns in one update, which are spread evenly over the scan. It is 4 or more: with fewer,
+        momentum adds up steps that have little to do with each other. None takes one pattern in 24 of the
+        scan, but 4 or more.
     probe
-        Refine the probe, from the second epoch on: the object goes first. The probe's total power stays as
-        the data determine it at the start.
+        Whether the probe is refined. It waits for the second epoch, since the object goes first. The probe's
+        total power stays as the data determine it at the start.
     positions
-        Refine the positions, from the third epoch on. Their mean stays.
+        Whether the positions are refined, from the third epoch on. Their mean stays.
     metric
-        ``"amplitude"``: Σ (√λ - √n)² over good pixels, which forgives what the model does not know, such as
-        a background. ``"poisson"``: the Poisson likelihood, which makes more of few counts. ``"auto"``:
-        errors are those of amplitudes, and so are the steps, but for the later half of the epochs if the
-        error is near what photon noise leaves when it begins: those steps follow the likelihood.
+        ``"amplitude"`` is Σ (√λ - √n)² over good pixels, with expected counts λ and measured counts n. It
+        forgives what the model does not know, such as a background. ``"poisson"`` is the Poisson likelihood,
+        which makes more of few counts. ``"auto"`` measures errors, and takes steps, by amplitudes; if the
+        error is near that of photon noise after half of the epochs, the later steps follow the likelihood.
     probe_modes
-        Incoherent modes of the probe, more than it has if need be; None: as many as it has.
+        Number of incoherent modes of the probe; modes that it lacks are added. None keeps those that it has.
     object_step, probe_step, position_step
-        Length of a step, where 1 would solve for that unknown alone, the others and the overlap aside.
+        Length of a step. 1 would solve for that unknown if the others, and overlap, did not matter.
     momentum
-        Part of the last step that goes into the next (Nesterov); for the probe, too.
+        Part of the last step that goes into the next one (Nesterov), for object and probe.
     illumination_floor
-        Part of the strongest illumination that counts as illumination everywhere: how much less is learnt
-        where there is little light.
+        Part of the strongest illumination that is added to the illumination everywhere before a step is
+        divided by it. The larger it is, the less is learnt where there is little light.
     ridge
         Part of the strongest illumination below which a pixel is held by its start, as if that were the
         light that it lacks: dim borders would gather noise.

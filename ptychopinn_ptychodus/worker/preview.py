@@ -20,7 +20,7 @@ from .run_files import PICTURE_FILE, PREVIEW_FILE
 logger = logging.getLogger("PtychoPINN-Plugin")
 
 LARGEST_SHARE = 0.05
-"""Of the time that training takes by itself."""
+"""Part of the training's own time that all its previews together may take."""
 
 # a guess at the first: applying a network takes a third of the time of learning, besides graphs and imports
 _SETUP_S, _AS_LEARNING = 1.0, 0.5
@@ -31,10 +31,10 @@ _LARGEST_PICTURE_PX = 2048
 
 
 def covering(container: PtychoDataContainer) -> NDArray[np.int64]:
-    """Numbers of the groups that suffice to see the whole scan, half the width of the probe apart.
+    """Numbers of the groups that suffice to see the whole scan: they lie half the width of the probe apart.
 
-    That is the square root of the area that it would have if it were even, ``(Σ|P|²)² / Σ|P|⁴``. Fewer where
-    their patches would take more than half a gigabyte.
+    The width is the square root of the area ``(Σ|P|²)² / Σ|P|⁴`` that a probe of even power would cover. Fewer
+    groups are taken where their patches would need more than half a gigabyte.
     """
     power = np.sum(np.abs(container.probe) ** 2, axis=0, dtype=np.float64)
     pitch = max(1.0, 0.5 * np.sqrt(power.sum() ** 2 / np.sum(power**2)))

@@ -1,4 +1,4 @@
-"""How far a training is, as the worker sees it: by the batches that an engine tells of."""
+"""Messages that say how far a training is, made from the batches and epochs that an engine reports."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..backends.base import EpochReport
 from .wire import Send
 
 _STEP = 0.01
-"""Of the whole, at least, between two messages."""
+"""Part of the whole work that lies at least between two ``progress`` messages."""
 
 
 class TrainingMessages:
-    """Tells of a training what its engine tells, see :meth:`.Engine.train`.
+    """Sends the parent messages of a training; its methods are the callbacks of :meth:`.Engine.train`.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class TrainingMessages:
         self._sent = begin
 
     def on_batch(self) -> None:
-        """A batch is done."""
+        """Count a batch, and send what there is to say about it."""
         if not self._learnt:
             self._learnt = True
             self._send("learning")
@@ -65,7 +65,7 @@ class TrainingMessages:
             self._send("progress", fraction=fraction)
 
     def on_epoch(self, report: EpochReport) -> None:
-        """An epoch is done."""
+        """Send the report of an epoch."""
         self._epoch, self._batch = report.epoch, 0
         fields: dict[str, Any] = dataclasses.asdict(report)
         self._send("epoch", **fields)

@@ -1,4 +1,4 @@
-"""Applying a trained model."""
+"""Applying a trained model to grouped data: the choice of a device, batches that fit it, and patches."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def predict_with(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
-    """As :func:`predict`, of the model at ``model_path``; see :func:`.open_model` for errors."""
+    """Open the model at ``model_path`` and apply it as :func:`predict` does; :func:`.open_model` has the errors."""
     module = open_model(model_path, container)
     return predict(module, container, execution, on_progress=on_progress, should_stop=should_stop)
 
@@ -77,7 +77,7 @@ def predict(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
-    """Patches of every group in ``container``, and the probe; see :func:`predict_patches`.
+    """Give the patches of every group in ``container``, and the probe; see :func:`predict_patches`.
 
     The probe is as bright as the beam was for this container, which need not be that of the training data.
     """
