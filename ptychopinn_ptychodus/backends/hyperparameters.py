@@ -10,13 +10,13 @@ from __future__ import annotations
 ENCODER_FILTERS = {64: (32, 64, 128), 128: (16, 32, 64, 128), 256: (8, 16, 32, 64, 128)}
 DECODER_FILTERS = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
 OUTER_CHANNELS = 4
-"""Number of the decoder's last channels that make the border outside ``pad_object``'s centre (``probe_big``)."""
+"""Number of a decoder's last channels, which make what is outside ``pad_object``'s centre (``probe_big``)."""
 
 INPUT_GAIN = 2.0
 """The network's input is multiplied by this: a pattern's amplitudes less those of an empty object."""
 
 KERNEL_UNIT = 0.25
-"""The unit of stored kernels: they are divided by it and by the root of their fan-in where they are applied."""
+"""The unit of stored kernels: they are divided by it and the root of their fan-in where they are applied."""
 
 HEAD_SPREAD = 0.1
 """Standard deviation of a fresh network's last kernels, in KERNEL_UNIT: its object is nearly flat."""

@@ -58,7 +58,7 @@ class Arrays(Protocol):
 
 
 class NumpyArrays:
-    """Arrays of numpy; Fourier transforms use the first number of threads in OMP_NUM_THREADS, 1 by default."""
+    """Arrays of numpy; Fourier transforms use the first number in OMP_NUM_THREADS of threads, or one."""
 
     device: str = "cpu"
     elements: int = 1 << 17  # 1 MB: stays in the cache from one operation to the next

@@ -33,7 +33,7 @@ _LARGEST_PICTURE_PX = 2048
 def covering(container: PtychoDataContainer) -> NDArray[np.int64]:
     """Numbers of the groups that suffice to see the whole scan: they lie half the width of the probe apart.
 
-    The width is the square root of the area ``(Σ|P|²)² / Σ|P|⁴`` that a probe of even power would cover. Fewer
+    The width is the root of the area ``(Σ|P|²)² / Σ|P|⁴`` that a probe of even power would cover. Fewer
     groups are taken where their patches would need more than half a gigabyte.
     """
     power = np.sum(np.abs(container.probe) ** 2, axis=0, dtype=np.float64)

@@ -64,7 +64,7 @@ def predict_with(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
-    """Open the model at ``model_path`` and apply it as :func:`predict` does; :func:`.open_model` has the errors."""
+    """Open the model at ``model_path`` and apply it, see :func:`predict`; for errors, :func:`.open_model`."""
     module = open_model(model_path, container)
     return predict(module, container, execution, on_progress=on_progress, should_stop=should_stop)
 
