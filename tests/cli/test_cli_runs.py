@@ -25,7 +25,7 @@ from ptychopinn_ptychodus.cli import demo, main, session
 from ptychopinn_ptychodus.cli.session import open_session
 from ptychopinn_ptychodus.cli.settings import open_settings_file
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.plugin.reconstruction import Reconstruction
+from ptychopinn_ptychodus.plugin.reconstruction import ReconstructionRun
 from ptychopinn_ptychodus.ptychodus_io import standard_scan
 from ptychopinn_ptychodus.ptychodus_io.names import GOAL, NETWORK_DONE
 from ptychopinn_ptychodus.refinement import RefinementConfig
@@ -131,12 +131,12 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     models = []
 
     def worked(
-        self: Reconstruction, parameters: ReconstructInput, model_path: Path, backend: str
+        self: ReconstructionRun, parameters: ReconstructInput, model_path: Path, backend: str
     ) -> Iterator[ReconstructOutput]:
         models.append(model_path)
         yield ReconstructOutput(product=parameters.product, progress=100)
 
-    monkeypatch.setattr(Reconstruction, "outputs", worked)
+    monkeypatch.setattr(ReconstructionRun, "outputs", worked)
     return models
 
 
@@ -184,7 +184,7 @@ def refining(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refine]:
 
     def refining(*, network: bool, refined: bool, interrupted: bool = False) -> None:
         def worked(
-            self: Reconstruction, parameters: ReconstructInput, model_path: Path, backend: str
+            self: ReconstructionRun, parameters: ReconstructInput, model_path: Path, backend: str
         ) -> Iterator[ReconstructOutput]:
             if network:
                 yield ReconstructOutput(with_object(parameters.product, NETWORK), NETWORK_DONE)
@@ -198,7 +198,7 @@ def refining(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refine]:
             if refined:
                 yield ReconstructOutput(with_object(parameters.product, REFINED), GOAL)
 
-        monkeypatch.setattr(Reconstruction, "outputs", worked)
+        monkeypatch.setattr(ReconstructionRun, "outputs", worked)
 
     yield refining
     signal.signal(signal.SIGINT, before)
@@ -290,7 +290,7 @@ def test_failed_reconstruction_leaves_an_earlier_result_alone(
     def broken(self: object, *arguments: object) -> object:
         raise ValueError("The day is not good.")
 
-    monkeypatch.setattr(Reconstruction, "outputs", broken)
+    monkeypatch.setattr(ReconstructionRun, "outputs", broken)
     assert main(["reconstruct", "-i", str(scan), "-o", str(tmp_path), "-m", str(model)]) == 1
     assert capsys.readouterr().err.count("The day is not good.") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["product.h5"]
