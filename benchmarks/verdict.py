@@ -33,11 +33,12 @@ from _odd_scans import MadeScan, sound_scan
 from numpy.typing import NDArray
 
 from ptychopinn_ptychodus.data import metrics
+from ptychopinn_ptychodus.data.examination import Finding
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import extract_patches
 from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.solver import Refined, refine
 from ptychopinn_ptychodus.verdict import judge
 from ptychopinn_ptychodus.verdict.variants import Steps, Variant, orientations
 
@@ -147,6 +148,28 @@ FAULTS: tuple[Callable[[MadeScan, np.random.Generator], Spoilt], ...] = (
 )
 
 
+def refined_from_flat(raw: RawData) -> Refined:
+    """What the refinement's defaults make of a scan from a flat object that holds all of it."""
+    margin = raw.N // 2 + 2
+    shape = (math.ceil(raw.ycoords.max()) + margin, math.ceil(raw.xcoords.max()) + margin)
+    flat = np.ones(shape, np.complex64)
+    return refine(raw, flat, raw.probeGuess, RefinementConfig(), device="cpu", quiet=True)
+
+
+def verdict_on(raw: RawData, refined: Refined) -> Finding:
+    """The verdict on that, as after every reconstruction."""
+    return judge(
+        raw,
+        refined.object,
+        refined.probe,
+        refined.positions,
+        metric="amplitude",
+        error=refined.error,
+        weights=refined.weights,
+        device="cpu",
+    )
+
+
 def measure(seed: int, *, faulty: bool) -> dict[str, Any]:
     """Refine and judge one scan; what came of it."""
     scan = sound_scan(seed, size=64)
@@ -157,20 +180,8 @@ def measure(seed: int, *, faulty: bool) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         raw = RawData(**spoilt.scan.fields)
-    margin = raw.N // 2 + 2
-    shape = (math.ceil(raw.ycoords.max()) + margin, math.ceil(raw.xcoords.max()) + margin)
-    flat = np.ones(shape, np.complex64)
-    refined = refine(raw, flat, raw.probeGuess, RefinementConfig(), device="cpu", quiet=True)
-    finding = judge(
-        raw,
-        refined.object,
-        refined.probe,
-        refined.positions,
-        metric="amplitude",
-        error=refined.error,
-        weights=refined.weights,
-        device="cpu",
-    )
+    refined = refined_from_flat(raw)
+    finding = verdict_on(raw, refined)
     values = dict(finding.values)
     trial, lag = values.get("trial"), values.get("lag")
     named = trial["best"] if trial is not None and trial["remedy"] else None
@@ -180,7 +191,7 @@ def measure(seed: int, *, faulty: bool) -> dict[str, Any]:
     return {
         "seed": seed,
         "kind": kind,
-        "correlation": _correlation(raw, refined.object, scan, shape),
+        "correlation": _correlation(raw, refined.object, scan),
         "accused": finding.is_warning,
         "tells_little": values["tells_little"],
         "named": named if lag is None else f"lag {lag['frames']}",
@@ -190,12 +201,10 @@ def measure(seed: int, *, faulty: bool) -> dict[str, Any]:
     }
 
 
-def _correlation(
-    raw: RawData, found: NDArray[np.complex64], scan: MadeScan, shape: tuple[int, int]
-) -> float | None:
-    height, width = (min(a, b) for a, b in zip(shape, scan.object.shape, strict=True))
+def _correlation(raw: RawData, found: NDArray[np.complex64], scan: MadeScan) -> float | None:
+    height, width = (min(a, b) for a, b in zip(found.shape, scan.object.shape, strict=True))
     part = np.s_[:height, :width]
-    lit = metrics.illumination_mask(scan.probe, raw.xcoords, raw.ycoords, shape)[part]
+    lit = metrics.illumination_mask(scan.probe, raw.xcoords, raw.ycoords, found.shape)[part]
     if not lit.any():
         return None
     score = metrics.compare(found[part], scan.object[part], lit).complex_correlation_centred
@@ -233,21 +242,9 @@ def rows_of_files(directory: Path) -> Iterable[tuple[str, ...]]:
     """One row a scan of the directory, refined from a flat object and judged."""
     for path in sorted(product.parent for product in directory.glob("*/product.h5")):
         raw = read_standard_directory(path)
-        margin = raw.N // 2 + 2
-        shape = (math.ceil(raw.ycoords.max()) + margin, math.ceil(raw.xcoords.max()) + margin)
-        flat = np.ones(shape, np.complex64)
-        refined = refine(raw, flat, raw.probeGuess, RefinementConfig(), device="cpu", quiet=True)
+        refined = refined_from_flat(raw)
         begin = time.process_time()
-        finding = judge(
-            raw,
-            refined.object,
-            refined.probe,
-            refined.positions,
-            metric="amplitude",
-            error=refined.error,
-            weights=refined.weights,
-            device="cpu",
-        )
+        finding = verdict_on(raw, refined)
         seconds, values = time.process_time() - begin, finding.values
         trial = values.get("trial")
         yield (

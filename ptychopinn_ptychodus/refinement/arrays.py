@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 Array = Any
 """An array of the library in use."""
 
+LEAST = float(np.finfo(np.float64).tiny)
+"""A divisor that is no smaller than this keeps 0 / 0 finite, whatever the scale of the patterns."""
+
 
 class Arrays(Protocol):
     """What differs between the libraries.

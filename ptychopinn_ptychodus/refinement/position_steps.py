@@ -13,13 +13,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import LEAST
 from .config import RefinementConfig
 from .model import Gradients
 from .noise import noise_of_root
 from .prior import CAUTION, HASTE
 
 _CURVATURE_FLOOR = 0.05  # of the batch's mean: where the object is flat, nothing tells a position
-_LEAST = float(np.finfo(np.float64).tiny)  # keeps 0 / 0 finite, whatever the scale of the patterns
 _LEAST_VARIANCE = 0.01
 """Of the variance that noise makes: wrong positions that show only later can still get away."""
 
@@ -62,7 +62,7 @@ class PositionSteps:
         curvature = gradients.curvature + _CURVATURE_FLOOR * gradients.curvature.mean()
         origin = self._start[indices]
         slope = gradients.positions + self._hold * (positions[indices] - origin)
-        step = -rate * config.position_step * slope / np.maximum(curvature + self._hold, _LEAST)
+        step = -rate * config.position_step * slope / np.maximum(curvature + self._hold, LEAST)
         limit, reach = config.position_limit, config.position_range
         # NaN is for the epoch's check to find; a position cannot be one
         moved = positions[indices] + np.nan_to_num(np.clip(step, -limit, limit))
@@ -83,10 +83,10 @@ class PositionSteps:
         if np.isnan(self._curvature).any():
             return
         noise = CAUTION * noise_of_root(self._mean, error)
-        known = self._curvature / max(2.0 * noise, _LEAST)
+        known = self._curvature / max(2.0 * noise, LEAST)
         moved = ((positions - self._start) ** 2).mean(axis=0)
         signal = known * (moved if self._variance is None else self._variance)
         kept = (signal / (1.0 + signal)).mean(axis=0)
-        least = _LEAST_VARIANCE / np.maximum(known.mean(axis=0), _LEAST)
-        self._variance = np.maximum(moved / np.maximum(kept, _LEAST) ** HASTE, least)
+        least = _LEAST_VARIANCE / np.maximum(known.mean(axis=0), LEAST)
+        self._variance = np.maximum(moved / np.maximum(kept, LEAST) ** HASTE, least)
         self._hold = noise / self._variance

@@ -142,17 +142,15 @@ class _Bench:
         if found < _BETTER * error and self._clearly(found, error):
             spectrum, error = other, found
         base = spectrum
-        focus = self._focus(base, error)
-        for coefficients in (focus, self._fitted(base, focus)):
-            if not coefficients.any():
-                continue
-            other = self._with_phase(base, coefficients)
-            found = self._error(other)
+        focus, error_of_focus = self._focus(base, error)
+        fitted = self._fitted(base, focus)
+        candidates = ((focus, error_of_focus), (fitted, self._error(self._with_phase(base, fitted))))
+        for coefficients, found in candidates:
             noise = min(noise_of_root(self._mean, found), PHOTONS)
             least = _PER_TERM * noise * len(self._terms) / len(self._order)
             # where the modulus was wrong, that the phase is, too, is no surprise
             if found < error - least and (error < given or self._clearly(found, error)):
-                spectrum, error = other, found
+                spectrum, error = self._with_phase(base, coefficients), found
         return self._to_sample(spectrum) if error < given else None
 
     def _clearly(self, found: float, error: float) -> bool:
@@ -179,11 +177,14 @@ class _Bench:
         """Mean error of a pattern in the last epoch of a short trial."""
         return self._explain(spectrum, _TRIAL, None)
 
-    def _focus(self, spectrum: NDArray[np.complex64], error: float) -> NDArray[np.float64]:
-        """Coefficients of the defocus with the least error, downhill from none; zero far from noise."""
+    def _focus(self, spectrum: NDArray[np.complex64], error: float) -> tuple[NDArray[np.float64], float]:
+        """Coefficients of the defocus with the least error, downhill from none, and that error.
+
+        Far from noise they are zero.
+        """
         best = np.zeros(len(self._terms))
         if not self._is_mostly_noise(error):
-            return best
+            return best, error
         errors = {0.0: error}
 
         def error_at(defocus: float) -> float:
@@ -198,7 +199,7 @@ class _Bench:
                 if error_at(other) >= error_at(float(best[0])):
                     break
                 best[0] = other
-        return best
+        return best, errors[float(best[0])]
 
     def _fitted(self, spectrum: NDArray[np.complex64], start: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coefficients that have learnt from a start."""

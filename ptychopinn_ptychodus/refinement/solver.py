@@ -26,7 +26,7 @@ from ..data.grouping import neighbourhood_order
 from ..data.probe import orthogonal_modes
 from ..data.raw import RawData
 from .ambiguities import without_ramp
-from .arrays import Arrays, arrays_for
+from .arrays import LEAST, Arrays, arrays_for
 from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
 from .misfits import Misfits, tell_of_misfits
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 _UPDATES_PER_EPOCH = 24
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 _POSITIONS_WAIT = 2.0  # epochs
-_LEAST = float(np.finfo(np.float64).tiny)  # keeps 0 / 0 finite, whatever the scale of the patterns
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
@@ -402,7 +401,7 @@ class _Run:
         iterate = self.iterate
         assert gradients.probe is not None
         assert gradients.object_power is not None
-        size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), _LEAST)
+        size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), LEAST)
         nesterov(iterate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
         # object and probe share one scale, which would wander otherwise
         now = float(power(iterate.probe).sum())
