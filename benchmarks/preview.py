@@ -52,7 +52,7 @@ def run(scan: str, backend: str, epochs: str) -> dict[str, Any]:
             clock.append(time.process_time())
 
     settings = PtychoPINNPluginLibrary(SettingsRegistry(), False).settings
-    settings.training.epochs.set_value(int(epochs))
+    settings["Training.Epochs"].set_value(int(epochs))
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory)
         config = make_training_config(
@@ -62,7 +62,7 @@ def run(scan: str, backend: str, epochs: str) -> dict[str, Any]:
             config=config,
             execution=make_execution_config(settings),
             model_path=output / "model",
-            validation_fraction=settings.data.value("ValidationFraction"),
+            validation_fraction=settings.value("Data.ValidationFraction"),
             use_all_positions=True,
             preview=True,
             log_level=30,

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..api import default_execution_config
 from ..backends.base import Engine, EpochReport
 from ..backends.registry import available_engine, get_engine, list_engines
-from ..config import SUPPORTED_N, ExecutionConfig, ModelConfig, TrainingConfig
-from ..defaults import DEFAULT_GRADIENT_CLIP, DEFAULT_LEARNING_RATE, DEFAULT_SCHEDULER
+from ..config import SUPPORTED_N, ModelConfig, TrainingConfig
 from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
 from ..pretraining import PretrainingConfig
 from ..ptychodus_io.names import MODEL_BASENAME, product_in
@@ -82,17 +82,10 @@ def _job(
         output_dir=target,
         backend=engine.name,
     )
-    execution = ExecutionConfig(
-        accelerator=arguments.accelerator,
-        learning_rate=DEFAULT_LEARNING_RATE,
-        scheduler=DEFAULT_SCHEDULER,
-        gradient_clip_val=DEFAULT_GRADIENT_CLIP,
-        logger_backend="none",
-    )
     verbose = arguments.verbose or arguments.debug
     return PretrainJob(
         config=config,
-        execution=execution,
+        execution=default_execution_config(accelerator=arguments.accelerator),
         pretraining=pretraining,
         model_path=target / f"{MODEL_BASENAME}{engine.model_suffix}",
         log_level=logging.DEBUG if arguments.debug else logging.INFO if verbose else logging.WARNING,

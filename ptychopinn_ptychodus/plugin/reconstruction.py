@@ -54,9 +54,9 @@ def make_reconstruct_job(
         refinement=make_refinement_config(settings),
         model_type=model_type,
         shape=shape,
-        choose_neighbor_count=settings.data.value("NeighborCount") == 0,
+        choose_neighbor_count=settings.value("Data.NeighborCount") is None,
         log_level=log_level,
-        probe_modes=settings.training.optional("ProbeModes"),
+        probe_modes=settings.value("Training.ProbeModes"),
         examination=make_examination_config(settings),
     )
 

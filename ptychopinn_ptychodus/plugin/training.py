@@ -57,9 +57,9 @@ def make_train_job(
         config=config,
         execution=make_execution_config(settings),
         model_path=output_path / f"{MODEL_BASENAME}{engine.model_suffix}",
-        validation_fraction=settings.data.value("ValidationFraction"),
-        use_all_positions=settings.data.value("NumGroups") == 0,
-        preview=settings.training.value("Preview"),
+        validation_fraction=settings.value("Data.ValidationFraction"),
+        use_all_positions=settings.value("Data.NumGroups") is None,
+        preview=settings.value("Training.Preview"),
         log_level=log_level,
         examination=make_examination_config(settings),
     )
