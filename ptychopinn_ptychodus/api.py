@@ -51,6 +51,7 @@ from .worker.job import (
     TrainJob,
     neighbor_count,
 )
+from .worker.request import TrainingRequest
 from .worker.run_files import RunFiles, require_writable
 from .worker.running import Observer, Run, running
 
@@ -315,12 +316,13 @@ def train(
     engine.require()
     target = Path(chosen.output_dir if output_dir is None else output_dir).absolute()
     require_writable(target)
+    # of the defaults, the number of groups is left to the patterns that are not held out
+    left = {"n_groups": None} if config is None else {}
     job = TrainJob(
-        config=dataclasses.replace(chosen, output_dir=target),
+        asked=TrainingRequest.of(chosen, output_dir=target, **left),
         execution=execution or default_execution_config(),
         model_path=target / f"{MODEL_BASENAME}{engine.model_suffix}",
         validation_fraction=float(validation) if isinstance(validation, (int, float)) else 0.0,
-        use_all_positions=config is None,
         preview=False,
         log_level=logger.getEffectiveLevel(),
         examination=examination or ExaminationConfig(),

@@ -84,7 +84,7 @@ def _is_accepted(row: Setting, value: Any) -> bool:
     settings[row.path].set_value(value)
     nowhere = Path()
     try:
-        plugin_settings.make_training_config(
+        plugin_settings.make_training_request(
             settings, "pinn", backend="pytorch", input_path=nowhere, output_path=nowhere
         )
         plugin_settings.make_inference_config(settings, backend="pytorch", model_path=nowhere)

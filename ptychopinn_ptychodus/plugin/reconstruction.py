@@ -100,11 +100,7 @@ class ReconstructionRun(JobObserver):
         product = parameters.product
         self._product, self._model_path = product, model_path
         self._shown.show_findings(Report())
-        raw = from_reconstruct_input(
-            parameters, with_object=False, examination=make_examination_config(self._settings)
-        )
         shape = (product.object_.height_px, product.object_.width_px)
-        raw.require_inside(shape)
         job = make_reconstruct_job(
             self._settings,
             self._model_type,
@@ -113,6 +109,8 @@ class ReconstructionRun(JobObserver):
             model_path=model_path,
             log_level=self._logger.getEffectiveLevel(),
         )
+        raw = from_reconstruct_input(parameters, with_object=False, examination=job.examination)
+        raw.require_inside(shape)
         patterns = raw.n_patterns
         scans = [raw]
         del raw

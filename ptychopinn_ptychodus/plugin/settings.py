@@ -1,4 +1,4 @@
-"""Ptychodus' settings groups, and the configuration objects that their values stand for.
+"""Ptychodus' settings groups, and what their values ask a worker for.
 
 Both are made from the rows of :mod:`..settings_table`. Every function reads the settings at the moment that
 it is called, so that a change takes effect at the next run. A value that the configuration refuses is a
@@ -29,6 +29,7 @@ from ..settings_table import (
     known_object_weight,
 )
 from ..worker.job import neighbor_count
+from ..worker.request import TrainingRequest
 
 
 class SettingsGroup:
@@ -133,28 +134,19 @@ def naming_settings() -> Iterator[None]:
         raise type(exc)(text) from exc
 
 
-def make_model_config(settings: PluginSettings, model_type: str) -> ModelConfig:
-    """The model as it is set; its ``N`` is a placeholder, since the data decide on it."""
-    with naming_settings():
-        return ModelConfig(model_type=model_type, **settings.fields_of(ModelConfig))
-
-
-def make_training_config(
+def make_training_request(
     settings: PluginSettings, model_type: str, *, backend: str, input_path: Path, output_path: Path
-) -> TrainingConfig:
-    """The training as it is set.
-
-    ``model.N``, ``nphotons`` and, where the setting leaves it to the data, ``n_groups`` are placeholders that
-    the worker fills in once it has seen the data.
-    """
-    model = make_model_config(settings, model_type)
+) -> TrainingRequest:
+    """The training as it is set; the worker makes a configuration of it, once it has seen the data."""
+    paths = {"train_data_file": input_path, "output_dir": output_path}
     with naming_settings():
-        fields = settings.fields_of(TrainingConfig)
-        fields["neighbor_count"] = neighbor_count(fields["neighbor_count"], model.gridsize)
-        fields["realspace_mae_weight"] = known_object_weight(fields["realspace_mae_weight"], model_type)
-        return TrainingConfig(
-            model=model, train_data_file=input_path, output_dir=output_path, backend=backend, **fields
-        )
+        model = {"model_type": model_type, **settings.fields_of(ModelConfig)}
+        training = {"backend": backend, **paths, **settings.fields_of(TrainingConfig)}
+        training["neighbor_count"] = neighbor_count(training["neighbor_count"], model["gridsize"])
+        training["realspace_mae_weight"] = known_object_weight(training["realspace_mae_weight"], model_type)
+        asked = TrainingRequest(model, training)
+        asked.check()
+    return asked
 
 
 def make_inference_config(settings: PluginSettings, *, backend: str, model_path: Path) -> InferenceConfig:

@@ -64,7 +64,7 @@ def test_examples_set_what_there_is_to_what_is_allowed(example):
         for name, value in parser[group].items():
             groups[group][name].set_value_from_string(value)
     nowhere = Path()
-    plugin_settings.make_training_config(
+    plugin_settings.make_training_request(
         settings, "pinn", backend="pytorch", input_path=nowhere, output_path=nowhere
     )
     plugin_settings.make_inference_config(settings, backend="pytorch", model_path=nowhere)

@@ -14,7 +14,7 @@ from ptychopinn_ptychodus.plugin.settings import (
     make_execution_config,
     make_inference_config,
     make_refinement_config,
-    make_training_config,
+    make_training_request,
     naming_settings,
 )
 from ptychopinn_ptychodus.settings_table import SETTING_OF_FIELD
@@ -48,9 +48,9 @@ ELSEWHERE = {
 
 def fields(settings) -> dict[tuple[str, str], object]:
     """Every field of every configuration that is made of the settings."""
-    training = make_training_config(
+    training = make_training_request(
         settings, "pinn", backend="pytorch", input_path=Path("in"), output_path=Path("out")
-    )
+    ).complete(64)
     inference = make_inference_config(settings, backend="pytorch", model_path=Path("model.ckpt"))
     refinement = make_refinement_config(settings)
     assert refinement is not None
