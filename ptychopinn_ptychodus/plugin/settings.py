@@ -150,7 +150,7 @@ def make_training_request(
 
 
 def make_inference_config(settings: PluginSettings, *, backend: str, model_path: Path) -> InferenceConfig:
-    """How a model is applied; its ``model`` is a placeholder, since the model file decides on it."""
+    """How a model is applied; its ``model`` asks for nothing, since the model file decides on it."""
     with naming_settings():
         fields = settings.fields_of(InferenceConfig)
         if fields["neighbor_count"] is None:  # the worker chooses it by the model's own gridsize
