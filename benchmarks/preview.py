@@ -28,7 +28,7 @@ def run(scan: str, backend: str, epochs: str) -> dict[str, Any]:
     from ptychodus.api.settings import SettingsRegistry
 
     from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
-    from ptychopinn_ptychodus.plugin.settings import make_execution_config, make_training_config
+    from ptychopinn_ptychodus.plugin.settings import make_execution_config, make_training_request
     from ptychopinn_ptychodus.worker.job import TrainJob
     from ptychopinn_ptychodus.worker.preview import PreviewWriter
     from ptychopinn_ptychodus.worker.train import train
@@ -52,18 +52,17 @@ def run(scan: str, backend: str, epochs: str) -> dict[str, Any]:
             clock.append(time.process_time())
 
     settings = PtychoPINNPluginLibrary(SettingsRegistry(), False).settings
-    settings.training.epochs.set_value(int(epochs))
+    settings["Training.Epochs"].set_value(int(epochs))
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory)
-        config = make_training_config(
+        asked = make_training_request(
             settings, "pinn", backend=backend, input_path=Path(scan), output_path=output
         )
         job = TrainJob(
-            config=config,
+            asked=asked,
             execution=make_execution_config(settings),
             model_path=output / "model",
-            validation_fraction=settings.data.value("ValidationFraction"),
-            use_all_positions=True,
+            validation_fraction=settings.value("Data.ValidationFraction"),
             preview=True,
             log_level=30,
         )

@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import defaults
 from .backends.base import EngineUnavailableError, EpochReport, ModelDescription, ModelFileError
 from .backends.registry import available_engine, get_engine, guess_engine
 from .backends.workflow import model_file, require_untouched
@@ -40,6 +39,7 @@ from .data.simulation import make_object, make_probe, raster_positions, simulate
 from .files import replacing
 from .ptychodus_io.names import LIBRARY, MODEL_BASENAME
 from .refinement import RefinementConfig, RefinementReport
+from .settings_table import SETTINGS, fields_of, known_object_weight
 from .worker.job import (
     DATA_DIRECTORY,
     NETWORK_DIRECTORY,
@@ -51,6 +51,7 @@ from .worker.job import (
     TrainJob,
     neighbor_count,
 )
+from .worker.request import TrainingRequest
 from .worker.run_files import RunFiles, require_writable
 from .worker.running import Observer, Run, running
 
@@ -92,7 +93,7 @@ logger = logging.getLogger(LIBRARY)
 Scan = RawData | str | Path
 """A scan, or the NPZ or HDF5 file that :meth:`.RawData.from_file` reads it from."""
 
-_VALIDATION_FRACTION = 0.05
+_VALIDATION_FRACTION = float(SETTINGS["Data.ValidationFraction"].default)
 
 
 @dataclass(frozen=True)
@@ -200,23 +201,12 @@ def default_training_config(scan: Scan, **changes: Any) -> TrainingConfig:
     (2, 36, 'unrolled')
     """
     raw = _scan(scan, None)
-    model = changes.pop("model", None) or ModelConfig(
-        N=raw.N, gridsize=defaults.DEFAULT_GRID_SIZE, architecture=defaults.DEFAULT_ARCHITECTURE
-    )
-    supervised = model.model_type == "supervised"
-    fields: dict[str, Any] = {
-        "batch_size": defaults.DEFAULT_BATCH_SIZE,
-        "nepochs": defaults.DEFAULT_EPOCHS,
-        "mae_weight": defaults.DEFAULT_MAE_WEIGHT,
-        "nll_weight": defaults.DEFAULT_NLL_WEIGHT,
-        "realspace_weight": defaults.DEFAULT_TV_WEIGHT,
-        "realspace_mae_weight": 1.0 if supervised else defaults.DEFAULT_OBJECT_MAE_WEIGHT,
-        "n_groups": len(raw),
-        "subsample_seed": 0,
-        "neighbor_count": neighbor_count(None, model.gridsize),
-        "probe_trainable": True,
-        "probe_modes": max(defaults.DEFAULT_PROBE_MODES, len(raw.probeGuess)),
-    }
+    model = changes.pop("model", None) or ModelConfig(N=raw.N, **fields_of(ModelConfig))
+    fields = fields_of(TrainingConfig)
+    fields["n_groups"] = fields["n_groups"] or len(raw)
+    fields["neighbor_count"] = neighbor_count(fields["neighbor_count"], model.gridsize)
+    fields["probe_modes"] = max(fields["probe_modes"] or 0, len(raw.probeGuess))
+    fields["realspace_mae_weight"] = known_object_weight(fields["realspace_mae_weight"], model.model_type)
     if "backend" not in changes:
         fields["backend"] = available_engine().name
     return TrainingConfig(model=model, **{**fields, **changes})
@@ -235,14 +225,7 @@ def default_execution_config(**changes: Any) -> ExecutionConfig:
     >>> default_execution_config(accelerator="cpu").scheduler
     'one_cycle'
     """
-    fields: dict[str, Any] = {
-        "gradient_clip_val": defaults.DEFAULT_GRADIENT_CLIP,
-        "learning_rate": defaults.DEFAULT_LEARNING_RATE,
-        "scheduler": defaults.DEFAULT_SCHEDULER,
-        "early_stop_patience": defaults.DEFAULT_EARLY_STOP_PATIENCE,
-        "logger_backend": "none",
-    }
-    return ExecutionConfig(**{**fields, **changes})
+    return ExecutionConfig(**{**fields_of(ExecutionConfig), **changes})
 
 
 def open_model(path: str | Path) -> Model:
@@ -333,12 +316,13 @@ def train(
     engine.require()
     target = Path(chosen.output_dir if output_dir is None else output_dir).absolute()
     require_writable(target)
+    # of the defaults, the number of groups is left to the patterns that are not held out
+    left = {"n_groups": None} if config is None else {}
     job = TrainJob(
-        config=dataclasses.replace(chosen, output_dir=target),
+        asked=TrainingRequest.of(chosen, output_dir=target, **left),
         execution=execution or default_execution_config(),
         model_path=target / f"{MODEL_BASENAME}{engine.model_suffix}",
         validation_fraction=float(validation) if isinstance(validation, (int, float)) else 0.0,
-        use_all_positions=config is None,
         preview=False,
         log_level=logger.getEffectiveLevel(),
         examination=examination or ExaminationConfig(),
@@ -431,7 +415,7 @@ def reconstruct(
         shape=canvas.shape,
         choose_neighbor_count=asked.neighbor_count == InferenceConfig.neighbor_count,
         log_level=logger.getEffectiveLevel(),
-        probe_modes=defaults.DEFAULT_PROBE_MODES,
+        probe_modes=fields_of(TrainingConfig)["probe_modes"],
         examination=examination or ExaminationConfig(),
     )
     with running(

@@ -61,6 +61,14 @@ def _as_path(owner: object, name: str, *, optional: bool = True) -> None:
     object.__setattr__(owner, name, Path(value))
 
 
+def draw_seed(subsample_seed: int | None, *, sequential: bool) -> int | None:
+    """Seed of every draw of a training; None where each run is to draw differently.
+
+    ``subsample_seed``; without one, ``sequential_sampling`` still asks for a run that can be repeated.
+    """
+    return 0 if subsample_seed is None and sequential else subsample_seed
+
+
 def _model(owner: Any) -> None:
     check(isinstance(owner.model, ModelConfig), owner, "model", "a ModelConfig")
 
@@ -190,13 +198,8 @@ class TrainingConfig:
 
     @property
     def seed(self) -> int | None:
-        """Seed of every draw of a training; None where each run is to draw differently.
-
-        ``subsample_seed``; without one, ``sequential_sampling`` still asks for a run that can be repeated.
-        """
-        if self.subsample_seed is None and self.sequential_sampling:
-            return 0
-        return self.subsample_seed
+        """Seed of every draw of a training, see :func:`draw_seed`."""
+        return draw_seed(self.subsample_seed, sequential=self.sequential_sampling)
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..api import default_execution_config
 from ..backends.base import Engine, EpochReport
 from ..backends.registry import available_engine, get_engine, list_engines
-from ..config import SUPPORTED_N, ExecutionConfig, ModelConfig, TrainingConfig
-from ..defaults import DEFAULT_GRADIENT_CLIP, DEFAULT_LEARNING_RATE, DEFAULT_SCHEDULER
+from ..config import SUPPORTED_N
 from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
 from ..pretraining import PretrainingConfig
 from ..ptychodus_io.names import MODEL_BASENAME, product_in
 from ..refinement import RefinementReport
 from ..worker.job import PretrainJob, save_probes
+from ..worker.request import TrainingRequest
 from ..worker.run_files import RunFiles
 from ..worker.running import ChildRun, JobObserver
 from .commands import require_writable_directory
@@ -61,38 +62,32 @@ def pretrain(arguments: argparse.Namespace) -> int:
 def _job(
     pretraining: PretrainingConfig, engine: Engine, target: Path, arguments: argparse.Namespace
 ) -> PretrainJob:
-    model = ModelConfig(
-        N=pretraining.size,
-        gridsize=pretraining.gridsize,
-        n_filters_scale=arguments.filters,
-        architecture="unrolled",  # the one that sees the probe
+    asked = TrainingRequest(
+        model={
+            "gridsize": pretraining.gridsize,
+            "n_filters_scale": arguments.filters,
+            "architecture": "unrolled",  # the one that sees the probe
+        },
+        training={
+            "batch_size": max(1, BATCH_PATTERNS // pretraining.gridsize**2),
+            "nepochs": arguments.epochs,
+            "neighbor_count": pretraining.neighbor_count,
+            "subsample_seed": pretraining.seed,
+            # the likelihood of the darkest scans would outweigh all others: there is most noise in it
+            "mae_weight": 1.0,
+            "nll_weight": 0.0,
+            # there is not one probe, nor one scale, to learn
+            "probe_trainable": False,
+            "intensity_scale_trainable": False,
+            "output_dir": target,
+            "backend": engine.name,
+        },
     )
-    config = TrainingConfig(
-        model=model,
-        batch_size=max(1, BATCH_PATTERNS // model.channels),
-        nepochs=arguments.epochs,
-        neighbor_count=pretraining.neighbor_count,
-        subsample_seed=pretraining.seed,
-        # the likelihood of the darkest scans would outweigh all others: there is most noise in it
-        mae_weight=1.0,
-        nll_weight=0.0,
-        # there is not one probe, nor one scale, to learn
-        probe_trainable=False,
-        intensity_scale_trainable=False,
-        output_dir=target,
-        backend=engine.name,
-    )
-    execution = ExecutionConfig(
-        accelerator=arguments.accelerator,
-        learning_rate=DEFAULT_LEARNING_RATE,
-        scheduler=DEFAULT_SCHEDULER,
-        gradient_clip_val=DEFAULT_GRADIENT_CLIP,
-        logger_backend="none",
-    )
+    asked.check()
     verbose = arguments.verbose or arguments.debug
     return PretrainJob(
-        config=config,
-        execution=execution,
+        asked=asked,
+        execution=default_execution_config(accelerator=arguments.accelerator),
         pretraining=pretraining,
         model_path=target / f"{MODEL_BASENAME}{engine.model_suffix}",
         log_level=logging.DEBUG if arguments.debug else logging.INFO if verbose else logging.WARNING,
@@ -186,7 +181,7 @@ def _run(job: PretrainJob, probes: Sequence[NDArray[np.complex64]]) -> int:
     log.propagate = False
     try:
         with ProgressDisplay("pretraining") as display:
-            run = ChildRun(job, _Watcher(job.config.nepochs, history, display), log)
+            run = ChildRun(job, _Watcher(job.asked.training["nepochs"], history, display), log)
             with run.started(lambda directory: save_probes(probes, directory)):
                 _follow(run, display)
         finished = run.is_complete

@@ -12,6 +12,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..settings_table import PREFIX
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "PtychoPINNPlugin"
 _TRUTH = ("1", "true", "t", "yes", "y", "0", "false", "f", "no", "n")
 
 

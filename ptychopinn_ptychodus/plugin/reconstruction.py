@@ -54,9 +54,9 @@ def make_reconstruct_job(
         refinement=make_refinement_config(settings),
         model_type=model_type,
         shape=shape,
-        choose_neighbor_count=settings.data.value("NeighborCount") == 0,
+        choose_neighbor_count=settings.value("Data.NeighborCount") is None,
         log_level=log_level,
-        probe_modes=settings.training.optional("ProbeModes"),
+        probe_modes=settings.value("Training.ProbeModes"),
         examination=make_examination_config(settings),
     )
 
@@ -100,11 +100,7 @@ class ReconstructionRun(JobObserver):
         product = parameters.product
         self._product, self._model_path = product, model_path
         self._shown.show_findings(Report())
-        raw = from_reconstruct_input(
-            parameters, with_object=False, examination=make_examination_config(self._settings)
-        )
         shape = (product.object_.height_px, product.object_.width_px)
-        raw.require_inside(shape)
         job = make_reconstruct_job(
             self._settings,
             self._model_type,
@@ -113,6 +109,8 @@ class ReconstructionRun(JobObserver):
             model_path=model_path,
             log_level=self._logger.getEffectiveLevel(),
         )
+        raw = from_reconstruct_input(parameters, with_object=False, examination=job.examination)
+        raw.require_inside(shape)
         patterns = raw.n_patterns
         scans = [raw]
         del raw

@@ -31,8 +31,8 @@ from ..ptychodus_io.ingest import from_reconstruct_input
 from ..ptychodus_io.names import GOAL, MODEL_BASENAME
 from ..worker.wire import ChildDiedError
 from .reconstruction import ReconstructionRun
-from .selection import model_file_type, preferred_backend
-from .settings import BACKEND_SETTING, PluginSettings, make_examination_config
+from .selection import BACKEND_SETTING, model_file_type, preferred_backend
+from .settings import PluginSettings, make_examination_config
 from .shown import PreviewPicture, Shown, Task
 from .training import TrainingRun, make_train_job
 

@@ -8,9 +8,13 @@ from ..backends import INSTALL_HINT
 from ..backends.base import Engine, EngineUnavailableError
 from ..backends.registry import get_engine, list_engines, loadable_engines
 from ..config import backend_names
-from .settings import AUTO, BACKEND_SETTING, PluginSettings
+from ..settings_table import AUTO, SETTINGS
+from .settings import PluginSettings
 
 logger = logging.getLogger("PtychoPINN-Plugin")
+
+_BACKEND = "Model.Backend"
+BACKEND_SETTING = SETTINGS[_BACKEND].full_name
 
 
 def select_engine(settings: PluginSettings) -> Engine:
@@ -24,7 +28,7 @@ def select_engine(settings: PluginSettings) -> Engine:
         If its engine or its framework (for ``auto``: every framework) is not installed. An engine that is
         named is never replaced by another.
     """
-    backend = settings.model.value("Backend")
+    backend = settings.value(_BACKEND)
     if backend != AUTO:
         names = backend_names()
         if backend not in names:
@@ -78,7 +82,7 @@ def preferred_backend(settings: PluginSettings) -> str | None:
     None if there is none; never raises: the model file decides, so that a wrong setting is no error here.
     """
     try:
-        backend = settings.model.value("Backend")
+        backend = settings.value(_BACKEND)
         engines = [engine for engine in _engines()[0] if engine.problem() is None]
         engines.sort(key=lambda engine: engine.name != backend)
         return engines[0].name if engines else None
@@ -94,7 +98,7 @@ def model_file_type(settings: PluginSettings) -> tuple[str, str]:
     nothing useful is selected, they are those of the engine that ``auto`` would take.
     """
     try:
-        backend = settings.model.value("Backend")
+        backend = settings.value(_BACKEND)
         engines, _ = _engines()
         # stable: where no framework is installed, the order of ``auto`` stays
         engines.sort(key=lambda engine: (engine.name != backend, engine.problem() is not None))

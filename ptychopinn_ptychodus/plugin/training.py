@@ -28,7 +28,7 @@ from .settings import (
     PluginSettings,
     make_examination_config,
     make_execution_config,
-    make_training_config,
+    make_training_request,
     naming_settings,
 )
 from .shown import PreviewPicture, Shown, Task, percent
@@ -49,17 +49,16 @@ def make_train_job(
         If ``output_path`` cannot be written to.
     """
     engine = select_engine(settings)
-    config = make_training_config(
+    asked = make_training_request(
         settings, model_type, backend=engine.name, input_path=input_path, output_path=output_path
     )
     require_writable(output_path)
     return TrainJob(
-        config=config,
+        asked=asked,
         execution=make_execution_config(settings),
         model_path=output_path / f"{MODEL_BASENAME}{engine.model_suffix}",
-        validation_fraction=settings.data.value("ValidationFraction"),
-        use_all_positions=settings.data.value("NumGroups") == 0,
-        preview=settings.training.value("Preview"),
+        validation_fraction=settings.value("Data.ValidationFraction"),
+        preview=settings.value("Training.Preview"),
         log_level=log_level,
         examination=make_examination_config(settings),
     )

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ExecutionConfig, InferenceConfig, TrainingConfig, from_dict, to_dict
+from ..config import ExecutionConfig, InferenceConfig, from_dict, to_dict
 from ..data.examination import ExaminationConfig
 from ..pretraining import PretrainingConfig
 from ..refinement import RefinementConfig
+from .request import TrainingRequest
 
 JOB_FILE = "job.json"
 DATA_DIRECTORY = "data"
@@ -29,19 +30,18 @@ PROBE_DIRECTORY = "probes"
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Train on the files in ``config.train_data_file`` (a directory) and leave the model at ``model_path``.
+    """Train on the files in ``asked.train_data_file`` (a directory) and leave the model at ``model_path``.
 
     Where ``train_data_file`` is None, the scan is the one that :meth:`.RawData.to_directory` has left in
     ``data/`` of the job's directory, and ``validation/`` holds the scan to validate with, if there is one.
 
     Attributes
     ----------
-    config
-        ``model.N`` and ``nphotons`` are set by the worker, from the data.
+    asked
+        What was asked for. Where it says nothing of ``n_groups``, there is one group for each pattern that is
+        learnt from; ``probe_modes`` are, at least, as many as the probe has.
     validation_fraction
         Part of the patterns that is held out where the directory has no test data.
-    use_all_positions
-        Take ``n_groups`` from the data: one per position.
     preview
         Leave the object beside the model while it is learnt.
     log_level
@@ -52,11 +52,10 @@ class TrainJob:
         Send a ``batch`` message after every batch.
     """
 
-    config: TrainingConfig
+    asked: TrainingRequest
     execution: ExecutionConfig
     model_path: Path
     validation_fraction: float
-    use_all_positions: bool
     preview: bool
     log_level: int
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
@@ -131,8 +130,8 @@ class PretrainJob:
 
     Attributes
     ----------
-    config
-        ``n_groups`` is set by the worker.
+    asked
+        What was asked for; N is that of ``pretraining``, and ``n_groups`` is what the made scans have.
     pretraining
         What the scans are like. The probes to make them with are in ``probes/``, see :func:`save_probes`;
         where there are none, they are made, too.
@@ -140,7 +139,7 @@ class PretrainJob:
         Of the records to send.
     """
 
-    config: TrainingConfig
+    asked: TrainingRequest
     execution: ExecutionConfig
     pretraining: PretrainingConfig
     model_path: Path
@@ -201,7 +200,7 @@ def read_job(directory: Path) -> Job:
     if "examination" in fields:
         fields["examination"] = from_dict(ExaminationConfig, fields["examination"])
     if kind in (TrainJob.__name__, PretrainJob.__name__):
-        fields["config"] = from_dict(TrainingConfig, fields["config"])
+        fields["asked"] = TrainingRequest(**fields["asked"])
         fields["model_path"] = Path(fields["model_path"])
         if kind == TrainJob.__name__:
             return TrainJob(**fields)

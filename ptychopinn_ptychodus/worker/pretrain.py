@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ def pretrain(
     job: PretrainJob, directory: Path, send: Send, should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
     """Make scans, learn from them, and return the fields of the result message."""
-    engine = get_engine(job.config.backend)
+    engine = get_engine(job.asked.backend)
     engine.require()  # before minutes are spent on scans
     probes = load_probes(directory)
     data = make_training_set(
@@ -40,12 +39,13 @@ def pretrain(
         job.pretraining.validation_scans,
         engine.title,
     )
-    config, groups = job.config, [data.training, data.validation]
+    config = job.asked.complete(job.pretraining.size, n_groups=len(data.training))
+    groups = [data.training, data.validation]
     messages = TrainingMessages(send, groups, config.batch_size, config.nepochs, begin=_MAKING)
     result = engine.train(
         data.training,
         data.validation,
-        dataclasses.replace(config, n_groups=len(data.training)),
+        config,
         job.execution,
         model_path=job.model_path,
         on_batch=messages.on_batch,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -28,34 +27,31 @@ def train(
     job: TrainJob, send: Send, should_stop: Callable[[], bool], directory: Path | None = None
 ) -> dict[str, Any]:
     """Train and return the fields of the result message; ``directory`` is the job's."""
-    config = job.config
-    if config.train_data_file is not None:
+    asked = job.asked
+    if asked.train_data_file is not None:
         data = read_training_directory(
-            config.train_data_file,
+            asked.train_data_file,
             job.examination,
             lambda raw, source: examined(raw, job.examination, send, source),
         )
     else:
         assert directory is not None
         data = _handed_over(directory, lambda raw: examined(raw, job.examination, send))
-    supervised = config.model.model_type == "supervised"
-    if supervised:
+    if asked.model_type == "supervised":
         require_object(data.train, data.source)
         if data.test is not None:
             require_object(data.test, data.source)
     raw = data.train
-    if config.n_subsample is not None:
-        raw = raw.subsample(config.n_subsample, config.seed)
+    if asked.n_subsample is not None:
+        raw = raw.subsample(asked.n_subsample, asked.seed)
     training, validation = raw, data.test
     if validation is None:
         training, validation = _hold_out(raw, job)
 
-    model = dataclasses.replace(config.model, N=raw.N)
-    config = dataclasses.replace(
-        config,
-        model=model,
-        n_groups=training.n_patterns if job.use_all_positions else config.n_groups,
-        probe_modes=_probe_modes(config.probe_modes, len(training.probeGuess)),
+    config = asked.complete(
+        raw.N,
+        n_groups=asked.training.get("n_groups") or training.n_patterns,
+        probe_modes=_probe_modes(asked.training.get("probe_modes"), len(training.probeGuess)),
         nphotons=training.photons_per_pattern,
     )
 
@@ -129,8 +125,8 @@ def _probe_modes(wanted: int | None, present: int) -> int:
 
 
 def _hold_out(raw: RawData, job: TrainJob) -> tuple[RawData, RawData | None]:
-    training, validation = raw.split(job.validation_fraction, job.config.seed)
-    channels = job.config.model.channels
+    training, validation = raw.split(job.validation_fraction, job.asked.seed)
+    channels = job.asked.channels
     if validation is not None and min(_smallest_scan(training), _smallest_scan(validation)) < channels:
         logger.warning(
             "%d patterns are too few to hold some out for validation in groups of %d: all are trained on.",

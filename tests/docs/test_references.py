@@ -58,13 +58,13 @@ def test_examples_set_what_there_is_to_what_is_allowed(example):
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read(example, encoding="utf-8")
     settings = PluginSettings(SettingsRegistry())
-    groups = {group.name: group.group.parameters() for group in vars(settings).values()}
+    groups = {group.name: group.group.parameters() for group in settings.groups}
     assert parser["Processing"]["Algorithm"] in ("ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised")
     for group in set(parser.sections()) - {"Processing"}:
         for name, value in parser[group].items():
             groups[group][name].set_value_from_string(value)
     nowhere = Path()
-    plugin_settings.make_training_config(
+    plugin_settings.make_training_request(
         settings, "pinn", backend="pytorch", input_path=nowhere, output_path=nowhere
     )
     plugin_settings.make_inference_config(settings, backend="pytorch", model_path=nowhere)
@@ -72,5 +72,5 @@ def test_examples_set_what_there_is_to_what_is_allowed(example):
 
 
 def _settings() -> dict[str, set[str]]:
-    groups = vars(PluginSettings(SettingsRegistry())).values()
+    groups = PluginSettings(SettingsRegistry()).groups
     return {group.name: set(group.group.parameters()) for group in groups}

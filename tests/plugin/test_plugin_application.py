@@ -318,7 +318,7 @@ def start(self, job):
     print(self.pid, flush=True)
 process.ChildProcess.start = start
 library = PtychoPINNPluginLibrary(SettingsRegistry(), False)
-library.settings.training.epochs.set_value(10000)
+library.settings["Training.Epochs"].set_value(10000)
 for output in next(iter(library)).train(Path({str(standard_directory)!r}), Path({str(tmp_path / "out")!r})):
     if output.training_loss:
         print("learning", flush=True)

@@ -82,7 +82,7 @@ class TestTraining:
         library = make_library(Training_Epochs=1)
         for reconstructor in library:
             for backend in ("pytorch", "tensorflow"):
-                library.settings.model.backend.set_value(backend)
+                library.settings["Model.Backend"].set_value(backend)
                 out = tmp_path / f"{reconstructor.name}-{backend}"
                 run(reconstructor.train(standard_directory, out))
                 model = out / f"model{SUFFIXES[backend]}"

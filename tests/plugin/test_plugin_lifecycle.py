@@ -118,9 +118,9 @@ class TestTraining:
         library = make_library(Training_Epochs=2)
         reconstructor = next(iter(library))
         assert len(run(reconstructor.train(standard_directory, tmp_path / "out"))[-1].training_loss) == 2
-        library.settings.training.epochs.set_value(4)
-        library.settings.data.num_groups.set_value(50)
-        library.settings.model.grid_size.set_value(2)
+        library.settings["Training.Epochs"].set_value(4)
+        library.settings["Data.NumGroups"].set_value(50)
+        library.settings["Model.GridSize"].set_value(2)
         assert len(run(reconstructor.train(standard_directory, tmp_path / "out"))[-1].training_loss) == 4
         model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
         assert (model["groups"], model["data"]["gridsize"]) == (50, 2)

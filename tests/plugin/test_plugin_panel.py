@@ -140,13 +140,13 @@ class TestSections:
         library = make_library()
         page = open_page(library)
         settings = library.settings
-        names = {(group, name) for group in settings.groups for name in group.group.parameters()}
-        shown = {(getattr(settings, row.field.group.lower()), row.field.name) for row in page.rows}
+        names = {(group.name, name) for group in settings.groups for name in group.group.parameters()}
+        shown = {(f"PtychoPINNPlugin{row.setting.group}", row.setting.name) for row in page.rows}
         assert shown == names
         assert len(page.rows) == len(names)
         for row in page.rows:
-            assert len(row.field.tip) > 40, row.field
-            assert f"PtychoPINNPlugin{row.field.group}.{row.field.name}" in row.widget.toolTip()
+            assert len(row.setting.tip) > 40, row.setting
+            assert f"PtychoPINNPlugin{row.setting.group}.{row.setting.name}" in row.widget.toolTip()
 
     def test_the_sections_come_in_the_order_of_the_work(self, open_page):
         from PyQt5.QtWidgets import QGroupBox
@@ -213,7 +213,7 @@ class TestWhatApplies:
         }
         assert weight["supervised"].isVisible()
         assert not weight["pinn"].isVisible()
-        library.settings.training.realspace_mae_weight.set_value(0.5)
+        library.settings["Training.RealspaceMAEWeight"].set_value(0.5)
         assert weight["pinn"].isVisible()  # it counts, so it shows
 
 
@@ -245,8 +245,7 @@ class TestEdits:
         registry = SettingsRegistry()
         changed = PluginSettings(registry)
         for setting, value in self.VALUES:
-            group, name = setting.split(".")
-            getattr(changed, group.lower()).group.parameters()[name].set_value(value)
+            changed[setting].set_value(value)
         registry.save_settings(tmp_path / "settings.ini")
         from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
 
@@ -260,7 +259,7 @@ class TestEdits:
         library = make_library(Model_Backend="abacus")
         page = open_page(library)
         assert shown_in(page, "Model.Backend") == "abacus"
-        library.settings.training.scheduler.set_value("sinus")
+        library.settings["Training.Scheduler"].set_value("sinus")
         assert shown_in(page, "Training.Scheduler") == "sinus"
 
     def test_zero_says_what_it_stands_for(self, open_page):

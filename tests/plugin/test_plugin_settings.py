@@ -10,14 +10,14 @@ from plugin_support import make_library
 
 from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.plugin.settings import (
-    _SETTING_OF_FIELD,
     make_examination_config,
     make_execution_config,
     make_inference_config,
     make_refinement_config,
-    make_training_config,
+    make_training_request,
     naming_settings,
 )
+from ptychopinn_ptychodus.settings_table import SETTING_OF_FIELD
 from ptychopinn_ptychodus.worker.job import neighbor_count
 
 # So that each setting can be changed by itself: the architecture that takes them all, nothing left to choose.
@@ -48,9 +48,9 @@ ELSEWHERE = {
 
 def fields(settings) -> dict[tuple[str, str], object]:
     """Every field of every configuration that is made of the settings."""
-    training = make_training_config(
+    training = make_training_request(
         settings, "pinn", backend="pytorch", input_path=Path("in"), output_path=Path("out")
-    )
+    ).complete(64)
     inference = make_inference_config(settings, backend="pytorch", model_path=Path("model.ckpt"))
     refinement = make_refinement_config(settings)
     assert refinement is not None
@@ -80,7 +80,7 @@ def test_every_field_that_a_setting_fills_is_named_after_it():
             after = fields(library.settings)
             found |= {key: f"{settings.name}.{name}" for key in before if after[key] != before[key]}
             parameter.set_value(old)
-    assert found == _SETTING_OF_FIELD
+    assert found == {key: row.full_name for key, row in SETTING_OF_FIELD.items()}
     all_settings = {
         f"{settings.name}.{name}"
         for settings in library.settings.groups
@@ -91,8 +91,9 @@ def test_every_field_that_a_setting_fills_is_named_after_it():
 
 def test_settings_that_could_change_nothing_are_not_offered():
     library = make_library()
-    assert "NumPhotons" not in library.settings.training.group.parameters()
-    assert "PositionsProvided" not in library.settings.data.group.parameters()
+    groups = {group.name: group.group.parameters() for group in library.settings.groups}
+    assert "NumPhotons" not in groups["PtychoPINNPluginTraining"]
+    assert "PositionsProvided" not in groups["PtychoPINNPluginData"]
 
 
 def test_what_an_engine_refuses_is_named_after_its_setting():

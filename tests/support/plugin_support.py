@@ -99,7 +99,7 @@ def make_library(**values) -> PtychoPINNPluginLibrary:
     library = PtychoPINNPluginLibrary(SettingsRegistry(), False)
     for key, value in {"Refinement_Epochs": 0, **values}.items():
         group, name = key.split("_")
-        getattr(library.settings, group.lower()).group.parameters()[name].set_value(value)
+        library.settings[f"{group}.{name}"].set_value(value)
     return library
 
 

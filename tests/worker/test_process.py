@@ -22,6 +22,7 @@ from ptychopinn_ptychodus.ptychodus_io.ingest import join_scans
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.worker import process
 from ptychopinn_ptychodus.worker.job import ReconstructJob, TrainJob, read_job, write_job
+from ptychopinn_ptychodus.worker.request import TrainingRequest
 from ptychopinn_ptychodus.worker.wire import describe_error, rebuild_error
 
 
@@ -66,11 +67,10 @@ def test_an_unknown_error_becomes_the_nearest_known_one():
 
 def test_jobs_survive_the_file(tmp_path):
     train = TrainJob(
-        config=TrainingConfig(model=ModelConfig(gridsize=2), train_data_file=tmp_path, nphotons=1e9),
+        asked=TrainingRequest.of(TrainingConfig(model=ModelConfig(gridsize=2), train_data_file=tmp_path)),
         execution=ExecutionConfig(gradient_clip_val=1.0),
         model_path=tmp_path / "model.ckpt",
         validation_fraction=0.1,
-        use_all_positions=True,
         preview=True,
         log_level=10,
     )

@@ -12,9 +12,10 @@ from PyQt5.QtWidgets import QApplication
 
 from ...backends.inspection import MODULE, answer_in, inspect_engines
 from ...config import backend_names
+from ...settings_table import AUTO
 from ...worker.process import child_environment
 from ..selection import preferred_backend
-from ..settings import AUTO, PluginSettings
+from ..settings import PluginSettings
 from .widgets import Form, InfoLabel, Relay
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -69,7 +70,7 @@ class EngineStates(QObject):
 
     def in_use(self) -> str | None:
         """The engine that would train now, installed or not."""
-        backend = str(self._settings.model.backend.get_value())
+        backend = str(self._settings.shown("Model.Backend"))
         return preferred_backend(self._settings) if backend == AUTO else backend
 
     def state(self, name: str) -> EngineState:
@@ -147,7 +148,7 @@ class EngineRows(QObject):
         self._form = form
         self._rows: dict[str, _EngineRow] = {}
         states.changed.connect(self.show)
-        Relay(self.show, self).watch(settings.model.backend)
+        Relay(self.show, self).watch(settings["Model.Backend"])
 
     def show(self) -> None:
         """Bring the rows up to date."""

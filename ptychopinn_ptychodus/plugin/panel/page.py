@@ -12,7 +12,6 @@ from ptychodus.api.parameters import (
     RealParameter,
     StringParameter,
 )
-from ptychodus.api.settings import SettingsRegistry
 from PyQt5.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -22,10 +21,10 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
+from ...settings_table import SECTIONS, Setting
 from ..reconstructor import PtychoPINNReconstructor
 from ..settings import PluginSettings
 from .engines import EngineRows, EngineStates
-from .fields import ADVANCED, DATA, ENGINE, EXAMINATION, INFERENCE, MODEL, REFINEMENT, TRAINING, Field
 from .findings import FindingsBox
 from .model import ModelBox
 from .preview import PreviewBox
@@ -40,13 +39,12 @@ except ModuleNotFoundError:  # Ptychodus 1.5
 class Row:
     """A setting in a form, in Ptychodus' own widget."""
 
-    def __init__(self, field: Field, settings: PluginSettings, form: Form) -> None:
-        group = getattr(settings, field.group.lower())
-        self.field = field
-        self.parameter: Any = group.group.parameters()[field.name]
-        tip = tool_tip(field.tip, f"{group.name}.{field.name}")
-        self._controller, self.widget = _controller(field, self.parameter, tip)
-        form.add(f"{field.label}:", self.widget).setToolTip(tip)
+    def __init__(self, setting: Setting, settings: PluginSettings, form: Form) -> None:
+        self.setting = setting
+        self.parameter: Any = settings[setting.path]
+        tip = tool_tip(setting.tip, setting.full_name)
+        self._controller, self.widget = _controller(setting, self.parameter, tip)
+        form.add(f"{setting.label}:", self.widget).setToolTip(tip)
 
 
 class _Unlisted(Observer):
@@ -69,9 +67,9 @@ class _Unlisted(Observer):
         self._show()
 
 
-def _controller(field: Field, parameter: Any, tip: str) -> tuple[Any, QWidget]:
+def _controller(setting: Setting, parameter: Any, tip: str) -> tuple[Any, QWidget]:
     if isinstance(parameter, StringParameter):
-        combo = controllers.ComboBoxParameterViewController(parameter, field.choices(), tool_tip=tip)
+        combo = controllers.ComboBoxParameterViewController(parameter, setting.choices(), tool_tip=tip)
         return (combo, _Unlisted(parameter, combo.get_widget())), combo.get_widget()
     if isinstance(parameter, BooleanParameter):
         controller: Any = controllers.CheckBoxParameterViewController(parameter, "", tool_tip=tip)
@@ -81,8 +79,8 @@ def _controller(field: Field, parameter: Any, tip: str) -> tuple[Any, QWidget]:
         assert isinstance(parameter, IntegerParameter)
         controller = controllers.SpinBoxParameterViewController(parameter, tool_tip=tip)
     widget: QWidget = controller.get_widget()
-    if field.zero and isinstance(widget, QSpinBox):
-        widget.setSpecialValueText(field.zero)
+    if setting.zero and isinstance(widget, QSpinBox):
+        widget.setSpecialValueText(setting.zero)
     return controller, widget
 
 
@@ -99,7 +97,6 @@ class SettingsPage(QWidget):
         super().__init__()
         self._settings = settings
         self._model_type = reconstructor.model_type
-        self._defaults = PluginSettings(SettingsRegistry())
         self._engine_states = engine_states
         self.rows: list[Row] = []
         self._forms: list[Form] = []
@@ -112,18 +109,10 @@ class SettingsPage(QWidget):
         layout.addWidget(self.model_box)
         layout.addWidget(self.findings_box)
         layout.addWidget(self.preview_box)
-        engine_form = self._add_section(layout, "Engine", ENGINE)
-        self._engine_rows = EngineRows(engine_states, settings, engine_form)
-        for title, fields in (
-            ("Model", MODEL),
-            ("Data and Sampling", DATA),
-            ("Training", TRAINING),
-            ("Inference", INFERENCE),
-            ("Refinement", REFINEMENT),
-            ("Examination", EXAMINATION),
-        ):
-            self._add_section(layout, title, fields)
-        self._add_advanced(layout)
+        *sections, (folded_title, folded) = SECTIONS.items()
+        forms = {title: self._add_section(layout, title, rows) for title, rows in sections}
+        self._engine_rows = EngineRows(engine_states, settings, forms["Engine"])
+        self._add_folded_section(layout, folded_title, folded)
         layout.addStretch()
         self.setLayout(layout)
 
@@ -139,33 +128,31 @@ class SettingsPage(QWidget):
 
     def row(self, setting: str) -> Row:
         """The row of ``Group.Name``, as in ``Training.Epochs``."""
-        return next(row for row in self.rows if f"{row.field.group}.{row.field.name}" == setting)
+        return next(row for row in self.rows if row.setting.path == setting)
 
-    def _form(self, fields: tuple[Field, ...]) -> Form:
+    def _form(self, settings: tuple[Setting, ...]) -> Form:
         form = Form()
         self._forms.append(form)
-        self.rows += [Row(field, self._settings, form) for field in fields]
+        self.rows += [Row(setting, self._settings, form) for setting in settings]
         return form
 
-    def _add_section(self, layout: QVBoxLayout, title: str, fields: tuple[Field, ...]) -> Form:
-        box, form = QGroupBox(title), self._form(fields)
+    def _add_section(self, layout: QVBoxLayout, title: str, settings: tuple[Setting, ...]) -> Form:
+        box, form = QGroupBox(title), self._form(settings)
         box.setLayout(form)
         layout.addWidget(box)
         return form
 
-    def _add_advanced(self, layout: QVBoxLayout) -> None:
+    def _add_folded_section(self, layout: QVBoxLayout, title: str, settings: tuple[Setting, ...]) -> None:
         # of the window and not of the settings: what is shown makes no difference to a run
         self.show_advanced = BooleanParameter(False, None)
         tip = tool_tip("Show the settings that seldom need a change. They are in force whether shown or not.")
         controller = controllers.CheckableGroupBoxParameterViewController
-        form = self._form(ADVANCED)
+        form = self._form(settings)
         try:
-            self._advanced = controller(
-                self.show_advanced, "Advanced", tool_tip=tip, collapse_when_unchecked=True
-            )
+            self._advanced = controller(self.show_advanced, title, tool_tip=tip, collapse_when_unchecked=True)
             self._advanced.get_widget().set_contents_layout(form)
         except TypeError:  # Ptychodus 1.5 has no such box that collapses
-            self._advanced = controller(self.show_advanced, "Advanced", tool_tip=tip)
+            self._advanced = controller(self.show_advanced, title, tool_tip=tip)
             contents, around = QWidget(), QVBoxLayout()
             contents.setLayout(form)
             around.addWidget(contents)
@@ -178,8 +165,7 @@ class SettingsPage(QWidget):
         """Also what does not apply and is set all the same: it would be refused, or count, unseen."""
         visible = {}
         for row in self.rows:
-            default = getattr(self._defaults, row.field.group.lower()).group.parameters()[row.field.name]
-            is_default = row.parameter.get_value() == default.get_value()
-            visible[row.widget] = row.field.applies(self._settings, self._model_type) or not is_default
+            applies = row.setting.applies(self._settings.shown, self._model_type)
+            visible[row.widget] = applies or row.parameter.get_value() != row.setting.default
         for form in self._forms:
             form.show_rows(visible)

@@ -1,0 +1,623 @@
+"""The table of settings: what each is called, what it may be, what it sets, and what is said of it.
+
+Each setting is one row, and stands nowhere else. Ptychodus' parameter groups (:mod:`.plugin.settings`), the
+page in the window (:mod:`.plugin.panel`), the values of the configurations, the defaults of the Python
+interface (:mod:`.api`) and ``docs/settings.md`` come from the rows. Reading them needs nothing of Ptychodus,
+of Qt or of a framework. The module is as long as the table has rows.
+
+The defaults of the configurations (:mod:`.config`) are those of the PtychoPINN community. Those of the table
+are tuned for one scan and two CPU cores, and decide how well and how fast a training succeeds out of the box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .config import (
+    ACCELERATORS,
+    AMP_ACTIVATIONS,
+    ARCHITECTURES,
+    LOGGER_BACKENDS,
+    PRECISIONS,
+    SCHEDULERS,
+    ExecutionConfig,
+    InferenceConfig,
+    ModelConfig,
+    TrainingConfig,
+    backend_names,
+)
+from .data.examination.config import PATTERN_VALUES, ExaminationConfig
+from .refinement.config import METRICS, RefinementConfig
+
+PREFIX = "PtychoPINNPlugin"
+"""With which the name of each settings group begins."""
+
+AUTO = "auto"
+
+Values = Callable[[str], Any]
+"""The value that the setting ``Group.Name`` has now."""
+
+Applies = Callable[[Values, str], bool]
+"""Whether a setting means anything, by the values of settings and by model type."""
+
+
+def _always(values: Values, model_type: str) -> bool:
+    return True
+
+
+def _cnn(values: Values, model_type: str) -> bool:
+    return bool(values("Model.Architecture") == "cnn")
+
+
+def _supervised(values: Values, model_type: str) -> bool:
+    return model_type == "supervised"
+
+
+def _refined(values: Values, model_type: str) -> bool:
+    return bool(values("Refinement.Epochs") > 0)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table.
+
+    Attributes
+    ----------
+    path
+        ``Group.Name``, which is ``PtychoPINNPluginGroup.Name`` in a settings file.
+    default
+        A bool, int, float or str; the value of the setting is of the same type.
+    label
+        What it is called in the window and in ``docs/settings.md``.
+    tip
+        What the value does, and when to change it.
+    sets
+        The configurations that it takes part in, and which field it sets in each. Empty if it is no field of
+        a configuration: the plugin then reads it where it makes a job.
+    minimum, maximum
+        The least and the largest value of a number, themselves allowed by Ptychodus; None for no limit. The
+        configuration may refuse the least one.
+    optional
+        Whether 0 stands for None in the configuration, which is "not set".
+    choices
+        Makes the list of what a text may be. It is asked for when it is shown, since engines may be added.
+    zero
+        What the window shows for 0, where that is no number.
+    applies
+        Whether it means anything, by settings and model type. Where it does not, it is not shown.
+    """
+
+    path: str
+    default: bool | int | float | str
+    label: str
+    tip: str
+    sets: Mapping[type, str] = field(default_factory=dict)
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    optional: bool = False
+    choices: Callable[[], tuple[str, ...]] = tuple
+    zero: str = ""
+    applies: Applies = _always
+
+    @property
+    def group(self) -> str:
+        """The group's name without :data:`PREFIX`."""
+        return self.path.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """Its name within the group."""
+        return self.path.partition(".")[2]
+
+    @property
+    def full_name(self) -> str:
+        """As a settings file and messages have it: ``PtychoPINNPluginTraining.Epochs``."""
+        return PREFIX + self.path
+
+    def in_configuration(self, value: Any) -> Any:
+        """What a configuration is given for ``value``."""
+        return (value or None) if self.optional else value
+
+
+_ENGINE = (
+    Setting(
+        "Model.Backend",
+        AUTO,
+        "Backend",
+        "The framework that trains. auto takes TensorFlow where it is installed, else PyTorch. "
+        "Both train the same networks; name one if both are installed and one of them sees the "
+        "accelerator. A model file is always opened by the engine that wrote it, as long as that "
+        "is installed.",
+        choices=lambda: (AUTO, *backend_names()),
+    ),
+    Setting(
+        "Training.Accelerator",
+        "auto",
+        "Accelerator",
+        "The device that trains and infers. auto takes a GPU if the framework finds one, else the "
+        "CPU. Name one to be told, rather than to wait, when it is not there.",
+        sets={ExecutionConfig: "accelerator"},
+        choices=lambda: ACCELERATORS,
+    ),
+)
+
+_MODEL = (
+    Setting(
+        "Model.Architecture",
+        "unrolled",
+        "Architecture",
+        "unrolled: steps of a solver with learnt corrections, on one object per group of "
+        "overlapping patterns; it needs few epochs, and overlap. cnn: the convolutional network "
+        "of the literature, for comparison, or for scans without overlap.",
+        sets={ModelConfig: "architecture"},
+        choices=lambda: ARCHITECTURES,
+    ),
+    Setting(
+        "Model.GridSize",
+        2,
+        "Grid Size",
+        "A group is of this many by this many neighbouring patterns that are processed together. "
+        "2 is a good start; 3 sees more of the large-scale phase and is slower; 1 leaves overlap "
+        "unused.",
+        sets={ModelConfig: "gridsize"},
+        minimum=1,
+        maximum=8,
+    ),
+    Setting(
+        "Model.NumFiltersScale",
+        2,
+        "Filters Scale",
+        "Width of the network. Raise it for large scans of intricate objects; time and memory "
+        "grow with its square. Lower it if memory runs out.",
+        sets={ModelConfig: "n_filters_scale"},
+        minimum=1,
+        maximum=16,
+    ),
+    Setting(
+        "Model.AmplitudeActivation",
+        "sigmoid",
+        "Activation",
+        "cnn only. What bounds the object's amplitude: sigmoid keeps it below 2, which fits "
+        "objects that only absorb; try swish or softplus where bright parts are cut off.",
+        sets={ModelConfig: "amp_activation"},
+        choices=lambda: AMP_ACTIVATIONS,
+        applies=_cnn,
+    ),
+    Setting(
+        "Model.PadObject",
+        True,
+        "Pad Object",
+        "cnn only. Reconstruct the central half of each patch and leave the rest empty. Switch it "
+        "off for a probe that fills the patch.",
+        sets={ModelConfig: "pad_object"},
+        applies=_cnn,
+    ),
+    Setting(
+        "Model.ProbeBig",
+        True,
+        "Fill Border",
+        "cnn only, with Pad Object. Add a coarse border to each patch, so that the tails of the "
+        "probe see an object too. Switch it off for a compact probe.",
+        sets={ModelConfig: "probe_big"},
+        applies=_cnn,
+    ),
+)
+
+_DATA = (
+    Setting(
+        "Data.NumSubsample",
+        0,
+        "Patterns",
+        "Learn from this many patterns, picked at random. Use some hundreds for a quick trial; "
+        "all for a result, since fewer patterns overlap less.",
+        sets={TrainingConfig: "n_subsample"},
+        minimum=0,
+        optional=True,
+        zero="all",
+    ),
+    Setting(
+        "Data.NumGroups",
+        0,
+        "Groups",
+        "Groups of patterns in an epoch. More than there are patterns draws some positions more "
+        "than once, with other neighbours: use it for small scans.",
+        sets={TrainingConfig: "n_groups"},
+        minimum=0,
+        optional=True,
+        zero="one per pattern",
+    ),
+    Setting(
+        "Data.NeighborCount",
+        0,
+        "Neighbors",
+        "A group is drawn from this many nearest neighbours: at least Grid Size² − 1, and more "
+        "for more variety. Too many, and members of a group no longer overlap.",
+        sets={TrainingConfig: "neighbor_count", InferenceConfig: "neighbor_count"},
+        minimum=0,
+        maximum=64,
+        optional=True,
+        zero="Grid Size² + 2",
+    ),
+    Setting(
+        "Data.ValidationFraction",
+        0.05,
+        "Validation Fraction",
+        "Part of the scan, in one piece, that is held out to see whether what is learnt carries "
+        "over. Not used where the training directory has test data. 0 learns from everything, and "
+        "the best model is then the one of the lowest training loss.",
+        minimum=0.0,
+        maximum=0.9,
+    ),
+)
+
+_TRAINING = (
+    Setting(
+        "Training.Epochs",
+        6,
+        "Epochs",
+        "Passes over the data. More if the loss still falls at the end, or the scan has few "
+        "patterns. The schedules cosine and one_cycle end with the last epoch: a run that is "
+        "stopped early is not as good as a short one.",
+        sets={TrainingConfig: "nepochs"},
+        minimum=1,
+    ),
+    Setting(
+        "Training.BatchSize",
+        4,
+        "Batch Size",
+        "Groups in one step. Small batches learn more in an epoch; larger ones keep a GPU busy. "
+        "Lower it if memory runs out.",
+        sets={TrainingConfig: "batch_size"},
+        minimum=1,
+    ),
+    Setting(
+        "Training.LearningRate",
+        0.002,
+        "Learning Rate",
+        "Size of a step. Lower it by a factor of 3 if the loss jumps or rises; raise it in "
+        "proportion to the square root of Batch Size.",
+        sets={ExecutionConfig: "learning_rate"},
+        minimum=0.0,
+    ),
+    Setting(
+        "Training.Scheduler",
+        "one_cycle",
+        "Schedule",
+        "How the learning rate goes on. one_cycle: up, then down to nothing at the last epoch; "
+        "best where the number of epochs is known. cosine: down. plateau: halved when the loss "
+        "stalls. constant: as it is.",
+        sets={ExecutionConfig: "scheduler"},
+        choices=lambda: SCHEDULERS,
+    ),
+    Setting(
+        # the probe of a measured scan is an estimate: with a fixed one the object takes on its errors
+        "Training.ProbeTrainable",
+        True,
+        "Learn Probe",
+        "Refine the product's probe while learning. Switch it off if the probe is known exactly, "
+        "as in simulations: of a probe that is a little wrong, the object takes on the errors.",
+        sets={TrainingConfig: "probe_trainable"},
+    ),
+    Setting(
+        "Training.ProbeModes",
+        3,
+        "Probe Modes",
+        "Incoherent modes of the probe. 1 for a fully coherent beam; more if the loss stays high. "
+        "Never fewer than the product's probe has. With a pretrained model, of the refined probe.",
+        sets={TrainingConfig: "probe_modes"},
+        minimum=0,
+        maximum=16,
+        optional=True,
+        zero="as the product",
+    ),
+    Setting(
+        "Training.Preview",
+        True,
+        "Preview",
+        "Show the object while it is learnt, and leave it beside the model, as preview.png and "
+        "preview.npy. It takes at most a twentieth of the training time: as many epochs have one "
+        "as that pays for.",
+    ),
+    Setting(
+        "Training.RealspaceMAEWeight",
+        0.0,
+        "Known-Object Weight",
+        "Weight of the difference from the product's object, which must then be known. With "
+        "Supervised, 0 stands for 1. Lower it to let the diffraction correct an object that is "
+        "not quite right.",
+        sets={TrainingConfig: "realspace_mae_weight"},
+        minimum=0.0,
+        applies=_supervised,
+    ),
+)
+
+_INFERENCE = (
+    Setting(
+        "Inference.NumGroups",
+        0,
+        "Groups",
+        "Groups of patterns that the network's object is made of. 0 is one per pattern, or, if "
+        "the object is refined, as many as have one member for each pattern. Fewer if memory runs "
+        "out on very large scans.",
+        sets={InferenceConfig: "n_groups"},
+        minimum=0,
+        optional=True,
+        zero="automatic",
+    ),
+    Setting(
+        "Inference.BatchSize",
+        0,
+        "Batch Size",
+        "Groups at a time. It changes speed and memory, not the result.",
+        sets={ExecutionConfig: "inference_batch_size"},
+        minimum=0,
+        optional=True,
+        zero="automatic",
+    ),
+)
+
+_REFINEMENT = (
+    Setting(
+        "Refinement.Epochs",
+        RefinementConfig.epochs,
+        "Epochs",
+        "Passes over the scan in which the network's object is fitted to all patterns, as "
+        "iterative solvers do; 0 is none. 10 after a trained network; 30 where that is poor. The "
+        "window shows the network's object first; without the window it is a file of its own.",
+        sets={RefinementConfig: "epochs"},
+        minimum=0,
+        zero="off",
+    ),
+    Setting(
+        "Refinement.Probe",
+        RefinementConfig.probe,
+        "Probe",
+        "Refine the probe, all its modes, together with the object, from the second epoch on.",
+        sets={RefinementConfig: "probe"},
+        applies=_refined,
+    ),
+    Setting(
+        "Refinement.Positions",
+        RefinementConfig.positions,
+        "Positions",
+        "Refine the positions, by up to 4 pixels each, from the third epoch on; the result's "
+        "product has them. Switch it off if they are known exactly.",
+        sets={RefinementConfig: "positions"},
+        applies=_refined,
+    ),
+    Setting(
+        "Refinement.Metric",
+        RefinementConfig.metric,
+        "Metric",
+        "What is fitted: amplitude, the square roots of the counts; poisson, the likelihood of "
+        "the counts, which is better for few photons; auto, amplitudes first, and the likelihood "
+        "for the later half if the fit is near what photon noise leaves by then.",
+        sets={RefinementConfig: "metric"},
+        choices=lambda: METRICS,
+        applies=_refined,
+    ),
+)
+
+_EXAMINATION = (
+    Setting(
+        "Examination.MaskPixels",
+        ExaminationConfig.mask_pixels,
+        "Mask Bad Pixels",
+        "Mask pixels that cannot have measured anything: at the largest value of their type, not "
+        "a number or negative in every pattern, hot, or dead. Switch it off where such pixels are "
+        "known to be right.",
+        sets={ExaminationConfig: "mask_pixels"},
+    ),
+    Setting(
+        "Examination.CentrePatterns",
+        ExaminationConfig.centre_patterns,
+        "Centre Patterns",
+        "Shift patterns whose centre is stored in the corner of the array, as some programs write "
+        "them. Switch it off where the probe's far field is known not to resemble the patterns.",
+        sets={ExaminationConfig: "centre_patterns"},
+    ),
+    Setting(
+        "Examination.PatternValues",
+        ExaminationConfig.pattern_values,
+        "Pattern Values",
+        "What the patterns of NPZ training data hold: counts, amplitude (the square root of "
+        "counts), or auto to find out where the file does not say so.",
+        sets={ExaminationConfig: "pattern_values"},
+        choices=lambda: PATTERN_VALUES,
+    ),
+    Setting(
+        "Examination.Refuse",
+        ExaminationConfig.refuse,
+        "Refuse Faulty Scans",
+        "Compute nothing from a scan that would give a wrong image. Switched off, there is a "
+        "warning instead, and a result that must not be trusted.",
+        sets={ExaminationConfig: "refuse"},
+    ),
+    Setting(
+        "Examination.Judge",
+        ExaminationConfig.judge,
+        "Judge the Result",
+        "Compare the error of the result with what noise alone leaves, and where it does not fit, "
+        "try on a part of the scan what would fit better: another orientation, other signs of the "
+        "positions, frames shifted by one. It takes seconds.",
+        sets={ExaminationConfig: "judge"},
+    ),
+)
+
+_ADVANCED = (
+    Setting(
+        "Training.NLLWeight",
+        1.0,
+        "Poisson Weight",
+        "Weight of the Poisson likelihood of the counts: the objective of choice for photon counting.",
+        sets={TrainingConfig: "nll_weight"},
+        minimum=0.0,
+    ),
+    Setting(
+        "Training.MAEWeight",
+        0.0,
+        "Amplitude Weight",
+        "Weight of the mean error of amplitudes. Use it, with a Poisson Weight of 0, where the "
+        "detector's counts are not photons.",
+        sets={TrainingConfig: "mae_weight"},
+        minimum=0.0,
+    ),
+    Setting(
+        "Training.RealspaceWeight",
+        0.0,
+        "Smoothness Weight",
+        "Weight of the object's total variation. Try 0.001 to 0.1 for noisy scans; it costs resolution.",
+        sets={TrainingConfig: "realspace_weight"},
+        minimum=0.0,
+    ),
+    Setting(
+        "Training.IntensityScaleTrainable",
+        True,
+        "Learn Intensity",
+        "Refine the factor between model and counts, which is first fitted from the data. Leave it on.",
+        sets={TrainingConfig: "intensity_scale_trainable"},
+    ),
+    Setting(
+        "Training.GradientClip",
+        1.0,
+        "Gradient Clip",
+        "Longest gradient that a step takes as it is. Lower it if the loss jumps; 0 is off.",
+        sets={ExecutionConfig: "gradient_clip_val"},
+        minimum=0.0,
+        optional=True,
+    ),
+    Setting(
+        "Training.EarlyStopPatience",
+        100,
+        "Early Stop Patience",
+        "Epochs without an improvement after which training ends. It takes effect with more "
+        "epochs than this.",
+        sets={ExecutionConfig: "early_stop_patience"},
+        minimum=1,
+    ),
+    Setting(
+        "Data.Seed",
+        0,
+        "Seed",
+        "Start of the random numbers that pick patterns and groups, in training and inference. "
+        "Change it to see how much a result depends on chance.",
+        sets={TrainingConfig: "subsample_seed", InferenceConfig: "subsample_seed", RefinementConfig: "seed"},
+        minimum=0,
+    ),
+    Setting(
+        "Data.SequentialSampling",
+        False,
+        "Sequential Groups",
+        "Take groups in the order of the scan rather than at random. For tests that must be repeatable.",
+        sets={TrainingConfig: "sequential_sampling"},
+    ),
+    Setting(
+        "Model.ObjectBig",
+        True,
+        "Merge Groups",
+        "Merge the patches of a group to one object before they are compared with the data, so "
+        "that they must agree where they overlap. Leave it on.",
+        sets={ModelConfig: "object_big"},
+    ),
+    Setting(
+        "Model.ProbeMask",
+        False,
+        "Mask Probe",
+        "Cut the probe off beyond a quarter of its array from the centre. For probes with noise "
+        "at the border.",
+        sets={ModelConfig: "probe_mask"},
+    ),
+    Setting(
+        "Model.ProbeScale",
+        4.0,
+        "Probe Scale",
+        "Scale in which the probe is kept. It does not change the result; models of the literature use 4.",
+        sets={ModelConfig: "probe_scale"},
+        minimum=0.0,
+    ),
+    Setting(
+        "Model.GaussianSmoothingSigma",
+        0.0,
+        "Smoothing Sigma",
+        "Blur of the exit wave, in pixels. 0 is none; try 0.5 to 1 for a beam of low coherence.",
+        sets={ModelConfig: "gaussian_smoothing_sigma"},
+        minimum=0.0,
+    ),
+    Setting(
+        "Training.Precision",
+        "32-true",
+        "Precision",
+        "16-mixed and bf16-mixed are faster on GPUs that support them, at some loss of accuracy.",
+        sets={ExecutionConfig: "precision"},
+        choices=lambda: PRECISIONS,
+    ),
+    Setting(
+        "Training.NumWorkers",
+        0,
+        "Loader Processes",
+        "Processes that prepare batches beside the one that trains. Leave it at 0 unless a GPU is "
+        "kept waiting.",
+        sets={ExecutionConfig: "num_workers"},
+        minimum=0,
+        maximum=256,
+    ),
+    Setting(
+        "Training.LoggerBackend",
+        "none",
+        "Logger",
+        "Further log of the losses beside the model: csv or tensorboard in logs/, or mlflow, in "
+        "mlflow.db, which also keeps configuration and a picture of the object. The latter two "
+        "are to be installed.",
+        sets={ExecutionConfig: "logger_backend"},
+        choices=lambda: LOGGER_BACKENDS,
+    ),
+)
+
+SECTIONS: dict[str, tuple[Setting, ...]] = {
+    "Engine": _ENGINE,
+    "Model": _MODEL,
+    "Data and Sampling": _DATA,
+    "Training": _TRAINING,
+    "Inference": _INFERENCE,
+    "Refinement": _REFINEMENT,
+    "Examination": _EXAMINATION,
+    "Advanced": _ADVANCED,
+}
+"""Title and rows of each section, as the window and ``docs/settings.md`` show them; the last is folded up."""
+
+SETTINGS: dict[str, Setting] = {row.path: row for rows in SECTIONS.values() for row in rows}
+"""All rows by ``Group.Name``, in the order in which they are shown."""
+
+GROUPS = ("Model", "Data", "Training", "Inference", "Refinement", "Examination")
+"""In the order of a settings file."""
+
+SETTING_OF_FIELD: dict[tuple[str, str], Setting] = {
+    (config.__name__, name): row for row in SETTINGS.values() for config, name in row.sets.items()
+}
+"""Where the user finds what a configuration object complains about: the row, by class and field."""
+
+
+def _default(row: Setting) -> Any:
+    return row.default
+
+
+def fields_of(config: type, value: Callable[[Setting], Any] = _default) -> dict[str, Any]:
+    """The fields of a configuration class that settings set.
+
+    Parameters
+    ----------
+    config
+        A class that rows name in ``sets``.
+    value
+        The value of a setting; by default, the setting's own default.
+    """
+    return {
+        row.sets[config]: row.in_configuration(value(row)) for row in SETTINGS.values() if config in row.sets
+    }
+
+
+def known_object_weight(weight: float, model_type: str) -> float:
+    """Weight of the known object; where it is not set, ``supervised`` has 1, since it lives by it."""
+    return 1.0 if weight == 0.0 and model_type == "supervised" else weight

@@ -1,0 +1,60 @@
+"""A training as it was asked for, and the configuration that the worker makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ptychopinn_ptychodus.config import ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.worker.request import TrainingRequest
+
+
+def config() -> TrainingConfig:
+    return TrainingConfig(
+        model=ModelConfig(N=128, gridsize=2, model_type="supervised"),
+        train_data_file=Path("scans"),
+        realspace_mae_weight=0.5,
+        nphotons=3e5,
+        n_groups=70,
+        n_subsample=50,
+        probe_modes=2,
+        output_dir=Path("out"),
+    )
+
+
+def test_what_a_configuration_asks_for_becomes_that_configuration_again() -> None:
+    request = TrainingRequest.of(config())
+    assert "N" not in request.model
+    assert not {"model", "nphotons"} & set(request.training)
+    assert request.complete(128, nphotons=3e5) == config()
+
+
+def test_what_the_data_know_is_theirs_to_say() -> None:
+    completed = TrainingRequest.of(config()).complete(64, n_groups=9, probe_modes=4, nphotons=1e3)
+    assert (completed.model.N, completed.n_groups, completed.probe_modes) == (64, 9, 4)
+    assert completed.nphotons == 1e3
+    with pytest.raises(ValueError, match="The data decide on N"):
+        TrainingRequest({"N": 64}, {})
+    with pytest.raises(ValueError, match="The data decide on nphotons"):
+        TrainingRequest({}, {"nphotons": 1e3})
+
+
+def test_what_is_needed_before_there_is_a_configuration_is_as_it_will_have_it() -> None:
+    for request in (TrainingRequest.of(config()), TrainingRequest({}, {})):
+        completed = request.complete(64)
+        assert request.model_type == completed.model.model_type
+        assert request.channels == completed.model.channels
+        assert request.train_data_file == completed.train_data_file
+        assert request.n_subsample == completed.n_subsample
+        assert request.backend == completed.backend
+        assert request.seed is completed.seed is None
+    assert TrainingRequest({}, {"subsample_seed": 5}).seed == 5
+    assert TrainingRequest({}, {"sequential_sampling": True}).seed == 0
+
+
+def test_a_request_is_checked_without_data() -> None:
+    with pytest.raises(ValueError, match=r"TrainingConfig\.nepochs = 0"):
+        TrainingRequest({}, {"nepochs": 0}).check()
+    with pytest.raises(ValueError, match=r"ModelConfig\.architecture = 'maze'"):
+        TrainingRequest({"architecture": "maze"}, {}).check()
