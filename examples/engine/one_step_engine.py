@@ -94,6 +94,18 @@ class OneStepEngine(Engine):
             ) from exc
         return description, probe.astype(np.complex64)
 
+    def _write(self, path: Path, description: ModelDescription, probe: NDArray[Any]) -> None:
+        about = {
+            "engine": description.engine,
+            "version": description.version,
+            "model": to_dict(description.model),
+            "data": to_dict(description.data),
+            "history": description.history,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            np.savez(file, about=np.array(json.dumps(about)), probe=probe.astype(np.complex64))
+
     # ------------------------------------------------------------------ training
 
     def train(
@@ -124,30 +136,21 @@ class OneStepEngine(Engine):
         progress.start()
         try:
             for _ in range(config.nepochs):
-                losses = []
+                sums = np.zeros(3)
                 for first in range(0, len(train), config.batch_size):
                     batch = slice(first, first + config.batch_size)
-                    loss, factor = _compare(probe, physics.data, train, batch)
-                    probe = probe * math.sqrt(factor)
-                    losses.append(loss)
+                    sums += _sums(probe, physics.data, train, batch)
                     progress.batch(patterns=train.nn_indices[batch].size)
-                history["train_loss"].append(float(np.mean(losses)))
+                history["train_loss"].append(_loss(sums))
+                # half of the way to the probe that fits best, so that there is something to see in each epoch
+                probe = probe * math.sqrt(sums[1] / sums[2])
                 if validation is not None:
-                    loss, _ = _compare(probe, physics.data, validation, slice(None))
-                    history["val_loss"].append(loss)
+                    history["val_loss"].append(_loss(_sums(probe, physics.data, validation, slice(None))))
                 progress.epoch(history, config.nepochs, apply)
         except StopRequested:
             pass  # what was learnt so far is the model
-        about = {
-            "engine": self.name,
-            "version": VERSION,
-            "model": to_dict(config.model),
-            "data": to_dict(physics.data),
-            "history": history,
-        }
-        model_path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(model_path) as file:
-            np.savez(file, about=np.array(json.dumps(about)), probe=probe.astype(np.complex64))
+        description = ModelDescription(self.name, VERSION, config.model, physics.data, history)
+        self._write(model_path, description, probe)
         return TrainingResult(model_path, history, progress.stopped)
 
     # ------------------------------------------------------------------ inference
@@ -208,15 +211,19 @@ def _modelled(waves: NDArray[Any]) -> NDArray[Any]:
     return np.maximum(modulus, 1e-3 * modulus.max())
 
 
-def _compare(
+def _sums(
     probe: NDArray[Any], data: DataConfig, container: PtychoDataContainer, groups: slice
-) -> tuple[float, float]:
-    """Σ(√n - √λ)² / Σn of an empty object over good pixels, and the factor to λ that makes it least."""
+) -> NDArray[np.float64]:
+    """Σn, Σ√(n λ) and Σλ over the good pixels of some groups, λ being those of an empty object."""
     measured, good = _measured(data, container, groups)
-    seen, modelled = measured[..., good], _modelled(_far_field(probe))[good]
-    loss = float(((seen - modelled) ** 2).sum() / (seen**2).sum())
-    best = float((seen * modelled).mean(axis=(0, 1)).sum() / (modelled**2).sum())
-    return loss, best**2
+    seen = measured[..., good].astype(np.float64)
+    modelled = np.broadcast_to(_modelled(_far_field(probe))[good], seen.shape)
+    return np.array([(seen**2).sum(), (seen * modelled).sum(), (modelled**2).sum()])
+
+
+def _loss(sums: NDArray[np.float64]) -> float:
+    """Σ(√n - √λ)² / Σn."""
+    return float((sums[0] - 2 * sums[1] + sums[2]) / sums[0])
 
 
 def _predict(

@@ -14,6 +14,7 @@ alone. See ``docs/engine_suite.md``.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import subprocess
@@ -61,6 +62,17 @@ class Run:
     previews: list[Prediction] = field(default_factory=list)
 
 
+_RUN = pytest.StashKey[Run]()
+
+
+@functools.lru_cache(maxsize=4)
+def _groups(n: int, gridsize: int) -> PtychoDataContainer:
+    x, y = raster_positions(6, 5, 6.0, jitter=0.3, origin=n / 2 + 3, seed=0)
+    raw = simulate_scan(make_object((n + 44, n + 44), seed=0), make_probe(n), x, y, photons=1e6, seed=0)
+    raw.bad_pixels[3, 5] = True
+    return raw.generate_grouped_data(n, 8, GROUPS, gridsize=gridsize, seed=0)
+
+
 def _text(path: Path) -> None:
     path.write_text("This is no model.\n", encoding="utf-8")
 
@@ -94,14 +106,10 @@ class EngineContract:
 
     # ------------------------------------------------------------------ what the checks have in common
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def groups(self) -> PtychoDataContainer:
         """Groups of a simulated scan of 30 patterns, one pixel of the detector being bad."""
-        n = self.model.N
-        x, y = raster_positions(6, 5, 6.0, jitter=0.3, origin=n / 2 + 3, seed=0)
-        raw = simulate_scan(make_object((n + 44, n + 44), seed=0), make_probe(n), x, y, photons=1e6, seed=0)
-        raw.bad_pixels[3, 5] = True
-        return raw.generate_grouped_data(n, 8, GROUPS, gridsize=self.model.gridsize, seed=0)
+        return _groups(self.model.N, self.model.gridsize)
 
     def train(
         self,
@@ -111,7 +119,7 @@ class EngineContract:
     ) -> Run:
         """Train on all groups, and validate with some of them."""
         engine = self.engine()
-        fields = {
+        fields: dict[str, Any] = {
             "model": self.model,
             "nepochs": EPOCHS,
             "batch_size": BATCH,
@@ -121,10 +129,13 @@ class EngineContract:
             "output_dir": directory,
             **self.training,
         }
-        config, batches, epochs, previews = TrainingConfig(**fields), [], [], []
+        config = TrainingConfig(**fields)
+        batches: list[int] = []
+        epochs: list[EpochReport] = []
+        previews: list[Prediction] = []
         result = engine.train(
             groups,
-            groups.subset(range(BATCH)),
+            groups.subset(np.arange(BATCH)),
             config,
             self.execution,
             model_path=directory / f"model{engine.model_suffix}",
@@ -135,12 +146,20 @@ class EngineContract:
         )
         return Run(config, result, len(batches), epochs, previews)
 
-    @pytest.fixture(scope="class")
-    def run(self, groups: PtychoDataContainer, tmp_path_factory: pytest.TempPathFactory) -> Run:
-        """One training to its end, which several checks look at."""
-        return self.train(groups, tmp_path_factory.mktemp("engine"))
+    @pytest.fixture
+    def run(
+        self,
+        request: pytest.FixtureRequest,
+        groups: PtychoDataContainer,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> Run:
+        """One training to its end, which is kept for all checks of the class."""
+        stash: pytest.Stash = request.node.getparent(pytest.Class).stash
+        if _RUN not in stash:
+            stash[_RUN] = self.train(groups, tmp_path_factory.mktemp(type(self).__name__))
+        return stash[_RUN]
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def path(self, run: Run) -> Path:
         """The model that it has left."""
         return run.result.model_path
