@@ -168,8 +168,9 @@ class EngineContract:
         """Patches and probe are arrays as :class:`.Prediction` describes them."""
         n = groups.N
         patches, probe = prediction.patches, prediction.probe
-        assert (patches.shape, patches.dtype) == ((*groups.nn_indices.shape, n, n), np.complex64)
-        assert (probe.ndim, probe.shape[1:], probe.dtype) == (3, (n, n), np.complex64)
+        assert patches.shape == (*groups.nn_indices.shape, n, n)
+        assert (probe.ndim, probe.shape[1:]) == (3, (n, n))
+        assert str(patches.dtype) == str(probe.dtype) == "complex64"
         assert np.isfinite(patches).all(), "Some patches are not finite: they would spoil the whole object."
         assert np.isfinite(probe).all()
 
