@@ -137,8 +137,8 @@ class Scan:
             "residual": metrics.normalised_amplitude_residual(moved, result.object, result.probe),
         }
 
-    def referee(self) -> ModuleType | None:
-        """The script as a module."""
+    def script_module(self) -> ModuleType | None:
+        """The scoring script as a module; None without it."""
         spec = importlib.util.spec_from_file_location("evaluate", self.script)
         if spec is None or spec.loader is None or not self.script.exists():
             return None
@@ -146,9 +146,9 @@ class Scan:
         spec.loader.exec_module(evaluate)
         return evaluate
 
-    def referee_scores(self, result: Result) -> dict[str, float] | None:
-        """What the script makes of the same result, under the same names; None without it."""
-        evaluate = self.referee()
+    def script_scores(self, result: Result) -> dict[str, float] | None:
+        """Scores of the same result by the scoring script, under the same names; None without it."""
+        evaluate = self.script_module()
         if evaluate is None:
             return None
         truth = self.reference

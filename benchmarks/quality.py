@@ -70,7 +70,7 @@ def run(name: str, backend: str, data: Path, images: Path, work: Path) -> list[s
     shown = {"reconstruction": result, "reference": scan.reference}
     side_by_side(scan, shown, images / f"{image}.png", title)
     shutil.copy(source / "training_history.png", images / f"{image}_training.png")
-    other = scan.referee_scores(result)
+    other = scan.script_scores(result)
     if other:
         print("evaluate.py: " + ", ".join(f"{key} {value:.4f}" for key, value in other.items()))
     return [

@@ -201,7 +201,7 @@ def quality(scan: Path, model: Path | None, python: str | None, scratch: Path, i
     apart = 0.0
     rows: list[list[str]] = []
     for name, (result, seconds, child) in measured.items():
-        scores, other = data.scores(result), data.referee_scores(result)
+        scores, other = data.scores(result), data.script_scores(result)
         if other:
             apart = max(apart, *(abs(scores[key] - other[key]) for key in ("corr", "amplitude", "phase")))
         residual = (other or scores)["residual"]
@@ -215,7 +215,7 @@ def quality(scan: Path, model: Path | None, python: str | None, scratch: Path, i
             + [f"{scores[key]:.4f}" for key in ("corr", "amplitude", "phase")]
             + [f"{residual:.5f}"]
         )
-    judged = (
+    scored_by = (
         f"The residual is evaluate.py's; its other scores differ from these by at most {apart:.4f}."
         if data.script.exists()
         else "All scores are this package's."
@@ -230,7 +230,7 @@ def quality(scan: Path, model: Path | None, python: str | None, scratch: Path, i
         scan.name,
         ("what", "CPU s", "of which from Infer", "ratio", "corr", "amp SSIM", "phase SSIM", "residual"),
         rows,
-        f"{fitted} {judged} Target: {TARGETS[scan.name]}.",
+        f"{fitted} {scored_by} Target: {TARGETS[scan.name]}.",
     )
     if images and model and python:
         names = ["network only", f"network, {REFINED_EPOCHS} epochs", "pty-chi LSQ-ML"]
@@ -244,7 +244,7 @@ def quality(scan: Path, model: Path | None, python: str | None, scratch: Path, i
 def rings(scan: Path, model: Path | None, python: str | None, scratch: Path) -> Iterator[list[Any]]:
     """Odd against even patterns, each half by itself."""
     data = Scan(scan)
-    evaluate = data.referee()
+    evaluate = data.script_module()
     with h5py.File(scan / "product.h5") as file:
         pixel_nm = float(file["object"].attrs["pixel_width_m"]) * 1e9
     ways: dict[str, Callable[[int], tuple[Any, ...]]] = {}
@@ -260,7 +260,7 @@ def rings(scan: Path, model: Path | None, python: str | None, scratch: Path) -> 
     for name, way in ways.items():
         (first, seconds, *_), (second, more, *_) = way(0), way(1)
         own = own_rings(first, second, pixel_nm)
-        other = "" if evaluate is None else referee_rings(evaluate, first, second, pixel_nm)
+        other = "" if evaluate is None else script_rings(evaluate, first, second, pixel_nm)
         yield [name, f"{seconds + more:.1f}", own, other]
 
 
@@ -269,7 +269,7 @@ def own_rings(first: Result, second: Result, pixel_nm: float) -> str:
     return f"below {pixel_nm:.0f}" if found is None else f"{found:.1f}"
 
 
-def referee_rings(evaluate: Any, first: Result, second: Result, pixel_nm: float) -> str:
+def script_rings(evaluate: Any, first: Result, second: Result, pixel_nm: float) -> str:
     """As ``evaluate.py --frc`` does it with two files."""
     mask = evaluate.illumination_mask(first.positions, first.probe, first.object.shape, 0.3)
     found = evaluate.frc(first.object, second.object, mask, pixel_nm)["half_period"]

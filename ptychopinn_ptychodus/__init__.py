@@ -47,7 +47,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = _version()
+        value: Any = importlib.import_module(f"{__name__}.installed").own_version()
     elif name in __all__:
         value = getattr(importlib.import_module(f"{__name__}.api"), name)
     else:
@@ -58,12 +58,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from .installed import PackageNotFoundError, version
-
-    try:
-        return version("ptychopinn-ptychodus")
-    except PackageNotFoundError:  # a source tree that was never installed
-        return "0+unknown"

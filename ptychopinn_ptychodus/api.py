@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .backends.base import EngineUnavailableError, EpochReport, ModelDescription, ModelFileError
-from .backends.registry import available_engine, get_engine, guess_engine
-from .backends.workflow import model_file, require_untouched
+from .backends.registry import available_engine, find_model, get_engine, guess_engine
+from .backends.workflow import require_untouched
 from .config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from .data.estimate import Estimate
 from .data.examination import ExaminationConfig, ExaminationError, Finding, Report
@@ -234,12 +234,15 @@ def open_model(path: str | Path) -> Model:
     Parameters
     ----------
     path
-        A model file, or the directory that a training by an engine of this package has left one in.
+        A model file, or a directory with one, as :func:`train` leaves it. If none is under the name that
+        trainings give it (``model`` and its engine's suffix), there may be one under another.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If there is no such file, or none in the directory.
+    ValueError
+        If there are several in the directory; the message lists them.
     ModelFileError
         If it is not a model, or damaged.
 
@@ -248,7 +251,7 @@ def open_model(path: str | Path) -> Model:
     >>> open_model(model.path).description.model.gridsize
     2
     """
-    file = model_file(path, MODEL_BASENAME).absolute()
+    file = find_model(Path(path)).absolute()
     return Model(file, guess_engine(file).describe(file))
 
 

@@ -14,13 +14,13 @@ import dataclasses
 import types
 import typing
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .installed import entry_points
+from .installed import entry_points, own_version
 from .validation import check, flags, integer, one_of, real
 
 SUPPORTED_N = (64, 128, 256)
@@ -342,12 +342,37 @@ def to_dict(config: object) -> dict[str, Any]:
     return {name: plain(getattr(config, name)) for name in names}
 
 
+class UnknownFieldError(ValueError):
+    """A configuration from a file has a field that this version does not know.
+
+    Attributes
+    ----------
+    fields
+        The field, or the fields, for people: ``TrainingConfig.'name'``.
+    """
+
+    def __init__(self, owner: str, names: Sequence[str]) -> None:
+        self.fields = ", ".join(f"{owner}.{name!r}" for name in names)[:100]  # a file may name anything
+        super().__init__(
+            f"{owner} has no field {', '.join(map(repr, names))[:100]} in version {own_version()} of this "
+            "package. If a newer one wrote it, upgrade with: pip install --upgrade ptychopinn-ptychodus"
+        )
+
+
 def from_dict(cls: type[_C], values: Mapping[str, Any]) -> _C:
-    """Inverse of :func:`to_dict`; an unknown key is a ``ValueError`` that names it."""
+    """Inverse of :func:`to_dict`.
+
+    Raises
+    ------
+    UnknownFieldError
+        For a field that this version does not know.
+    ValueError, TypeError
+        For a value that is not allowed.
+    """
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise ValueError(f"{cls.__name__} has no field {', '.join(map(repr, unknown))}.")
+        raise UnknownFieldError(cls.__name__, unknown)
     return cls(**{name: _restore(hints[name], value) for name, value in values.items()})
 
 

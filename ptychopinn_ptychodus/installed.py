@@ -31,7 +31,16 @@ __all__ = [
     "EntryPoints",
     "PackageNotFoundError",
     "entry_points",
+    "own_version",
     "packages_distributions",
     "requires",
     "version",
 ]
+
+
+def own_version() -> str:
+    """The version of this package; ``"0+unknown"`` for a source tree that was never installed."""
+    try:
+        return version("ptychopinn-ptychodus")
+    except PackageNotFoundError:
+        return "0+unknown"

@@ -200,8 +200,12 @@ def test_dictionaries_survive_json(config: TrainingConfig) -> None:
 
 
 def test_unknown_key_is_named() -> None:
-    with pytest.raises(ValueError, match="'nepoch'"):
+    with pytest.raises(
+        ValueError, match=r"TrainingConfig has no field 'nepoch'.*newer.*pip install --upgrade"
+    ):
         from_dict(TrainingConfig, {"nepoch": 3})
+    with pytest.raises(ValueError, match=r"ModelConfig has no field 'depth'"):
+        from_dict(TrainingConfig, {"model": {"depth": 3}})
 
 
 def test_legacy_dictionary_is_flat_renamed_and_textual(tmp_path: Path) -> None:

@@ -221,9 +221,10 @@ class Framework:
 class Engine(ABC):
     """One framework's way to train and apply a model.
 
-    A class of its own sets all of the attributes below that have no value; :meth:`problem` and :meth:`load`
-    read ``framework`` and ``needed``. A field of a configuration that it cannot honour it refuses with a
-    ``ValueError`` that names engine, field and value: none is ignored.
+    A class of its own sets all of the attributes below that have no value, each a text; the registry refuses
+    one that does not. :meth:`problem` and :meth:`load` read ``framework``, ``needed`` and ``imported``. A
+    field of a configuration that it cannot honour it refuses with a ``ValueError`` that names engine, field
+    and value: none is ignored.
     """
 
     name: ClassVar[str]
@@ -241,11 +242,11 @@ class Engine(ABC):
     install_hint: ClassVar[str]
     """The command that installs its framework."""
 
-    framework: ClassVar[str]
-    """Its framework's name, for people."""
+    framework: ClassVar[str] = ""
+    """Its framework's name, for people; where it is empty, ``title`` is."""
 
-    needed: ClassVar[tuple[str, ...]]
-    """The packages that its framework consists of."""
+    needed: ClassVar[tuple[str, ...]] = ()
+    """The packages that its framework consists of; none where what this package needs is enough."""
 
     imported: ClassVar[tuple[str, ...]] = ()
     """What :meth:`load` imports besides: the engine's own modules that need the framework."""
@@ -272,7 +273,7 @@ class Engine(ABC):
         self._framework().load()
 
     def _framework(self) -> Framework:
-        return Framework(self.framework, self.needed, self.imported, self.install_hint)
+        return Framework(self.framework or self.title, self.needed, self.imported, self.install_hint)
 
     @abstractmethod
     def accelerators(self) -> list[str]:

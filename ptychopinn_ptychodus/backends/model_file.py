@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import DataConfig, ModelConfig, TrainingConfig, from_dict
+from ..config import DataConfig, ModelConfig, TrainingConfig, UnknownFieldError, from_dict
+from ..installed import own_version
 from .base import ModelDescription, ModelFileError, ModelState
 from .hyperparameters import WIDTH
 
@@ -81,6 +82,12 @@ def model_state(
         return state
     except ModelFileError:
         raise
+    except UnknownFieldError as exc:  # a damaged file does not make fields up: a version that has them did
+        raise ModelFileError(
+            f'"{path}" does not describe its model as this version ({own_version()}) expects: it has '
+            f"{exc.fields}. A newer version wrote it ({str(about['version'])[:40]}). Upgrade with: pip "
+            "install --upgrade ptychopinn-ptychodus"
+        ) from exc
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as exc:
         raise ModelFileError(  # not of the shape that we write
             f'"{path}" does not describe its model as this version expects '

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from ..config import BACKEND_GROUP, backend_names
 from ..installed import EntryPoint, entry_points
+from ..ptychodus_io.names import MODEL_BASENAME
 from . import INSTALL_HINT
 from .base import Engine, EngineUnavailableError, ModelFileError
 from .model_file import require_model_file
 
 logger = logging.getLogger(__name__)
+
+_TEXTS = ("name", "title", "model_suffix", "model_filter", "install_hint")
+"""Attributes without a default that every class of an engine sets."""
 
 
 @functools.cache
@@ -41,7 +45,8 @@ def get_engine(name: str) -> Engine:
     ValueError
         If there is no such engine; the message lists those that exist.
     RuntimeError
-        If the engine itself cannot be loaded; the message names it.
+        If the engine itself cannot be loaded, or its class lacks what every engine has; the message names
+        the engine, and what to write.
     """
     engines = list_engines()
     if name not in engines:
@@ -53,6 +58,18 @@ def get_engine(name: str) -> Engine:
         raise RuntimeError(f"Engine {name!r} ({engines[name].value}) could not be loaded: {exc}") from exc
     if not isinstance(engine, Engine):
         raise RuntimeError(f"Engine {name!r} ({engines[name].value}) is not an Engine.")
+    missing = [key for key in _TEXTS if not isinstance(getattr(engine, key, None), str)]
+    if missing:
+        lines = ", ".join(f'{key} = "…"' for key in missing)
+        raise RuntimeError(
+            f"Engine {name!r} ({engines[name].value}) is not complete: write {lines} into its class; "
+            "what each of them is, Engine in ptychopinn_ptychodus/backends/base.py says."
+        )
+    if engine.name != name:
+        raise RuntimeError(
+            f"Engine {name!r} ({engines[name].value}) calls itself {engine.name!r}: write the same name into "
+            "its class and on the left of its entry point."
+        )
     return engine
 
 
@@ -91,6 +108,53 @@ def available_engine() -> Engine:
     raise EngineUnavailableError(f"No framework is installed that could be trained with: {INSTALL_HINT}")
 
 
+def _recognising(path: Path, engines: Iterable[Engine]) -> Engine | None:
+    for engine in engines:
+        try:
+            if engine.recognises(path):
+                return engine
+        except Exception as exc:  # somebody else's code must not hide the other engines
+            logger.warning("The engine %r could not look at %s: %r", engine.name, path, exc)
+    return None
+
+
+def find_model(path: Path) -> Path:
+    """The model file ``path``, or the one in the directory ``path``, of whichever engine.
+
+    In a directory, it is the file under a name that trainings give it: ``model`` with an engine's suffix, or
+    the suffix alone, without its dot. Where there is none, it is the one that ends in such a suffix and that
+    its engine recognises.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the directory has none.
+    ValueError
+        If it has several of these; the message lists them.
+    """
+    if not path.is_dir():
+        return path
+    engines = list(loadable_engines())
+    suffixes = tuple(sorted({engine.model_suffix for engine in engines}))
+    named = sorted(file for file in path.iterdir() if f".{file.name}".endswith(suffixes) and file.is_file())
+    # by name alone: if it is damaged, another file must not quietly take its place
+    usual = [file for file in named if f".{file.name}".removeprefix(f".{MODEL_BASENAME}") in suffixes]
+    # one that nobody recognises is still the one that is meant if it is the only one: opening it says why not
+    found = usual or [file for file in named if _recognising(file, engines) is not None] or named
+    if not found:
+        ends = " or ".join(f'"{suffix}"' for suffix in suffixes)
+        raise FileNotFoundError(
+            f'There is no model file in "{path}": the names of those of the installed engines end in {ends}. '
+            "Train a model, or give the path of its file."
+        )
+    if len(found) > 1:
+        listed = ", ".join(f'"{file.name}"' for file in found)
+        raise ValueError(
+            f'There are several model files in "{path}": {listed}. Give the path of one of them.'
+        )
+    return found[0]
+
+
 def guess_engine(model_path: Path) -> Engine:
     """The engine whose models look like the content of ``model_path``, whatever the file is called.
 
@@ -102,12 +166,9 @@ def guess_engine(model_path: Path) -> Engine:
         If no engine recognises it.
     """
     require_model_file(model_path)
-    for engine in loadable_engines():
-        try:
-            if engine.recognises(model_path):
-                return engine
-        except Exception as exc:  # somebody else's code must not hide the other engines
-            logger.warning("The engine %r could not look at %s: %r", engine.name, model_path, exc)
+    engine = _recognising(model_path, loadable_engines())
+    if engine is not None:
+        return engine
     tried = ", ".join(list_engines()) or "no engine"
     raise ModelFileError(
         f'"{model_path}" is not a model of this package, or it is damaged (tried: {tried}). '

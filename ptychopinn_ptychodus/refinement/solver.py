@@ -196,7 +196,7 @@ class _Run:
         self._log = logging.DEBUG if quiet else logging.INFO
         self._warn = logging.DEBUG if quiet else logging.WARNING
         self._model = model = ScanModel(raw, arrays, config.error_metric)
-        self._likelihood = ScanModel(raw, arrays, "poisson")
+        self._raw = raw
         self._arrays = arrays
         self._config = config
         self._sound = sound
@@ -368,7 +368,8 @@ class _Run:
         changed = self._config.metric == "auto" and self._model.by_likelihood
         if not (changed and math.isfinite(self.error)):
             return not self.error <= self.start_error
-        found, start = (self._likelihood.compare(one, self._scan) for one in (self.iterate, self.start))
+        likelihood = ScanModel(self._raw, self._arrays, "poisson")
+        found, start = (likelihood.compare(one, self._scan) for one in (self.iterate, self.start))
         return not float(self.weights @ found.errors) <= float(self.weights @ start.errors)
 
     def _weighted(self, errors: NDArray[np.float64]) -> float:

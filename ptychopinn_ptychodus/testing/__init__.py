@@ -10,11 +10,13 @@ For authors of reconstructor plugins. A test file of a few lines has pytest run 
 
 The checks know Ptychodus and nothing of any plugin, this package's own included. A failure says what the
 application would do, and what to change. See ``docs/contract_suite.md``.
+
+:mod:`.engine` has the same for authors of engines of this package.
 """
 
 import pytest
 
-pytest.register_assert_rewrite("ptychopinn_ptychodus.testing.checks")
+pytest.register_assert_rewrite("ptychopinn_ptychodus.testing.checks", "ptychopinn_ptychodus.testing.engine")
 
 from .checks.headless import HeadlessChecks  # noqa: E402 (after the rewriting of their assertions)
 from .checks.models import ModelChecks  # noqa: E402 (after the rewriting of their assertions)

@@ -32,6 +32,7 @@ from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.backends.model_file import manifest
 from ptychopinn_ptychodus.backends.registry import get_engine, guess_engine
 from ptychopinn_ptychodus.config import DataConfig, ModelConfig, TrainingConfig, to_dict
+from ptychopinn_ptychodus.installed import own_version
 
 CKPT, BUNDLE = "pytorch", "tensorflow"
 LONGEST_MESSAGE = 600
@@ -631,6 +632,14 @@ def _config(section: str, **changes: Any) -> Callable[[Model], None]:
     return lambda model: model.configs[section].update(changes)
 
 
+def _newer(section: str) -> Callable[[Model], None]:
+    def change(model: Model) -> None:
+        model.about["version"] = "7.1"
+        model.configs[section]["horizon"] = 3
+
+    return change
+
+
 def _array(name: str, array: NDArray[Any]) -> Callable[[Model], None]:
     return lambda model: model.arrays.update({name: array})
 
@@ -652,6 +661,11 @@ for _section in ("model_config", "data_config", "training_config"):
     _both(
         f"{_section} is null", NONSENSE, lambda model, section=_section: model.configs.update({section: None})
     )  # type: ignore[misc]
+    _both(
+        f"{_section} of a newer version",
+        rf"this version \({own_version()}\).*Config\.'horizon'.*newer.*\(7\.1\).*pip install --upgrade",
+        _newer(_section),
+    )
     _both(f"{_section} with a long name", NONSENSE, _config(_section, **{"x" * 99_999: 1}))
     _both(f"{_section} with many", NONSENSE, _config(_section, **{f"x{n}": 1 for n in range(9999)}))
 _both("size of 65", NONSENSE, _config("model_config", N=65))

@@ -352,3 +352,89 @@ class TestGuess:
             archive.writestr("readme.txt", "nothing")
         with pytest.raises(ModelFileError, match=path.name):
             registry.guess_engine(path)
+
+
+class TestFindModel:
+    """Of ``beta``, the models end in ``.beta``, and begin with ``beta``; of ``wide``, in ``.wide.zip``."""
+
+    @pytest.fixture(autouse=True)
+    def engines(self, install: Any) -> None:
+        found = {}
+        for name, suffix in (("beta", ".beta"), ("wide", ".wide.zip")):
+            found[name] = _Fake(name)
+            found[name].model_suffix = suffix  # type: ignore[misc]
+        install(**found)
+
+    def fill(self, directory: Path, **files: str) -> None:
+        """Files by name, with ``_`` for the dots in it."""
+        for name, content in files.items():
+            (directory / name.replace("_", ".")).write_text(content)
+
+    def test_a_file_is_taken_as_it_is(self, tmp_path: Path) -> None:
+        assert registry.find_model(tmp_path / "nowhere") == tmp_path / "nowhere"
+
+    @pytest.mark.parametrize("name", ["model.beta", "best.beta", "model.wide.zip", "wide.zip"])
+    def test_the_one_model_is_found_whatever_it_is_called(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text(name[-4:].replace(".zip", "wide") + ", a model")
+        self.fill(tmp_path, scan_npz="a scan", notes_txt="beta looks good", other_beta="of another program")
+        (tmp_path / "old.beta").mkdir()
+        assert registry.find_model(tmp_path) == tmp_path / name
+
+    def test_the_usual_name_goes_before_others(self, tmp_path: Path) -> None:
+        self.fill(tmp_path, model_beta="beta: the newest", old_beta="beta: an older one")
+        assert registry.find_model(tmp_path).name == "model.beta"
+        self.fill(tmp_path, model_beta="damaged")
+        assert registry.find_model(tmp_path).name == "model.beta"
+
+    def test_one_that_is_damaged_is_refused_when_it_is_opened(self, tmp_path: Path) -> None:
+        self.fill(tmp_path, best_beta="damaged")
+        with pytest.raises(ModelFileError, match=r"best\.beta"):
+            registry.guess_engine(registry.find_model(tmp_path))
+
+    def test_none_and_several_are_told_of(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r'no model file in .*"\.beta" or "\.wide\.zip"'):
+            registry.find_model(tmp_path)
+        self.fill(tmp_path, first_beta="beta: 1", second_beta="beta: 2")
+        with pytest.raises(ValueError, match=r'several model files.*"first\.beta", "second\.beta"'):
+            registry.find_model(tmp_path)
+        self.fill(tmp_path, model_beta="beta: 3", wide_zip="wide: 4")
+        with pytest.raises(ValueError, match=r'several model files.*"model\.beta", "wide\.zip"'):
+            registry.find_model(tmp_path)
+
+
+INCOMPLETE = """
+from ptychopinn_ptychodus.backends import registry
+for name in ("abacus", "beads"):
+    try: print(registry.get_engine(name).problem())
+    except RuntimeError as exc: print(exc)
+"""
+
+
+def test_an_engine_that_is_not_complete_is_told_what_to_write(tmp_path: Path) -> None:
+    """One says too little of itself, and the same under another name; a framework's name can be left out."""
+    lines = THIRD_PARTY.splitlines(keepends=True)
+    (tmp_path / "lacking.py").write_text(
+        "".join(line for line in lines if "suffix" not in line and "hint" not in line)
+    )
+    add_distribution(tmp_path, "abacus", "lacking:AbacusEngine")
+    add_distribution(tmp_path, "beads", "whole:AbacusEngine")
+    (tmp_path / "whole.py").write_text(THIRD_PARTY)
+    lacking, other = python(tmp_path, INCOMPLETE).stdout.splitlines()
+    assert "Engine 'abacus' (lacking:AbacusEngine) is not complete: " in lacking
+    assert 'write model_suffix = "…", install_hint = "…" into its class' in lacking
+    assert "Engine 'beads' (whole:AbacusEngine) calls itself 'abacus'" in other
+
+
+def test_an_engine_without_a_framework_need_not_say_so() -> None:
+    class Plain(_Fake):
+        install_hint = "nothing"
+        problem = Engine.problem  # type: ignore[assignment]
+
+    Plain("plain").load()
+    assert Plain("plain").problem() is None
+
+    class Needy(Plain):
+        needed = ("no_such_package",)
+
+    with pytest.raises(EngineUnavailableError, match=r"^Needy backend selected.*no_such_package.*nothing"):
+        Needy("needy").load()
