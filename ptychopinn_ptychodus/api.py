@@ -29,8 +29,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import defaults
 from .backends.base import EngineUnavailableError, EpochReport, ModelDescription, ModelFileError
+from .backends.inference_checks import require_untouched
+from .backends.model_file import find_model_file
 from .backends.registry import available_engine, get_engine, guess_engine
-from .backends.workflow import model_file, require_untouched
 from .config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from .data.estimate import Estimate
 from .data.examination import ExaminationConfig, ExaminationError, Finding, Report
@@ -265,7 +266,7 @@ def open_model(path: str | Path) -> Model:
     >>> open_model(model.path).description.model.gridsize
     2
     """
-    file = model_file(path, MODEL_BASENAME).absolute()
+    file = find_model_file(path, MODEL_BASENAME).absolute()
     return Model(file, guess_engine(file).describe(file))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.grouping import PtychoDataContainer
+from ..data.container import PtychoDataContainer
 from ..data.raw import RawData
 from ..data.simulation import raster_positions, simulate_scan
 from .config import PretrainingConfig
