@@ -16,8 +16,8 @@ class TrainingReporter:
     """Makes an engine's calls of what :meth:`.Engine.train` was given, in the order that is promised there.
 
     It keeps the time, makes an :class:`.EpochReport` of each epoch's losses, and turns the answer of
-    ``should_stop`` into an exception that ends the engine's loop. Nothing of it depends on who listens: the
-    child process makes messages of these calls (:class:`~.worker.training_messages.TrainingMessages`).
+    ``should_stop`` into an exception that ends the engine's loop. Who listens, and what is made of the calls,
+    is none of its business.
 
     Parameters
     ----------

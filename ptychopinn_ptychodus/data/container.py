@@ -36,7 +36,7 @@ _KEYS = {
 
 @dataclass(frozen=True, eq=False)
 class PtychoDataContainer:
-    """Grouped patterns: what an engine trains on or reconstructs.
+    """Grouped data: what an engine trains on or is applied to.
 
     Answers by key too, as the plain mapping that scripts know: ``groups["diffraction"]``; see :meth:`keys`.
 

@@ -109,9 +109,9 @@ def group_neighbours(
     """Draw groups of neighbouring patterns.
 
     Each group is an anchor (channel 0) and ``gridsize² - 1`` of its ``neighbor_count`` nearest neighbours,
-    drawn without replacement. All are of one scan. Where a draw has a pattern so far from the group's centre
-    that its patch does not reach there, as at the corners of a scan, the anchor gets its nearest neighbours
-    instead.
+    drawn without replacement. All are of one scan. Given ``patch_size``, an anchor gets its nearest neighbours
+    instead where a draw has a pattern so far from the group's centre that its patch does not reach there, as
+    at the corners of a scan.
 
     Parameters
     ----------
@@ -150,11 +150,9 @@ def group_neighbours(
         ``patch_size``, do not reach the centre of their group.
     """
     everywhere = np.asarray(coords, dtype=np.float64)
-    scan = (
-        np.zeros(len(everywhere), np.int64) if scan_index is None else np.asarray(scan_index, dtype=np.int64)
-    )
     chosen = np.arange(len(everywhere)) if members is None else np.asarray(members, dtype=np.int64)
-    positions, scan = everywhere[chosen], scan[chosen]
+    positions = everywhere[chosen]
+    scan = np.zeros(len(chosen), np.int64) if scan_index is None else np.asarray(scan_index, np.int64)[chosen]
     drawn = _draw(positions, scan, gridsize, neighbor_count, n_groups, seed, sequential)
     if patch_size is None:
         return chosen[drawn]

@@ -114,7 +114,7 @@ def checked_bad_pixels(values: ArrayLike | None, n: int) -> NDArray[np.bool_]:
 
 
 def checked_probe(values: ArrayLike, n: int) -> NDArray[np.complex64]:
-    """The modes of a probe, (modes, n, n) complex64, finite, not all zero; the first of several OPR indices."""
+    """The modes of a probe, (modes, n, n) complex64, finite, not all 0; the first of several OPR indices."""
     array = _numeric(values, "probeGuess", "fc")
     if array.ndim == 2:
         array = array[None]

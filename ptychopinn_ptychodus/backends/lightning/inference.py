@@ -80,9 +80,9 @@ def predict(
     """Give the patches of every group in ``container``, and the probe that goes with them.
 
     The patches are those of :func:`predict_patches`, which says what the parameters are and what is raised.
-    The probe is (modes, N, N) complex64 in the scale of counts: ``Σ_m |probe_m|²``, summed over its pixels, is
-    the number of photons of a whole pattern. It is as bright as the beam was for this container, which need
-    not be that of the training data.
+    The probe is (modes, N, N) complex64 in the scale of counts: the sum of ``Σ_m |probe_m|²`` over its pixels
+    is the number of photons of a whole pattern. It is as bright as the beam was for this container, which
+    need not be that of the training data.
     """
     patches = predict_patches(module, container, execution, on_progress=on_progress, should_stop=should_stop)
     device = module.log_scale.device
