@@ -109,7 +109,7 @@ def group_neighbours(
     """Draw groups of neighbouring patterns.
 
     Each group is an anchor (channel 0) and ``gridsize² - 1`` of its ``neighbor_count`` nearest neighbours,
-    drawn without replacement. All are of one scan. Given ``patch_size``, an anchor gets its nearest neighbours
+    drawn without replacement. All are of one scan. Given ``patch_size``, an anchor gets its nearest ones
     instead where a draw has a pattern so far from the group's centre that its patch does not reach there, as
     at the corners of a scan.
 
