@@ -12,9 +12,8 @@ from _tables import cpu_seconds
 from numpy.typing import NDArray
 
 from ptychopinn_ptychodus.backends.lightning.components import train_cdi_model_torch
-from ptychopinn_ptychodus.backends.lightning.inference import predict_patches
+from ptychopinn_ptychodus.backends.lightning.inference import predict
 from ptychopinn_ptychodus.config import ExecutionConfig, TrainingConfig
-from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.raw import RawData
 
 EXECUTION = ExecutionConfig(
@@ -35,11 +34,6 @@ def train(raw: RawData, config: TrainingConfig, execution: ExecutionConfig = EXE
     return trained["models"]["lightning_module"], seconds
 
 
-def illumination(module: Any) -> NDArray[np.floating]:
-    """Σ_m |P_m|² of a model, (N, N): what patches are weighted by."""
-    return np.asarray((np.abs(module.counts_probe().detach().numpy()) ** 2).sum(0))
-
-
 def apply(
     module: Any, raw: RawData, config: TrainingConfig, shape: tuple[int, int]
 ) -> NDArray[np.complexfloating]:
@@ -47,6 +41,4 @@ def apply(
     container = raw.generate_grouped_data(
         raw.N, config.neighbor_count, None, gridsize=config.model.gridsize, seed=config.subsample_seed
     )
-    patches = predict_patches(module, container, EXECUTION)
-    weight = illumination(module)
-    return assemble(patches, container.nn_indices, container.coords, shape, weight).object
+    return predict(module, container, EXECUTION).stitch(container, shape).object

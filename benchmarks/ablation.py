@@ -22,14 +22,13 @@ from _tables import print_header, print_table, use_one_thread
 use_one_thread()
 
 import numpy as np
-from _network import EXECUTION, illumination, train
+from _network import EXECUTION, train
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ptychopinn_ptychodus.backends.lightning.inference import predict_patches
+from ptychopinn_ptychodus.backends.lightning.inference import predict
 from ptychopinn_ptychodus.config import ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import metrics
-from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.stitching import stitch
 from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
@@ -85,11 +84,11 @@ def measure(row: Row, raw: RawData, reference: dict[str, Any], pictures: Path | 
     module, seconds = train(raw, config, execution)
     gridsize = config.model.gridsize
     container = raw.generate_grouped_data(raw.N, config.neighbor_count, None, gridsize=gridsize, seed=0)
-    patches = predict_patches(module, container, execution)
-    weight = illumination(module)
+    prediction = predict(module, container, execution)
+    patches, weight = prediction.patches, prediction.weight
     x, y = container.coords[container.nn_indices.ravel()].T
     apart = stitch(patches.reshape(-1, raw.N, raw.N), x, y, truth.shape, weight=weight).object
-    joined = assemble(patches, container.nn_indices, container.coords, truth.shape, weight).object
+    joined = prediction.stitch(container, truth.shape).object
     before, after = (metrics.compare(image, truth, mask) for image in (apart, joined))
     if pictures is not None:
         draw(metrics.align(joined, truth, mask)[0], pictures / f"{row.name.replace(' ', '_')}.png")

@@ -84,13 +84,12 @@ def make_raw(counts: Any) -> Any:
 
 
 def train_or_infer(container: Any, *, training: bool) -> None:
-    import numpy as np
 
+    from ptychopinn_ptychodus.backends.base import Prediction
     from ptychopinn_ptychodus.backends.lightning.engine import LightningEngine
     from ptychopinn_ptychodus.backends.lightning.inference import predict_patches
     from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
     from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
-    from ptychopinn_ptychodus.data.assembly import assemble
 
     size = container.N
     model = ModelConfig(N=size, gridsize=container.gridsize, n_filters_scale=1, architecture="unrolled")
@@ -112,8 +111,7 @@ def train_or_infer(container: Any, *, training: bool) -> None:
         module = PtychoPINN_Lightning.for_data(container, config, execution)
         patches = predict_patches(module, container, execution)
         extent = math.ceil(max(container.coords.max(axis=0))) + size
-        weight = np.sum(np.abs(container.probe) ** 2, axis=0)
-        assemble(patches, container.nn_indices, container.coords, (extent, extent), weight)
+        Prediction(patches, container.probe).stitch(container, (extent, extent))
 
 
 # ---- the parent -------------------------------------------------------------------------------------------

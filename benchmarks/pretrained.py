@@ -28,7 +28,6 @@ from refinement import flat, network
 
 from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.config import ExecutionConfig
-from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.grouping import neighbourhood_order
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
@@ -102,9 +101,7 @@ def _applied(model: Path, raw: RawData, shape: tuple[int, int]) -> tuple[NDArray
     spread = np.sort(neighbourhood_order(data.coords)[gridsize**2 // 2 :: gridsize**2])
     data = data.subset(spread)
     found = engine.predict(model, data, ExecutionConfig(accelerator="cpu"))
-    weight = (np.abs(found.probe) ** 2).sum(0)
-    canvas = assemble(found.patches, data.nn_indices, data.coords, shape, weight)
-    return canvas.object, found.probe, time.process_time() - started
+    return found.stitch(data, shape).object, found.probe, time.process_time() - started
 
 
 def main() -> int:

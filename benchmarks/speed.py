@@ -26,13 +26,14 @@ import torch
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from ptychopinn_ptychodus.backends.base import Prediction
 from ptychopinn_ptychodus.backends.lightning.inference import predict_patches
 from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset, build_loader
 from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
 from ptychopinn_ptychodus.config import ARCHITECTURES, ExecutionConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import metrics, simulation
-from ptychopinn_ptychodus.data.assembly import assemble
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer, group, group_neighbours
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
+from ptychopinn_ptychodus.data.grouping import group_neighbours
 from ptychopinn_ptychodus.data.interpolation import patch_corners
 from ptychopinn_ptychodus.data.stitching import stitch
 
@@ -77,7 +78,7 @@ def models(sizes: tuple[int, ...], patterns: dict[int, int]) -> Iterator[tuple[s
     """Every row of the first two tables: its four parameters, a container and a module."""
     scans = {size: make_scan(size, patterns[size]) for size in sizes}
     for architecture, size, gridsize in itertools.product(ARCHITECTURES, sizes, (1, 2)):
-        container = group(scans[size], gridsize=gridsize, neighbor_count=NEIGHBOURS, seed=0)
+        container = scans[size].generate_grouped_data(size, NEIGHBOURS, None, gridsize=gridsize, seed=0)
         for scale in (1, 2):
             yield architecture, size, gridsize, scale, container, make_module(container, architecture, scale)
 
@@ -143,9 +144,8 @@ def inference(sizes: tuple[int, ...], patterns: dict[int, int]) -> Rows:
         patches = predict_patches(module, container, execution)
         network = time.process_time() - started
         shape = container.object_guess.shape
-        weight = np.sum(np.abs(module.counts_probe().detach().numpy()) ** 2, axis=0)
-        place = functools.partial(assemble, patches, container.nn_indices, container.coords, shape, weight)
-        assembly = cpu_seconds(place)
+        prediction = Prediction(patches, module.counts_probe().detach().numpy())
+        assembly = cpu_seconds(functools.partial(prediction.stitch, container, shape))
         total = network + assembly
         yield (
             *row,

@@ -101,18 +101,13 @@ def stages(engine: str, case: Case, device: str, patterns: int, gpu: bool) -> di
     import numpy as np
 
     from ptychopinn_ptychodus.backends.batch_size import groups_per_batch
-    from ptychopinn_ptychodus.data.assembly import assemble
     from ptychopinn_ptychodus.data.stitching import stitch
 
     container, network = make(engine, case, device, patterns)
     shape = tuple(np.ceil(container.coords.max(0)[::-1]).astype(int) + container.N)
 
     def whole() -> None:
-        prediction = network.predict()
-        weight = np.sum(np.abs(prediction.probe) ** 2, axis=0)
-        assemble(
-            prediction.patches, container.nn_indices, container.coords, shape, weight, prediction.arithmetic
-        )
+        network.predict().stitch(container, shape)
 
     whole()  # warm-up: traced, and memory taken
     network.peak_mb()
@@ -127,11 +122,8 @@ def stages(engine: str, case: Case, device: str, patterns: int, gpu: bool) -> di
         call = functools.partial(lambda stage: values.append(stage(values[-1])), stage)
         spent.append(clocked(call, network.finish)[clock])
     prediction = network.predict()
-    weight = np.sum(np.abs(prediction.probe) ** 2, axis=0)
-    arithmetic = prediction.arithmetic
-    place = functools.partial(
-        assemble, prediction.patches, container.nn_indices, container.coords, shape, weight, arithmetic
-    )
+    weight, arithmetic = prediction.weight, prediction.arithmetic
+    place = functools.partial(prediction.stitch, container, shape)
     flat: Any = prediction.patches.reshape(-1, container.N, container.N)
     x, y = container.coords[container.nn_indices.ravel()].T
 
@@ -196,8 +188,8 @@ def assembly(engine: str, case: Case, device: str, patterns: int, gpu: bool) -> 
     import torch
     from _throughput_networks import make_case
 
+    from ptychopinn_ptychodus.backends.base import Prediction
     from ptychopinn_ptychodus.backends.lightning.assembly import TorchArithmetic
-    from ptychopinn_ptychodus.data.assembly import assemble
     from ptychopinn_ptychodus.data.simulation import extract_patches
 
     container, _ = make_case(*case, patterns)
@@ -208,13 +200,12 @@ def assembly(engine: str, case: Case, device: str, patterns: int, gpu: bool) -> 
         *indices.shape, container.N, container.N
     )
     patches *= turns[:, None, None, None]
-    weight = np.sum(np.abs(container.probe) ** 2, axis=0)
     torch_device = torch.device("cuda" if gpu else "cpu")
     objects: dict[str, Any] = {}
 
     def run(name: str) -> None:
         arithmetic = TorchArithmetic(torch_device).functions() if name == "torch" else None
-        objects[name] = assemble(patches, indices, coords, truth.shape, weight, arithmetic).object
+        objects[name] = Prediction(patches, container.probe, arithmetic).stitch(container, truth.shape).object
 
     def finish() -> None:
         if gpu:

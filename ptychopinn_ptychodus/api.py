@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .backends.base import EngineUnavailableError, EpochReport, ModelDescription, ModelFileError
+from .backends.inference_checks import require_untouched
 from .backends.registry import available_engine, find_model, get_engine, guess_engine
-from .backends.workflow import require_untouched
 from .config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from .data.estimate import Estimate
 from .data.examination import ExaminationConfig, ExaminationError, Finding, Report

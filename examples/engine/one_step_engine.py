@@ -34,7 +34,7 @@ from ptychopinn_ptychodus.backends.physics import (
     probe_factor,
     require_fit,
 )
-from ptychopinn_ptychodus.backends.progress import Progress, StopRequested
+from ptychopinn_ptychodus.backends.reporter import StopRequested, TrainingReporter
 from ptychopinn_ptychodus.config import (
     DataConfig,
     ExecutionConfig,
@@ -43,7 +43,7 @@ from ptychopinn_ptychodus.config import (
     from_dict,
     to_dict,
 )
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.files import replacing
 
 VERSION = "1.0"
@@ -128,30 +128,32 @@ class OneStepEngine(Engine):
         planes = physics.probe_planes
         probe = math.exp(physics.log_scale) * (planes[..., 0] + 1j * planes[..., 1])
         history: dict[str, list[float]] = {"train_loss": [], "val_loss": []}
-        progress = Progress(on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview)
+        reporter = TrainingReporter(
+            on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview
+        )
 
         def apply(container: PtychoDataContainer) -> Prediction:
             return _predict(probe, physics.data, container)
 
-        progress.start()
+        reporter.start()
         try:
             for _ in range(config.nepochs):
                 sums = np.zeros(3)
                 for first in range(0, len(train), config.batch_size):
                     batch = slice(first, first + config.batch_size)
                     sums += _sums(probe, physics.data, train, batch)
-                    progress.batch(patterns=train.nn_indices[batch].size)
+                    reporter.batch(patterns=train.nn_indices[batch].size)
                 history["train_loss"].append(_loss(sums))
                 # half of the way to the probe that fits best, so that there is something to see in each epoch
                 probe = probe * math.sqrt(sums[1] / sums[2])
                 if validation is not None:
                     history["val_loss"].append(_loss(_sums(probe, physics.data, validation, slice(None))))
-                progress.epoch(history, config.nepochs, apply)
+                reporter.epoch(history, config.nepochs, apply)
         except StopRequested:
             pass  # what was learnt so far is the model
         description = ModelDescription(self.name, VERSION, config.model, physics.data, history)
         self._write(model_path, description, probe)
-        return TrainingResult(model_path, history, progress.stopped)
+        return TrainingResult(model_path, history, reporter.stopped)
 
     # ------------------------------------------------------------------ inference
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from ..config import DataConfig, ModelConfig
-from ..data.grouping import PtychoDataContainer
+from ..data.container import PtychoDataContainer
 from .base import ModelState
 from .physics import initial_physics
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
-from ..data.grouping import PtychoDataContainer
+from ..data.container import PtychoDataContainer
 
 if TYPE_CHECKING:  # the application imports this module, and does not wait for all of scipy
     from ..data.assembly import PatchArithmetic
+    from ..data.stitching import Canvas
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,51 @@ class Prediction:
     patches: NDArray[np.complex64]
     probe: NDArray[np.complex64]
     arithmetic: PatchArithmetic | None = None
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """(N, N) float32 counts, ``Σ_m |probe_m|²``: how much each pixel of a patch is worth in stitching."""
+        return np.asarray(np.sum(np.abs(self.probe) ** 2, axis=0))
+
+    def stitch(
+        self, container: PtychoDataContainer, shape: tuple[int, int] | None = None, *, window: int = 0
+    ) -> Canvas:
+        """Make one object of the patches: give all of them one phase, and average them where they overlap.
+
+        Parameters
+        ----------
+        container
+            The grouped data that the patches were predicted for.
+        shape
+            (H, W) of the object, whose pixels the container's positions are in. None stands for a canvas that
+            just holds the scan; its ``origin`` is where it lies among those pixels.
+        window
+            Each patch takes part with its central ``window`` × ``window`` pixels; 0 stands for all of them.
+
+        Raises
+        ------
+        ValueError
+            If the container does not say where its groups lie, a patch's centre lies outside of ``shape``, or
+            the patches are not finite.
+        """
+        from ..data.assembly import assemble
+
+        container.require_located()
+        size = container.N
+        weight = self.weight
+        if window:
+            inside = slice((size - window) // 2, (size - window) // 2 + window)
+            masked = np.zeros_like(weight)
+            masked[inside, inside] = weight[inside, inside]
+            weight = masked
+        coords, origin = container.coords, np.zeros(2)
+        if shape is None:
+            origin = np.floor(coords.min(0)) - size // 2
+            coords = coords - origin
+            width, height = np.ceil(coords.max(0)).astype(int) + size // 2 + 1
+            shape = (int(height), int(width))
+        canvas = assemble(self.patches, container.nn_indices, coords, shape, weight, self.arithmetic)
+        return replace(canvas, origin=origin)
 
 
 Apply = Callable[[PtychoDataContainer], Prediction]

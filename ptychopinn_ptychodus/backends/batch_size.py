@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..config import ExecutionConfig
-from ..data.grouping import PtychoDataContainer
+from ..data.container import PtychoDataContainer
 from .base import OnProgress
 from .hyperparameters import PATTERNS_PER_BATCH
 

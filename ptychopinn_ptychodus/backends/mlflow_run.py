@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import to_dict
+from ..data.container import PtychoDataContainer
 from ..data.display import centred_phase, grey_levels
-from ..data.grouping import PtychoDataContainer
-from . import MLFLOW_HINT, workflow
+from . import MLFLOW_HINT
 from .base import Prediction, one_line
-from .progress import Progress
+from .reporter import TrainingReporter
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class MlflowRun:
 
 @contextmanager
 def recorded(
-    wanted: bool, output_dir: Path, *configs: object, progress: Progress
+    wanted: bool, output_dir: Path, *configs: object, reporter: TrainingReporter
 ) -> Iterator[MlflowRun | None]:
     """A run for the time of a training; None unless ``wanted``. How the training ends is its status."""
     if not wanted:
@@ -151,7 +151,7 @@ def recorded(
     except BaseException:
         run.finish("FAILED")
         raise
-    run.finish("KILLED" if progress.stopped else "FINISHED")
+    run.finish("KILLED" if reporter.stopped else "FINISHED")
 
 
 def show(
@@ -164,8 +164,7 @@ def show(
     try:
         if container.probes is not None:
             raise ValueError("the patterns are of several objects")
-        image, _ = workflow.stitched(predict(container), container)
-        run.picture(image)
+        run.picture(predict(container).stitch(container).object)
     except Exception as exc:
         logger.warning("MLflow gets no picture of the object: %s", one_line(exc))
 

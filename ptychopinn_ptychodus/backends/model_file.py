@@ -1,4 +1,4 @@
-"""What the model files of all engines have in common: manifest, configuration, and arrays that fit them."""
+"""What the model files of all engines have in common: names, manifest, configuration and arrays."""
 
 from __future__ import annotations
 
@@ -17,6 +17,22 @@ from .hyperparameters import WIDTH
 
 FORMAT_VERSION = 2
 """Of the files that this version writes. Those of 1 may hold a 'cnn' that took and gave other values."""
+
+
+MODELS = ("diffraction_to_obj", "autoencoder")
+"""The models of a bundle: patches from patterns, and the trained whole, physics included."""
+
+MODEL_FILES = ("wts.h5.zip", "model.ckpt", "model.wts.h5.zip")
+"""What the engines' functions for scripts, and Ptychodus, leave in a run's output directory."""
+
+
+def find_model_file(path: str | Path, file_name: str) -> Path:
+    """A file as it is; in a directory ``file_name``, or whichever of :data:`MODEL_FILES` is there."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    names = (file_name, *MODEL_FILES)
+    return next((path / name for name in names if (path / name).is_file()), path / file_name)
 
 
 def require_model_file(path: Path) -> None:

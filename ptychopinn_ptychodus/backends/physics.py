@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import DataConfig, TrainingConfig
+from ..data.container import PtychoDataContainer
 from ..data.examination import Action, Finding
-from ..data.grouping import PtychoDataContainer
 from ..data.probe import with_modes
 from .base import ModelFileError
 
@@ -119,6 +119,15 @@ def require_fit(data: DataConfig, container: PtychoDataContainer) -> None:
         raise ModelFileError(
             f"The model was trained for N = {data.N}, gridsize = {data.gridsize}, but the data have "
             f"N = {container.N}, gridsize = {container.gridsize}. Load a model for these data or train one."
+        )
+
+
+def require_alike(train: PtychoDataContainer, test: PtychoDataContainer) -> None:
+    """Raise ``ValueError`` unless a model of the training data can be applied to the test data."""
+    if (test.N, test.gridsize) != (train.N, train.gridsize):
+        raise ValueError(
+            f"The test data have N = {test.N}, gridsize = {test.gridsize}, the training data "
+            f"N = {train.N}, gridsize = {train.gridsize}: make them agree."
         )
 
 

@@ -1,4 +1,6 @@
-"""What the engines' workflows have in common: data in whatever shape, and patches to one image.
+"""What the engines' functions for scripts (``components.py``) have in common.
+
+A training, an inference and the plugin use none of it: they begin with grouped data, and end with patches.
 
 Data may be this package's :class:`PtychoDataContainer`, a :class:`RawData` scan (grouped here), or a plain
 mapping with ``X`` (B, N, N, C) amplitudes, ``coords_relative`` (B, 1, 2, C) and, optionally, ``Y``
@@ -8,7 +10,7 @@ mapping with ``X`` (B, N, N, C) amplitudes, ``coords_relative`` (B, 1, 2, C) and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig, to_dict
-from ..data.assembly import assemble
+from ..data.container import PtychoDataContainer
 from ..data.examination import ExaminationConfig
 from ..data.examination.scan import examine_scan
-from ..data.grouping import PtychoDataContainer
-from ..data.mapping import MappedGroups, choose_groups, groups_from_mapping
+from ..data.mapping import choose_groups, container_from_mapping
 from ..data.raw import RawData
 from ..files import replacing
-from .base import ModelDescription, ModelFileError, ModelState, Prediction
+from .base import ModelFileError, ModelState, Prediction
 from .conversion import read_model
-from .physics import other_exposure
+from .inference_checks import require_as_asked
+from .model_file import MODELS, find_model_file
+from .physics import other_exposure, require_alike
 from .registry import guess_engine
 
 logger = logging.getLogger(__name__)
-
-MODELS = ("diffraction_to_obj", "autoencoder")
-"""The models of a bundle: patches from patterns, and the trained whole, physics included."""
-
-MODEL_FILES = ("wts.h5.zip", "model.ckpt", "model.wts.h5.zip")
-"""What the engines' workflows, and Ptychodus, leave in a run's output directory."""
 
 Data = PtychoDataContainer | RawData | Mapping[str, Any]
 
@@ -47,18 +44,25 @@ def as_container(data: Data, config: TrainingConfig) -> PtychoDataContainer:
         data = examined(data)
         if config.n_subsample is not None:
             data = data.subsample(config.n_subsample, config.seed)
-        return grouped(data, config, config.n_groups)
+        return data.generate_grouped_data(
+            config.model.N,
+            config.neighbor_count,
+            config.n_groups,
+            gridsize=config.model.gridsize,
+            seed=config.seed,
+            sequential=config.sequential_sampling,
+        )
     if isinstance(data, Mapping):
-        groups = groups_from_mapping(data)
+        container = container_from_mapping(data)
         chosen = choose_groups(
-            len(groups),
-            groups.gridsize**2,
+            len(container),
+            container.gridsize**2,
             config.n_groups,
             config.n_subsample,
             seed=config.seed,
             sequential=config.sequential_sampling,
         )
-        return groups if len(chosen) == len(groups) else groups.subset(chosen)
+        return container if len(chosen) == len(container) else container.subset(chosen)
     raise TypeError(f"Expected grouped data, RawData or a mapping with 'X', got {type(data).__name__}.")
 
 
@@ -77,18 +81,6 @@ def examined(raw: RawData) -> RawData:
     return scan
 
 
-def grouped(raw: RawData, config: TrainingConfig, count: int | None) -> PtychoDataContainer:
-    """``count`` groups (None: one per pattern) of the patterns in ``raw``, as ``config`` has them."""
-    return raw.generate_grouped_data(
-        config.model.N,
-        config.neighbor_count,
-        count,
-        gridsize=config.model.gridsize,
-        seed=config.seed,
-        sequential=config.sequential_sampling,
-    )
-
-
 def as_containers(
     train: Data, test: Data | None, config: TrainingConfig
 ) -> tuple[PtychoDataContainer, PtychoDataContainer | None]:
@@ -99,15 +91,6 @@ def as_containers(
     other = as_container(test, config)
     require_alike(container, other)
     return container, other
-
-
-def require_alike(train: PtychoDataContainer, test: PtychoDataContainer) -> None:
-    """Raise ``ValueError`` unless a model of the training data can be applied to the test data."""
-    if (test.N, test.gridsize) != (train.N, train.gridsize):
-        raise ValueError(
-            f"The test data have N = {test.N}, gridsize = {test.gridsize}, the training data "
-            f"N = {train.N}, gridsize = {train.gridsize}: make them agree."
-        )
 
 
 def training_data(
@@ -151,14 +134,14 @@ def with_images(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, Any]]:
     """Amplitude and phase of the test data (else of the training data), and ``results`` with both of them.
 
-    The stitched object is transposed, then mirrored; see :func:`stitched` for ``window``.
+    The stitched object is transposed, then mirrored; see :meth:`.Prediction.stitch` for ``window``.
     """
     # as they were trained on, where the training says so: grouped once more, they could be other groups
-    train, test = results.get("groups") or as_containers(
+    train, test = results.get("containers") or as_containers(
         results["train_container"], results["test_container"], config
     )
     container = train if test is None else test
-    image, _ = stitched(predict(container), container, window)
+    image = predict(container).stitch(container, window=window).object
     if transpose:
         image = image.T
     if flip_x:
@@ -169,79 +152,6 @@ def with_images(
     return amplitude, phase, {**results, "obj": image, "recon_amp": amplitude, "recon_phase": phase}
 
 
-def stitched(
-    prediction: Prediction, container: PtychoDataContainer, window: int = 0
-) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
-    """Object on a canvas that just holds the scan, and ``[x, y]`` of its first pixel.
-
-    Each patch takes part with its central ``window`` × ``window`` pixels (0: all), weighted by illumination.
-    """
-    if isinstance(container, MappedGroups) and not container.located:
-        raise ValueError(
-            "The mapping does not say where its groups lie, so they cannot be stitched: add "
-            "'coords_offsets', (B, 1, 2, 1) [x, y] pixels."
-        )
-    size = container.N
-    window = window or size
-    weight = (np.abs(prediction.probe) ** 2).sum(0)
-    inside = slice((size - window) // 2, (size - window) // 2 + window)
-    masked = np.zeros_like(weight)
-    masked[inside, inside] = weight[inside, inside]
-    origin = np.floor(container.coords.min(0)) - size // 2
-    coords = container.coords - origin
-    width, height = np.ceil(coords.max(0)).astype(int) + size // 2 + 1
-    canvas = assemble(
-        prediction.patches, container.nn_indices, coords, (height, width), masked, prediction.arithmetic
-    )
-    return canvas.object, origin
-
-
-def require_as_asked(
-    config: InferenceConfig, description: ModelDescription, path: Path, engine: str, *, any_size: bool = False
-) -> None:
-    """Raise unless the model in ``path`` is the one, and ``engine`` the backend, that ``config`` asks for.
-
-    What ``config`` has at its default it does not ask for: the model file says how its model is made, and
-    whoever calls an engine's own function has named the engine. With ``any_size``, N is not compared: a model
-    for any probe is applied to patterns of any N.
-
-    Raises
-    ------
-    ModelFileError
-        If ``config.model`` is set, and differs from the model of the file in N or gridsize, or in another
-        field that is set; the message names the field.
-    ValueError
-        If ``config.backend`` is set to another engine.
-    """
-    if config.backend not in (engine, InferenceConfig.backend):
-        raise ValueError(
-            f"InferenceConfig.backend = {config.backend!r}, but a function of the engine {engine!r} is "
-            "called: leave backend at its default, or call that engine's function or the dispatcher."
-        )
-    asked, there, unset = to_dict(config.model), to_dict(description.model), to_dict(ModelConfig())
-    if asked == unset:
-        return
-    for name, value in asked.items():
-        says_something = name in ("N", "gridsize") or value != unset[name]
-        if says_something and value != there[name] and not (any_size and name == "N"):
-            raise ModelFileError(
-                f'"{path}" was trained for N = {there["N"]}, gridsize = {there["gridsize"]}, with {name} = '
-                f"{there[name]!r}, but InferenceConfig.model.{name} = {value!r} is asked for. Leave model at "
-                "its default to take it from the file, use data of that kind, or train another model."
-            )
-
-
-def require_untouched(config: InferenceConfig, names: Sequence[str], where: str) -> None:
-    """Raise ``ValueError`` if one of the fields ``names``, which have no meaning in ``where``, is set."""
-    unset = InferenceConfig()
-    for name in names:
-        if getattr(config, name) != getattr(unset, name):
-            raise ValueError(
-                f"InferenceConfig.{name} = {getattr(config, name)!r} is not supported {where}: leave it at "
-                f"its default, {getattr(unset, name)!r}."
-            )
-
-
 def reconstruct_cdi(
     engine: str,
     predict: Callable[[Path, PtychoDataContainer, ExecutionConfig], Prediction],
@@ -249,7 +159,7 @@ def reconstruct_cdi(
     execution: ExecutionConfig | None,
     file_name: str,
 ) -> tuple[NDArray[np.complex64], dict[str, Any]]:
-    """Apply ``config.model_path`` (see :func:`model_file`) to ``config.test_data_file``, training data.
+    """Apply ``config.model_path`` (see :func:`.find_model_file`) to ``config.test_data_file``, training data.
 
     ``engine`` is the name of the one whose ``predict`` applies it.
 
@@ -259,7 +169,7 @@ def reconstruct_cdi(
     """
     if config.model_path is None or config.test_data_file is None:
         raise FileNotFoundError("There is nothing to reconstruct: set model_path and test_data_file.")
-    path = model_file(config.model_path, file_name)
+    path = find_model_file(config.model_path, file_name)
     description = guess_engine(path).describe(path)
     require_as_asked(config, description, path, engine, any_size=description.data.any_probe)
     raw = examined(RawData.from_file(config.test_data_file))
@@ -276,24 +186,15 @@ def reconstruct_cdi(
     if finding is not None:
         logger.info("%s", finding.text)
     prediction = predict(path, container, execution or ExecutionConfig())
-    canvas, origin = stitched(prediction, container)
-    results: dict[str, Any] = {"origin": origin, "probe": prediction.probe}
+    canvas = prediction.stitch(container)
+    results: dict[str, Any] = {"origin": canvas.origin, "probe": prediction.probe}
     if config.debug:
         results["patches"] = prediction.patches
     output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     with replacing(output / "reconstruction.npz") as file:
-        np.savez(file, object=canvas, **results)
-    return canvas, results
-
-
-def model_file(path: str | Path, file_name: str) -> Path:
-    """A file as it is; in a directory ``file_name``, or whichever of :data:`MODEL_FILES` is there."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    names = (file_name, *MODEL_FILES)
-    return next((path / name for name in names if (path / name).is_file()), path / file_name)
+        np.savez(file, object=canvas.object, **results)
+    return canvas.object, results
 
 
 def open_bundle(
@@ -303,7 +204,7 @@ def open_bundle(
     file_name: str,
     engine: str,
 ) -> tuple[Path, ModelState]:
-    """The model in a directory (``file_name``, else one of :data:`MODEL_FILES`) or file, checked.
+    """The model in a directory (``file_name``, else one of :data:`.MODEL_FILES`) or file, checked.
 
     Raises
     ------
@@ -312,11 +213,11 @@ def open_bundle(
     FileNotFoundError
         If there is no file.
     ModelFileError
-        If it is no model, or ``config`` asks for another one, see :func:`require_as_asked`.
+        If it is no model, or ``config`` asks for another one, see :func:`.require_as_asked`.
     """
     if model_name not in MODELS:
         raise ValueError(f"Unknown model {model_name!r}: use one of {', '.join(map(repr, MODELS))}.")
-    path = model_file(bundle_dir, file_name)
+    path = find_model_file(bundle_dir, file_name)
     state = read_model(path)
     model = state.description.model
     if state.description.data.any_probe:
@@ -327,7 +228,9 @@ def open_bundle(
         )
     if isinstance(config, InferenceConfig):
         require_as_asked(config, state.description, path, engine)
-        if config.model_path is not None and not _same_file(model_file(config.model_path, file_name), path):
+        if config.model_path is not None and not _same_file(
+            find_model_file(config.model_path, file_name), path
+        ):
             raise ValueError(
                 f'InferenceConfig.model_path = "{config.model_path}" is not "{path}", the model that '
                 "is to be opened: make them agree, or leave model_path at None."

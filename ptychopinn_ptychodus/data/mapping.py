@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..config import SUPPORTED_N
+from .container import PtychoDataContainer
 from .detector import fill_bad_pixels
-from .grouping import PtychoDataContainer
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class MappedGroups(PtychoDataContainer):
-    """Groups whose object patches, if known, were given and need not be cut from an object.
+class MappedContainer(PtychoDataContainer):
+    """Grouped data whose object patches, if known, were given and need not be cut from an object.
 
     ``object_stack`` is (B, N, N, C) complex64, or None. Where not ``located``, the centres of the groups are
     not known (all are 0), and nothing can be stitched.
@@ -38,7 +38,15 @@ class MappedGroups(PtychoDataContainer):
             raise ValueError("The mapping holds no object patches: add 'Y', (B, N, N, C) complex.")
         return self.object_stack[indices if isinstance(indices, slice) else np.asarray(indices)]
 
-    def subset(self, indices: ArrayLike) -> MappedGroups:
+    def require_located(self) -> None:
+        """Raise ``ValueError`` unless the mapping says where its groups lie."""
+        if not self.located:
+            raise ValueError(
+                "The mapping does not say where its groups lie, so they cannot be stitched: add "
+                "'coords_offsets', (B, 1, 2, 1) [x, y] pixels."
+            )
+
+    def subset(self, indices: ArrayLike) -> MappedContainer:
         """Some of the groups, (b,) numbers, with their own patterns alone: no pattern is in two groups."""
         chosen = np.asarray(indices)
         members = self.nn_indices[chosen].ravel()
@@ -112,7 +120,7 @@ def choose_groups(
     return np.sort(np.random.default_rng(seed).permutation(groups)[:count])
 
 
-def groups_from_mapping(data: Mapping[str, Any]) -> MappedGroups:
+def container_from_mapping(data: Mapping[str, Any]) -> MappedContainer:
     """Grouped data from ``X`` and ``coords_relative``, and whatever else the mapping holds.
 
     Parameters
@@ -189,7 +197,7 @@ def groups_from_mapping(data: Mapping[str, Any]) -> MappedGroups:
         )
     absolute = (relative + offsets)[:, 0].transpose(0, 2, 1)
     amplitude = np.ascontiguousarray(np.moveaxis(x, -1, 1)).reshape(-1, size, size)
-    return MappedGroups(
+    return MappedContainer(
         amplitude=fill_bad_pixels(amplitude, bad_pixels),
         nn_indices=np.arange(groups * channels).reshape(groups, channels),
         coords_offsets=offsets,

@@ -6,7 +6,6 @@ Whatever constructs a :class:`RawData` has data that the rest of the package can
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..config import SUPPORTED_N
 from ..files import replacing, telling_of_full_disk
-from .detector import fill_bad_pixels, require_finite, to_amplitude
+from .container import PtychoDataContainer
+from .detector import fill_bad_pixels, to_amplitude
 from .examination.config import ExaminationConfig
 from .examination.findings import Report
+from .examination.frames import groupable_frames
 from .examination.pixels import examine_pixels
 from .exposure import incident_photons
-from .grouping import PtychoDataContainer, group
+from .grouping import group_neighbours
 from .interpolation import require_centres_inside
+from .scan_arrays import (
+    checked_bad_pixels,
+    checked_exposures,
+    checked_object,
+    checked_patterns,
+    checked_positions,
+    checked_probe,
+    checked_scan_index,
+)
 from .scan_files import DOMAIN_KEY, read_scan
-
-logger = logging.getLogger(__name__)
 
 DOMAINS = ("amplitude", "counts")
 FINDINGS_FILE = "findings.json"
@@ -123,22 +130,22 @@ class RawData:
     ) -> None:
         if domain is not None and domain not in DOMAINS:
             raise ValueError(f"domain = {domain!r} is not valid: use 'amplitude', 'counts' or None.")
-        self.xcoords = _positions(xcoords, "xcoords")
+        self.xcoords = checked_positions(xcoords, "xcoords")
         count = len(self.xcoords)
         if count == 0:
             raise ValueError("xcoords is empty: a scan needs at least one position.")
-        self.ycoords = _positions(ycoords, "ycoords", count)
+        self.ycoords = checked_positions(ycoords, "ycoords", count)
         start_x = self.xcoords if xcoords_start is None else xcoords_start
         start_y = self.ycoords if ycoords_start is None else ycoords_start
-        self.xcoords_start = _positions(start_x, "xcoords_start", count)
-        self.ycoords_start = _positions(start_y, "ycoords_start", count)
-        self.scan_index = _scan_index(scan_index, count)
-        self.exposures = _exposures(exposures, self.scan_index)
-        patterns = _patterns(diff3d, count)
+        self.xcoords_start = checked_positions(start_x, "xcoords_start", count)
+        self.ycoords_start = checked_positions(start_y, "ycoords_start", count)
+        self.scan_index = checked_scan_index(scan_index, count)
+        self.exposures = checked_exposures(exposures, self.scan_index)
+        patterns = checked_patterns(diff3d, count)
         n = patterns.shape[-1]
-        self.bad_pixels = _bad_pixels(bad_pixels, n)
-        self.probeGuess = _probe(probeGuess, n)
-        self.objectGuess = None if objectGuess is None else _object(objectGuess)
+        self.bad_pixels = checked_bad_pixels(bad_pixels, n)
+        self.probeGuess = checked_probe(probeGuess, n)
+        self.objectGuess = None if objectGuess is None else checked_object(objectGuess)
         if self.objectGuess is not None:
             self.require_inside((self.objectGuess.shape[0], self.objectGuess.shape[1]))
         examined = examine_pixels(
@@ -272,7 +279,13 @@ class RawData:
         seed: int | None = None,
         sequential: bool = False,
     ) -> PtychoDataContainer:
-        """Group neighbouring patterns (see :func:`.grouping.group_neighbours`).
+        """Group neighbouring patterns: what engines train on and are applied to.
+
+        Each group is an anchor and ``gridsize² - 1`` of its ``K`` nearest neighbours in the same scan, drawn
+        without replacement; the group's centre is the mean of their positions. Patterns without beam, and
+        flashes, are in no group (:func:`.examination.frames.groupable_frames`), and "every position" is every
+        other one. Where a draw has a pattern so far from the group's centre that its patch does not reach
+        there, as at the corners of a scan, the anchor gets its nearest neighbours instead.
 
         Parameters
         ----------
@@ -281,7 +294,9 @@ class RawData:
         K
             Neighbours of each anchor to draw from.
         nsamples
-            Number of groups; None makes every position an anchor once.
+            Number of groups; None makes every position an anchor once, in order. At most M: that many
+            distinct anchors. More: every position ``nsamples // M`` times and a remainder of distinct ones,
+            each with its own draw.
         gridsize
             A group has gridsize² patterns.
         seed
@@ -292,15 +307,39 @@ class RawData:
         Raises
         ------
         ValueError
-            If ``N`` is not the patterns' size, or the scan is too small for the groups.
+            If ``N`` is not the patterns' size, the scan is too small for the groups, or its patterns are too
+            far from each other for their patches to overlap.
         """
         if N != self.N:
             raise ValueError(
                 f"The model expects patterns of N = {N}, but diff3d holds {self.N} × {self.N}: set N to "
                 f"{self.N}, or crop or bin the patterns."
             )
-        return group(
-            self, gridsize=gridsize, neighbor_count=K, n_groups=nsamples, seed=seed, sequential=sequential
+        coords = np.stack([self.xcoords, self.ycoords], axis=-1)
+        groups = group_neighbours(
+            coords,
+            gridsize,
+            K,
+            nsamples,
+            seed=seed,
+            sequential=sequential,
+            scan_index=self.scan_index,
+            members=groupable_frames(self, gridsize**2),
+            patch_size=N,
+        )
+        positions = coords[groups]
+        centres = positions.mean(axis=1, keepdims=True)
+        return PtychoDataContainer(
+            amplitude=self.diff3d,
+            nn_indices=groups,
+            coords_offsets=centres.transpose(0, 2, 1)[:, None],
+            coords_relative=(positions - centres).transpose(0, 2, 1)[:, None].astype(np.float32),
+            coords=coords,
+            probe=self.probeGuess,
+            bad_pixels=self.bad_pixels,
+            photons_per_pattern=self.photons_per_pattern,
+            object_guess=self.objectGuess,
+            exposures=self.incident_photons,
         )
 
     # ------------------------------------------------------------------ files
@@ -378,117 +417,3 @@ class RawData:
         arrays["objectGuess"] = np.load(guess, allow_pickle=False) if guess.is_file() else None
         arrays["findings"] = Report.load(path / FINDINGS_FILE)
         return cls._trusted(**arrays)
-
-
-# ---------------------------------------------------------------------- reading and checking
-
-
-def _numeric(values: ArrayLike, name: str, kinds: str) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.dtype.kind not in kinds:
-        raise ValueError(f"{name} has the type {array.dtype}: give an array of numbers.")
-    return array
-
-
-def _positions(values: ArrayLike, name: str, count: int | None = None) -> NDArray[np.float64]:
-    array = _numeric(values, name, "iuf").astype(np.float64)
-    if array.ndim != 1:
-        raise ValueError(f"{name} has the shape {array.shape}: give one position per pattern, (M,).")
-    if count is not None and len(array) != count:
-        raise ValueError(f"{name} has {len(array)} entries but xcoords has {count}: give one per pattern.")
-    require_finite(array, name)
-    return array
-
-
-def _scan_index(values: ArrayLike | None, count: int) -> NDArray[np.int64]:
-    if values is None:
-        return np.zeros(count, dtype=np.int64)
-    given = _numeric(values, "scan_index", "iuf")
-    require_finite(given, "scan_index")
-    if not np.array_equal(given, np.rint(given)):
-        raise ValueError("scan_index holds fractions: give the number of the scan that each pattern is of.")
-    array = given.astype(np.int64)
-    if array.shape != (count,):
-        raise ValueError(f"scan_index has the shape {array.shape}: give one per pattern, ({count},).")
-    if count > 1 and len(np.unique(array)) == count:
-        logger.warning(
-            "scan_index gives each of the %d patterns a number of its own: these are read as numbers of "
-            "scan points, and all patterns as one scan.",
-            count,
-        )
-        return np.zeros(count, dtype=np.int64)
-    return array
-
-
-def _exposures(values: ArrayLike | None, scan_index: NDArray[np.int64]) -> NDArray[np.float64]:
-    count = len(scan_index)
-    if values is None:
-        return np.ones(count)
-    array = _numeric(values, "exposures", "iuf").astype(np.float64)
-    if array.shape != (count,):
-        raise ValueError(f"exposures has the shape {array.shape}: give one per pattern, ({count},).")
-    if not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError(
-            "exposures holds values that are not positive and finite: give the light that fell on the sample "
-            "for each pattern, or leave exposures out."
-        )
-    for number in np.unique(scan_index):
-        array[scan_index == number] /= array[scan_index == number].mean()
-    return array
-
-
-def _patterns(values: ArrayLike, count: int) -> NDArray[Any]:
-    array = _numeric(values, "diff3d", "iuf")
-    if array.ndim != 3:
-        raise ValueError(f"diff3d has the shape {array.shape}: give patterns as (M, N, N).")
-    # older files hold (N, N, M); where all three are equal that cannot be told, and (M, N, N) is the schema
-    if array.shape[0] == array.shape[1] != array.shape[2] == count:
-        array = np.moveaxis(array, 2, 0)
-    if array.shape[1] != array.shape[2]:
-        raise ValueError(f"diff3d has the shape {array.shape}: patterns must be square; crop or pad them.")
-    if len(array) != count:
-        raise ValueError(f"diff3d has {len(array)} patterns but xcoords has {count} positions: match them.")
-    if array.shape[-1] not in SUPPORTED_N:
-        allowed = ", ".join(map(str, SUPPORTED_N))
-        raise ValueError(f"diff3d has patterns of N = {array.shape[-1]}: crop, pad or bin to N = {allowed}.")
-    return array
-
-
-def _bad_pixels(values: ArrayLike | None, n: int) -> NDArray[np.bool_]:
-    if values is None:
-        return np.zeros((n, n), dtype=np.bool_)
-    array = _numeric(values, "bad_pixels", "biu").astype(np.bool_)
-    if array.shape != (n, n):
-        raise ValueError(
-            f"bad_pixels has the shape {array.shape}: give one mask for all patterns, ({n}, {n})."
-        )
-    if array.all():
-        raise ValueError("bad_pixels covers the whole detector: True means bad; invert or repair the mask.")
-    return array
-
-
-def _probe(values: ArrayLike, n: int) -> NDArray[np.complex64]:
-    array = _numeric(values, "probeGuess", "fc")
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 4 and len(array):
-        array = array[0]
-    if array.ndim != 3 or len(array) == 0 or array.shape[1:] != (n, n):
-        raise ValueError(
-            f"probeGuess has the shape {np.shape(values)}: patterns of N = {n} need ({n}, {n}) or "
-            f"(modes, {n}, {n}); make the probe again for this pattern size."
-        )
-    require_finite(array, "probeGuess")
-    if not array.any():
-        raise ValueError("probeGuess is zero everywhere: give an estimate of the illumination.")
-    return np.ascontiguousarray(array, dtype=np.complex64)
-
-
-def _object(values: ArrayLike) -> NDArray[np.complex64]:
-    array = _numeric(values, "objectGuess", "fc")
-    if array.ndim == 3 and len(array) == 1:
-        array = array[0]
-    if array.ndim != 2 or array.size == 0:
-        raise ValueError(f"objectGuess has the shape {array.shape}: give one layer, (H, W).")
-    require_finite(array, "objectGuess")
-    return np.ascontiguousarray(array, dtype=np.complex64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,14 @@ class Canvas:
         (H, W) complex64.
     coverage
         (H, W) float32, sum of the weights that fell on each pixel, in the weight's unit; not negative.
+    origin
+        (2,) float64, ``[x, y]`` of the first pixel in the pixels that positions are given in; 0 where the
+        canvas has the same pixels.
     """
 
     object: NDArray[np.complex64]
     coverage: NDArray[np.float32]
+    origin: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
 
 
 def stitch(

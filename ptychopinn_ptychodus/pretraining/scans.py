@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.grouping import PtychoDataContainer
+from ..data.container import PtychoDataContainer
 from ..data.raw import RawData
 from ..data.simulation import raster_positions, simulate_scan
 from .config import PretrainingConfig
@@ -21,7 +21,7 @@ _MARGIN_PX = 4
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Groups to learn from, and those of other objects, to see how well it goes."""
+    """Grouped data to learn from, and those of other objects, to see how well it goes."""
 
     training: PtychoDataContainer
     validation: PtychoDataContainer
@@ -68,7 +68,7 @@ def make_training_set(
             raise InterruptedError("The making of scans was stopped.")
         rng = np.random.default_rng(seed)
         probe = probes[number % len(probes)] if probes else random_probe(config.size, rng)
-        scans.append(_groups(random_scan(probe, config, rng), config, rng))
+        scans.append(_grouped(random_scan(probe, config, rng), config, rng))
         if on_progress is not None:
             on_progress((number + 1) / count)
     held_out = config.validation_scans
@@ -102,7 +102,7 @@ def random_scan(probe: NDArray[np.complex64], config: PretrainingConfig, rng: np
     return simulate_scan(object_, probe, x + middle, y + middle, photons, int(rng.integers(2**31)))
 
 
-def _groups(raw: RawData, config: PretrainingConfig, rng: np.random.Generator) -> PtychoDataContainer:
+def _grouped(raw: RawData, config: PretrainingConfig, rng: np.random.Generator) -> PtychoDataContainer:
     return raw.generate_grouped_data(
         raw.N,
         config.neighbor_count,
@@ -113,7 +113,7 @@ def _groups(raw: RawData, config: PretrainingConfig, rng: np.random.Generator) -
 
 
 def joined(scans: Sequence[PtychoDataContainer]) -> PtychoDataContainer:
-    """Groups of several scans as one container, with a probe for each scan.
+    """The grouped data of several scans as one container, with a probe for each scan.
 
     Patterns and probe of a scan are scaled so that its patterns have a mean energy of 1 and its probe that
     power: this is how a model for any probe sees each scan by itself. Of positions, only those within the

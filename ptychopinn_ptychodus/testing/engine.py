@@ -30,7 +30,7 @@ import pytest
 from ..backends.base import Engine, EpochReport, ModelFileError, Prediction, TrainingResult
 from ..backends.registry import get_engine, guess_engine, list_engines
 from ..config import ACCELERATORS, ExecutionConfig, ModelConfig, TrainingConfig
-from ..data.grouping import PtychoDataContainer
+from ..data.container import PtychoDataContainer
 from ..data.simulation import make_object, make_probe, raster_positions, simulate_scan
 
 EPOCHS = 2

@@ -10,7 +10,7 @@ from typing import Any
 from ..backends.registry import get_engine
 from ..pretraining.scans import make_training_set
 from .job import PretrainJob, load_probes
-from .progress import TrainingMessages
+from .training_messages import TrainingMessages
 from .wire import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -40,8 +40,8 @@ def pretrain(
         engine.title,
     )
     config = job.asked.complete(job.pretraining.size, n_groups=len(data.training))
-    groups = [data.training, data.validation]
-    messages = TrainingMessages(send, groups, config.batch_size, config.nepochs, begin=_MAKING)
+    containers = [data.training, data.validation]
+    messages = TrainingMessages(send, containers, config.batch_size, config.nepochs, begin=_MAKING)
     result = engine.train(
         data.training,
         data.validation,

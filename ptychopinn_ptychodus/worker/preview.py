@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.base import Apply, EpochReport
-from ..backends.workflow import stitched
+from ..data.container import PtychoDataContainer
 from ..data.display import centred_phase, grey_levels
-from ..data.grouping import PtychoDataContainer, nearest_to_grid
+from ..data.grouping import nearest_to_grid
 from ..files import replacing
 from .run_files import PICTURE_FILE, PREVIEW_FILE
 
@@ -111,7 +111,7 @@ class PreviewWriter:
         prediction = apply(self._container)
         if not (np.isfinite(prediction.patches).all() and np.isfinite(prediction.probe).all()):
             return  # training is about to say so
-        object_, _ = stitched(prediction, self._container)
+        object_ = prediction.stitch(self._container).object
         with replacing(self._directory / PREVIEW_FILE) as file:
             np.save(file, object_)
         self._draw(object_)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from ..backends.any_probe import fits_size
 from ..backends.base import ModelDescription, ModelFileError
+from ..backends.inference_checks import require_as_asked, require_untouched
 from ..backends.physics import other_exposure
 from ..backends.registry import engine_for, guess_engine
-from ..backends.workflow import require_as_asked, require_untouched
-from ..data.assembly import assemble
+from ..data.container import PtychoDataContainer
 from ..data.estimate import Estimate
 from ..data.examination import Report
-from ..data.grouping import PtychoDataContainer, neighbourhood_order
+from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from ..refinement import RefinementConfig
 from ..refinement.solver import refine
@@ -81,15 +81,7 @@ def reconstruct(
         on_progress=lambda fraction: send("progress", fraction=0.9 * float(fraction)),
         should_stop=should_stop,
     )
-    weight = np.sum(np.abs(prediction.probe) ** 2, axis=0)
-    canvas = assemble(
-        prediction.patches,
-        container.nn_indices,
-        container.coords,
-        job.shape,
-        weight,
-        prediction.arithmetic,
-    )
+    canvas = prediction.stitch(container, job.shape)
     found = Estimate(canvas.object, prediction.probe)
     found.save(directory / NETWORK_DIRECTORY)
     history = {key: [float(value) for value in values] for key, values in description.history.items()}

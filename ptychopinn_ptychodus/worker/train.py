@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..backends.registry import get_engine
-from ..backends.workflow import grouped
 from ..config import TrainingConfig
+from ..data.container import PtychoDataContainer
 from ..data.raw import RawData
 from ..ptychodus_io.ingest import TrainingData, read_training_directory, require_object, require_same
 from .examination import examined
 from .job import DATA_DIRECTORY, VALIDATION_DIRECTORY, TrainJob
 from .preview import PreviewWriter
-from .progress import TrainingMessages
+from .training_messages import TrainingMessages
 from .wire import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -66,17 +66,17 @@ def train(
         0 if validation is None else validation.n_patterns,
         engine.title,
     )
-    groups = grouped(training, config, config.n_groups)
-    held_out = None if validation is None else grouped(validation, config, None)
+    container = _grouped(training, config, config.n_groups)
+    held_out = None if validation is None else _grouped(validation, config, None)
     messages = TrainingMessages(
         send,
-        [groups, held_out],
+        [container, held_out],
         config.batch_size,
         config.nepochs,
         tell_batches=job.tell_batches,
     )
     result = engine.train(
-        groups,
+        container,
         held_out,
         config,
         job.execution,
@@ -87,6 +87,18 @@ def train(
         preview=_previews(raw, config, job, send),
     )
     return {"stopped": result.stopped}
+
+
+def _grouped(raw: RawData, config: TrainingConfig, count: int | None) -> PtychoDataContainer:
+    """``count`` groups (None: one per pattern) of the patterns in ``raw``, as ``config`` has them."""
+    return raw.generate_grouped_data(
+        config.model.N,
+        config.neighbor_count,
+        count,
+        gridsize=config.model.gridsize,
+        seed=config.seed,
+        sequential=config.sequential_sampling,
+    )
 
 
 def _handed_over(directory: Path, examine: Callable[[RawData], RawData]) -> TrainingData:
@@ -105,7 +117,7 @@ def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -
         return None
     try:
         # of the whole scan: what is held out would be a hole in the picture
-        container = grouped(raw, config, None)
+        container = _grouped(raw, config, None)
         return PreviewWriter(container, job.model_path.parent, lambda epoch: send("preview", epoch=epoch))
     except ValueError as exc:  # of patterns, it may be, that are not learnt from
         logger.warning("There will be no preview: %s", exc)

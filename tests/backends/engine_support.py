@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ptychopinn_ptychodus.backends.base import Engine, TrainingResult
 from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.raw import RawData
 
 ENGINES = ("tensorflow", "pytorch")

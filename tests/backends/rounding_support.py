@@ -29,7 +29,7 @@ from ptychopinn_ptychodus.backends.batch_size import groups_per_batch
 from ptychopinn_ptychodus.backends.conversion import read_model
 from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset
 from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptychopinn_ptychodus.backends import model_file
 from ptychopinn_ptychodus.backends.base import Engine, ModelFileError
 from ptychopinn_ptychodus.data import simulation
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.raw import RawData
 
 

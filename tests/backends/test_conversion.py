@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from ptychopinn_ptychodus.backends import registry
 from ptychopinn_ptychodus.backends.base import Engine, ModelFileError, ModelState, Prediction
 from ptychopinn_ptychodus.backends.conversion import convert, read_model
-from ptychopinn_ptychodus.backends.progress import Progress
 from ptychopinn_ptychodus.backends.registry import get_engine, guess_engine
-from ptychopinn_ptychodus.backends.workflow import stitched
+from ptychopinn_ptychodus.backends.reporter import TrainingReporter
 from ptychopinn_ptychodus.config import ExecutionConfig
 from ptychopinn_ptychodus.data.raw import RawData
 
@@ -144,7 +143,7 @@ def test_model_of_either_engine_gives_the_same_object_in_the_other(
     assert relative_error(trained.predict(_other(writer), writer, kind).probe, probe) < 1e-5
 
     def on_a_canvas(patches: NDArray[Any]) -> NDArray[np.complex64]:
-        return stitched(Prediction(patches.astype(np.complex64), probe), container)[0]
+        return Prediction(patches.astype(np.complex64), probe).stitch(container).object
 
     allowed = drawn.allowed(relative_error, on_a_canvas)
     assert relative_error(on_a_canvas(theirs), on_a_canvas(ours)) < allowed
@@ -320,7 +319,7 @@ def _fit(name: str, bench: Bench, start: ModelState, execution: ExecutionConfig,
         model = PtychoPINN_TensorFlow.from_state(start, execution=execution)
         model.loss_history = {"train_loss": [], "val_loss": []}
         batches = build_dataset(data, data.input_scale, size, execution)
-        fit(model, batches, None, config, len(data), Progress())
+        fit(model, batches, None, config, len(data), TrainingReporter())
         return model.state()
     import torch
 
@@ -332,7 +331,7 @@ def _fit(name: str, bench: Bench, start: ModelState, execution: ExecutionConfig,
     module = PtychoPINN_Lightning.for_data(data, config, execution)
     module.load_state_dict({key: torch.tensor(array) for key, array in start.arrays.items()})
     loader = build_loader(GroupDataset(data, data.input_scale), size, execution)
-    lightning_training.fit(module, loader, None, config, execution, module.history, Progress())
+    lightning_training.fit(module, loader, None, config, execution, module.history, TrainingReporter())
     return read_state(save_model(module, bench.directory / "last.ckpt"))
 
 

@@ -95,8 +95,5 @@ def test_a_gpu_reconstructs_what_the_cpu_does(
         execution = ExecutionConfig(accelerator=accelerator, inference_batch_size=batch_size)
         found = predict(module, data, execution)
         assert (found.arithmetic is not None) == (accelerator == "gpu")
-        weight = (np.abs(found.probe) ** 2).sum(0)
-        shape = raw.objectGuess.shape
-        canvas = assemble(found.patches, data.nn_indices, data.coords, shape, weight, found.arithmetic)
-        objects.append(canvas.object)
+        objects.append(found.stitch(data, raw.objectGuess.shape).object)
     np.testing.assert_allclose(objects[1], objects[0], atol=2e-3)

@@ -31,7 +31,7 @@ from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.backends.schedules import stepwise
 from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import metrics
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.raw import RawData
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*run_functions_eagerly")
@@ -659,7 +659,7 @@ def test_whole_run_has_the_contracts_structure(bench: Bench, graphs: None) -> No
     # what was stitched is the test data: the central 20 pixels of patches, transposed and then mirrored
     container = results["test_container"]
     prediction = bench.engine.predict(results["model_path"], container, QUICK)
-    expected = workflow.stitched(prediction, container, 20)[0].T[:, ::-1]
+    expected = prediction.stitch(container, window=20).object.T[:, ::-1]
     np.testing.assert_allclose(results["obj"], expected, atol=1e-5)
     np.testing.assert_array_equal(amplitude, np.abs(results["obj"]))
     np.testing.assert_array_equal(phase, np.angle(results["obj"]))

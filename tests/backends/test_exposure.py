@@ -12,7 +12,7 @@ from engine_support import FROZEN, QUICK, Bench, relative_error, without_graphs
 
 from ptychopinn_ptychodus.backends.physics import other_exposure
 from ptychopinn_ptychodus.config import InferenceConfig
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.raw import RawData
 
 SUPERVISED = {"model_type": "supervised", "nll_weight": 0.0, "realspace_mae_weight": 1.0}

@@ -23,7 +23,7 @@ from ptychopinn_ptychodus.backends.lightning.module import PtychoPINN_Lightning
 from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import simulation
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.raw import RawData
 
 SMALL = ModelConfig(n_filters_scale=1)

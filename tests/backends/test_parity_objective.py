@@ -38,8 +38,7 @@ from ptychopinn_ptychodus.backends.tensorflow.inference import predict  # noqa: 
 from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow  # noqa: E402
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig  # noqa: E402
 from ptychopinn_ptychodus.data import simulation  # noqa: E402
-from ptychopinn_ptychodus.data.assembly import assemble  # noqa: E402
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer  # noqa: E402
+from ptychopinn_ptychodus.data.container import PtychoDataContainer  # noqa: E402
 
 Array = NDArray[Any]
 
@@ -446,16 +445,10 @@ def test_stitched_objects_are_those_of_the_referee(n: int, gridsize: int, model:
         patches = trio.reference(trio.double_batch["amplitude"], trio.double_batch["offsets"]).numpy()
         reference = Prediction(patches, trio.reference.counts_probe().numpy())
     container = trio.container
-    origin = container.coords.min(0) - n / 2
     width, height = (np.ptp(container.coords, axis=0) + n + 1).astype(int)
+    located = replace(container, coords=container.coords - (container.coords.min(0) - n / 2))
     objects = [
-        assemble(
-            prediction.patches,
-            container.nn_indices,
-            container.coords - origin,
-            (height, width),
-            (np.abs(prediction.probe) ** 2).sum(0),
-        ).object
+        prediction.stitch(located, (height, width)).object
         for prediction in (
             predict(trio.ours, container, CPU),
             torch_predict(trio.theirs, container, CPU),

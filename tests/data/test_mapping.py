@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
-from ptychopinn_ptychodus.data.mapping import MappedGroups, choose_groups, groups_from_mapping
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
+from ptychopinn_ptychodus.data.mapping import MappedContainer, choose_groups, container_from_mapping
 from ptychopinn_ptychodus.data.raw import RawData
 
 
@@ -62,21 +62,21 @@ class TestKeys:
             unknown["Y"]
 
     def test_a_dictionary_of_it_is_as_good(self, groups: PtychoDataContainer) -> None:
-        mapped = groups_from_mapping(dict(groups))
+        mapped = container_from_mapping(dict(groups))
         for key in ("X", "Y", "coords_offsets", "coords_relative", "probe", "bad_pixels"):
             np.testing.assert_allclose(mapped[key], groups[key], atol=1e-6)
         assert mapped.photons_per_pattern == groups.photons_per_pattern
         peers = {
             key: groups[key] for key in ("diffraction", "coords_relative", "coords_offsets", "nn_indices")
         }
-        np.testing.assert_array_equal(groups_from_mapping(peers).X, groups.X)
+        np.testing.assert_array_equal(container_from_mapping(peers).X, groups.X)
 
     def test_several_probes_do_not_go_into_a_dictionary(self, groups: PtychoDataContainer) -> None:
         several = dataclasses.replace(
             groups, probes=groups.probe[None], probe_index=np.zeros(len(groups.amplitude), np.int64)
         )
         with pytest.raises(ValueError, match="'probes'"):
-            groups_from_mapping(dict(several))
+            container_from_mapping(dict(several))
 
 
 class TestChoice:
@@ -117,13 +117,13 @@ class TestChoice:
             choose_groups(10, 4, None, 3, seed=0)
 
     def test_chosen_groups_keep_what_belongs_to_them(self, groups: PtychoDataContainer) -> None:
-        whole = groups_from_mapping(dict(groups))
+        whole = container_from_mapping(dict(groups))
         part = whole.subset([7, 2])
         for key in ("X", "Y", "coords_offsets", "coords_relative"):
             np.testing.assert_array_equal(part[key], whole[key][[7, 2]])
         np.testing.assert_array_equal(part.patches_for([1]), whole.patches_for([2]))
         # statistics and canvas are of what takes part
-        assert part.input_scale == groups_from_mapping({key: part[key] for key in part}).input_scale
+        assert part.input_scale == container_from_mapping({key: part[key] for key in part}).input_scale
         assert len(part.coords) == 8
 
 
@@ -133,25 +133,25 @@ class TestLight:
 
     def test_no_light_is_refused_with_a_remedy(self, groups: PtychoDataContainer) -> None:
         with pytest.raises(ValueError, match=r"'X' is zero everywhere.*amplitudes"):
-            groups_from_mapping(self.mapping(groups, X=np.zeros_like(groups.X)))
+            container_from_mapping(self.mapping(groups, X=np.zeros_like(groups.X)))
 
     def test_light_on_bad_pixels_alone_is_none(self, groups: PtychoDataContainer) -> None:
         x, bad = np.zeros_like(groups.X), np.zeros((64, 64), bool)
         x[:, 3, 4], bad[3, 4] = 1.0, True
         with pytest.raises(ValueError, match="'X' is zero everywhere"):
-            groups_from_mapping(self.mapping(groups, X=x, bad_pixels=bad))
+            container_from_mapping(self.mapping(groups, X=x, bad_pixels=bad))
         with pytest.raises(ValueError, match="'bad_pixels' covers"):
-            groups_from_mapping(self.mapping(groups, bad_pixels=np.ones((64, 64), bool)))
+            container_from_mapping(self.mapping(groups, bad_pixels=np.ones((64, 64), bool)))
 
     def test_bad_pixels_are_filled(self, groups: PtychoDataContainer) -> None:
         x, bad = np.ones_like(groups.X), np.zeros((64, 64), bool)
         x[:, 3, 4], bad[3, 4] = 1e4, True
-        np.testing.assert_allclose(groups_from_mapping(self.mapping(groups, X=x, bad_pixels=bad)).X, 1.0)
+        np.testing.assert_allclose(container_from_mapping(self.mapping(groups, X=x, bad_pixels=bad)).X, 1.0)
 
     def test_dark_groups_alone_cannot_be_normalised(self, groups: PtychoDataContainer) -> None:
         x = groups.X.copy()
         x[4] = 0
-        mapped: MappedGroups = groups_from_mapping(self.mapping(groups, X=x))
+        mapped: MappedContainer = container_from_mapping(self.mapping(groups, X=x))
         with pytest.raises(ValueError, match="light"):
             _ = mapped.subset([4]).input_scale
 
@@ -161,13 +161,15 @@ class TestValues:
         self, groups: PtychoDataContainer, caplog: pytest.LogCaptureFixture
     ) -> None:
         counts = np.rint(groups.X**2).astype(np.int32)
-        mapped = groups_from_mapping(dict(groups) | {"X": counts})
+        mapped = container_from_mapping(dict(groups) | {"X": counts})
         np.testing.assert_allclose(mapped.X, np.sqrt(counts), rtol=1e-6)
         assert "counts" in caplog.text
 
     def test_of_several_opr_modes_the_first_is_the_probe(self, groups: PtychoDataContainer) -> None:
         opr = np.stack([groups.probe, 2 * groups.probe])
-        np.testing.assert_array_equal(groups_from_mapping(dict(groups) | {"probe": opr}).probe, groups.probe)
+        np.testing.assert_array_equal(
+            container_from_mapping(dict(groups) | {"probe": opr}).probe, groups.probe
+        )
 
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -183,4 +185,4 @@ class TestValues:
         self, groups: PtychoDataContainer, key: str, value: object
     ) -> None:
         with pytest.raises(ValueError, match=f"'{key}'"):
-            groups_from_mapping(dict(groups) | {key: value})
+            container_from_mapping(dict(groups) | {key: value})

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.simulation import make_probe
 from ptychopinn_ptychodus.pretraining import PretrainingConfig
 from ptychopinn_ptychodus.pretraining.objects import IMAGES, natural_image, random_object

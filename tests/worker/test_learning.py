@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptychopinn_ptychodus.backends.base import EpochReport
-from ptychopinn_ptychodus.backends.progress import Progress, StopRequested
-from ptychopinn_ptychodus.worker.progress import TrainingMessages
+from ptychopinn_ptychodus.backends.reporter import StopRequested, TrainingReporter
+from ptychopinn_ptychodus.worker.training_messages import TrainingMessages
 
 
 class Told:
@@ -63,32 +63,32 @@ def test_what_a_preview_is_applied_to_is_not_learnt_from() -> None:
 
     def show(report: EpochReport, apply: object) -> None:
         before = list(told.fractions)
-        assert progress.should_stop is not None
-        assert not any(progress.should_stop() for _ in range(25))  # as often as it has batches
+        assert reporter.should_stop is not None
+        assert not any(reporter.should_stop() for _ in range(25))  # as often as it has batches
         assert told.fractions == before
         shown.append(report.epoch)
 
-    progress = Progress(
+    reporter = TrainingReporter(
         on_batch=messages.on_batch, on_epoch=messages.on_epoch, should_stop=lambda: False, preview=show
     )
-    progress.start()
+    reporter.start()
     for _ in range(10):
-        progress.batch(4)
-    progress.epoch({"train_loss": [0.5], "val_loss": []}, 2, lambda container: pytest.fail("not applied"))
+        reporter.batch(4)
+    reporter.epoch({"train_loss": [0.5], "val_loss": []}, 2, lambda container: pytest.fail("not applied"))
     assert shown == [1]
     assert told.kinds.count("epoch") == 1
     assert told.fractions[-1] == pytest.approx(0.5)
-    progress.batch(4)
+    reporter.batch(4)
     assert told.fractions[-1] == pytest.approx(0.55)
 
 
 def test_a_batch_is_told_before_the_training_is_stopped_after_it() -> None:
     told = Told()
     messages = TrainingMessages(told, [range(4)], batch_size=4, nepochs=1)
-    progress = Progress(on_batch=messages.on_batch, should_stop=lambda: True)
+    reporter = TrainingReporter(on_batch=messages.on_batch, should_stop=lambda: True)
     with pytest.raises(StopRequested):
-        progress.batch(4)
-    assert progress.stopped
+        reporter.batch(4)
+    assert reporter.stopped
     assert told.kinds == ["learning", "progress"]
 
 

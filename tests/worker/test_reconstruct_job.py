@@ -252,7 +252,7 @@ def test_a_start_of_no_use_is_blamed_on_the_network(refining, monkeypatch):
         canvas = assemble(*args)
         return dataclasses.replace(canvas, object=np.full_like(canvas.object, np.nan))
 
-    monkeypatch.setattr(reconstruct, "assemble", overflowed)
+    monkeypatch.setattr("ptychopinn_ptychodus.data.assembly.assemble", overflowed)
     with pytest.raises(ValueError, match=r"not finite.* Train for longer, or set .*Epochs to 0"):
         refining.run(RefinementConfig(epochs=1))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from ...files import replacing
 from ..any_probe import adapted
 from ..base import ModelFileError, ModelState

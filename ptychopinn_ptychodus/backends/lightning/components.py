@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from .. import workflow
 from ..base import Prediction
-from ..progress import Progress
+from ..reporter import TrainingReporter
 from ..workflow import Data
 from .framework import FRAMEWORK
 from .names import MODEL_NAME, NAME
@@ -41,7 +41,7 @@ def _train_with_lightning(
     test_container: Data | None,
     config: TrainingConfig,
     execution_config: ExecutionConfig | None = None,
-    progress: Progress | None = None,
+    reporter: TrainingReporter | None = None,
 ) -> dict[str, Any]:
     """Train a fresh model with ``lightning.pytorch.Trainer``.
 
@@ -53,8 +53,8 @@ def _train_with_lightning(
     Returns
     -------
     ``history`` (lists ``train_loss`` and ``val_loss``, empty where the module logs none), ``train_container``
-    and ``test_container`` (the very objects that were handed in), ``groups`` (both of them grouped),
-    ``models`` (with ``lightning_module``; ours is at its best state), ``trainer``, and, with
+    and ``test_container`` (the very objects that were handed in), ``containers`` (both of them as grouped
+    data), ``models`` (with ``lightning_module``; ours is at its best state), ``trainer``, and, with
     ``logger_backend = 'mlflow'``, ``mlflow_run``.
 
     Raises
@@ -73,7 +73,7 @@ def _train_with_lightning(
         test,
         config,
         execution_config or ExecutionConfig(),
-        progress or Progress(),
+        reporter or TrainingReporter(),
         build=_build_lightning_dataloaders,
     )
     module = trained.module
@@ -81,7 +81,7 @@ def _train_with_lightning(
         "history": trained.history,
         "train_container": train_container,
         "test_container": test_container,
-        "groups": (train, test),
+        "containers": (train, test),
         "models": {"lightning_module": module, "autoencoder": module, "diffraction_to_obj": module},
         "trainer": trained.trainer,
     }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...config import ExecutionConfig
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what stands under this name may be replaced, and is looked 
 
 
 def available_devices() -> list[str]:
-    """Torch device names usable on this machine, best first."""
+    """Names of the devices usable on this machine, as PyTorch has them, best first; the last is ``"cpu"``."""
     devices = []
     if torch.cuda.is_available():
         devices.append("cuda")
@@ -41,7 +41,7 @@ def choose_device(accelerator: str) -> torch.device:
     Raises
     ------
     RuntimeError
-        If it is not there; the message lists those that are.
+        If the device is not there; the message lists those that are.
     """
     devices = available_devices()
     if accelerator == "auto":
@@ -77,9 +77,12 @@ def predict(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
-    """Give the patches of every group in ``container``, and the probe; see :func:`predict_patches`.
+    """Give the patches of every group in ``container``, and the probe that goes with them.
 
-    The probe is as bright as the beam was for this container, which need not be that of the training data.
+    The patches are those of :func:`predict_patches`, which says what the parameters are and what is raised.
+    The probe is (modes, N, N) complex64 in the scale of counts: the sum of ``Σ_m |probe_m|²`` over its pixels
+    is the number of photons of a whole pattern. It is as bright as the beam was for this container, which
+    need not be that of the training data.
     """
     patches = predict_patches(module, container, execution, on_progress=on_progress, should_stop=should_stop)
     device = module.log_scale.device
@@ -97,16 +100,37 @@ def predict_patches(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> NDArray[np.complex64]:
-    """Object patches (B, C, N, N) complex64 of every group in ``container``.
+    """Compute the object patches of every group in ``container``.
+
+    Parameters
+    ----------
+    module
+        The trained model, which is moved to the device. It normalises the patterns as those that it was
+        trained on.
+    container
+        Grouped data: B groups of C patterns, N × N pixels.
+    execution
+        The device (``accelerator``), the precision, and how many groups are a batch
+        (``inference_batch_size``; None finds out how many fit).
+    on_progress
+        Called after every batch with the part of the groups that is done, 0 to 1.
+    should_stop
+        Asked before every batch.
+
+    Returns
+    -------
+    ndarray
+        (B, C, N, N) complex64: the transmission (no unit) around the position of each pattern, in pixels of
+        the object.
 
     Raises
     ------
     ModelFileError
         If the model was made for another N or gridsize than the container has.
     InterruptedError
-        If ``should_stop`` answered True between two batches.
+        If ``should_stop`` answered True.
     RuntimeError
-        If the device has too little memory.
+        If the device is not there, or has too little memory.
     """
     data = module.data_config
     require_fit(data, container)
@@ -136,7 +160,7 @@ def _results(
     batch_size: int,
     should_stop: ShouldStop | None,
 ) -> Iterator[Tensor]:
-    """Patches of each batch, on the module's device."""
+    """The patches of each batch, (b, C, N, N) complex64, on the module's device."""
     device = module.log_scale.device
     # a loader without a seed draws one from the random numbers that a training in progress uses
     loader = build_loader(
@@ -153,7 +177,10 @@ def _results(
 
 
 def _arriving(results: Iterator[Tensor]) -> Iterator[NDArray[np.complex64]]:
-    """Results as numpy arrays; those of a GPU each once the next batch is under way: it never waits."""
+    """The results as numpy arrays, in their order.
+
+    A GPU's result is handed over once the next batch is under way there, so that the GPU never waits.
+    """
     under_way: deque[tuple[Tensor, torch.cuda.Event]] = deque()
     for result in results:
         if not result.is_cuda:
@@ -170,5 +197,6 @@ def _arriving(results: Iterator[Tensor]) -> Iterator[NDArray[np.complex64]]:
 
 
 def _landed(host: Tensor, copied: torch.cuda.Event) -> NDArray[np.complex64]:
+    """What was copied from a GPU, once the copy is complete."""
     copied.synchronize()
     return host.numpy()

@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torch.utils.data import DataLoader, Dataset
 
 from ...config import ExecutionConfig, TrainingConfig
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 
 
 class GroupDataset(Dataset[TensorDict]):

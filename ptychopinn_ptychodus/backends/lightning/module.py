@@ -24,7 +24,7 @@ from ...config import (
     from_dict,
     to_dict,
 )
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from ..base import ModelState
 from ..conversion import not_convertible
 from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE

@@ -24,13 +24,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
 from ..base import Prediction, one_line, out_of_memory, require_logger
 from ..mlflow_run import MlflowRun, recorded, show
-from ..physics import initial_physics
-from ..progress import Progress, StopRequested
-from ..workflow import require_alike
+from ..physics import initial_physics, require_alike
+from ..reporter import StopRequested, TrainingReporter
 from . import module as modules  # what stands there may be replaced, and is looked up where it is called
 from .checkpoint import save_model
 from .inference import choose_device, predict
@@ -81,7 +80,7 @@ def train(
     test: PtychoDataContainer | None,
     config: TrainingConfig,
     execution: ExecutionConfig,
-    progress: Progress,
+    reporter: TrainingReporter,
     build: BuildLoaders = build_loaders,
 ) -> Trained:
     """Train a fresh module, whatever stands under the name ``PtychoPINN_Lightning`` in :mod:`.module`.
@@ -105,7 +104,7 @@ def train(
         named = {f"{name}_config": to_dict(each) for name, each in zip(_CONFIGS, configs, strict=True)}
         pl.LightningModule.save_hyperparameters(module, named)
     history: History = {"train_loss": [], "val_loss": []}
-    callbacks = own_callbacks(config, execution, progress, validated=test is not None)
+    callbacks = own_callbacks(config, execution, reporter, validated=test is not None)
     prepare = getattr(module, "prepare_training", None)
     if prepare is not None:
         prepare(physics, execution, history, callbacks)
@@ -113,13 +112,13 @@ def train(
     # of several processes that train one model, the first one keeps the record
     alone = execution.devices == execution.num_nodes == 1
     logged = execution.logger_backend == "mlflow" and (alone or getattr(rank_zero_only, "rank", 0) == 0)
-    with recorded(logged, config.output_dir, *configs, execution, progress=progress) as run:
-        trainer = fit(module, *loaders, config, execution, history, progress, run)
+    with recorded(logged, config.output_dir, *configs, execution, reporter=reporter) as run:
+        trainer = fit(module, *loaders, config, execution, history, reporter, run)
         kept = getattr(getattr(trainer, "checkpoint_callback", None), "best_model_path", "")
         if run is not None and kept:
             run.model(Path(kept))  # until the model is written elsewhere
-        if run is not None and is_own(module) and not progress.stopped:
-            show(run, lambda data: predict(module, data, execution, should_stop=progress.should_stop), train)
+        if run is not None and is_own(module) and not reporter.stopped:
+            show(run, lambda data: predict(module, data, execution, should_stop=reporter.should_stop), train)
     callbacks.clear()  # what reports progress would otherwise live, and be pickled, with the module
     return Trained(module, trainer, {name: list(values) for name, values in history.items()}, run)
 
@@ -208,14 +207,14 @@ class _BestStateCallback(Callback):
             self.on_fit_end(trainer, pl_module)
 
 
-class _ProgressCallback(Checkpoint):
+class _ReporterCallback(Checkpoint):
     """Passes on what happens, and ends training after the batch in hand when asked to.
 
     A Checkpoint, as these come last: who hears of an epoch, or stops it there, finds its best state on disk.
     """
 
-    def __init__(self, progress: Progress, execution: ExecutionConfig) -> None:
-        self.progress = progress
+    def __init__(self, reporter: TrainingReporter, execution: ExecutionConfig) -> None:
+        self.reporter = reporter
         # processes of its own would take longer to start than a preview takes
         self.execution = dataclasses.replace(
             execution, num_workers=0, persistent_workers=False, prefetch_factor=None
@@ -223,35 +222,35 @@ class _ProgressCallback(Checkpoint):
 
     def __getstate__(self) -> dict[str, Any]:
         # in another process (``ddp_spawn``) there is nobody to tell, and nobody who could ask it to stop
-        return {**vars(self), "progress": Progress()}
+        return {**vars(self), "reporter": TrainingReporter()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.progress.start()
+        self.reporter.start()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.progress.batch(batch["amplitude"].shape[:2].numel())
+        self.reporter.batch(batch["amplitude"].shape[:2].numel())
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        self.progress.batch()
+        self.reporter.batch()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = cast("modules.PtychoPINN_Lightning", pl_module)
 
         def apply(container: PtychoDataContainer) -> Prediction:
             try:
-                return predict(module, container, self.execution, should_stop=self.progress.should_stop)
+                return predict(module, container, self.execution, should_stop=self.reporter.should_stop)
             finally:
                 module.train()
 
-        self.progress.epoch(module.history, module.training_config.nepochs, apply)
+        self.reporter.epoch(module.history, module.training_config.nepochs, apply)
 
 
 def own_callbacks(
-    config: TrainingConfig, execution: ExecutionConfig, progress: Progress, *, validated: bool
+    config: TrainingConfig, execution: ExecutionConfig, reporter: TrainingReporter, *, validated: bool
 ) -> list[Callback]:
     """What makes our module stop early, keep its best state and tell of its progress.
 
@@ -271,7 +270,7 @@ def own_callbacks(
             save_top_k=execution.checkpoint_save_top_k,
         )
         callbacks += [_BestStateCallback(best), best]
-    return [*callbacks, _ProgressCallback(progress, execution)]
+    return [*callbacks, _ReporterCallback(reporter, execution)]
 
 
 def fit(
@@ -281,7 +280,7 @@ def fit(
     config: TrainingConfig,
     execution: ExecutionConfig,
     history: History,
-    progress: Progress,
+    reporter: TrainingReporter,
     run: MlflowRun | None = None,
 ) -> Any:
     """Train ``module`` in place, any ``LightningModule``, and return the trainer.
@@ -341,7 +340,7 @@ def fit(
     if recorder.take_back(trainer):
         for epoch in range(len(history["train_loss"])):
             so_far = {name: values[: epoch + 1] for name, values in history.items()}
-            progress.epoch(so_far, config.nepochs, None)
+            reporter.epoch(so_far, config.nepochs, None)
     return trainer
 
 

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import ExecutionConfig, to_dict
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from ...files import replacing
 from ..any_probe import adapted
 from ..base import ModelFileError, ModelState
 from ..conversion import read_model
-from ..model_file import manifest, model_state, require_model_file
-from ..workflow import MODELS
+from ..model_file import MODELS, manifest, model_state, require_model_file
 from .names import CONFIGURATION, MANIFEST, NAME, WEIGHTS
 
 if TYPE_CHECKING:

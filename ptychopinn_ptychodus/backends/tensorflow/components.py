@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from .. import workflow
 from ..base import Prediction
-from ..progress import Progress
+from ..reporter import TrainingReporter
 from ..workflow import Data
 from .framework import FRAMEWORK
 from .names import BUNDLE_NAME, NAME
@@ -27,15 +27,15 @@ def _train_with_keras(
     test_container: Data | None,
     config: TrainingConfig,
     execution_config: ExecutionConfig | None = None,
-    progress: Progress | None = None,
+    reporter: TrainingReporter | None = None,
 ) -> dict[str, Any]:
     """Train a fresh model with ``keras.Model.fit``.
 
     Returns
     -------
     ``history`` (``train_loss`` and ``val_loss`` lists), ``train_container`` and ``test_container`` (the very
-    objects that were handed in), ``groups`` (both of them grouped), ``models`` (``autoencoder`` and
-    ``diffraction_to_obj``, at their best state), ``best_state``, which holds the checkpoints, and, with
+    objects that were handed in), ``containers`` (both of them as grouped data), ``models`` (``autoencoder``
+    and ``diffraction_to_obj``, at their best state), ``best_state``, which holds the checkpoints, and, with
     ``logger_backend = 'mlflow'``, ``mlflow_run``.
 
     Raises
@@ -52,12 +52,12 @@ def _train_with_keras(
     execution = execution_config or ExecutionConfig()
     require_supported(execution)
     train, test = workflow.as_containers(train_container, test_container, config)
-    trained = training.train(train, test, config, execution, progress or Progress())
+    trained = training.train(train, test, config, execution, reporter or TrainingReporter())
     results = {
         "history": trained.history,
         "train_container": train_container,
         "test_container": test_container,
-        "groups": (train, test),
+        "containers": (train, test),
         "models": {"autoencoder": trained.model, "diffraction_to_obj": trained.model.diffraction_to_obj},
         "best_state": trained.best,
     }

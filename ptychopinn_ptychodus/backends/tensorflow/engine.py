@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...config import ExecutionConfig, TrainingConfig
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from ..base import (
     Engine,
     ModelDescription,
@@ -20,7 +20,7 @@ from ..base import (
     ShouldStop,
     TrainingResult,
 )
-from ..progress import Progress
+from ..reporter import TrainingReporter
 from .framework import FRAMEWORK
 from .names import MODEL_SUFFIX, NAME
 
@@ -93,12 +93,14 @@ class TensorFlowEngine(Engine):
         self.load()
         from . import training
 
-        progress = Progress(on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview)
-        trained = training.train(train, validation, config, execution, progress)
+        reporter = TrainingReporter(
+            on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview
+        )
+        trained = training.train(train, validation, config, execution, reporter)
         training.keep_model(trained.model, model_path, trained.run)
         if trained.best is not None:
             trained.best.discard()
-        return TrainingResult(model_path, trained.history, progress.stopped)
+        return TrainingResult(model_path, trained.history, reporter.stopped)
 
     def predict(
         self,

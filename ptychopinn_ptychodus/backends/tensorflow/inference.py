@@ -1,4 +1,4 @@
-"""Applying a trained model."""
+"""Applying a trained model to grouped data: the choice of a device, batches that fit it, and patches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ...config import ExecutionConfig
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
 from ..physics import probe_factor, require_fit
@@ -30,14 +30,27 @@ _ONLY = {
     "pin_memory": (False,),
     "persistent_workers": (False,),
 }
-"""Fields of ``ExecutionConfig`` that this engine honours with these values only."""
+"""The fields of ``ExecutionConfig`` that this engine honours with these values only."""
 
 _OF_INFERENCE = ("pin_memory", "persistent_workers")
-"""Those of them that apply to inference."""
+"""Those of these fields that apply to inference."""
 
 
 def require_supported(execution: ExecutionConfig, names: Iterable[str] = _ONLY) -> None:
-    """Raise ``ValueError`` for a run-time knob, one of ``names``, that this engine has not."""
+    """Refuse an execution configuration that asks for what this engine cannot do.
+
+    Parameters
+    ----------
+    execution
+        The configuration of the run.
+    names
+        The fields that are looked at, by default all that this engine honours only in part.
+
+    Raises
+    ------
+    ValueError
+        If a field has a value that this engine does not support; the message names engine, field and value.
+    """
     for name in names:
         allowed, value = _ONLY[name], getattr(execution, name)
         if value not in allowed:
@@ -48,13 +61,17 @@ def require_supported(execution: ExecutionConfig, names: Iterable[str] = _ONLY) 
 
 
 def available_devices() -> list[str]:
-    """Names of the devices usable on this machine, as ``accelerator`` has them, best first."""
+    """Names of the devices usable on this machine, as the setting ``accelerator`` has them, best first.
+
+    The last of them is always ``"cpu"``. TensorFlow is told to take a GPU's memory as it needs it, which is
+    possible only before the GPU is first used.
+    """
     graphics = tf.config.list_physical_devices("GPU")
     for device in graphics:
         if tf.config.experimental.get_memory_growth(device):
             continue
         try:
-            # TensorFlow would otherwise take all memory of a device that others use too
+            # TensorFlow would otherwise take all memory of a device that other processes use too
             tf.config.experimental.set_memory_growth(device, True)
         except RuntimeError as exc:
             logger.warning(
@@ -64,12 +81,15 @@ def available_devices() -> list[str]:
 
 
 def on_device(accelerator: str) -> AbstractContextManager[None]:
-    """A context for what is to be made, and run, on the device that the ``accelerator`` setting stands for.
+    """The device that the setting ``accelerator`` stands for, as a context.
+
+    What TensorFlow makes or runs within the context is made or run on that device. ``"auto"`` stands for the
+    best one that is there, ``"cuda"`` for the GPU.
 
     Raises
     ------
     RuntimeError
-        If it is not there; the message lists those that are.
+        If the device is not there; the message lists those that are.
     """
     devices = available_devices()
     wanted = {"auto": devices[0], "cuda": "gpu"}.get(accelerator, accelerator)
@@ -90,8 +110,8 @@ def predict_with(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
-    """As :func:`predict`, of the model at ``model_path``; see :func:`.open_model` for errors."""
-    # the weights, too, belong where they are used
+    """Open the model at ``model_path`` and apply it, see :func:`predict`; for errors, :func:`.open_model`."""
+    # the model is opened on the device as well, because its weights belong where they are used
     with on_device(execution.accelerator):
         model = open_model(model_path, execution, container)
         return predict(model, container, execution, on_progress=on_progress, should_stop=should_stop)
@@ -105,9 +125,12 @@ def predict(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
-    """Patches of every group in ``container``, and the probe; see :func:`predict_patches`.
+    """Give the patches of every group in ``container``, and the probe that goes with them.
 
-    The probe is as bright as the beam was for this container, which need not be that of the training data.
+    The patches are those of :func:`predict_patches`, which says what the parameters are and what is raised.
+    The probe is (modes, N, N) complex64 in the scale of counts: the sum of ``Σ_m |probe_m|²`` over its pixels
+    is the number of photons of a whole pattern. It is as bright as the beam was for this container, which
+    need not be that of the training data.
     """
     patches = predict_patches(model, container, execution, on_progress=on_progress, should_stop=should_stop)
     factor = np.float32(probe_factor(model.data_config, container))
@@ -122,18 +145,38 @@ def predict_patches(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> NDArray[np.complex64]:
-    """Object patches (B, C, N, N) complex64 of every group in ``container``.
+    """Compute the object patches of every group in ``container``.
+
+    Parameters
+    ----------
+    model
+        The trained model. It normalises the patterns as those that it was trained on.
+    container
+        Grouped data: B groups of C patterns, N × N pixels.
+    execution
+        The device (``accelerator``), and how many groups are a batch (``inference_batch_size``; None finds
+        out how many fit).
+    on_progress
+        Called after every batch with the part of the groups that is done, 0 to 1.
+    should_stop
+        Asked before every batch.
+
+    Returns
+    -------
+    ndarray
+        (B, C, N, N) complex64: the transmission (no unit) around the position of each pattern, in pixels of
+        the object.
 
     Raises
     ------
     ModelFileError
         If the model was made for another N or gridsize than the container has.
     InterruptedError
-        If ``should_stop`` answered True between two batches.
+        If ``should_stop`` answered True.
     ValueError
-        If this engine lacks what ``execution`` asks.
+        If this engine does not support what ``execution`` asks for.
     RuntimeError
-        If the device has too little memory.
+        If the device is not there, or has too little memory.
     """
     require_supported(execution, _OF_INFERENCE)
     data = model.data_config

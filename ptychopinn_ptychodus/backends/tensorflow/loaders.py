@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...config import ExecutionConfig
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 
 
 def build_dataset(

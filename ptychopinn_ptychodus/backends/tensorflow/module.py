@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ... import __version__
 from ...config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from ..base import ModelDescription, ModelState, one_line
 from ..conversion import not_convertible
 from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE

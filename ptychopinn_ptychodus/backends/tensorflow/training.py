@@ -13,13 +13,13 @@ import keras
 import tensorflow as tf
 
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
-from ...data.grouping import PtychoDataContainer
+from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
 from ..base import Prediction, out_of_memory, require_logger
 from ..mlflow_run import MlflowRun, recorded, show
-from ..progress import Progress, StopRequested
+from ..physics import require_alike
+from ..reporter import StopRequested, TrainingReporter
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
-from ..workflow import require_alike
 from .bundle import save_model
 from .inference import on_device, predict, require_supported
 from .loaders import build_dataset
@@ -47,17 +47,17 @@ class _HistoryCallback(keras.callbacks.Callback):
             self.run.losses(epoch + 1, losses)
 
 
-class _ProgressCallback(keras.callbacks.Callback):
+class _ReporterCallback(keras.callbacks.Callback):
     """Passes on what happens; ends training after the batch in hand when asked to, or when it diverged."""
 
-    def __init__(self, progress: Progress, batch_size: int, groups: int) -> None:
+    def __init__(self, reporter: TrainingReporter, batch_size: int, groups: int) -> None:
         super().__init__()
-        self.progress = progress
+        self.reporter = reporter
         self.batch_size = batch_size
         self.groups = groups
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.progress.start()
+        self.reporter.start()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         model = self.model
@@ -68,18 +68,18 @@ class _ProgressCallback(keras.callbacks.Callback):
                 f"{model.execution_config.learning_rate:g}) or set gradient_clip_val."
             )
         size = min(self.batch_size, self.groups - batch * self.batch_size)
-        self.progress.batch(size * model.model_config.channels)
+        self.reporter.batch(size * model.model_config.channels)
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.progress.batch()
+        self.reporter.batch()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         model = self.model
 
         def apply(container: PtychoDataContainer) -> Prediction:
-            return predict(model, container, model.execution_config, should_stop=self.progress.should_stop)
+            return predict(model, container, model.execution_config, should_stop=self.reporter.should_stop)
 
-        self.progress.epoch(model.loss_history, model.training_config.nepochs, apply)
+        self.reporter.epoch(model.loss_history, model.training_config.nepochs, apply)
 
 
 class _StepwiseSchedule(keras.callbacks.Callback):
@@ -179,7 +179,7 @@ def train(
     test: PtychoDataContainer | None,
     config: TrainingConfig,
     execution: ExecutionConfig,
-    progress: Progress,
+    reporter: TrainingReporter,
 ) -> Trained:
     """Train a fresh model.
 
@@ -216,13 +216,13 @@ def train(
         model = PtychoPINN_TensorFlow.for_data(train, config, execution)
         configs = (config.model, model.data_config, config, InferenceConfig(model=config.model), execution)
         logged = execution.logger_backend == "mlflow"
-        with recorded(logged, config.output_dir, *configs, progress=progress) as run:
-            best = fit(model, train_data, test_data, config, len(train), progress, run)
+        with recorded(logged, config.output_dir, *configs, reporter=reporter) as run:
+            best = fit(model, train_data, test_data, config, len(train), reporter, run)
             if run is not None and best is not None and best.saved:
                 run.model(best.saved[0][1])  # until the model is written elsewhere
-            if run is not None and not progress.stopped:
+            if run is not None and not reporter.stopped:
                 show(
-                    run, lambda data: predict(model, data, execution, should_stop=progress.should_stop), train
+                    run, lambda data: predict(model, data, execution, should_stop=reporter.should_stop), train
                 )
     history = {name: list(values) for name, values in model.loss_history.items()}
     return Trained(model, best, history, run)
@@ -242,7 +242,7 @@ def fit(
     validation: tf.data.Dataset | None,
     config: TrainingConfig,
     groups: int,
-    progress: Progress,
+    reporter: TrainingReporter,
     run: MlflowRun | None = None,
 ) -> BestState | None:
     """Train ``model`` in place on ``groups`` groups, and leave it at its best state.
@@ -274,7 +274,7 @@ def fit(
         best = BestState(Path(config.output_dir) / CHECKPOINT_DIRECTORY, execution, monitor)
         callbacks.append(best)
     # last: who hears of an epoch, or stops it there, finds its best state on disk
-    callbacks.append(_ProgressCallback(progress, config.batch_size, groups))
+    callbacks.append(_ReporterCallback(reporter, config.batch_size, groups))
     model.configure_optimizer()
     try:
         model.fit(

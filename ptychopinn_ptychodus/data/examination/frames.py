@@ -40,6 +40,18 @@ def sound_frames(raw: Scan) -> NDArray[np.bool_]:
     return _sound(raw, frame_energies(raw.diff3d, raw.bad_pixels))
 
 
+def groupable_frames(raw: Scan, channels: int) -> NDArray[np.int64]:
+    """Numbers of the patterns that groups of ``channels`` are made of, (m,) int64, ascending.
+
+    These are the sound ones (:func:`sound_frames`), or all of them where a scan would have too few left.
+    """
+    sound = sound_frames(raw)
+    numbers, left = np.unique(raw.scan_index[sound], return_counts=True)
+    if len(numbers) < len(np.unique(raw.scan_index)) or left.min() < channels:
+        return np.arange(len(sound))
+    return np.flatnonzero(sound)
+
+
 def _sound(raw: Scan, light: NDArray[np.float64]) -> NDArray[np.bool_]:
     sound = np.ones(len(light), np.bool_)
     for number in np.unique(raw.scan_index):

@@ -1,4 +1,4 @@
-"""What a training run tells and is told, for the callbacks of every engine."""
+"""How an engine reports its training and hears that it is to stop, for the callbacks of every engine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ class StopRequested(Exception):
     """Leaves a training loop at once: validating on the way out could outlast the patience of who asked."""
 
 
-class Progress:
-    """What a training run tells, and is told, by way of an engine's callbacks.
+class TrainingReporter:
+    """Makes an engine's calls of what :meth:`.Engine.train` was given, in the order that is promised there.
+
+    It keeps the time, makes an :class:`.EpochReport` of each epoch's losses, and turns the answer of
+    ``should_stop`` into an exception that ends the engine's loop. Who listens, and what is made of the calls,
+    is none of its business.
 
     Parameters
     ----------

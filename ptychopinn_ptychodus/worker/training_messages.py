@@ -21,8 +21,8 @@ class TrainingMessages:
     ----------
     send
         Sends the messages ``learning``, ``epoch`` and ``progress``.
-    groups
-        The groups of each set that an epoch goes over, to learn from them or to validate.
+    containers
+        Each set of groups that an epoch goes over, to learn from them or to validate.
     batch_size
         Groups of a batch.
     begin
@@ -34,7 +34,7 @@ class TrainingMessages:
     def __init__(
         self,
         send: Send,
-        groups: Iterable[Sized | None],
+        containers: Iterable[Sized | None],
         batch_size: int,
         nepochs: int,
         begin: float = 0.0,
@@ -42,7 +42,7 @@ class TrainingMessages:
     ) -> None:
         self._tell_batches = tell_batches
         self._send = send
-        self._batches = sum(math.ceil(len(part) / batch_size) for part in groups if part is not None)
+        self._batches = sum(math.ceil(len(part) / batch_size) for part in containers if part is not None)
         self._nepochs = nepochs
         self._begin = begin
         self._learnt = False
