@@ -114,7 +114,7 @@ class Scan:
     def __init__(self, directory: Path) -> None:
         self.name, self.directory = directory.name, directory
         self.raw = read_standard_directory(directory)
-        self.reference = Result.load(directory / REFERENCES[self.name])
+        self.reference = Result.load(directory / REFERENCES.get(self.name, "truth.npz"))
         self.mask = self.reference.lit()
         self.script = directory.parent.parent / "tools" / "evaluate.py"
 
