@@ -26,7 +26,6 @@ import torch
 from _scans import Result, Scan
 from numpy.typing import NDArray
 
-from ptychopinn_ptychodus.data.metrics import illumination_mask
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
 
@@ -72,8 +71,7 @@ class Patterns:
 def most_probable(scan: Scan, steps: int) -> Iterator[tuple[int, NDArray[np.complex64]]]:
     """Steps done, and the object that is reached, every now and then."""
     patterns, truth = Patterns(scan), scan.reference.object
-    rows, columns = scan.reference.positions.T
-    lit = illumination_mask(scan.reference.probe, columns, rows, truth.shape, 0.3).astype(float)
+    lit = scan.mask.astype(float)
     mean = abs((lit * truth).sum()) / lit.sum()
     turned = truth * np.exp(-1j * np.angle((lit * truth).sum()))
     parts = (lit * (turned.real - mean), lit * turned.imag)
