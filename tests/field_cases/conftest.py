@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from cases import Scan, sound_scan
+from field_scans import Scan, sound_scan
 from field_support import Outcome, in_one_process, train_and_reconstruct
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "fieldcases" / "make_cases.py"

@@ -13,7 +13,7 @@ import psutil
 from PyQt5 import QtWidgets
 from PyQt5.QtTest import QTest
 from stage import PINN, Stage, seconds_until
-from window import Window
+from driven_window import Window
 
 from ptychopinn_ptychodus.backends import TENSORFLOW_HINT, TORCH_HINT
 

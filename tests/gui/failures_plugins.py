@@ -8,7 +8,7 @@ from ptychodus.model import ModelCore
 from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QLabel
 from stage import PINN, Stage
-from window import Window
+from driven_window import Window
 
 LIBRARY = """
 from ptychodus.api.reconstruct import Reconstructor, ReconstructorLibrary, ReconstructOutput

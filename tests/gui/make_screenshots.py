@@ -17,7 +17,7 @@ from typing import Any
 
 from PyQt5 import QtWidgets
 from PyQt5.QtTest import QTest
-from window import Window, run
+from driven_window import Window, run
 
 from ptychopinn_ptychodus.cli.demo import simulate, write_standard_directory
 
