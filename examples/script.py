@@ -12,7 +12,7 @@ import ptychopinn_ptychodus as pp
 class Print(pp.Observer):
     """Says how far it is."""
 
-    def on_epoch(self, report):
+    def on_epoch(self, report: pp.EpochReport | pp.RefinementReport) -> None:
         print(f"epoch {report.epoch}/{report.nepochs}, {report.seconds_left:.0f} s left")
 
 

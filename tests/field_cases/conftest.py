@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "fieldcases" / "make_c
 
 
 @pytest.fixture(autouse=True)
-def one_process():
+def one_process() -> Iterator[None]:
     """No child process for each run; of these tests only, so not for the whole session."""
     with in_one_process():
         yield

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from driven_window import Window
 from PyQt5 import QtWidgets
 from PyQt5.QtTest import QTest
 from stage import PINN, Stage, seconds_until
-from driven_window import Window
 
 from ptychopinn_ptychodus.backends import TENSORFLOW_HINT, TORCH_HINT
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from driven_window import Window
 from ptychodus.model import ModelCore
 from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QLabel
 from stage import PINN, Stage
-from driven_window import Window
 
 LIBRARY = """
 from ptychodus.api.reconstruct import Reconstructor, ReconstructorLibrary, ReconstructOutput
