@@ -359,9 +359,13 @@ def test_positions_in_another_unit_are_refused(
     raw = make(xcoords=scan.xcoords[:60] * unit, ycoords=scan.ycoords[:60] * unit)
     with pytest.raises(ExaminationError, match=words) as caught:
         examine_scan(raw, ExaminationConfig())
-    assert caught.value.report.by_code(code).subject == "geometry"
+    refused = caught.value.report.by_code(code)
+    assert refused is not None
+    assert refused.subject == "geometry"
     report = examine_scan(raw, ExaminationConfig(refuse=False))[1]
-    assert report.by_code(code).action is Action.IGNORED
+    ignored = report.by_code(code)
+    assert ignored is not None
+    assert ignored.action is Action.IGNORED
 
 
 def test_lines_regions_apart_and_far_off_positions_are_not_accused(

@@ -222,6 +222,7 @@ def test_container_follows_the_contract(scan: RawData) -> None:
 def test_batches_are_gathered_in_the_order_asked_for(scan: RawData) -> None:
     container = scan.generate_grouped_data(N, 7, 30, gridsize=2, seed=4)
     np.testing.assert_array_equal(container.batch([5, 2]), container.diffraction[[5, 2]])
+    assert container.Y is not None
     np.testing.assert_array_equal(container.patches_for([5, 2]), container.Y[[5, 2]])
 
 
@@ -233,6 +234,7 @@ def test_input_scale_brings_the_mean_energy_to_a_quarter_of_the_pixels(scan: Raw
 
 def test_object_patches_lie_where_the_positions_say(scan: RawData, obj: np.ndarray) -> None:
     container = scan.generate_grouped_data(N, 4, None)
+    assert container.Y is not None
     assert container.Y.dtype == np.complex64
     k = 5
     column, row = scan.xcoords[k] - (N - 1) / 2, scan.ycoords[k] - (N - 1) / 2

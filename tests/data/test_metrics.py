@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -111,7 +113,11 @@ def test_residual_ignores_bad_pixels(scan: RawData, obj: np.ndarray) -> None:
     bad[30:34, 30:34] = True
     spoilt = scan.diff3d.copy()
     spoilt[:, bad] = 1e3
-    arguments = {"xcoords": scan.xcoords, "ycoords": scan.ycoords, "probeGuess": scan.probeGuess}
+    arguments: dict[str, Any] = {
+        "xcoords": scan.xcoords,
+        "ycoords": scan.ycoords,
+        "probeGuess": scan.probeGuess,
+    }
     raw = RawData(**arguments, diff3d=spoilt, bad_pixels=bad)
     assert metrics.normalised_amplitude_residual(raw, obj, scan.probeGuess) < 0.03
 

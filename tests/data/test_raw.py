@@ -97,6 +97,7 @@ def test_network_input_and_photons_give_the_counts_back_on_good_pixels(fields: d
     bad[28:34, 26:36] = True
     raw = RawData(**{**fields, "diff3d": counts}, bad_pixels=bad)
     container = raw.generate_grouped_data(N, 4, None)
+    assert container.photons_per_pattern is not None
     seen = container.batch(slice(None))[..., 0] * container.input_scale
     photons = (seen * np.sqrt(container.photons_per_pattern) / (N / 2)) ** 2
     np.testing.assert_allclose(photons[:, ~bad], counts[:, ~bad], rtol=1e-5)
@@ -231,7 +232,9 @@ def test_probe_stacks_of_ptychodus_are_accepted(
 
 
 def test_object_with_a_layer_axis_is_accepted(fields: dict[str, Any]) -> None:
-    assert RawData(**fields, objectGuess=np.ones((1, 90, 95), complex)).objectGuess.shape == (90, 95)
+    found = RawData(**fields, objectGuess=np.ones((1, 90, 95), complex)).objectGuess
+    assert found is not None
+    assert found.shape == (90, 95)
 
 
 def test_require_inside_names_the_remedy(fields: dict[str, Any]) -> None:
@@ -279,6 +282,7 @@ def test_split_parts_are_disjoint_and_complete(scan: RawData, fraction: float, s
 def test_held_out_patterns_are_each_others_neighbours(scan: RawData) -> None:
     _, validation = scan.split(0.1, 0)
     # a tenth of the area, not a sprinkling over all of it
+    assert validation is not None
     extent = np.ptp(validation.xcoords) * np.ptp(validation.ycoords)
     assert extent < 0.3 * np.ptp(scan.xcoords) * np.ptp(scan.ycoords)
 
@@ -293,6 +297,7 @@ def test_held_out_patterns_are_of_one_scan(fields: dict[str, Any], seed: int) ->
         scan_index=np.repeat([0, 1, 2, 3], 5),
     )
     _, validation = raw.split(0.25, seed)
+    assert validation is not None
     assert len(set(validation.scan_index.tolist())) == 1
 
 
@@ -551,7 +556,10 @@ def test_simulated_scan_is_determined_by_its_seed(
     obj: np.ndarray, probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray]
 ) -> None:
     x, y = (p[:8] for p in positions)
-    make = lambda seed: simulation.simulate_scan(obj, probe, x, y, 1e4, seed)  # noqa: E731
+
+    def make(seed: int) -> RawData:
+        return simulation.simulate_scan(obj, probe, x, y, 1e4, seed)
+
     assert same(make(5), make(5))
     assert not same(make(5), make(6))
 

@@ -190,7 +190,8 @@ def test_every_island_is_turned_as_little_as_can_be(obj: np.ndarray, probe: np.n
 def test_assembling_holds_no_second_copy_of_the_patches(
     obj: np.ndarray, probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray], gridsize: int
 ) -> None:
-    patches, indices, coords = spoilt(obj, *(np.tile(p, 4) for p in positions), gridsize)
+    x, y = positions
+    patches, indices, coords = spoilt(obj, np.tile(x, 4), np.tile(y, 4), gridsize)
     before = patches.copy()
     tracemalloc.start()
     try:

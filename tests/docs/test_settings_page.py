@@ -25,7 +25,7 @@ def page() -> str:
 @pytest.mark.skipif(importlib.util.find_spec("PyQt5") is None, reason="needs PyQt5 (extra gui)")
 def test_the_page_is_what_the_script_writes(page: str, tmp_path: Path) -> None:
     written = tmp_path / "settings.md"
-    command = [sys.executable, ROOT / "scripts" / "settings_page.py", "--output", written]
+    command: list[str | Path] = [sys.executable, ROOT / "scripts" / "settings_page.py", "--output", written]
     subprocess.run(command, check=True)
     assert written.read_text(encoding="utf-8") == page, "run python scripts/settings_page.py"
 

@@ -10,6 +10,8 @@ from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QLabel
 from stage import PINN, Stage
 
+from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
+
 LIBRARY = """
 from ptychodus.api.reconstruct import Reconstructor, ReconstructorLibrary, ReconstructOutput
 
@@ -150,6 +152,7 @@ def two_cores(stage: Stage) -> int:
             api = model.processing_core.processing_api
             api.train(directory, output, product_index=0, block=True)
             trained = model.processing_core.algorithm_parameter.get_current_reconstructor()
+            assert isinstance(trained, PtychoPINNReconstructor)
             assert trained.require_model().parent == output
             found.append(len((output / "training_history.csv").read_text().splitlines()) - 1)
             api.reconstruct(product_index=0, block=True)

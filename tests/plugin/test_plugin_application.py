@@ -18,6 +18,8 @@ from ptychodus.api.io import load_product
 from ptychodus.api.observer import Observable
 from ptychodus.model import ModelCore
 
+from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
+
 NAMES = {"ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised"}
 FRAMEWORKS = ("torch", "tensorflow", "lightning", "pytorch_lightning", "keras", "mlflow", "PyQt5")
 
@@ -115,7 +117,9 @@ class TestScripts:
                 time.sleep(0.05)
             assert not monitor.is_processing
             parameter = model.processing_core.algorithm_parameter
-            assert parameter.get_current_reconstructor().is_model_loaded()
+            current = parameter.get_current_reconstructor()
+            assert isinstance(current, PtychoPINNReconstructor)
+            assert current.is_model_loaded()
             assert (tmp_path / "out" / "model.ckpt").is_file()
 
     def test_infer_is_evaluated_again_when_a_task_ends(
@@ -148,7 +152,9 @@ class TestScripts:
             for model in (one, two):
                 parameter = model.processing_core.algorithm_parameter
                 parameter.set_value("ptychopinn-plugin_pinn")
-                found.append(parameter.get_current_reconstructor())
+                current = parameter.get_current_reconstructor()
+                assert isinstance(current, PtychoPINNReconstructor)
+                found.append(current)
             assert found[0] is not found[1]
             keys = list(one.processing_core.algorithm_parameter.available_reconstructors())
             assert sum(key in NAMES for key in keys) == 2

@@ -12,11 +12,12 @@ import pytest
 from plugin_support import add_engines, forget_engines, make_library, run
 from ptychodus.api.reconstruct import ReconstructInput
 
+from ptychopinn_ptychodus.backends import registry
 from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
 from ptychopinn_ptychodus.plugin import selection
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.plugin.selection import model_file_type, select_engine
-from ptychopinn_ptychodus.worker.job import Job
+from ptychopinn_ptychodus.worker.job import Job, ReconstructJob
 from ptychopinn_ptychodus.worker.process import ChildProcess
 
 pytestmark = pytest.mark.usefixtures("fake_site")
@@ -134,7 +135,7 @@ class TestTraining:
             selected("tensorflow")
 
     def test_an_engine_that_an_incomplete_installation_lacks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        only = {"pytorch": selection.list_engines()["pytorch"]}
+        only = {"pytorch": registry.list_engines()["pytorch"]}
         monkeypatch.setattr(selection, "list_engines", lambda: only)
         with pytest.raises(EngineUnavailableError, match=r"Backend = 'tensorflow'.*'pytorch'.*pip install"):
             selected("tensorflow")
@@ -186,6 +187,7 @@ class TestReconstruction:
         assert 'model.ckpt", a model of Fake PyTorch' in log.text
         assert len(run(reconstructor.reconstruct(scan()))) == 1
         assert "patterns with Fake PyTorch" in log.text
+        assert isinstance(jobs[-1], ReconstructJob)
         assert jobs[-1].config.backend == "pytorch"
 
     @pytest.mark.parametrize(
@@ -217,6 +219,7 @@ class TestReconstruction:
         (output,) = run(reconstructor.reconstruct(scan()))
         assert len(output.product.losses) == 2  # its history came along
         assert "written by Fake PyTorch, which is not installed" in log.text
+        assert isinstance(jobs[-1], ReconstructJob)
         assert jobs[-1].config.backend == expected
         title = {"tensorflow": "Fake TensorFlow", "abacus": "Abacus"}[expected]
         assert f"patterns with {title}" in log.text

@@ -36,7 +36,8 @@ def pinn(**settings: Any) -> PtychoPINNReconstructor:
 
 
 def supervised(**settings: Any) -> PtychoPINNReconstructor:
-    return list(make_library(**settings))[1]
+    _, second = iter(make_library(**settings))
+    return second
 
 
 def trained(directory: Path, tmp_path: Path, **settings: Any) -> PtychoPINNReconstructor:
@@ -68,7 +69,7 @@ class Monitor:
     def __init__(self) -> None:
         self.is_processing = True
         self.is_stopping = False
-        self.progress = []
+        self.progress: list[tuple[int, int]] = []
 
     def update_progress(self, progress: int, goal: int) -> None:
         self.progress.append((progress, goal))
@@ -608,6 +609,7 @@ class TestFailures:
                 if output.training_loss:
                     break
         killed = time.monotonic()
+        assert children[0] is not None
         os.kill(children[0], signal.SIGKILL)
         with pytest.raises(ChildDiedError, match=r"SIGKILL.*memory"):
             run(generator)

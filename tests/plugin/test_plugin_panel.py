@@ -43,7 +43,9 @@ def application() -> QApplication:
         pytest.skip(f"Qt cannot be started here: {tried.stderr.strip().splitlines()[-1]}")
     from PyQt5.QtWidgets import QApplication
 
-    return QApplication.instance() or QApplication(["test"])
+    application = QApplication.instance() or QApplication(["test"])
+    assert isinstance(application, QApplication)
+    return application
 
 
 class Dialogs:
@@ -81,11 +83,14 @@ def open_page(
     def open_page(library: PtychoPINNPluginLibrary, name: str = "pinn") -> SettingsPage:
         factory = panel.PtychoPINNPluginViewControllerFactory(library, dialogs)
         page = factory.create_view_controller(name)
+        assert isinstance(page, panel.Page)
         assert page.settings_page is None  # nothing is built before it is shown
         pages.append((page, factory))
         page.show()
         application.processEvents()
-        return page.settings_page
+        shown: SettingsPage | None = vars(page)["settings_page"]  # which show() has set
+        assert shown is not None
+        return shown
 
     yield open_page
     for page, _ in pages:
@@ -312,9 +317,9 @@ class TestEdits:
                 QPointF(2, 2),
                 QPoint(),
                 QPoint(0, -120),
-                Qt.NoButton,
-                Qt.NoModifier,
-                Qt.NoScrollPhase,
+                Qt.MouseButton.NoButton,
+                Qt.KeyboardModifier.NoModifier,
+                Qt.ScrollPhase.NoScrollPhase,
                 False,
             )
             application.sendEvent(target, wheel)
@@ -469,10 +474,10 @@ class TestModelBox:
         monkeypatch: pytest.MonkeyPatch,
         tmp_path: Path,
     ) -> None:
-        from ptychopinn_ptychodus.plugin.panel import model
+        from ptychodus.view.widgets import ExceptionDialog
 
         shown = []
-        monkeypatch.setattr(model.ExceptionDialog, "show_exception", lambda *args: shown.append(args))
+        monkeypatch.setattr(ExceptionDialog, "show_exception", lambda *args: shown.append(args))
         dialogs.path = tmp_path / "wrong.ckpt"
         dialogs.path.write_text("no model")
         box = open_page(make_library()).model_box

@@ -99,6 +99,7 @@ def line_of(product: Product) -> str:
 
 
 def correlation(product: Product, raw: RawData) -> float:
+    assert raw.objectGuess is not None
     lit = illumination_mask(raw.probeGuess, raw.xcoords, raw.ycoords, SHAPE)
     found = np.asarray(product.object_.get_layer(0))
     return float(compare(found, raw.objectGuess, lit).complex_correlation_centred)
@@ -163,6 +164,7 @@ def test_the_networks_object_comes_first_and_then_the_refined_one(
 
     # the second is what becomes of it
     config = make_refinement_config(make_library(Refinement_Epochs=8).settings)
+    assert config is not None
     expected = refine(
         from_reconstruct_input(parameters, with_object=False),
         np.asarray(network.object_.get_layer(0)),

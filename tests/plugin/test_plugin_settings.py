@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plugin_support import make_library
@@ -67,12 +68,13 @@ def fields(settings: PluginSettings) -> dict[tuple[str, str], object]:
 def test_every_field_that_a_setting_fills_is_named_after_it() -> None:
     library = make_library(**BASE)
     before = fields(library.settings)
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for settings in library.settings.groups:
         for name, parameter in settings.group.parameters().items():
             old = parameter.get_value()
             if isinstance(old, str) and name not in OTHER_VALUES:
                 continue
+            new: Any
             if name in OTHER_VALUES:
                 new = OTHER_VALUES[name]
             else:

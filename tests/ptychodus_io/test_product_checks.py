@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def moved(scale: float, product: Product | None = None) -> Product:
     return replace(product, probe_positions=ProbePositionSequence(positions))
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[], Product], str, str]] = {
     "layers": (lambda: make_product(COUNT, layers=2), "several-layers", "2 layers.*single-layer object"),
     "near field": (near_field, "near-field", "far_field is False.*near field"),
     "object pixel": (other_object_pixel, "other-pixel-size", "pixels are 30 × 30 nm and the probe's 20 × 20"),
@@ -78,8 +79,10 @@ def test_such_a_product_is_refused(refused: tuple[Product, str, str]) -> None:
     product, code, words = refused
     with pytest.raises(ExaminationError, match=words) as caught:
         from_reconstruct_input(given(product), with_object=False)
-    assert caught.value.report.by_code(code).action is Action.REFUSED
-    assert caught.value.report.by_code(code).subject == "geometry"
+    finding = caught.value.report.by_code(code)
+    assert finding is not None
+    assert finding.action is Action.REFUSED
+    assert finding.subject == "geometry"
 
 
 def test_before_training_too(refused: tuple[Product, str, str], tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ def test_and_in_both_reconstructors(
     refused: tuple[Product, str, str], standard_directory: Path, tmp_path: Path
 ) -> None:
     product, _, words = refused
-    trained, supervised = make_library(Training_Epochs=2)
+    trained, supervised = iter(make_library(Training_Epochs=2))
     run(trained.train(standard_directory, tmp_path))
     model = next(tmp_path.glob("model*.ckpt"))
     for reconstructor in (trained, supervised):
@@ -116,7 +119,9 @@ def test_and_in_both_reconstructors(
 def test_what_can_be_computed_is_if_the_user_says_so(name: str) -> None:
     make, code, _ = REFUSED[name]
     raw = from_reconstruct_input(given(make()), with_object=False, examination=ALL_THE_SAME)
-    assert raw.findings.by_code(code).action is Action.IGNORED
+    finding = raw.findings.by_code(code)
+    assert finding is not None
+    assert finding.action is Action.IGNORED
     assert raw.n_patterns == COUNT
 
 
@@ -143,6 +148,7 @@ def test_a_pixel_that_the_metadata_contradict_is_a_warning(tmp_path: Path) -> No
         replace(product, metadata=replace(product.metadata, detector_distance_m=1.0)),
     )
     finding = read_training_directory(tmp_path).train.findings.by_code("nominal-geometry")
+    assert finding is not None
     assert finding.action is Action.IGNORED
     # λz/(N p) with hc = 1.23984e-6 eV m
     assert finding.values["implied_m"] == pytest.approx([1.23984e-6 / 8800 / (N * 75e-6)] * 2, rel=1e-4)

@@ -147,6 +147,7 @@ def test_gradients_are_those_of_the_referee(
         dp = np.stack([_smooth(rng, (N, N)), _smooth(rng, (N, N))])
         expected = slope(still_c, dp, still_r, 1e-3)
         assert 2 * np.vdot(dp, gradient_probe).real == pytest.approx(expected, rel=5e-3)
+    assert found.positions is not None
     for place, index in enumerate(INDICES):
         for axis in range(2):
             dr = still_r.copy()
@@ -263,7 +264,12 @@ def test_the_threads_of_the_fft_are_those_of_the_outer_loop(
 ) -> None:
     seen: list[int] = []
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    monkeypatch.setattr(scipy.fft, "fft2", lambda waves, *, workers, **_: seen.append(workers) or waves)
+
+    def fft2(waves: np.ndarray, *, workers: int, **_: object) -> np.ndarray:
+        seen.append(workers)
+        return waves
+
+    monkeypatch.setattr(scipy.fft, "fft2", fft2)
     NumpyArrays().fft(np.ones((4, 4), np.complex64))
     assert seen == [expected]
 

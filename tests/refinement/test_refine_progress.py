@@ -42,6 +42,7 @@ def test_progress_ends_at_one_when_the_last_epoch_is_given_up(scan: RawData) -> 
 
     wild = RefinementConfig(epochs=1, object_step=2.0, momentum=0.99, illumination_floor=1e-3)
     start = scan.objectGuess
+    assert start is not None
     refine(
         scan,
         start,

@@ -35,7 +35,8 @@ def test_the_result_explains_the_patterns_as_the_referee_computes_them(
     scan: RawData, flat: np.ndarray
 ) -> None:
     result = refine(scan, flat, scan.probeGuess, RefinementConfig(epochs=15), device="cpu")
-    patches = extract_patches(result.object, *result.positions.T, scan.N)
+    x, y = result.positions.T
+    patches = extract_patches(result.object, x, y, scan.N)
     modelled = np.sqrt(diffraction_intensity(patches, result.probe))
     rest = ((modelled - scan.diff3d) ** 2).sum() / (scan.diff3d**2).sum()
     # the reference interpolates the object, which leaves a little
@@ -53,6 +54,7 @@ def test_the_scale_of_the_probe_does_not_matter(scan: RawData, flat: np.ndarray,
 def test_positions_are_found_again(scan: RawData) -> None:
     wrong = np.random.default_rng(4).uniform(-1.0, 1.0, (len(scan), 2))
     wrong -= wrong.mean(axis=0)
+    assert scan.objectGuess is not None
     start = scan.objectGuess * 0 + 1
     off = displaced(scan, wrong)
     config = RefinementConfig(epochs=30)
@@ -104,7 +106,7 @@ def test_added_modes_explain_partial_coherence_and_come_out_orthogonal() -> None
     scan = simulate_scan(
         make_object((114, 114), seed=2), make_probe(64, modes=2), x, y, 1e6, None, noise=False
     )
-    flat, coherent = np.ones((114, 114)), scan.probeGuess[:1]
+    flat, coherent = np.ones((114, 114), complex), scan.probeGuess[:1]
     one = refine(scan, flat, coherent, RefinementConfig(epochs=15), device="cpu")
     two = refine(scan, flat, coherent, RefinementConfig(epochs=15, probe_modes=2), device="cpu")
     assert one.probe.shape[0] == 1
@@ -120,7 +122,7 @@ def test_the_likelihood_starts_from_the_power_of_the_counts(scan: RawData, photo
     x, y = true_positions(scan).T
     dim = simulate_scan(scan.objectGuess, scan.probeGuess, x, y, photons=photons, seed=3)
     config = RefinementConfig(epochs=0, metric="poisson")
-    found = refine(dim, dim.objectGuess, dim.probeGuess * 3, config, device="cpu")
+    found = refine(dim, scan.objectGuess, dim.probeGuess * 3, config, device="cpu")
     true_power = (np.abs(dim.probeGuess) ** 2).sum()
     assert (np.abs(found.probe) ** 2).sum() == pytest.approx(true_power, rel=0.1)
 
@@ -129,7 +131,7 @@ def test_the_amplitude_starts_from_the_scale_that_fits_it_best(scan: RawData) ->
     assert scan.objectGuess is not None
     x, y = true_positions(scan).T
     dim = simulate_scan(scan.objectGuess, scan.probeGuess, x, y, photons=30, seed=3)
-    found = refine(dim, dim.objectGuess, dim.probeGuess * 3, RefinementConfig(epochs=0), device="cpu")
+    found = refine(dim, scan.objectGuess, dim.probeGuess * 3, RefinementConfig(epochs=0), device="cpu")
     modelled = np.sqrt(diffraction_intensity(extract_patches(found.object, x, y, dim.N), found.probe))
     rest = [((scale * modelled - dim.diff3d) ** 2).sum() for scale in (0.95, 1.0, 1.05)]
     assert rest[1] == min(rest)

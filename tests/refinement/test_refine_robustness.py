@@ -84,6 +84,7 @@ def test_an_epoch_that_overflows_is_taken_back_and_leaves_finite_figures(
 
 
 def test_the_result_is_never_worse_than_the_start(scan: RawData) -> None:
+    assert scan.objectGuess is not None
     for seed in range(3):
         # from the truth, steps that are far too long lead away
         wild = RefinementConfig(
@@ -113,6 +114,7 @@ def test_runs_are_repeatable_and_seeds_differ(scan: RawData, flat: np.ndarray) -
 
 
 def test_no_epochs_return_the_start_with_the_probe_in_scale(scan: RawData) -> None:
+    assert scan.objectGuess is not None
     result = refine(scan, scan.objectGuess, scan.probeGuess * 7, RefinementConfig(epochs=0), device="cpu")
     np.testing.assert_array_equal(result.object, scan.objectGuess)
     np.testing.assert_allclose(result.probe, scan.probeGuess, rtol=1e-2, atol=1e-3)

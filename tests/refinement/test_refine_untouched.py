@@ -31,7 +31,7 @@ def test_grid_unlit_object_and_inputs_stay(scan: RawData) -> None:
 
 def test_patches_may_reach_beyond_the_object(scan: RawData) -> None:
     assert scan.objectGuess is not None
-    narrow = np.ones((64, 62))
+    narrow = np.ones((64, 62), complex)
     part = scan.select(np.flatnonzero((scan.xcoords < 61) & (scan.ycoords < 63)))
     result = refine(part, narrow, scan.probeGuess, RefinementConfig(epochs=8), device="cpu")
     assert result.object.shape == narrow.shape
@@ -73,6 +73,7 @@ def test_a_mapped_scan_will_do(scan: RawData, flat: np.ndarray, tmp_path: Path) 
 def test_positions_that_did_not_move_are_those_of_the_scan_to_the_bit(
     scan: RawData, flat: np.ndarray, start: str
 ) -> None:
+    assert scan.objectGuess is not None
     # two epochs leave positions alone; from the truth, steps far too long are taken back
     config, object_ = (
         (QUICK, flat)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ QUICK = RefinementConfig(epochs=2)
 def test_starts_that_cannot_be_used_are_refused(
     scan: RawData, flat: np.ndarray, change: dict[str, Any], message: str
 ) -> None:
-    arguments = {"object_": flat, "probe": scan.probeGuess, "config": QUICK} | change
+    arguments: dict[str, Any] = {"object_": flat, "probe": scan.probeGuess, "config": QUICK} | change
     with pytest.raises(ValueError, match=message):
         refine(scan, **arguments, device="cpu")
 
@@ -69,7 +69,7 @@ def test_a_scan_without_counts_is_refused(scan: RawData, flat: np.ndarray) -> No
 )
 def test_settings_out_of_range_are_refused_by_name(field: str, value: float | str) -> None:
     with pytest.raises(ValueError, match=rf"RefinementConfig\.{field} = .* is not valid: use"):
-        RefinementConfig(**{field: value})
+        RefinementConfig(**cast(dict[str, Any], {field: value}))
 
 
 def test_devices_that_are_not_there_are_refused() -> None:

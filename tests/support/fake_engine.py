@@ -56,7 +56,8 @@ PROBE_FACTOR = 3.0
 
 
 def wishes() -> dict[str, Any]:
-    return json.loads(os.environ.get("FAKE_ENGINE", "{}"))
+    found: dict[str, Any] = json.loads(os.environ.get("FAKE_ENGINE", "{}"))
+    return found
 
 
 class FakeEngine(Engine):

@@ -21,6 +21,7 @@ from ptychopinn_ptychodus.backends.base import EpochReport, Prediction
 from ptychopinn_ptychodus.data import metrics, simulation
 from ptychopinn_ptychodus.data.grouping import PtychoDataContainer
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.plugin.shown import PreviewPicture
 from ptychopinn_ptychodus.worker import preview
 from ptychopinn_ptychodus.worker.preview import LARGEST_SHARE, PreviewWriter, covering
 
@@ -70,13 +71,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_the_object_is_left_as_array_and_picture(container: PtychoDataContainer, tmp_path: Path) -> None:
-    told = []
+    told: list[int] = []
     PreviewWriter(container, tmp_path, told.append)(report(epoch=7), truth)
     assert told == [7]
     object_ = np.load(tmp_path / "preview.npy", allow_pickle=False)
     assert object_.dtype == np.complex64
     height, width = object_.shape
     x, y = np.floor(container.coords.min(0)).astype(int) - container.N // 2
+    assert container.object_guess is not None
     expected = container.object_guess[y : y + height, x : x + width]
     inside = (slice(25, -25),) * 2  # where the light of the outer groups does not end
     scores = metrics.compare(object_[inside], expected[inside])
@@ -177,7 +179,8 @@ def test_patches_take_their_share_of_the_memory_and_no_more(
 def test_a_preview_that_fails_does_not_end_the_training(
     container: PtychoDataContainer, tmp_path: Path, log: pytest.LogCaptureFixture, what: str
 ) -> None:
-    applied, told = [], []
+    applied: list[PtychoDataContainer] = []
+    told: list[int] = []
 
     def apply(container: PtychoDataContainer) -> Prediction:
         applied.append(container)
@@ -228,12 +231,13 @@ class Watch:
     def __init__(self, reconstructor: PtychoPINNReconstructor) -> None:
         from ptychodus.api.observer import Observer
 
-        self.seen = seen = []
+        self.seen: list[PreviewPicture | None] = []
+        seen = self.seen
 
         class Watching(Observer):
             def _update(self, observable: Observable) -> None:
-                if not seen or seen[-1] != observable.preview:
-                    seen.append(observable.preview)
+                if not seen or seen[-1] != reconstructor.preview:
+                    seen.append(reconstructor.preview)
 
         self.observer = Watching()
         reconstructor.add_observer(self.observer)
@@ -249,6 +253,7 @@ def test_the_reconstructor_tells_of_previews(
     for _ in range(2):  # the second training takes away the picture of the first
         run(reconstructor.train(standard_directory, output))
     assert [None if shown is None else shown.epoch for shown in watch.seen] == [None, 1, 2, None, 1, 2]
+    assert reconstructor.preview is not None
     assert reconstructor.preview.path == output / "preview.png"
     assert Image.open(output / "preview.png").size[0] > 0
     assert np.load(output / "preview.npy").dtype == np.complex64

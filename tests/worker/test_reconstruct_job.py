@@ -140,8 +140,8 @@ class Refining:
         engine = get_engine("pytorch")
         training = TrainingConfig(model=ModelConfig(gridsize=2))
         engine.train(container, None, training, ExecutionConfig(), model_path=self.model)
-        self.applied_to = None
-        self.messages: list[dict] = []
+        self._applied_to: PtychoDataContainer | None = None
+        self.messages: list[dict[str, Any]] = []
         predict = type(engine).predict
 
         def spied(
@@ -151,10 +151,16 @@ class Refining:
             execution: ExecutionConfig,
             **kwargs: Any,
         ) -> Prediction:
-            self.applied_to = container
+            self._applied_to = container
             return predict(engine, model_path, container, execution, **kwargs)
 
         monkeypatch.setattr(type(engine), "predict", spied)
+
+    @property
+    def applied_to(self) -> PtychoDataContainer:
+        """What the network was applied to."""
+        assert self._applied_to is not None
+        return self._applied_to
 
     def run(
         self,
@@ -252,6 +258,7 @@ def test_a_refinement_leaves_both_estimates_and_reports_its_epochs(refining: Ref
         Estimate.load(refining.directory / name) for name in (NETWORK_DIRECTORY, REFINED_DIRECTORY)
     )
     assert network.positions is None
+    assert refined.positions is not None
     assert refined.positions.shape == (144, 2)
     assert network.object.shape == refined.object.shape == refining.SHAPE
     kinds = [message["kind"] for message in refining.messages]
