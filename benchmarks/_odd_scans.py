@@ -146,8 +146,8 @@ def _positions(
         x, y = radius * np.cos(angle), radius * np.sin(angle)
     elif kind == "line":
         along = np.arange(side * side) * span * 0.4
-        angle = rng.uniform(0, math.pi)
-        x, y = along * math.cos(angle), along * math.sin(angle)
+        turn = rng.uniform(0, math.pi)
+        x, y = (np.asarray(along * part, np.float64) for part in (math.cos(turn), math.sin(turn)))
     else:
         half = max(2, side // 2)
         x, y = raster_positions(half, 2 * half, span, jitter=0.3, seed=int(rng.integers(2**31)))

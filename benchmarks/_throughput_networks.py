@@ -52,7 +52,8 @@ class TorchNetwork:
         self.module = PtychoPINN_Lightning.for_data(container, TrainingConfig(model=model), self.execution)
         self.module.to(self.device)
         if not way.channels_last:
-            self.module.network.to(memory_format=torch.contiguous_format)
+            # torch has no overload with the format alone
+            self.module.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if way.graph == "compiled":
             self.module.network.compile()
         dtype = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(way.precision)
@@ -89,7 +90,7 @@ class TorchNetwork:
     def fetch(self, results: list[Any]) -> Any:
         return np.concatenate([result.cpu().numpy() for result in results])
 
-    def stepper(self, groups: int) -> Callable[[], None]:
+    def stepper(self, groups: int) -> Callable[[], object]:
         """A function that loads a batch and learns from it."""
         module = self.module.train()
         optimizer = module.configure_optimizers()
@@ -162,7 +163,7 @@ class TensorFlowNetwork:
     def fetch(self, results: list[Any]) -> Any:
         return np.concatenate([result.numpy() for result in results])
 
-    def stepper(self, groups: int) -> Callable[[], None]:
+    def stepper(self, groups: int) -> Callable[[], object]:
         self.model.configure_optimizer()
         if self.way.graph:
             eager, compiled = self.way.graph == "eager", self.way.graph == "XLA"

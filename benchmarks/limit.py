@@ -58,7 +58,7 @@ class Patterns:
     def expected(self, object_: torch.Tensor) -> torch.Tensor:
         """Counts, (M, N, N), zero frequency first."""
         waves = torch.fft.fft2(self._probes * object_.reshape(-1)[self._pixels], norm="ortho")
-        return waves.real**2 + waves.imag**2
+        return torch.square(waves.real) + torch.square(waves.imag)
 
     def misfit(self, object_: torch.Tensor) -> torch.Tensor:
         """Negative logarithm of the likelihood, less that of the counts themselves; in double precision,
@@ -95,11 +95,11 @@ def most_probable(scan: Scan, steps: int) -> Iterator[tuple[int, NDArray[np.comp
     def loss() -> torch.Tensor:
         optimiser.zero_grad()
         value = patterns.misfit(object_()) + 0.5 * (white**2).sum(dtype=torch.float64)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     for done in range(STEPS_AT_ONCE, steps + 1, STEPS_AT_ONCE):
-        optimiser.step(loss)
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
         yield done, object_().detach().numpy()
 
 

@@ -14,7 +14,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from _tables import alternated, cpu_seconds, print_header, print_table, use_one_thread
@@ -93,6 +93,7 @@ def peer(architecture: str, size: int, gridsize: int, scale: int, column: int) -
 
 def training(sizes: tuple[int, ...], budget: float) -> Rows:
     """Whole steps, as training makes them, and the network's part of them, in turn."""
+    row: list[Any]
     for *row, container, module in models(sizes, dict.fromkeys(sizes, 64)):
         groups = BATCH // container.gridsize**2
         loader = build_loader(
@@ -114,7 +115,7 @@ def training(sizes: tuple[int, ...], budget: float) -> Rows:
             f"{whole:.3f}",
             f"{BATCH / whole:.1f}",
             f"{100 * network / whole:.0f} %",
-            peer(*row, 0),
+            peer(row[0], row[1], row[2], row[3], 0),
         )
 
 
@@ -136,6 +137,7 @@ def network_alone(module: PtychoPINN_Lightning, batch: Any) -> None:
 def inference(sizes: tuple[int, ...], patterns: dict[int, int]) -> Rows:
     """Every pattern an anchor, as in a reconstruction: with gridsize 2 the network sees each four times."""
     execution = ExecutionConfig(accelerator="cpu")
+    row: list[Any]
     for *row, container, module in models(sizes, patterns):
         count = len(container)
         first = group_part(container, slice(0, 8))
@@ -153,7 +155,7 @@ def inference(sizes: tuple[int, ...], patterns: dict[int, int]) -> Rows:
             f"{count / total:.1f}",
             f"{container.nn_indices.size / total:.1f}",
             f"{100 * assembly / total:.1f} %",
-            peer(*row, 1),
+            peer(row[0], row[1], row[2], row[3], 1),
         )
 
 
@@ -191,7 +193,7 @@ def stitching(count: int, repeats: int) -> Rows:
     truth, probe = simulation.make_object(shape), simulation.make_probe(size)
     weight = np.sum(np.abs(probe) ** 2, axis=0)
     patches = simulation.extract_patches(truth, x, y, size)
-    ways = {
+    ways: dict[str, Callable[[], np.ndarray]] = {
         "this package": lambda: stitch(patches, x, y, shape, weight=weight).object,
         "loop: `ndimage.shift(order=3)`, add": lambda: stitch_loop(patches, x, y, shape, weight),
     }

@@ -196,9 +196,8 @@ def assembly(engine: str, case: Case, device: str, patterns: int, gpu: bool) -> 
     use_threads()
     indices, coords, truth = container.nn_indices, container.coords, container.object_guess
     turns = np.exp(2j * np.pi * np.random.default_rng(0).random(len(indices))).astype(np.complex64)
-    patches = extract_patches(truth, *coords[indices.ravel()].T, container.N).reshape(
-        *indices.shape, container.N, container.N
-    )
+    x, y = coords[indices.ravel()].T
+    patches = extract_patches(truth, x, y, container.N).reshape(*indices.shape, container.N, container.N)
     patches *= turns[:, None, None, None]
     torch_device = torch.device("cuda" if gpu else "cpu")
     objects: dict[str, Any] = {}

@@ -12,7 +12,7 @@ import ptychopinn_ptychodus as pp
 class Print(pp.Observer):
     """Says how far it is."""
 
-    def on_epoch(self, report):
+    def on_epoch(self, report: pp.EpochReport | pp.RefinementReport) -> None:
         print(f"epoch {report.epoch}/{report.nepochs}, {report.seconds_left:.0f} s left")
 
 
@@ -23,6 +23,8 @@ scan = pp.simulate_scan(truth, pp.make_probe(64), x, y, photons=1e6, seed=0)
 model = pp.train(scan, pp.default_training_config(scan, nepochs=2), observer=Print())
 result = pp.reconstruct(scan, model)
 refined = pp.refine(scan, result, pp.RefinementConfig(epochs=10))
+assert result.network is not None
+assert refined.verdict is not None
 print(refined.verdict.text)
 
 lit = pp.illumination_mask(scan.probeGuess, x, y, truth.shape)

@@ -26,7 +26,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_what_was_there_stays_until_the_block_has_ended_well(tmp_path):
+def test_what_was_there_stays_until_the_block_has_ended_well(tmp_path: Path) -> None:
     target = tmp_path / "model.ckpt"
     target.write_bytes(b"old")
     with replacing(target) as file:
@@ -40,7 +40,7 @@ def test_what_was_there_stays_until_the_block_has_ended_well(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere leftovers are left alone")
-def test_what_a_killed_process_left_is_removed_by_the_next_write_once_it_is_old(tmp_path):
+def test_what_a_killed_process_left_is_removed_by_the_next_write_once_it_is_old(tmp_path: Path) -> None:
     target, other = tmp_path / "model[1].ckpt", tmp_path / "x.model[1].ckpt"
     for path in (target, other):
         subprocess.run([sys.executable, "-c", DYING, str(path)], check=False)
@@ -56,7 +56,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_write_once_it_is_old(
     assert names(tmp_path) == sorted([of_other.name, target.name])
 
 
-def test_old_files_of_living_processes_and_of_others_stay(tmp_path):
+def test_old_files_of_living_processes_and_of_others_stay(tmp_path: Path) -> None:
     target = tmp_path / "model.ckpt"
     others = [
         f".model.ckpt.{os.getpid()}.{'0' * 32}.tmp",

@@ -115,7 +115,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[P
     return trained
 
 
-def settings(backend: str, output: Path) -> dict[str, str]:
+def settings(backend: str, output: Path) -> dict[str, Any]:
     # the logger is the default one: what it brings along is what users get
     return {"BACKEND": backend, "OUTPUT": str(output), "ARCHITECTURE": "unrolled", "LOGGER": "csv"}
 
@@ -141,7 +141,7 @@ def test_opening_imports_one_framework_whoever_wrote_the_model(
 ) -> None:
     directory, _ = trained(writer)
     code = SCAN + LOAD + (PREDICT if writer == backend else "")
-    names = {"MODEL": str(model_file(directory, writer)), "DIRECTORY": str(directory)}
+    names: dict[str, Any] = {"MODEL": str(model_file(directory, writer)), "DIRECTORY": str(directory)}
     assert imported(code, **settings(backend, tmp_path), **names) == {backend}
 
 

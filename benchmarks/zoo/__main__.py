@@ -14,13 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._tables import print_header, print_table, use_one_thread
+# A module of a package has its package on the path, and not the scripts' directory, as they have.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from _tables import print_header, print_table, use_one_thread
 
 use_one_thread()
 

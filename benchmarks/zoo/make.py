@@ -90,7 +90,7 @@ def beam(about: Beam, n: int) -> NDArray[np.complex64]:
         ramp = np.exp(-2j * math.pi * (fx + fy) * (n - 1) / 2)
         first = np.fft.ifft2(pupil * np.exp(1j * phase) * ramp)
     shapes = [np.ones((n, n)), x, y, x * y, x * x - y * y]
-    modes = []
+    modes: list[NDArray[np.complex128]] = []
     for power, shape in zip(about.modes, shapes, strict=False):
         mode = first * shape
         for other in modes:  # orthogonal to those before
@@ -118,7 +118,7 @@ def _sample(kind: Kind, shape: tuple[int, int], rng: Rng) -> NDArray[np.complex6
     return np.asarray((1 - absorption) * np.exp(1j * phase), np.complex64)
 
 
-def _stretched(values: Image) -> Image:
+def _stretched(values: NDArray[Any]) -> NDArray[Any]:
     return np.asarray((values - values.min()) / max(float(np.ptp(values)), 1e-12))
 
 
@@ -152,7 +152,7 @@ def _hills(shape: tuple[int, int], strength: float, rng: Rng) -> tuple[Image, Im
 
 
 def _absorbing(shape: tuple[int, int], strength: float, rng: Rng) -> tuple[Image, Image]:
-    return strength * (_smooth(shape, 4, rng) > 0.5), np.zeros(shape)
+    return strength * (_smooth(shape, 4, rng) > 0.5).astype(np.float64), np.zeros(shape)
 
 
 def _lone(shape: tuple[int, int], strength: float, rng: Rng) -> tuple[Image, Image]:
@@ -181,7 +181,8 @@ def _half(shape: tuple[int, int], strength: float, rng: Rng) -> tuple[Image, Ima
 def _grating(shape: tuple[int, int], strength: float, rng: Rng) -> tuple[Image, Image]:
     y, x = np.indices(shape)
     angle = rng.uniform(0, math.pi)
-    lines = np.sin(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / rng.uniform(6, 10)) > 0
+    waves = np.sin(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / rng.uniform(6, 10))
+    lines = (waves > 0).astype(np.float64)
     return 0.2 * lines, strength * lines
 
 

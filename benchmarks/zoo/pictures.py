@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,8 +25,11 @@ def draw(scan: MadeScan, object_: NDArray[np.complex64], probe: NDArray[np.compl
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 4)
     aligned = metrics.align(object_, scan.object, lit)[0]
-    for row, (name, image, beam) in enumerate((("found", aligned, probe), ("true", scan.object, scan.probe))):
-        for column, (part, label) in enumerate(((np.abs, "amplitude"), (np.angle, "phase"))):
+    shown: tuple[tuple[Any, str], ...] = ((np.abs, "amplitude"), (np.angle, "phase"))
+    rows: list[tuple[str, NDArray[Any], NDArray[Any]]]
+    rows = [("found", aligned, probe), ("true", scan.object, scan.probe)]
+    for row, (name, image, beam) in enumerate(rows):
+        for column, (part, label) in enumerate(shown):
             low, high = np.percentile(part(scan.object)[lit], (0.5, 99.5))
             axes[row, column].imshow(part(image)[crop], cmap="gray", vmin=low, vmax=high)
             axes[row, column].set_title(f"{name}: {label}")

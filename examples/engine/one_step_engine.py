@@ -210,7 +210,7 @@ def _far_field(probe: NDArray[Any]) -> NDArray[Any]:
 def _modelled(waves: NDArray[Any]) -> NDArray[Any]:
     """√λ, (N, N), and nowhere so near to zero that dividing by it would not be finite."""
     modulus = np.sqrt((np.abs(waves) ** 2).sum(0))
-    return np.maximum(modulus, 1e-3 * modulus.max())
+    return np.asarray(np.maximum(modulus, 1e-3 * modulus.max()))
 
 
 def _sums(

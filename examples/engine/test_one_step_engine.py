@@ -27,6 +27,7 @@ def test_a_scan_becomes_an_object(tmp_path: Path) -> None:
     assert model.history["train_loss"][-1] < model.history["train_loss"][0]
     assert pinn.open_model(tmp_path).path == model.path
     result = pinn.reconstruct(scan, model, refinement=None)
+    assert scan.objectGuess is not None
     found = pinn.compare(
         result.object, scan.objectGuess, pinn.illumination_mask(result.probe, x, y, (106, 112))
     )

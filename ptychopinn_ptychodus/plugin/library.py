@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ptychodus.api.reconstruct import Reconstructor, ReconstructorLibrary
+from ptychodus.api.reconstruct import ReconstructorLibrary
 from ptychodus.api.settings import SettingsRegistry
 
 from .reconstructor import PtychoPINNReconstructor
@@ -37,7 +37,7 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
         """Sections of the settings file that are this library's."""
         return [group.name for group in self.settings.groups]
 
-    def __iter__(self) -> Iterator[Reconstructor]:
+    def __iter__(self) -> Iterator[PtychoPINNReconstructor]:
         return iter(self._reconstructors)
 
     def close(self) -> None:

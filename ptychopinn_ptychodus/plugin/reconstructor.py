@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
 
     # ---- training
 
-    def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
+    def train(self, input_path: Path, output_path: Path) -> Generator[TrainOutput, None, None]:
         with self._reporting("Training failed"):
             job = make_train_job(
                 self._settings,
@@ -208,7 +208,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
 
     # ---- reconstruction
 
-    def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
+    def reconstruct(self, parameters: ReconstructInput) -> Generator[ReconstructOutput, None, None]:
         with self._reporting("Reconstruction failed"):
             model_path = self.require_model()
             engine = self._engine_for(model_path)

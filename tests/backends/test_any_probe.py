@@ -107,6 +107,8 @@ def test_the_scans_own_probe_and_dose_take_the_place_of_the_models(pretrained: B
 
 def test_units_of_counts_and_probe_make_no_difference(pretrained: Bench) -> None:
     data = groups_of(scan_with(1, 1e5, 3))
+    assert data.photons_per_pattern is not None
+    assert data.exposures is not None
     brighter = dataclasses.replace(
         data,
         amplitude=data.amplitude * np.float32(8.0),

@@ -102,7 +102,7 @@ def reopened(trained: Trained) -> dict[str, Mapping[str, NDArray[np.complex64]]]
             for kind in KINDS
         }
     )
-    patches = {}
+    patches: dict[str, Mapping[str, NDArray[np.complex64]]] = {}
     for reader in ENGINES:
         out = trained.directory / f"{reader}.npz"
         arguments = [reader, str(trained.directory / "scan.npz"), models, str(out)]

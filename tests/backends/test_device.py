@@ -40,7 +40,8 @@ def spoilt(gridsize: int, gap: float) -> tuple[Patches, NDArray[np.int64], NDArr
         coords, gridsize, gridsize**2 + 2, None, seed=0, scan_index=halves if gap else None
     )
     object_ = simulation.make_object((80, 160))
-    patches = simulation.extract_patches(object_, *coords[indices.ravel()].T, N)
+    x, y = coords[indices.ravel()].T
+    patches = simulation.extract_patches(object_, x, y, N)
     turns = np.exp(2j * np.pi * np.random.default_rng(0).random(len(indices)))
     return (
         (patches.reshape(*indices.shape, N, N) * turns[:, None, None, None]).astype(np.complex64),

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def test_prediction_is_an_object_under_a_probe_in_counts(finished: Finished) -> 
     bench, data = finished.bench, finished.data
     prediction = bench.engine.predict(bench.model_path, data, few, on_progress=fractions.append)
     assert prediction.patches.shape == (12, 1, 64, 64)
-    assert (prediction.patches.dtype, prediction.probe.dtype) == (np.complex64, np.complex64)
+    assert prediction.patches.dtype == prediction.probe.dtype == np.complex64
     assert np.isfinite(prediction.patches).all()
     power = (np.abs(prediction.probe) ** 2).sum()
     assert power == pytest.approx(float(data.photons_per_pattern or 0), rel=0.2)
@@ -282,7 +283,7 @@ def test_gradients_are_clipped(bench: Bench) -> None:
 def test_accumulated_batches_are_one_step(bench: Bench) -> None:
     bench.train(FROZEN)
     start = bench.arrays()
-    same = {"sequential_sampling": True, "nepochs": 2}
+    same: dict[str, Any] = {"sequential_sampling": True, "nepochs": 2}
     whole = bench.train(**same, batch_size=6).history["train_loss"]
     expected = bench.arrays()
     parts = bench.train(replace(QUICK, accum_steps=2), **same, batch_size=3).history["train_loss"]
@@ -362,7 +363,12 @@ def test_mixed_precision_trains_and_infers(
 ) -> None:
     mixed = replace(QUICK, precision=precision)
     data = bench.groups(2, count=4)
-    changes = {"gridsize": 2, "architecture": architecture, "batch_size": 2, "sequential_sampling": True}
+    changes: dict[str, Any] = {
+        "gridsize": 2,
+        "architecture": architecture,
+        "batch_size": 2,
+        "sequential_sampling": True,
+    }
     if not has_convolution(bench.engine, precision):
         with pytest.raises(ValueError, match=f"precision = '{precision}'.*Choose '32-true'"):
             bench.train(mixed, data=data, nepochs=1, **changes)
@@ -377,7 +383,7 @@ def test_mixed_precision_trains_and_infers(
 
 
 def test_objective_is_the_weighted_sum(bench: Bench) -> None:
-    def loss(**weights: float) -> float:
+    def loss(**weights: Any) -> float:
         return float(bench.train(FROZEN, **weights, batch_size=12).history["train_loss"][0])
 
     nll, mae = loss(), loss(nll_weight=0.0, mae_weight=1.0)
@@ -388,7 +394,7 @@ def test_objective_is_the_weighted_sum(bench: Bench) -> None:
 
 
 def test_supervised_training_approaches_the_known_object(bench: Bench) -> None:
-    supervised = {"model_type": "supervised", "nll_weight": 0.0, "realspace_mae_weight": 1.0}
+    supervised: dict[str, Any] = {"model_type": "supervised", "nll_weight": 0.0, "realspace_mae_weight": 1.0}
     losses = bench.train(nepochs=4, **supervised).history["train_loss"]
     assert losses[-1] < 0.9 * losses[0]
     with pytest.raises(ValueError, match="objectGuess"):
@@ -397,7 +403,11 @@ def test_supervised_training_approaches_the_known_object(bench: Bench) -> None:
 
 @pytest.mark.parametrize("trainable", [True, False])
 def test_probe_and_scale_move_if_they_may(bench: Bench, trainable: bool) -> None:
-    changes = {"probe_trainable": trainable, "intensity_scale_trainable": trainable, "probe_modes": 3}
+    changes: dict[str, Any] = {
+        "probe_trainable": trainable,
+        "intensity_scale_trainable": trainable,
+        "probe_modes": 3,
+    }
     start = initial_physics(bench.groups(), bench.config(**changes))
     bench.train(**changes)
     arrays = bench.arrays()
@@ -415,7 +425,12 @@ def test_bad_pixels_take_no_part(bench: Bench) -> None:
     bad[30:34, 20:44] = True
     data = bench.groups(2, count=4, bad_pixels=bad)
     spoiled = replace(data, amplitude=np.where(bad, np.float32(77), data.amplitude))
-    changes = {"gridsize": 2, "architecture": "unrolled", "mae_weight": 1.0, "realspace_weight": 0.1}
+    changes: dict[str, Any] = {
+        "gridsize": 2,
+        "architecture": "unrolled",
+        "mae_weight": 1.0,
+        "realspace_weight": 0.1,
+    }
     expected = bench.train(data=data, **changes).history
     patches = bench.patches(data)
     assert bench.train(data=spoiled, **changes).history == expected
@@ -615,7 +630,7 @@ def test_missing_accelerator_lists_those_that_are_there(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("changes", "message"), [({"N": 128}, "N = 128"), ({"gridsize": 2}, "gridsize = 2")])
 def test_data_that_do_not_fit_the_model_are_refused(
-    bench: Bench, changes: dict[str, int], message: str
+    bench: Bench, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         bench.train(data=bench.groups(), **changes)
@@ -627,8 +642,8 @@ def test_test_data_in_other_groups_are_refused(bench: Bench) -> None:
 
 
 def test_missing_logger_says_what_to_install(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = base.find_spec
-    monkeypatch.setattr(base, "find_spec", lambda name: None if name == "tensorboard" else found(name))
+    looked_for = "ptychopinn_ptychodus.backends.base.find_spec"
+    monkeypatch.setattr(looked_for, lambda name: None if name == "tensorboard" else find_spec(name))
     with pytest.raises(RuntimeError, match="pip install tensorboard"):
         bench.train(replace(QUICK, logger_backend="tensorboard"))
 
@@ -700,7 +715,7 @@ def test_whole_run_shows_the_object(bench: Bench, make_scan: Callable[..., RawDa
     x0 = int(np.floor(scan.xcoords.min()) - 32)
     mask = np.zeros(truth.shape, bool)
     mask[30:90, 30:90] = True
-    canvas = np.ones(truth.shape, complex)
+    canvas: np.ndarray = np.ones(truth.shape, complex)
     h, w = (min(canvas.shape[0] - x0, amplitude.shape[0]), min(canvas.shape[1] - x0, amplitude.shape[1]))
     canvas[x0 : x0 + h, x0 : x0 + w] = results["obj"][:h, :w]
     assert metrics.compare(canvas, truth, mask).complex_correlation_centred > 0.8
@@ -806,7 +821,10 @@ def trained_pairs(bench: Bench) -> Bench:
 
 def test_what_an_inference_configuration_asks_for_holds_wherever_it_goes(trained_pairs: Bench) -> None:
     bench = trained_pairs
-    data = {"test_data_file": bench.directory / "test.npz", "output_dir": bench.directory / "result"}
+    data: dict[str, Any] = {
+        "test_data_file": bench.directory / "test.npz",
+        "output_dir": bench.directory / "result",
+    }
     own = bench.config(gridsize=2).model
 
     def load(**fields: Any) -> dict[str, Any]:
@@ -815,7 +833,7 @@ def test_what_an_inference_configuration_asks_for_holds_wherever_it_goes(trained
         return values
 
     def reconstruct(**fields: Any) -> dict[str, Any]:
-        few = {"model_path": bench.directory, "n_groups": 4, "subsample_seed": 0}
+        few: dict[str, Any] = {"model_path": bench.directory, "n_groups": 4, "subsample_seed": 0}
         config = InferenceConfig(**few | data | fields)
         values: dict[str, Any] = bench.engine.workflow("reconstruct_cdi")(config, QUICK)[1]
         return values

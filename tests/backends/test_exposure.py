@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def brighter(scan: RawData) -> RawData:
 
 @pytest.mark.parametrize("changes", [{"architecture": "unrolled", "gridsize": 2}, SUPERVISED])
 def test_a_scan_four_times_as_bright_has_the_same_object(
-    changes: dict[str, object], bench: Bench, scan: RawData, brighter: RawData
+    changes: dict[str, Any], bench: Bench, scan: RawData, brighter: RawData
 ) -> None:
     gridsize = int(str(changes.get("gridsize", 1)))
     with without_graphs(bench.engine):
@@ -67,7 +68,7 @@ def test_a_drifting_beam_shows_the_same_patches(bench: Bench, scan: RawData) -> 
 
 @pytest.mark.parametrize("weights", [{}, {"nll_weight": 0.0, "mae_weight": 1.0}])
 def test_objectives_are_of_the_counts_that_were_recorded(
-    weights: dict[str, float], bench: Bench, scan: RawData
+    weights: dict[str, Any], bench: Bench, scan: RawData
 ) -> None:
     """A pattern that was exposed e times as long weighs e times as much in the likelihood of its counts."""
     exposures = np.where(np.arange(len(scan)) % 2, 1.8, 0.2)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -321,7 +322,7 @@ _junk("lists in lists", "one list in two places", _LISTS)
 _junk("dictionaries in dictionaries", "one dict in two places", _doubled(b"}", b"}(K\x01", b"K\x02", b"u"))
 
 
-def _said(name: str, reason: str | None, instructions: bytes, **storages: bytes) -> None:
+def _said(name: str, reason: str | None, instructions: bytes, **storages: Any) -> None:
     """A checkpoint whose engine, format or configuration is a value that takes long to print."""
 
     def write_at(edit: Callable[[Model], object]) -> Callable[[Path], None]:
@@ -486,7 +487,7 @@ def _overlapping(path: Path) -> None:
     entries: list[tuple[str, int, int]] = []
     for number in reversed(range(count)):
         name = f"m/data/x{number:03d}"
-        crc = zipfile.crc32(held)
+        crc = zlib.crc32(held)
         entries.append((name, crc, len(held)))
         sizes = (crc, len(held), len(held), len(name), 0)
         header = struct.pack("<4s5H3I2H", b"PK\x03\x04", 20, 0, 0, 0, 33, *sizes)
@@ -495,12 +496,13 @@ def _overlapping(path: Path) -> None:
     _write(path, {"m/data.pkl": _index({"x": many, **content}), **storages})
     with zipfile.ZipFile(path, "a") as archive:
         start = archive.start_dir
+        assert archive.fp is not None
         archive.fp.seek(start)
         archive.fp.write(held)
         archive.start_dir = archive.fp.tell()
         # where each header begins: they follow one another, the outermost first
         step = (len(held) - size) // count
-        archive._didModify = True
+        vars(archive)["_didModify"] = True  # what writestr does
         for number in range(count):
             name, crc, length = entries[count - 1 - number]
             info = zipfile.ZipInfo(name)
@@ -656,11 +658,20 @@ _both("losses that are strings", NONSENSE, _about(history={"train_loss": ["x" * 
 _both("history that is a number", NONSENSE, _about(history=3))
 _both("no version", NONSENSE, lambda model: model.about.pop("version"))
 _both("of the other engine", "written by the engine", _about(backend="abacus"))
+
+
+def _lacking(section: str) -> Callable[[Model], object]:
+    return lambda model: model.configs.pop(section)
+
+
+def _with_null(section: str) -> Callable[[Model], object]:
+    null: Any = None
+    return lambda model: model.configs.update({section: null})
+
+
 for _section in ("model_config", "data_config", "training_config"):
-    _both(f"no {_section}", NONSENSE, lambda model, section=_section: model.configs.pop(section))  # type: ignore[misc]
-    _both(
-        f"{_section} is null", NONSENSE, lambda model, section=_section: model.configs.update({section: None})
-    )  # type: ignore[misc]
+    _both(f"no {_section}", NONSENSE, _lacking(_section))
+    _both(f"{_section} is null", NONSENSE, _with_null(_section))
     _both(
         f"{_section} of a newer version",
         rf"this version \({own_version()}\).*Config\.'horizon'.*newer.*\(7\.1\).*pip install --upgrade",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,9 @@ def test_parameters_losses_model_and_picture_are_in_the_store(bench: Bench) -> N
     assert expected.items() <= run.data.params.items()
     for name in ("train_loss", "val_loss"):
         found = client.get_metric_history(run.info.run_id, name)
-        assert [(metric.step, metric.value) for metric in found] == [
-            (epoch, pytest.approx(loss)) for epoch, loss in enumerate(result.history[name], 1)
-        ]
+        losses = result.history[name]
+        assert [metric.step for metric in found] == list(range(1, len(losses) + 1))
+        assert [metric.value for metric in found] == pytest.approx(losses)
     assert run.data.tags[mlflow_run.MODEL_PATH] == str(bench.model_path)
     assert [found.path for found in client.list_artifacts(run.info.run_id)] == [mlflow_run.PICTURE]
     [path] = (bench.directory / mlflow_run.ARTIFACTS).rglob(mlflow_run.PICTURE)
@@ -91,8 +92,8 @@ def test_a_training_that_fails_is_recorded_as_such(
 def test_without_its_packages_the_error_says_what_to_install(
     engine: Engine, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = mlflow_run.find_spec
-    monkeypatch.setattr(mlflow_run, "find_spec", lambda name: None if name == "alembic" else found(name))
+    looked_for = "ptychopinn_ptychodus.backends.mlflow_run.find_spec"
+    monkeypatch.setattr(looked_for, lambda name: None if name == "alembic" else find_spec(name))
     with pytest.raises(RuntimeError, match=r"alembic.*ptychopinn-ptychodus\[mlflow\]"):
         bench.train(MLFLOW)
 

@@ -58,7 +58,7 @@ def test_amplitude_activation_sets_the_range(activation: str) -> None:
     _, offsets, probe = _inputs(64, 1)
     amplitude = _of_an_empty_object(probe, 1)  # of which the features are zero
     with torch.no_grad():
-        network.amplitude.inner.bias.fill_(3.0)
+        network.get_parameter("amplitude.inner.bias").fill_(3.0)
         centre = network(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])[..., 16:48, 16:48].abs().mean()
     expected = {"sigmoid": 1.905, "swish": 5.716, "softplus": 6.097, "relu": 6.0}[activation]
     assert float(centre) == pytest.approx(expected, rel=1e-3)
@@ -82,7 +82,7 @@ def test_cnn_sees_what_differs_from_an_empty_object(own: bool) -> None:
     probes = torch.stack((probe, 1.5 * probe))[:, None] if own else probe
     empty = _of_an_empty_object(probes, 4)
     with torch.no_grad():
-        network.encoder[0][0].bias.fill_(0.7)
+        network.get_parameter("encoder.0.0.bias").fill_(0.7)
         first = network(empty, offsets, probes, GOOD[64])
         torch.testing.assert_close(first[0], first[1])
         assert not torch.allclose(network(0.9 * empty, offsets, probes, GOOD[64]), first, atol=1e-4)

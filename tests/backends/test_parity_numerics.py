@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -438,12 +439,15 @@ def test_every_gradient_is_that_of_pytorch(
                 # the second term is for what is zero but for rounding, as the variation of a constant
                 tolerance = relative * float(w.abs().square().sum().sqrt()) + 1e-6 * largest
                 if reference is not None:  # two engines, each off by as much
-                    tolerance += 2 * reference.allowed(
-                        _distance, lambda found, n=number, key=name: found[n][key]
-                    )
+                    of_this = functools.partial(_gradient_of, number, name)
+                    tolerance += 2 * reference.allowed(_distance, of_this)
                 assert np.linalg.norm(g - w.numpy()) <= tolerance, (number, name)
             else:
                 assert not w.abs().max() > 0, (number, name)
+
+
+def _gradient_of(number: int, name: str, found: Any) -> Any:
+    return found[number][name]
 
 
 # ---------------------------------------------------------------------- graphs

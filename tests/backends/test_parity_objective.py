@@ -6,6 +6,7 @@ The reference is the PyTorch module in float64, whose forward model is in turn h
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -55,7 +56,7 @@ layers before it: which ones, and how many, is another matter on every processor
 
 CPU = ExecutionConfig(accelerator="cpu", logger_backend="none")
 
-OBJECTIVES: dict[str, dict[str, float]] = {
+OBJECTIVES: dict[str, dict[str, Any]] = {
     "nll": {"nll_weight": 1.0},
     "mae": {"nll_weight": 0.0, "mae_weight": 1.0},
     "tv": {"nll_weight": 1e-3, "realspace_weight": 1.0},  # alone, it would be nothing to learn from
@@ -132,6 +133,7 @@ def _trio(container: PtychoDataContainer, objective: str = "nll", **model: Any) 
     double = {
         name: value.to(torch.complex128 if value.is_complex() else torch.float64)
         for name, value in batch.items()
+        if isinstance(value, torch.Tensor)
     }
     double_batch = TensorDict(double, batch_size=batch.batch_size)
     return Trio(container, ours, theirs, reference.double(), our_batch, batch, double_batch)
@@ -281,10 +283,10 @@ def _differentiated(trio: Trio, gradient: Mapping[str, Array]) -> tuple[float, f
             patch.setattr(trio.reference, "network_probe", lambda: seen)
         for sign in (1, -2):
             for name, parameter in parameters.items():
-                parameter += sign * step * ways[name]
+                parameter.add_(sign * step * ways[name])
             values.append(float(trio.reference.loss(trio.double_batch)))
         for name, parameter in parameters.items():
-            parameter += step * ways[name]
+            parameter.add_(step * ways[name])
     by_gradient = sum(float((gradient[name] * way.numpy()).sum()) for name, way in ways.items())
     return by_gradient, (values[0] - values[1]) / (2 * step)
 
@@ -331,7 +333,7 @@ def _check(trio: Trio) -> None:
             # the second term is for what is the small difference of large sums: float32 has seven digits
             allowed = (KINK if kinked else GRADIENT) * size + 1e-6 * largest
             if rounded is not None:
-                allowed += rounded.allowed(_distance, lambda found, key=name: found[key])
+                allowed += rounded.allowed(_distance, operator.itemgetter(name))
             assert off <= allowed, (engine, name)
             if kinked:
                 errors[engine].append(max(0.0, off - 1e-6 * largest) / (size or 1.0))
@@ -363,11 +365,13 @@ def _further() -> list[Any]:
 def _cnn_cases() -> Iterator[Any]:
     """Every way to shape the network, in either gridsize; the physics and objectives in turn."""
     objectives, modes = cycle(IN_TURN), cycle([1, 3, 3])
-    physics = cycle([{}, {"probe_mask": True}, {"gaussian_smoothing_sigma": 0.7}, {}, {"probe_mask": True}])
+    physics: Iterator[dict[str, Any]] = cycle(
+        [{}, {"probe_mask": True}, {"gaussian_smoothing_sigma": 0.7}, {}, {"probe_mask": True}]
+    )
     activations = ("sigmoid", "swish", "softplus", "relu")
     for gridsize in (1, 2):
         for number, (activation, pad, big) in enumerate(product(activations, (True, False), (True, False))):
-            model = {"amp_activation": activation, "pad_object": pad, "probe_big": big}
+            model: dict[str, Any] = {"amp_activation": activation, "pad_object": pad, "probe_big": big}
             model |= {"object_big": (number + number // 4) % 2 == 0, **next(physics)}
             objective = next(objectives)
             name = f"{gridsize}-{activation}-pad{pad:d}-big{big:d}-whole{model['object_big']:d}-{objective}"
@@ -382,12 +386,19 @@ def test_cnn_has_one_objective_and_its_gradients(
     _check(_trio(_groups(gridsize, modes, noise=True), objective, **model))
 
 
+_UNROLLED_PHYSICS: list[dict[str, Any]] = [
+    {},
+    {"gaussian_smoothing_sigma": 0.7},
+    {},
+    {"probe_mask": True},
+    {},
+]
 _UNROLLED = [
     pytest.param(gridsize, modes, objective, {"object_big": big, **physics}, id=f"{gridsize}-{modes}-{big}")
     for (gridsize, big, modes), objective, physics in zip(
         product((1, 2, 3), (True, False), (1, 3)),
         cycle(IN_TURN),
-        cycle([{}, {"gaussian_smoothing_sigma": 0.7}, {}, {"probe_mask": True}, {}]),
+        cycle(_UNROLLED_PHYSICS),
         strict=False,
     )
 ]

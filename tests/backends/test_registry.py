@@ -428,7 +428,7 @@ def test_an_engine_that_is_not_complete_is_told_what_to_write(tmp_path: Path) ->
 def test_an_engine_without_a_framework_need_not_say_so() -> None:
     class Plain(_Fake):
         install_hint = "nothing"
-        problem = Engine.problem  # type: ignore[assignment]
+        problem = Engine.problem
 
     Plain("plain").load()
     assert Plain("plain").problem() is None

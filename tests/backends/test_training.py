@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -99,7 +100,7 @@ def test_one_device_is_trained_on_within_a_batch_job_of_several_tasks(
 
 @pytest.mark.parametrize("several", [{"devices": 2}, {"num_nodes": 2}])
 def test_several_devices_or_nodes_are_what_lightning_finds_in_the_batch_job(
-    scan: RawData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: dict[str, int]
+    scan: RawData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: dict[str, Any]
 ) -> None:
     """Lightning then says itself how the job has to be started."""
     job = {"NTASKS": "4", "NTASKS_PER_NODE": "4", "JOB_NAME": "scan"}

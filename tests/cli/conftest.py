@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from cli_support import Command, Done
 
 from ptychopinn_ptychodus.cli import demo
 
@@ -25,9 +26,6 @@ code = main(sys.argv[1:])
 assert not {"torch", "lightning", "tensorflow", "keras"} & set(sys.modules), "a framework in the parent"
 sys.exit(code)
 """
-
-Done = subprocess.CompletedProcess[str]
-Command = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 from ptychodus.api.io import load_product
 
 from ptychopinn_ptychodus.backends import registry
+from ptychopinn_ptychodus.backends.base import Engine
 from ptychopinn_ptychodus.backends.conversion import read_model
 from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.cli import conversion, main
@@ -88,7 +89,7 @@ def test_engines_that_share_an_extension(tmp_path: Path, monkeypatch: pytest.Mon
     assert choose_target(tmp_path / "a.ckpt", "other")[0].name == "other"
 
 
-def guess_by_name(name: str) -> conversion.Engine:
+def guess_by_name(name: str) -> Engine:
     return registry.get_engine(name)
 
 

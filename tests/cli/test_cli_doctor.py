@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from ptychopinn_ptychodus.cli import doctor, main
+from ptychopinn_ptychodus.cli.inspection import SHIM
 from ptychopinn_ptychodus.ptychodus_io.names import KEYS
 
 HEALTHY: dict[str, Any] = {
@@ -158,8 +160,8 @@ def test_shim_in_a_layer_that_ptychodus_does_not_look_into(
 ) -> None:
     plugins = tmp_path / "ptychodus" / "plugins"
     plugins.mkdir(parents=True)
-    (plugins / doctor.SHIM).touch()
-    monkeypatch.setattr(doctor.sysconfig, "get_path", lambda name: str(tmp_path))
+    (plugins / SHIM).touch()
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     found = faults(application={**HEALTHY["application"], "shim": [], "reconstructors": []})
     assert str(plugins) in found[0].detail
     assert "--ignore-installed" in found[0].remedy

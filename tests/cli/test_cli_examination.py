@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
+from cli_support import Command, Done
 
 
-def spoilt(scan: Path, directory: Path, change) -> Path:
+def spoilt(scan: Path, directory: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:
     """The scan with its patterns changed."""
     directory.mkdir()
     (directory / "product.h5").write_bytes((scan / "product.h5").read_bytes())
@@ -19,7 +21,9 @@ def spoilt(scan: Path, directory: Path, change) -> Path:
     return directory
 
 
-def test_a_doubtful_result_is_written_and_strict_ends_with_3(command, demonstration, model, small, tmp_path):
+def test_a_doubtful_result_is_written_and_strict_ends_with_3(
+    command: Command, demonstration: tuple[Path, Done], model: Path, small: list[str], tmp_path: Path
+) -> None:
     scan = spoilt(demonstration[0] / "scan", tmp_path / "in", lambda patterns: patterns.transpose(0, 2, 1))
     output = tmp_path / "out"
     run = ("reconstruct", "-i", scan, "-o", output, "-m", model, *small)
@@ -35,8 +39,10 @@ def test_a_doubtful_result_is_written_and_strict_ends_with_3(command, demonstrat
     assert command(*run).returncode == 0
 
 
-def test_what_was_mended_in_training_is_printed_and_in_a_file(command, scan, small, tmp_path):
-    def with_hot_pixel(patterns):
+def test_what_was_mended_in_training_is_printed_and_in_a_file(
+    command: Command, scan: Path, small: list[str], tmp_path: Path
+) -> None:
+    def with_hot_pixel(patterns: np.ndarray) -> np.ndarray:
         patterns[:, 12, 50] = np.iinfo(patterns.dtype).max // 2
         return patterns
 
@@ -50,7 +56,9 @@ def test_what_was_mended_in_training_is_printed_and_in_a_file(command, scan, sma
     assert finding["action"] == "mended"
 
 
-def test_a_scan_that_is_refused_leaves_what_there_was(command, scan, model, small, tmp_path):
+def test_a_scan_that_is_refused_leaves_what_there_was(
+    command: Command, scan: Path, model: Path, small: list[str], tmp_path: Path
+) -> None:
     data = spoilt(scan, tmp_path / "in", lambda patterns: patterns)
     with h5py.File(data / "product.h5", "a") as file:
         for axis in "xy":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from ptychopinn_ptychodus.cli import progress
 from ptychopinn_ptychodus.cli.progress import ProgressDisplay, TimeLeft
 from ptychopinn_ptychodus.formatting import counted, duration
 
@@ -12,7 +13,7 @@ from ptychopinn_ptychodus.formatting import counted, duration
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from minimal import MinimalLibrary
+from ptychodus.api.observer import Observable, Observer
 from ptychodus.api.settings import SettingsRegistry
 
 from ptychopinn_ptychodus.testing import Contract, HeadlessChecks, QueryChecks, ReconstructorLibraryContract
@@ -54,14 +55,14 @@ def test_a_string_is_no_sequence_of_names(name: str) -> None:
         type("Mine", (Contract,), {name: "PINN"})
 
 
-class Choosy(MinimalLibrary):
+class Choosy(MinimalLibrary, Observer):
     """It looks at one setting as soon as it changes, and not at all of its values."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.settings.shuffle.add_observer(self)
 
-    def _update(self, observable: object) -> None:
+    def _update(self, observable: Observable) -> None:
         if not self.settings.shuffle.get_value():
             raise RuntimeError("as the test asked")
 

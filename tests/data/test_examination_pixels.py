@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import DTypeLike
 
 from ptychopinn_ptychodus.data.examination import Action, ExaminationConfig, ExaminationError
 from ptychopinn_ptychodus.data.examination.scan import examine_scan
@@ -16,13 +19,13 @@ KEPT = ExaminationConfig(mask_pixels=False, centre_patterns=False, refuse=False)
 
 
 @pytest.fixture(scope="module")
-def counts(scan) -> np.ndarray:
+def counts(scan: RawData) -> np.ndarray:
     """(60, N, N) photon counts of a sound scan, 1e5 in each pattern."""
     return np.rint(scan.diff3d[:60] ** 2).astype(np.int64)
 
 
 @pytest.fixture
-def make(scan, counts):
+def make(scan: RawData, counts: np.ndarray) -> Callable[..., RawData]:
     """A RawData of these patterns at the positions of the sound scan."""
 
     def make(patterns: np.ndarray = counts, domain: str | None = "counts", **fields: Any) -> RawData:
@@ -58,27 +61,33 @@ def only_finding(raw: RawData) -> Any:
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int32, ">i4", ">u2", np.float64])
-def test_a_sound_scan_of_any_type_is_not_accused(make, counts, dtype):
+def test_a_sound_scan_of_any_type_is_not_accused(
+    make: Callable[..., RawData], counts: np.ndarray, dtype: DTypeLike
+) -> None:
     raw = make(counts.astype(dtype))
     assert not raw.findings
     assert not raw.bad_pixels.any()
 
 
 @pytest.mark.parametrize("factor", [1e-9, 1.0, 1e-4, 1e12])
-def test_counts_of_any_unit_are_not_accused(make, counts, factor):
+def test_counts_of_any_unit_are_not_accused(
+    make: Callable[..., RawData], counts: np.ndarray, factor: float
+) -> None:
     raw = make((counts * factor).astype(np.float32))
     assert not examine_scan(raw, ExaminationConfig())[1]
     np.testing.assert_allclose(raw.diff3d / factor**0.5, np.sqrt(counts), rtol=1e-5)
 
 
-def test_half_precision_is_not_accused(make, counts):
+def test_half_precision_is_not_accused(make: Callable[..., RawData], counts: np.ndarray) -> None:
     raw = make((counts / 2.0 ** np.ceil(np.log2(counts.max()))).astype(np.float16))
     assert not raw.findings
 
 
 @pytest.mark.parametrize("held", [0, 65535, 7])
 @pytest.mark.parametrize("mask", [gap(), stop(6.0), spots()], ids=["gap", "beamstop", "spots"])
-def test_masked_pixels_may_hold_anything(make, counts, mask, held):
+def test_masked_pixels_may_hold_anything(
+    make: Callable[..., RawData], counts: np.ndarray, mask: np.ndarray, held: int
+) -> None:
     patterns = np.where(mask, held, counts).astype(np.uint16)
     raw = make(patterns, bad_pixels=mask)
     assert not raw.findings
@@ -86,7 +95,9 @@ def test_masked_pixels_may_hold_anything(make, counts, mask, held):
 
 
 @pytest.mark.parametrize("radius", [4.0, 6.0, 9.0])
-def test_a_mask_over_the_brightest_pixels_is_not_inverted(make, counts, radius):
+def test_a_mask_over_the_brightest_pixels_is_not_inverted(
+    make: Callable[..., RawData], counts: np.ndarray, radius: float
+) -> None:
     raw = make(bad_pixels=stop(radius))
     assert (counts * stop(radius)).sum() > 0.1 * counts.sum()
     assert not raw.findings
@@ -110,7 +121,9 @@ def test_a_mask_over_the_brightest_pixels_is_not_inverted(make, counts, radius):
         (np.float32, -1.0),
     ],
 )
-def test_pixels_without_a_measurement_are_masked(make, counts, mask, dtype, held):
+def test_pixels_without_a_measurement_are_masked(
+    make: Callable[..., RawData], counts: np.ndarray, mask: np.ndarray, dtype: DTypeLike, held: float
+) -> None:
     patterns = counts.astype(dtype)
     patterns[:, mask] = held
     raw = make(patterns)
@@ -122,7 +135,7 @@ def test_pixels_without_a_measurement_are_masked(make, counts, mask, dtype, held
     np.testing.assert_allclose(raw.diff3d[:, ~mask] ** 2, counts[:, ~mask], rtol=1e-5)
 
 
-def test_a_few_patterns_may_differ_and_it_is_said(make, counts):
+def test_a_few_patterns_may_differ_and_it_is_said(make: Callable[..., RawData], counts: np.ndarray) -> None:
     patterns = counts.astype(np.int32)
     patterns[3:, gap()] = -1
     raw = make(patterns)
@@ -130,14 +143,16 @@ def test_a_few_patterns_may_differ_and_it_is_said(make, counts):
     assert "in at least 57 of 60 patterns" in only_finding(raw).seen
 
 
-def test_what_is_negative_at_times_stays_an_error(make, counts):
+def test_what_is_negative_at_times_stays_an_error(make: Callable[..., RawData], counts: np.ndarray) -> None:
     patterns = counts.astype(np.int32)
     patterns[::3, 12, 12] = -1
     with pytest.raises(ValueError, match="negative values on good pixels"):
         make(patterns)
 
 
-def test_without_masking_such_pixels_are_an_error_or_a_warning(make, counts):
+def test_without_masking_such_pixels_are_an_error_or_a_warning(
+    make: Callable[..., RawData], counts: np.ndarray
+) -> None:
     patterns = counts.astype(np.int32)
     patterns[:, gap()] = -1
     with pytest.raises(ValueError, match="negative values on good pixels"):
@@ -151,7 +166,7 @@ def test_without_masking_such_pixels_are_an_error_or_a_warning(make, counts):
 
 
 @pytest.mark.parametrize("noise", [False, True])
-def test_hot_pixels_are_masked(make, counts, noise):
+def test_hot_pixels_are_masked(make: Callable[..., RawData], counts: np.ndarray, noise: bool) -> None:
     where = np.zeros((N, N), bool)
     where[[12, 12, 50], [50, 51, 3]] = True
     patterns = counts.copy()
@@ -162,13 +177,15 @@ def test_hot_pixels_are_masked(make, counts, noise):
     assert sorted(map(tuple, only_finding(raw).values["pixels"])) == [(12, 50), (12, 51), (50, 3)]
 
 
-def test_a_gap_that_holds_one_large_number_is_masked(make, counts):
+def test_a_gap_that_holds_one_large_number_is_masked(
+    make: Callable[..., RawData], counts: np.ndarray
+) -> None:
     # as where 32-bit sentinels were stored in a wider type
     raw = make(np.where(gap(), 2**32 - 1, counts))
     np.testing.assert_array_equal(raw.bad_pixels, gap())
 
 
-def test_dead_pixels_are_masked(make, counts):
+def test_dead_pixels_are_masked(make: Callable[..., RawData], counts: np.ndarray) -> None:
     where = np.zeros((N, N), bool)
     where[[31, 33, 27], [31, 36, 30]] = True
     raw = make(np.where(where, 0, counts))
@@ -176,7 +193,9 @@ def test_dead_pixels_are_masked(make, counts):
     assert (only_finding(raw).code, only_finding(raw).action) == ("dead-pixels", Action.MENDED)
 
 
-def test_a_shadow_where_there_must_be_light_is_masked(make, counts):
+def test_a_shadow_where_there_must_be_light_is_masked(
+    make: Callable[..., RawData], counts: np.ndarray
+) -> None:
     raw = make(np.where(stop(5.0), 0, counts))
     assert not (raw.bad_pixels & ~stop(5.0)).any()
     assert raw.bad_pixels[stop(2.0)].all()
@@ -185,7 +204,7 @@ def test_a_shadow_where_there_must_be_light_is_masked(make, counts):
 # ---------------------------------------------------------------------- clipping, inverted masks
 
 
-def test_clipped_counts_are_said_and_used(make, counts):
+def test_clipped_counts_are_said_and_used(make: Callable[..., RawData], counts: np.ndarray) -> None:
     limit = int(np.quantile(counts, 0.98))
     raw = make(np.minimum(counts, limit))
     finding = only_finding(raw)
@@ -196,7 +215,9 @@ def test_clipped_counts_are_said_and_used(make, counts):
 
 
 @pytest.mark.parametrize("mask", [gap(), stop(8.0), spots()], ids=["gap", "beamstop", "spots"])
-def test_an_inverted_mask_is_refused_with_the_remedy(make, counts, mask):
+def test_an_inverted_mask_is_refused_with_the_remedy(
+    make: Callable[..., RawData], counts: np.ndarray, mask: np.ndarray
+) -> None:
     patterns = np.where(mask, 5, counts)
     raw = make(patterns, bad_pixels=~mask)
     with pytest.raises(ExaminationError, match=r"hold .*% of the measured light.*Invert it"):
@@ -205,7 +226,9 @@ def test_an_inverted_mask_is_refused_with_the_remedy(make, counts, mask):
     assert (only_finding(kept).code, only_finding(kept).action) == ("inverted-mask", Action.IGNORED)
 
 
-def test_an_inverted_mask_without_light_in_it_is_named_as_such(make, counts):
+def test_an_inverted_mask_without_light_in_it_is_named_as_such(
+    make: Callable[..., RawData], counts: np.ndarray
+) -> None:
     with pytest.raises(ExaminationError, match="Invert it"):
         make(np.where(gap(), 0, counts), bad_pixels=~gap())
 
@@ -215,7 +238,9 @@ def test_an_inverted_mask_without_light_in_it_is_named_as_such(make, counts):
 
 @pytest.mark.parametrize("shift", [(32, 32), (32, 0), (0, 32)])
 @pytest.mark.parametrize("domain", ["counts", "amplitude"])
-def test_patterns_centred_elsewhere_are_shifted(make, counts, shift, domain):
+def test_patterns_centred_elsewhere_are_shifted(
+    make: Callable[..., RawData], counts: np.ndarray, shift: tuple[int, int], domain: str
+) -> None:
     values = np.sqrt(counts).astype(np.float32) if domain == "amplitude" else counts
     rolled = np.roll(values, shift, (1, 2))
     raw = make(rolled, domain, bad_pixels=np.roll(spots(), shift, (0, 1)))
@@ -227,7 +252,9 @@ def test_patterns_centred_elsewhere_are_shifted(make, counts, shift, domain):
     np.testing.assert_array_equal(rolled, np.roll(values, shift, (1, 2)))  # the caller's array
 
 
-def test_patterns_that_may_not_be_shifted_are_refused(make, counts):
+def test_patterns_that_may_not_be_shifted_are_refused(
+    make: Callable[..., RawData], counts: np.ndarray
+) -> None:
     rolled = np.fft.ifftshift(counts, axes=(1, 2))
     config = ExaminationConfig(centre_patterns=False)
     raw = make(rolled, examination=config)
@@ -236,7 +263,9 @@ def test_patterns_that_may_not_be_shifted_are_refused(make, counts):
     assert only_finding(make(rolled, examination=KEPT)).action is Action.IGNORED
 
 
-def test_patterns_a_few_pixels_off_are_named_with_the_pixels(make, counts):
+def test_patterns_a_few_pixels_off_are_named_with_the_pixels(
+    make: Callable[..., RawData], counts: np.ndarray
+) -> None:
     raw = make(np.roll(counts, (-3, 4), (1, 2)))
     finding = only_finding(raw)
     assert (finding.code, finding.action) == ("off-centre", Action.IGNORED)
@@ -249,7 +278,9 @@ def test_patterns_a_few_pixels_off_are_named_with_the_pixels(make, counts):
 # ---------------------------------------------------------------------- counts or amplitude
 
 
-def test_counts_that_were_divided_by_a_flat_field_are_counts(make, counts):
+def test_counts_that_were_divided_by_a_flat_field_are_counts(
+    make: Callable[..., RawData], counts: np.ndarray
+) -> None:
     flat = np.random.default_rng(1).normal(1, 0.03, (N, N))
     raw = make((counts / flat).astype(np.float32), None)
     np.testing.assert_allclose(raw.diff3d**2, counts / flat, rtol=1e-5)
@@ -258,7 +289,9 @@ def test_counts_that_were_divided_by_a_flat_field_are_counts(make, counts):
     assert finding.setting == "PtychoPINNPluginExamination.PatternValues"
 
 
-def test_the_setting_decides_what_undeclared_patterns_hold(make, counts):
+def test_the_setting_decides_what_undeclared_patterns_hold(
+    make: Callable[..., RawData], counts: np.ndarray
+) -> None:
     values = (counts * 0.37).astype(np.float32)
     for holds, expected in (("amplitude", values), ("counts", np.sqrt(values))):
         raw = make(values, None, examination=ExaminationConfig(pattern_values=holds))
@@ -266,14 +299,18 @@ def test_the_setting_decides_what_undeclared_patterns_hold(make, counts):
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.0123])
-def test_amplitude_stays_amplitude_without_a_word(make, counts, factor):
+def test_amplitude_stays_amplitude_without_a_word(
+    make: Callable[..., RawData], counts: np.ndarray, factor: float
+) -> None:
     values = (np.sqrt(counts) * factor).astype(np.float32)
     raw = make(values, None)
     np.testing.assert_array_equal(raw.diff3d, values)
     assert not raw.findings
 
 
-def test_amplitude_that_is_said_to_be_counts_is_a_warning(make, counts):
+def test_amplitude_that_is_said_to_be_counts_is_a_warning(
+    make: Callable[..., RawData], counts: np.ndarray
+) -> None:
     raw = make(np.sqrt(counts).astype(np.float32))
     assert (only_finding(raw).code, only_finding(raw).action) == ("values-are-amplitude", Action.IGNORED)
 
@@ -281,7 +318,9 @@ def test_amplitude_that_is_said_to_be_counts_is_a_warning(make, counts):
 # ---------------------------------------------------------------------- the scan
 
 
-def test_what_was_mended_is_not_found_again(make, counts, tmp_path):
+def test_what_was_mended_is_not_found_again(
+    make: Callable[..., RawData], counts: np.ndarray, tmp_path: Path
+) -> None:
     patterns = np.fft.ifftshift(counts, axes=(1, 2)).astype(np.uint16)
     patterns[:, 40:42] = 65535
     raw = make(patterns)
@@ -293,7 +332,7 @@ def test_what_was_mended_is_not_found_again(make, counts, tmp_path):
     np.testing.assert_array_equal(again.bad_pixels, raw.bad_pixels)
 
 
-def test_dark_and_flash_frames_are_named(make, counts):
+def test_dark_and_flash_frames_are_named(make: Callable[..., RawData], counts: np.ndarray) -> None:
     patterns = counts.copy()
     patterns[[0, 7, 31]] = 0
     patterns[[12, 40]] = 500
@@ -314,16 +353,24 @@ def test_dark_and_flash_frames_are_named(make, counts):
         (1e3, "positions-far-apart", "do not overlap.*check the unit"),
     ],
 )
-def test_positions_in_another_unit_are_refused(make, scan, unit, code, words):
+def test_positions_in_another_unit_are_refused(
+    make: Callable[..., RawData], scan: RawData, unit: float, code: str, words: str
+) -> None:
     raw = make(xcoords=scan.xcoords[:60] * unit, ycoords=scan.ycoords[:60] * unit)
     with pytest.raises(ExaminationError, match=words) as caught:
         examine_scan(raw, ExaminationConfig())
-    assert caught.value.report.by_code(code).subject == "geometry"
+    refused = caught.value.report.by_code(code)
+    assert refused is not None
+    assert refused.subject == "geometry"
     report = examine_scan(raw, ExaminationConfig(refuse=False))[1]
-    assert report.by_code(code).action is Action.IGNORED
+    ignored = report.by_code(code)
+    assert ignored is not None
+    assert ignored.action is Action.IGNORED
 
 
-def test_lines_regions_apart_and_far_off_positions_are_not_accused(make, scan):
+def test_lines_regions_apart_and_far_off_positions_are_not_accused(
+    make: Callable[..., RawData], scan: RawData
+) -> None:
     x, y = scan.xcoords[:60], scan.ycoords[:60]
     for fields in (
         {"ycoords": np.zeros(60), "xcoords": np.arange(60) * 2.0},
@@ -334,7 +381,7 @@ def test_lines_regions_apart_and_far_off_positions_are_not_accused(make, scan):
         assert not examine_scan(make(**fields), ExaminationConfig())[1]
 
 
-def test_each_scan_of_several_has_positions_of_its_own(make, scan):
+def test_each_scan_of_several_has_positions_of_its_own(make: Callable[..., RawData], scan: RawData) -> None:
     x = np.where(np.arange(60) < 30, scan.xcoords[:60] * 1e-8, scan.xcoords[:60])
     y = np.where(np.arange(60) < 30, scan.ycoords[:60] * 1e-8, scan.ycoords[:60])
     raw = make(xcoords=x, ycoords=y, scan_index=np.repeat([0, 1], 30))

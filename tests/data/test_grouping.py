@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from ptychopinn_ptychodus.data.grouping import group_neighbours, nearest_to_grid
+from ptychopinn_ptychodus.data.raw import RawData
 
 N = 64
 
@@ -24,8 +28,8 @@ N = 64
 )
 @settings(max_examples=150, deadline=None)
 def test_groups_are_an_anchor_and_distinct_near_neighbours(
-    m, gridsize, extra, n_groups, seed, sequential, crowded
-):
+    m: int, gridsize: int, extra: int, n_groups: int | None, seed: int, sequential: bool, crowded: bool
+) -> None:
     channels = gridsize**2
     m = max(m, channels)
     neighbours = channels - 1 + extra
@@ -52,7 +56,7 @@ def test_groups_are_an_anchor_and_distinct_near_neighbours(
     np.testing.assert_array_equal(groups, again)
 
 
-def test_anchors_in_order_need_no_seed_to_be_drawn_again():
+def test_anchors_in_order_need_no_seed_to_be_drawn_again() -> None:
     coords = np.random.default_rng(0).uniform(0, 10, (50, 2))
     first, second = (group_neighbours(coords, 2, 12, 70, seed=None, sequential=True) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -60,7 +64,7 @@ def test_anchors_in_order_need_no_seed_to_be_drawn_again():
     assert not np.array_equal(first, second)
 
 
-def test_every_neighbour_is_drawn_equally_often():
+def test_every_neighbour_is_drawn_equally_often() -> None:
     coords = np.random.default_rng(0).uniform(0, 10, (50, 2))
     groups = group_neighbours(coords, 2, 6, 50 * 2000, seed=1)
     drawn = groups[groups[:, 0] == 7, 1:]
@@ -70,7 +74,7 @@ def test_every_neighbour_is_drawn_equally_often():
     assert np.abs(times - 1000).max() < 120
 
 
-def test_oversampling_and_seeds_give_different_draws():
+def test_oversampling_and_seeds_give_different_draws() -> None:
     coords = np.random.default_rng(0).uniform(0, 10, (50, 2))
     groups = group_neighbours(coords, 2, 12, 100, seed=1)
     assert not np.array_equal(groups[:50], groups[50:])
@@ -86,7 +90,9 @@ def test_oversampling_and_seeds_give_different_draws():
         (1, 4, 0, 20, "n_groups = 0"),
     ],
 )
-def test_impossible_groups_are_refused(gridsize, neighbours, n_groups, m, message):
+def test_impossible_groups_are_refused(
+    gridsize: int, neighbours: int, n_groups: int | None, m: int, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         group_neighbours(np.random.default_rng(0).random((m, 2)), gridsize, neighbours, n_groups, seed=0)
 
@@ -98,7 +104,9 @@ def test_impossible_groups_are_refused(gridsize, neighbours, n_groups, m, messag
     seed=st.integers(0, 999),
 )
 @settings(max_examples=60, deadline=None)
-def test_groups_keep_to_their_scan(sizes, neighbours, n_groups, seed):
+def test_groups_keep_to_their_scan(
+    sizes: list[int], neighbours: int, n_groups: int | None, seed: int
+) -> None:
     # scans that lie upon each other, their patterns in any order, and some smaller than the neighbourhood
     rng = np.random.default_rng(seed)
     scan = rng.permutation(np.repeat(np.arange(len(sizes)) * 7 - 3, sizes))
@@ -112,7 +120,7 @@ def test_groups_keep_to_their_scan(sizes, neighbours, n_groups, seed):
     assert (distance[groups[:, :1], groups] <= reach[groups[:, 0], last[groups[:, 0]]][:, None] + 1e-9).all()
 
 
-def test_one_scan_by_any_number_is_drawn_as_ever():
+def test_one_scan_by_any_number_is_drawn_as_ever() -> None:
     coords = np.random.default_rng(0).uniform(0, 10, (50, 2))
     plain = group_neighbours(coords, 2, 6, 70, seed=1)
     np.testing.assert_array_equal(
@@ -122,7 +130,7 @@ def test_one_scan_by_any_number_is_drawn_as_ever():
     assert plain[:3].tolist() == [[0, 12, 21, 17], [1, 29, 10, 9], [2, 49, 43, 45]]
 
 
-def test_a_scan_too_small_for_a_group_is_named():
+def test_a_scan_too_small_for_a_group_is_named() -> None:
     coords = np.random.default_rng(0).uniform(0, 10, (20, 2))
     scan = np.repeat([4, 9], [17, 3])
     with pytest.raises(ValueError, match="scan with scan_index 9 has 3"):
@@ -130,7 +138,7 @@ def test_a_scan_too_small_for_a_group_is_named():
     assert len(group_neighbours(coords, 1, 6, None, seed=0, scan_index=scan)) == 20
 
 
-def test_container_keeps_scans_apart(scan):
+def test_container_keeps_scans_apart(scan: RawData) -> None:
     from ptychopinn_ptychodus.data.raw import RawData
 
     numbers = np.arange(len(scan)) % 2
@@ -146,7 +154,7 @@ def test_container_keeps_scans_apart(scan):
     assert (numbers[members] == numbers[members[:, :1]]).all()
 
 
-def test_a_stray_position_is_named_instead_of_a_region_of_thousands_of_pixels(fields):
+def test_a_stray_position_is_named_instead_of_a_region_of_thousands_of_pixels(fields: dict[str, Any]) -> None:
     from ptychopinn_ptychodus.data.raw import RawData
 
     x, y = (a.ravel() for a in np.meshgrid(40.0 + 6 * np.arange(6), 40.0 + 6 * np.arange(6)))
@@ -162,7 +170,7 @@ def test_a_stray_position_is_named_instead_of_a_region_of_thousands_of_pixels(fi
 
 @given(seed=st.integers(0, 10_000), n_groups=st.none() | st.integers(1, 150))
 @settings(max_examples=40, deadline=None)
-def test_no_seed_draws_a_group_that_is_torn_apart(seed, n_groups):
+def test_no_seed_draws_a_group_that_is_torn_apart(seed: int, n_groups: int | None) -> None:
     """Eight of the eleven nearest of a raster's corner pattern can be on one side, and beyond N/2."""
     from ptychopinn_ptychodus.data.raw import RawData
 
@@ -181,7 +189,7 @@ def test_no_seed_draws_a_group_that_is_torn_apart(seed, n_groups):
     np.testing.assert_array_equal(members[together], drawn[together])
 
 
-def test_positions_in_a_wrong_unit_are_refused_with_a_few_of_them(fields):
+def test_positions_in_a_wrong_unit_are_refused_with_a_few_of_them(fields: dict[str, Any]) -> None:
     from ptychopinn_ptychodus.data.raw import RawData
 
     x, y = (a.ravel() for a in np.meshgrid(600.0 * np.arange(6), 600.0 * np.arange(6)))
@@ -191,7 +199,7 @@ def test_positions_in_a_wrong_unit_are_refused_with_a_few_of_them(fields):
     assert str(caught.value).count("pattern ") == 3
 
 
-def test_container_follows_the_contract(scan):
+def test_container_follows_the_contract(scan: RawData) -> None:
     container = scan.generate_grouped_data(N, 7, 30, gridsize=2, seed=4)
     assert len(container) == 30
     assert (container.N, container.gridsize) == (N, 2)
@@ -211,20 +219,22 @@ def test_container_follows_the_contract(scan):
     np.testing.assert_allclose(container.coords_relative.mean(axis=-1), 0, atol=1e-5)
 
 
-def test_batches_are_gathered_in_the_order_asked_for(scan):
+def test_batches_are_gathered_in_the_order_asked_for(scan: RawData) -> None:
     container = scan.generate_grouped_data(N, 7, 30, gridsize=2, seed=4)
     np.testing.assert_array_equal(container.batch([5, 2]), container.diffraction[[5, 2]])
+    assert container.Y is not None
     np.testing.assert_array_equal(container.patches_for([5, 2]), container.Y[[5, 2]])
 
 
-def test_input_scale_brings_the_mean_energy_to_a_quarter_of_the_pixels(scan):
+def test_input_scale_brings_the_mean_energy_to_a_quarter_of_the_pixels(scan: RawData) -> None:
     container = scan.generate_grouped_data(N, 4, None)
     energy = ((container.input_scale * scan.diff3d.astype(float)) ** 2).sum(axis=(1, 2)).mean()
     assert energy == pytest.approx((N / 2) ** 2, rel=1e-5)
 
 
-def test_object_patches_lie_where_the_positions_say(scan, obj):
+def test_object_patches_lie_where_the_positions_say(scan: RawData, obj: np.ndarray) -> None:
     container = scan.generate_grouped_data(N, 4, None)
+    assert container.Y is not None
     assert container.Y.dtype == np.complex64
     k = 5
     column, row = scan.xcoords[k] - (N - 1) / 2, scan.ycoords[k] - (N - 1) / 2
@@ -234,7 +244,7 @@ def test_object_patches_lie_where_the_positions_say(scan, obj):
     assert np.abs(patch - whole).mean() < 0.5 * np.abs(patch - off).mean()
 
 
-def test_data_without_an_object_have_no_object_patches(fields):
+def test_data_without_an_object_have_no_object_patches(fields: dict[str, Any]) -> None:
     from ptychopinn_ptychodus.data.raw import RawData
 
     container = RawData(**fields).generate_grouped_data(N, 4, None)
@@ -243,7 +253,7 @@ def test_data_without_an_object_have_no_object_patches(fields):
         container.patches_for([0])
 
 
-def test_mapped_scans_are_grouped_without_being_read(scan, tmp_path):
+def test_mapped_scans_are_grouped_without_being_read(scan: RawData, tmp_path: Path) -> None:
     scan.to_directory(tmp_path)
     from ptychopinn_ptychodus.data.raw import RawData
 
@@ -261,7 +271,9 @@ def test_mapped_scans_are_grouped_without_being_read(scan, tmp_path):
     crowded=st.booleans(),
 )
 @settings(max_examples=150, deadline=None)
-def test_of_each_cell_of_a_grid_the_point_nearest_to_its_middle_is_taken(count, pitch, offset, seed, crowded):
+def test_of_each_cell_of_a_grid_the_point_nearest_to_its_middle_is_taken(
+    count: int, pitch: float, offset: float, seed: int, crowded: bool
+) -> None:
     points = offset + np.random.default_rng(seed).uniform(0, 50, (count, 2))
     if crowded:  # several points at the same place
         points = np.round(points / 25) * 25

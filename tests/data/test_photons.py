@@ -167,7 +167,7 @@ def test_the_unit_of_the_patterns_is_that_of_the_photons(exponent: float, hidden
     axis = np.arange(N) - N / 2
     beam = np.exp(-(axis[:, None] ** 2 + axis**2) / 50)
     counts = np.random.default_rng(0).poisson(30 * beam, (5, N, N)).astype(np.float64)
-    fields = {
+    fields: dict[str, Any] = {
         "xcoords": np.linspace(40, 50, 5),
         "ycoords": np.linspace(42, 47, 5),
         "probeGuess": simulation.make_probe(N),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ptychopinn_ptychodus.data import simulation as sim
+from ptychopinn_ptychodus.data.raw import RawData
 
 N = 64
 
@@ -25,7 +26,7 @@ def random_patches(seed: int, c: int, n: int) -> np.ndarray:
     n=st.sampled_from([8, 16, 31]),
 )
 @settings(max_examples=30, deadline=None)
-def test_propagation_keeps_energy_and_modes_add_incoherently(seed, c, modes, n):
+def test_propagation_keeps_energy_and_modes_add_incoherently(seed: int, c: int, modes: int, n: int) -> None:
     patches, probe = random_patches(seed, c, n), random_patches(seed + 1, modes, n)
     intensity = sim.diffraction_intensity(patches, probe)
     light = np.abs(patches[:, None] * probe[None]) ** 2
@@ -34,7 +35,7 @@ def test_propagation_keeps_energy_and_modes_add_incoherently(seed, c, modes, n):
     np.testing.assert_allclose(intensity, separately)
 
 
-def test_zero_frequency_is_at_half_n():
+def test_zero_frequency_is_at_half_n() -> None:
     intensity = sim.diffraction_intensity(np.ones((1, N, N)), np.ones((1, N, N)))
     assert np.unravel_index(intensity[0].argmax(), (N, N)) == (N // 2, N // 2)
     # a phase ramp that rises with the column moves the light to larger columns
@@ -45,7 +46,7 @@ def test_zero_frequency_is_at_half_n():
 
 @given(dx=st.floats(-20, 20), dy=st.floats(-20, 20), seed=st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
-def test_bilinear_shift_agrees_with_scipy(dx, dy, seed):
+def test_bilinear_shift_agrees_with_scipy(dx: float, dy: float, seed: int) -> None:
     image = random_patches(seed, 1, 15)[0]
     expected = ndimage.shift(np.pad(image, 25), (dy, dx), order=1)[25:-25, 25:-25]
     np.testing.assert_allclose(sim.shift_bilinear(image, dx, dy), expected, atol=1e-9)
@@ -56,7 +57,7 @@ def test_bilinear_shift_agrees_with_scipy(dx, dy, seed):
     y=st.lists(st.integers(-6, 6), min_size=4, max_size=4),
 )
 @settings(max_examples=30, deadline=None)
-def test_consistent_patches_pass_through_merge_and_extract(x, y):
+def test_consistent_patches_pass_through_merge_and_extract(x: list[int], y: list[int]) -> None:
     # four patches of one object at whole pixels: only the epsilon changes them
     n, centre = 16, 20
     truth = random_patches(0, 1, 60)[0]
@@ -66,7 +67,7 @@ def test_consistent_patches_pass_through_merge_and_extract(x, y):
     np.testing.assert_allclose(sim.merge_and_extract(patches, offsets), patches, rtol=1.1e-3)
 
 
-def test_merge_of_one_patch_at_the_centre_is_that_patch():
+def test_merge_of_one_patch_at_the_centre_is_that_patch() -> None:
     patch = random_patches(1, 1, 8)
     region = sim.merge(patch, np.zeros((1, 2)))
     assert region.shape == (10, 10)
@@ -74,7 +75,7 @@ def test_merge_of_one_patch_at_the_centre_is_that_patch():
     assert (region[0] == 0).all()
 
 
-def test_merge_follows_its_formula_off_the_grid():
+def test_merge_follows_its_formula_off_the_grid() -> None:
     ones = np.ones((1, 4, 4))
     region = sim.merge(ones, np.array([[0.25, -0.5]]))
     border = sim.region_border([[0.25, -0.5]])
@@ -86,7 +87,7 @@ def test_merge_follows_its_formula_off_the_grid():
     np.testing.assert_allclose(region, count / (count + 1e-3), atol=1e-12)
 
 
-def test_offsets_move_along_x_first():
+def test_offsets_move_along_x_first() -> None:
     patch = np.zeros((1, 8, 8))
     patch[0, 4, 4] = 1
     region = sim.merge(patch, np.array([[3.0, 0.0]]))
@@ -94,7 +95,7 @@ def test_offsets_move_along_x_first():
     assert np.abs(region[border + 4, border + 7]) == pytest.approx(1 / 1.001)
 
 
-def test_referee_losses_are_smallest_at_the_truth():
+def test_referee_losses_are_smallest_at_the_truth() -> None:
     expected = sim.predicted_counts(random_patches(0, 2, 16), random_patches(1, 1, 16), 1.0)
     counts = np.random.default_rng(0).poisson(expected)
     best = sim.poisson_nll(counts, expected)
@@ -106,7 +107,7 @@ def test_referee_losses_are_smallest_at_the_truth():
         sim.poisson_nll(counts, np.zeros_like(expected))
 
 
-def test_bad_pixels_take_no_part_in_losses():
+def test_bad_pixels_take_no_part_in_losses() -> None:
     expected = sim.predicted_counts(random_patches(0, 2, 16), random_patches(1, 1, 16), 0.0)
     counts, spoilt = expected.copy(), expected.copy()
     good = np.ones((16, 16), bool)
@@ -116,13 +117,15 @@ def test_bad_pixels_take_no_part_in_losses():
     assert sim.amplitude_mae(spoilt, expected, good) == 0
 
 
-def test_log_scale_multiplies_counts_by_exp_two_alpha():
+def test_log_scale_multiplies_counts_by_exp_two_alpha() -> None:
     patches, probe = random_patches(0, 1, 8), random_patches(1, 2, 8)
     ratio = sim.predicted_counts(patches, probe, 1.5) / sim.predicted_counts(patches, probe, 0.5)
     np.testing.assert_allclose(ratio, np.exp(2.0))
 
 
-def test_scan_has_the_photons_and_the_probe_that_it_claims(scan, obj, positions):
+def test_scan_has_the_photons_and_the_probe_that_it_claims(
+    scan: RawData, obj: np.ndarray, positions: tuple[np.ndarray, np.ndarray]
+) -> None:
     assert scan.photons_per_pattern == pytest.approx(1e5, rel=1e-2)
     k = 50
     x, y = (p[k : k + 1] for p in positions)
@@ -134,7 +137,7 @@ def test_scan_has_the_photons_and_the_probe_that_it_claims(scan, obj, positions)
     assert chi2 == pytest.approx(1.0, abs=0.25)
 
 
-def test_without_noise_the_counts_are_the_expectation(obj, probe):
+def test_without_noise_the_counts_are_the_expectation(obj: np.ndarray, probe: np.ndarray) -> None:
     raw = sim.simulate_scan(obj, probe, [80.3], [70.6], 1e6, None, noise=False)
     expected = sim.diffraction_intensity(sim.extract_patches(obj, [80.3], [70.6], N), raw.probeGuess)
     np.testing.assert_allclose(raw.diff3d.astype(float) ** 2, expected, rtol=1e-3, atol=1e-3)
@@ -142,7 +145,7 @@ def test_without_noise_the_counts_are_the_expectation(obj, probe):
 
 @given(step=st.floats(1, 20), jitter=st.floats(0, 0.5), seed=st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
-def test_raster_stays_near_its_grid(step, jitter, seed):
+def test_raster_stays_near_its_grid(step: float, jitter: float, seed: int) -> None:
     x, y = sim.raster_positions(5, 3, step, jitter=jitter, origin=10.0, seed=seed)
     assert x.shape == y.shape == (15,)
     assert np.abs(x.reshape(3, 5) - (10 + step * np.arange(5))).max() <= jitter * step + 1e-9
@@ -150,7 +153,7 @@ def test_raster_stays_near_its_grid(step, jitter, seed):
 
 
 @pytest.mark.parametrize("kind", ["siemens", "blobs", "lines", "mixed"])
-def test_objects_keep_to_their_ranges_and_seeds(kind):
+def test_objects_keep_to_their_ranges_and_seeds(kind: str) -> None:
     one, same, other = (sim.make_object((90, 100), kind, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -161,13 +164,13 @@ def test_objects_keep_to_their_ranges_and_seeds(kind):
     assert np.angle(one).std() > 0.05
 
 
-def test_an_unknown_kind_of_object_is_refused():
+def test_an_unknown_kind_of_object_is_refused() -> None:
     with pytest.raises(ValueError, match=r"kind = 'cat'.*'siemens'"):
         sim.make_object((64, 64), "cat")
 
 
 @pytest.mark.parametrize("n", [64, 128, 256])
-def test_probe_is_finite_normalised_and_smooth(n):
+def test_probe_is_finite_normalised_and_smooth(n: int) -> None:
     probe = sim.make_probe(n, modes=3)
     power = (np.abs(probe) ** 2).sum(axis=(1, 2))
     assert power.sum() == pytest.approx(1, rel=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,9 @@ def fourier_patches(obj: np.ndarray, x: np.ndarray, y: np.ndarray, n: int) -> np
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_true_patches_give_the_true_object(obj, probe, positions, weighted):
+def test_true_patches_give_the_true_object(
+    obj: np.ndarray, probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray], weighted: bool
+) -> None:
     x, y = positions
     weight = (np.abs(probe) ** 2).sum(0) if weighted else None
     canvas = stitch(fourier_patches(obj, x, y, N), x, y, obj.shape, weight=weight)
@@ -48,7 +51,9 @@ def test_true_patches_give_the_true_object(obj, probe, positions, weighted):
     assert ssim(np.angle(canvas.object), np.angle(obj), mask) > 0.99
 
 
-def test_mirrored_patches_or_positions_do_not(obj, probe, positions):
+def test_mirrored_patches_or_positions_do_not(
+    obj: np.ndarray, probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray]
+) -> None:
     # the same test must fail for each mistake of sign or order that a stitcher can make
     x, y = positions
     patches = fourier_patches(obj, x, y, N)
@@ -64,7 +69,9 @@ def test_mirrored_patches_or_positions_do_not(obj, probe, positions):
         assert ssim(np.angle(canvas.object), np.angle(obj), mask) < 0.95, name
 
 
-def test_as_good_as_splines_patch_by_patch(obj, probe, positions):
+def test_as_good_as_splines_patch_by_patch(
+    obj: np.ndarray, probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray]
+) -> None:
     x, y = (p[:40] for p in positions)
     patches = fourier_patches(obj, x, y, N)
     weight = (np.abs(probe) ** 2).sum(0)
@@ -93,7 +100,9 @@ def test_as_good_as_splines_patch_by_patch(obj, probe, positions):
     exponent=st.integers(-12, 12),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_constant_object_stays_constant_wherever_there_was_light(k, seed, value, exponent):
+def test_a_constant_object_stays_constant_wherever_there_was_light(
+    k: int, seed: int, value: complex, exponent: int
+) -> None:
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(0, 60, (2, k))
     weight = ndimage.gaussian_filter(rng.random((16, 16)), 2) * 10.0**exponent
@@ -105,7 +114,7 @@ def test_a_constant_object_stays_constant_wherever_there_was_light(k, seed, valu
 
 @given(seed=st.integers(0, 10_000), order=st.sampled_from([1, 3]))
 @settings(max_examples=20, deadline=None)
-def test_patches_cut_at_whole_pixels_are_put_back_exactly(seed, order):
+def test_patches_cut_at_whole_pixels_are_put_back_exactly(seed: int, order: int) -> None:
     rng = np.random.default_rng(seed)
     truth = (rng.normal(size=(50, 70)) + 1j * rng.normal(size=(50, 70))).astype(np.complex64)
     x, y = rng.integers(8, 61, 40) - 0.5, rng.integers(8, 41, 40) - 0.5
@@ -115,7 +124,7 @@ def test_patches_cut_at_whole_pixels_are_put_back_exactly(seed, order):
     np.testing.assert_allclose(canvas.object[lit], truth[lit], atol=2e-4)
 
 
-def test_whole_pixel_coverage_is_a_count():
+def test_whole_pixel_coverage_is_a_count() -> None:
     canvas = stitch(np.ones((2, 8, 8), complex), [9.5, 11.5], [9.5, 9.5], (20, 24))
     expected = np.zeros((20, 24))
     expected[6:14, 6:14] += 1
@@ -125,7 +134,7 @@ def test_whole_pixel_coverage_is_a_count():
     assert canvas.object.dtype == np.complex64
 
 
-def test_unlit_pixels_hold_the_fill_value_and_nothing_wraps_around(probe):
+def test_unlit_pixels_hold_the_fill_value_and_nothing_wraps_around(probe: np.ndarray) -> None:
     weight = (np.abs(probe) ** 2).sum(0)
     patches = np.full((1, N, N), 5.0 + 0j)
     canvas = stitch(patches, [0.3], [0.3], (200, 200), weight=weight)
@@ -135,14 +144,14 @@ def test_unlit_pixels_hold_the_fill_value_and_nothing_wraps_around(probe):
     assert canvas.coverage[:, 80:].max() < 1e-6 * canvas.coverage.max()
 
 
-def test_cropping_is_logged_with_its_extent(caplog):
+def test_cropping_is_logged_with_its_extent(caplog: pytest.LogCaptureFixture) -> None:
     patches, x = np.ones((3, 16, 16), complex), np.array([7.5, 20.0, 38.0])
     with caplog.at_level(logging.WARNING):
         stitch(patches, x, [20.0, 20.0, 20.0], (40, 40))
     assert "1 of 3 patches reach beyond the canvas of 40 × 40" in caplog.text
 
 
-def test_patches_that_fit_are_not_reported(caplog):
+def test_patches_that_fit_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     stitch(np.ones((1, 16, 16), complex), [7.5], [7.5], (16, 16))
     assert not caplog.records
 
@@ -162,13 +171,13 @@ def test_patches_that_fit_are_not_reported(caplog):
         ({"weight": -np.ones((16, 16))}, "not negative"),
     ],
 )
-def test_what_cannot_be_stitched_is_refused(change, message):
+def test_what_cannot_be_stitched_is_refused(change: dict[str, Any], message: str) -> None:
     arguments = {"patches": np.ones((2, 16, 16), complex), "x": [8.0, 12.0], "y": [8.0, 9.0]}
     with pytest.raises(ValueError, match=message):
         stitch(**{**arguments, **change}, shape=(40, 40))
 
 
-def test_factors_multiply_their_patches(obj, positions):
+def test_factors_multiply_their_patches(obj: np.ndarray, positions: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = (p[:30] for p in positions)
     patches = PatchCutter(obj, N, order=3)(x, y)
     factors = np.exp(1j * np.arange(30)).astype(np.complex64)
@@ -178,14 +187,16 @@ def test_factors_multiply_their_patches(obj, positions):
     )
 
 
-def test_coverage_of_is_the_coverage_of_stitch(probe, positions):
+def test_coverage_of_is_the_coverage_of_stitch(
+    probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray]
+) -> None:
     weight = (np.abs(probe) ** 2).sum(0)
     x, y = positions
     canvas = stitch(np.ones((len(x), N, N), complex), x, y, (180, 200), weight=weight)
     np.testing.assert_allclose(coverage_of(weight, x, y, (180, 200)), canvas.coverage, rtol=1e-4, atol=1e-9)
 
 
-def test_cutting_outside_the_object_is_refused():
+def test_cutting_outside_the_object_is_refused() -> None:
     with pytest.raises(ValueError, match="outside the object array of 30 × 40"):
         PatchCutter(np.ones((30, 40), complex), 8)([45.0], [10.0])
 
@@ -194,7 +205,7 @@ SYNTHETIC = Path(__file__).parents[3] / "shared" / "data" / "synthetic" / "truth
 
 
 @pytest.mark.skipif(not SYNTHETIC.is_file(), reason=f"needs the test data {SYNTHETIC}")
-def test_true_patches_of_an_experimental_probe_and_scan_give_the_true_object():
+def test_true_patches_of_an_experimental_probe_and_scan_give_the_true_object() -> None:
     with np.load(SYNTHETIC) as data:
         truth, probe, (y, x) = data["object"], data["probe"], data["positions_rc_px"].T
     weight = np.abs(probe) ** 2

@@ -21,11 +21,13 @@ from ptychopinn_ptychodus.data.synchronisation import (
 N = 64
 
 
-def turned(patches, factors):
+def turned(patches: np.ndarray, factors: np.ndarray) -> np.ndarray:
     return patches * factors[:, None, None]
 
 
-def test_random_phases_ruin_the_object_and_are_recovered(obj, probe, positions):
+def test_random_phases_ruin_the_object_and_are_recovered(
+    obj: np.ndarray, probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray]
+) -> None:
     x, y = positions
     rng = np.random.default_rng(0)
     phases = np.exp(2j * np.pi * rng.random(len(x)))
@@ -33,7 +35,7 @@ def test_random_phases_ruin_the_object_and_are_recovered(obj, probe, positions):
     weight = (np.abs(probe) ** 2).sum(0)
     mask = metrics.illumination_mask(probe, x, y, obj.shape)
 
-    def score(stack):
+    def score(stack: np.ndarray) -> metrics.Comparison:
         canvas = stitch(stack, x, y, obj.shape, weight=weight)
         return metrics.compare(canvas.object, obj, mask, max_shift=0)
 
@@ -43,7 +45,7 @@ def test_random_phases_ruin_the_object_and_are_recovered(obj, probe, positions):
     assert recovered.phase.ssim > 0.98
 
 
-def test_amplitudes_are_not_touched(obj):
+def test_amplitudes_are_not_touched(obj: np.ndarray) -> None:
     patches = extract_patches(obj, [60.0, 70.0], [60.0, 64.0], N) * np.exp([[[0.3j]], [[-1.2j]]])
     factors = synchronise_phases(patches, [60.0, 70.0], [60.0, 64.0])
     assert factors.dtype == np.complex64
@@ -52,13 +54,15 @@ def test_amplitudes_are_not_touched(obj):
     np.testing.assert_allclose(out[0, 4:, 10:], out[1, :-4, :-10], atol=1e-4)
 
 
-def test_patches_that_do_not_overlap_are_left_alone():
+def test_patches_that_do_not_overlap_are_left_alone() -> None:
     patches = np.exp(1j * np.array([0.3, 1.1]))[:, None, None] * np.ones((2, 16, 16))
     np.testing.assert_array_equal(synchronise_phases(patches, [20.0, 90.0], [20.0, 20.0]), 1)
     np.testing.assert_array_equal(synchronise_phases(patches[:1], [20.0], [20.0]), 1)
 
 
-def test_groups_with_random_phases_are_assembled_to_the_object(obj, probe, positions):
+def test_groups_with_random_phases_are_assembled_to_the_object(
+    obj: np.ndarray, probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray]
+) -> None:
     x, y = positions
     coords = np.stack([x, y], axis=-1)
     indices = group_neighbours(coords, 2, 6, None, seed=0)
@@ -73,14 +77,14 @@ def test_groups_with_random_phases_are_assembled_to_the_object(obj, probe, posit
     assert scores.phase.ssim > 0.98
 
 
-def test_groups_without_any_overlap_are_left_alone():
+def test_groups_without_any_overlap_are_left_alone() -> None:
     patches = np.exp(1j * np.arange(8.0)).reshape(2, 4, 1, 1) * np.ones((1, 1, 16, 16))
     coords = np.repeat([[20.0, 20.0], [90.0, 20.0]], 4, axis=0)
     factors = synchronise_groups(patches, np.arange(8).reshape(2, 4), coords, np.ones((16, 16)))
     np.testing.assert_array_equal(factors, 1)
 
 
-def test_groups_that_share_no_pattern_agree_on_their_overlap(obj):
+def test_groups_that_share_no_pattern_agree_on_their_overlap(obj: np.ndarray) -> None:
     x, y = np.array([60.0, 62.0, 60.0, 62.0, 66.0, 68.0, 66.0, 68.0]), np.tile([60.0, 60.0, 63.0, 63.0], 2)
     patches = extract_patches(obj, x, y, N).reshape(2, 4, N, N)
     turn = np.exp(1j * np.array([0.4, 2.5]))
@@ -93,7 +97,7 @@ def test_groups_that_share_no_pattern_agree_on_their_overlap(obj):
 # ---- scans whose nearest neighbours alone do not tie them together ---------------------------------------
 
 
-def layout(name):
+def layout(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Positions whose nearest neighbours fall into parts that do overlap."""
     if name == "fly":  # 1 px along a row, 8 px between rows
         x, y = np.meshgrid(50 + np.arange(60.0), 50 + 8.0 * np.arange(6))
@@ -109,7 +113,9 @@ def layout(name):
     return np.ravel(x), np.ravel(y)
 
 
-def spoilt(obj, x, y, gridsize, seed=1):
+def spoilt(
+    obj: np.ndarray, x: np.ndarray, y: np.ndarray, gridsize: int, seed: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True patches with a random phase for every group, their groups and positions."""
     coords = np.stack([x, y], axis=-1)
     indices = group_neighbours(coords, gridsize, max(6, gridsize**2 + 2), None, seed=0)
@@ -119,7 +125,9 @@ def spoilt(obj, x, y, gridsize, seed=1):
 
 @pytest.mark.parametrize("gridsize", [1, 2, 3])
 @pytest.mark.parametrize("name", ["fly", "bursts", "bursts on a line", "line"])
-def test_whatever_overlaps_gets_one_phase(obj, probe, name, gridsize, caplog):
+def test_whatever_overlaps_gets_one_phase(
+    obj: np.ndarray, probe: np.ndarray, name: str, gridsize: int, caplog: pytest.LogCaptureFixture
+) -> None:
     x, y = layout(name)
     weight = (np.abs(probe) ** 2).sum(0)
     canvas = assemble(*spoilt(obj, x, y, gridsize), obj.shape, weight)
@@ -130,7 +138,9 @@ def test_whatever_overlaps_gets_one_phase(obj, probe, name, gridsize, caplog):
 
 
 @pytest.mark.parametrize("gridsize", [1, 2])
-def test_islands_each_get_one_phase_and_a_warning_says_so(obj, probe, gridsize, caplog):
+def test_islands_each_get_one_phase_and_a_warning_says_so(
+    obj: np.ndarray, probe: np.ndarray, gridsize: int, caplog: pytest.LogCaptureFixture
+) -> None:
     x, y = (a.ravel() for a in np.meshgrid(40 + 6.0 * np.arange(5), 40 + 6.0 * np.arange(5)))
     x, y = np.concatenate([x, x + 96.0]), np.concatenate([y, y + 60.0])
     weight = (np.abs(probe) ** 2).sum(0)
@@ -143,7 +153,9 @@ def test_islands_each_get_one_phase_and_a_warning_says_so(obj, probe, gridsize, 
         assert scores.complex_correlation_centred > 0.99
 
 
-def test_patches_that_meet_in_the_dark_are_not_joined(obj, caplog):
+def test_patches_that_meet_in_the_dark_are_not_joined(
+    obj: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
     # 40 of 64 pixels apart, but the beam ends long before: what numbers there are there mean nothing
     axis = np.arange(N) - (N - 1) / 2
     weight = np.exp(-(axis[:, None] ** 2 + axis**2) / (2 * 4.0**2))
@@ -159,14 +171,14 @@ def test_patches_that_meet_in_the_dark_are_not_joined(obj, caplog):
 
 
 @pytest.mark.parametrize("far", [10, 10**6, 10**9])
-def test_a_triangulation_joins_all_points_however_far_one_is(far):
+def test_a_triangulation_joins_all_points_however_far_one_is(far: int) -> None:
     # next to a far one, the others are as good as one point: rounding keeps them out of the mesh
     grid = np.stack(np.meshgrid(3 * np.arange(8), 3 * np.arange(8)), axis=-1).reshape(-1, 2)
     points = np.unique(np.concatenate([grid, [[far + 21, far // 3 + 21]]]), axis=0)
     assert set(_triangulation(points).ravel()) == set(range(len(points)))
 
 
-def test_every_island_is_turned_as_little_as_can_be(obj, probe):
+def test_every_island_is_turned_as_little_as_can_be(obj: np.ndarray, probe: np.ndarray) -> None:
     # patches that agree already keep their phases, in each part
     x, y = (a.ravel() for a in np.meshgrid(40 + 6.0 * np.arange(5), 40 + 6.0 * np.arange(5)))
     x, y = np.concatenate([x, x + 96.0]), np.concatenate([y, y + 60.0])
@@ -175,8 +187,11 @@ def test_every_island_is_turned_as_little_as_can_be(obj, probe):
 
 
 @pytest.mark.parametrize("gridsize", [1, 2])
-def test_assembling_holds_no_second_copy_of_the_patches(obj, probe, positions, gridsize):
-    patches, indices, coords = spoilt(obj, *(np.tile(p, 4) for p in positions), gridsize)
+def test_assembling_holds_no_second_copy_of_the_patches(
+    obj: np.ndarray, probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray], gridsize: int
+) -> None:
+    x, y = positions
+    patches, indices, coords = spoilt(obj, np.tile(x, 4), np.tile(y, 4), gridsize)
     before = patches.copy()
     tracemalloc.start()
     try:
@@ -189,7 +204,9 @@ def test_assembling_holds_no_second_copy_of_the_patches(obj, probe, positions, g
 
 
 @pytest.mark.parametrize("gridsize", [1, 2])
-def test_patches_that_are_no_numbers_are_refused(obj, probe, positions, gridsize):
+def test_patches_that_are_no_numbers_are_refused(
+    obj: np.ndarray, probe: np.ndarray, positions: tuple[np.ndarray, np.ndarray], gridsize: int
+) -> None:
     patches, indices, coords = spoilt(obj, *positions, gridsize)
     patches[3, 0, N // 2, N // 2] = np.nan
     with pytest.raises(ValueError, match="NaN or infinite"):
@@ -197,7 +214,7 @@ def test_patches_that_are_no_numbers_are_refused(obj, probe, positions, gridsize
 
 
 @pytest.mark.parametrize("faintest", [-18, -14])
-def test_patches_of_a_collapsed_network_are_brought_to_some_phase(faintest):
+def test_patches_of_a_collapsed_network_are_brought_to_some_phase(faintest: int) -> None:
     # next to nothing but for a few pixels: overlaps over thirty orders of magnitude
     rng = np.random.default_rng(0)
     x, y = rng.uniform(20, 130, (2, 400))

@@ -31,7 +31,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -45,7 +45,7 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_settings_that_are_named_exist(page):
+def test_settings_that_are_named_exist(page: Path) -> None:
     settings = _settings()
     named = re.findall(r"(PtychoPINNPlugin\w+)\.([A-Z]\w+)", page.read_text(encoding="utf-8"))
     unknown = {f"{group}.{name}" for group, name in named if name not in settings.get(group, {})}
@@ -53,7 +53,7 @@ def test_settings_that_are_named_exist(page):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_examples_set_what_there_is_to_what_is_allowed(example):
+def test_examples_set_what_there_is_to_what_is_allowed(example: tuple[Path, str]) -> None:
     parser = configparser.ConfigParser()
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read(example, encoding="utf-8")

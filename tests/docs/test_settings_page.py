@@ -21,14 +21,14 @@ def page() -> str:
     return PAGE.read_text(encoding="utf-8")
 
 
-def test_the_page_is_what_the_script_writes(page, tmp_path):
+def test_the_page_is_what_the_script_writes(page: str, tmp_path: Path) -> None:
     written = tmp_path / "settings.md"
-    command = [sys.executable, ROOT / "scripts" / "settings_page.py", "--output", written]
+    command: list[str | Path] = [sys.executable, ROOT / "scripts" / "settings_page.py", "--output", written]
     subprocess.run(command, check=True)
     assert written.read_text(encoding="utf-8") == page, "run python scripts/settings_page.py"
 
 
-def test_every_setting_has_an_entry_and_a_default(page):
+def test_every_setting_has_an_entry_and_a_default(page: str) -> None:
     entries = set(re.findall(r"^`(\w+\.\w+)`: default `", page, flags=re.MULTILINE))
     sections = re.findall(r"^\[(\w+)\]\n((?:\w+ = .+\n)+)", page, flags=re.MULTILINE)
     defaults = {

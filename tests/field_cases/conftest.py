@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from cases import Scan, sound_scan
+from field_scans import Scan, sound_scan
 from field_support import Outcome, in_one_process, train_and_reconstruct
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "fieldcases" / "make_cases.py"
 
 
 @pytest.fixture(autouse=True)
-def one_process():
+def one_process() -> Iterator[None]:
     """No child process for each run; of these tests only, so not for the whole session."""
     with in_one_process():
         yield

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import N, Scan
+from field_scans import N, Scan
 from field_support import Outcome, examined, reconstruct_with, train_and_reconstruct
 from numpy.typing import NDArray
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -79,7 +80,9 @@ def warnings_of(outcome: Outcome) -> str:
     return "\n".join((outcome.training + outcome.result).lines(warnings_only=True))
 
 
-def test_the_clean_scan_is_right_and_nothing_is_said(clean, make_cases, tmp_path):
+def test_the_clean_scan_is_right_and_nothing_is_said(
+    clean: Outcome, make_cases: ModuleType, tmp_path: Path
+) -> None:
     make_cases.CASES["clean"](tmp_path, make_cases.load())
     truth = np.load(tmp_path / "truth.npz")["object"]
     assert clean.correlation(truth) > 0.995
@@ -89,7 +92,7 @@ def test_the_clean_scan_is_right_and_nothing_is_said(clean, make_cases, tmp_path
 
 
 @pytest.mark.parametrize("name", COMPUTED)
-def test_a_case_that_is_computed(name, clean, make_cases, tmp_path):
+def test_a_case_that_is_computed(name: str, clean: Outcome, make_cases: ModuleType, tmp_path: Path) -> None:
     expected = COMPUTED[name]
     make_cases.CASES[name](tmp_path, make_cases.load())
     outcome = train_and_reconstruct(tmp_path / "scan", tmp_path / "scan", tmp_path / "model")
@@ -110,7 +113,7 @@ def test_a_case_that_is_computed(name, clean, make_cases, tmp_path):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_case_that_is_refused(name, clean, make_cases, tmp_path):
+def test_a_case_that_is_refused(name: str, clean: Outcome, make_cases: ModuleType, tmp_path: Path) -> None:
     make_cases.CASES[name](tmp_path, make_cases.load())
     with pytest.raises(ExaminationError, match=f"(?is){REFUSED[name]}"):
         train_and_reconstruct(tmp_path / "scan", tmp_path / "scan", tmp_path / "model")
@@ -120,13 +123,15 @@ def test_a_case_that_is_refused(name, clean, make_cases, tmp_path):
         reconstruct_with(clean.model, tmp_path / "scan")
 
 
-def test_training_data_in_metres_are_refused(make_cases, tmp_path):
+def test_training_data_in_metres_are_refused(make_cases: ModuleType, tmp_path: Path) -> None:
     make_cases.CASES["npz_positions_in_metres"](tmp_path, make_cases.load())
     with pytest.raises(ExaminationError, match=r"(?is)pixel.*metre|metre.*pixel"):
         train_and_reconstruct(tmp_path / "npz", tmp_path / "scan", tmp_path / "model")
 
 
-def test_the_amplitude_does_not_depend_on_what_else_the_model_saw(clean, make_cases, tmp_path):
+def test_the_amplitude_does_not_depend_on_what_else_the_model_saw(
+    clean: Outcome, make_cases: ModuleType, tmp_path: Path
+) -> None:
     make_cases.CASES["npz_two_exposures"](tmp_path, make_cases.load())
     outcome = train_and_reconstruct(tmp_path / "npz", tmp_path / "scan", tmp_path / "model")
     # A training twice as long shares the brightness otherwise between the learnt probe and the object, by
@@ -137,6 +142,6 @@ def test_the_amplitude_does_not_depend_on_what_else_the_model_saw(clean, make_ca
     assert warnings_of(outcome) == ""
 
 
-def test_every_shared_case_is_tried(make_cases):
+def test_every_shared_case_is_tried(make_cases: ModuleType) -> None:
     tried = {"clean", "npz_positions_in_metres", "npz_two_exposures", *COMPUTED, *REFUSED}
     assert set(make_cases.CASES) == tried

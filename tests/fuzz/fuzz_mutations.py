@@ -110,7 +110,7 @@ def damage(rng: Rng, path: Path) -> str:
     else:
         what = pick(rng, BYTES)
         path.write_bytes(BYTES[what](rng, path.read_bytes()))
-    return what
+    return str(what)
 
 
 # ---------------------------------------------------------------------- arrays
@@ -244,7 +244,7 @@ def _array(rng: Rng, file: h5py.File, name: str) -> str:
     if array.dtype.kind == "U":
         array = array.astype("S")
     _replace(file, name, array)
-    return what
+    return str(what)
 
 
 def _to_group(rng: Rng, file: h5py.File, name: str) -> str:
@@ -820,4 +820,4 @@ def mutate_settings(rng: Rng, path: Path) -> str:
         text = text.replace("\n", pick(rng, ("\r", "\x00", "\n\n ", "\u2028")))
         what = "other line ends"
     path.write_bytes(text.encode(encoding, "replace"))
-    return what
+    return str(what)

@@ -38,7 +38,7 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
     def _execute_child(self, args: Any, *rest: Any) -> None:
         module = args[3] if isinstance(args, list) and args[1:3] == ["-P", "-m"] else ""
         if not module.startswith(f"{PACKAGE}."):
-            super()._execute_child(args, *rest)
+            super()._execute_child(args, *rest)  # type: ignore[misc]  # private, and not in the stubs
             return
         environment = rest[5]
         child_in, parent_in, parent_out, child_out, parent_err, child_err = rest[9:15]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import signal
@@ -10,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from driven_window import Window
 from PyQt5 import QtWidgets
 from PyQt5.QtTest import QTest
 from stage import PINN, Stage, seconds_until
-from window import Window
 
 from ptychopinn_ptychodus.backends import TENSORFLOW_HINT, TORCH_HINT
 
 # No measure of speed, which is printed: other processes want their share of the machine too.
 HANGS_S = 120.0
+
+
+def _said_since(window: Window, before: int, hint: str) -> bool:
+    return hint in window.log[before:]
 
 
 def _open(window: Window, directory: Path, **settings: Any) -> None:
@@ -65,7 +70,8 @@ def no_framework(stage: Stage) -> int:
             before = len(window.log)
             _train(window, directory)
             assert window.error is not None
-            window.wait_for(lambda b=before, h=hint: h in window.log[b:], HANGS_S, f"{hint}:\n{window.log}")
+            said_since = functools.partial(_said_since, window, before, hint)
+            window.wait_for(said_since, HANGS_S, f"{hint}:\n{window.log}")
         window.shot("no_framework_train")
         assert not list(directory.glob("model*"))
         assert window.view.isVisible()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from driven_window import Window
 from ptychodus.model import ModelCore
 from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QLabel
 from stage import PINN, Stage
-from window import Window
+
+from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 
 LIBRARY = """
 from ptychodus.api.reconstruct import Reconstructor, ReconstructorLibrary, ReconstructOutput
@@ -150,6 +152,7 @@ def two_cores(stage: Stage) -> int:
             api = model.processing_core.processing_api
             api.train(directory, output, product_index=0, block=True)
             trained = model.processing_core.algorithm_parameter.get_current_reconstructor()
+            assert isinstance(trained, PtychoPINNReconstructor)
             assert trained.require_model().parent == output
             found.append(len((output / "training_history.csv").read_text().splitlines()) - 1)
             api.reconstruct(product_index=0, block=True)

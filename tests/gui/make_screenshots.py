@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from driven_window import Window, run
 from PyQt5 import QtWidgets
 from PyQt5.QtTest import QTest
-from window import Window, run
 
 from ptychopinn_ptychodus.cli.demo import simulate, write_standard_directory
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from window import Window, run
+from driven_window import Window, run
 
 from ptychopinn_ptychodus.cli.demo import simulate, write_standard_directory
 
@@ -86,7 +86,7 @@ class Stage:
         """
         if not any(map(importlib.util.find_spec, ("torch", "tensorflow", "keras"))):
             return None
-        sys.path.append(str(TESTS / "absence"))
+        sys.path.append(str(TESTS / "support"))
         from absence_support import make_environment
 
         environment = make_environment(self.scratch / "env", ("pytorch", "tensorflow"))

@@ -74,7 +74,7 @@ def on_a_display(tmp_path: Path, script: str, *arguments: str) -> str:
 
 
 @needs_torch
-def test_the_tour(tmp_path):
+def test_the_tour(tmp_path: Path) -> None:
     options = ["--engine", "pytorch", "--epochs", "1", "--patterns", "48", "--timeout", str(WAIT_S)]
     on_a_display(tmp_path, "make_screenshots.py", str(tmp_path / "shots"), *options)
     assert len(list((tmp_path / "shots").glob("*.png"))) == 14
@@ -93,6 +93,6 @@ def test_the_tour(tmp_path):
         ("other-plugins", 3),
     ],
 )
-def test_when_things_go_wrong(tmp_path, scenario, pictures):
+def test_when_things_go_wrong(tmp_path: Path, scenario: str, pictures: int) -> None:
     on_a_display(tmp_path, "make_failures.py", scenario, str(tmp_path / "shots"))
     assert len(list((tmp_path / "shots").glob("*.png"))) == pictures

@@ -8,13 +8,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from plugin_support import add_distribution
 from ptychodus.api.io import load_product
+from ptychodus.api.observer import Observable
 from ptychodus.model import ModelCore
+
+from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 
 NAMES = {"ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised"}
 FRAMEWORKS = ("torch", "tensorflow", "lightning", "pytorch_lightning", "keras", "mlflow", "PyQt5")
@@ -61,11 +65,11 @@ def select(directory: Path, **settings: str) -> None:
 
 
 class TestScripts:
-    def test_a_model_core_lists_both_reconstructors(self):
+    def test_a_model_core_lists_both_reconstructors(self) -> None:
         with ModelCore() as model:
             assert set(model.workflow_api.available_reconstructors()) >= NAMES
 
-    def test_train_then_reconstruct(self, standard_directory, tmp_path):
+    def test_train_then_reconstruct(self, standard_directory: Path, tmp_path: Path) -> None:
         with ModelCore() as model:
             model.settings_registry["PtychoPINNPluginTraining"].parameters()["Epochs"].set_value(2)
             model.settings_registry["PtychoPINNPluginRefinement"].parameters()["Epochs"].set_value(0)
@@ -83,7 +87,7 @@ class TestScripts:
             assert abs(array[0, 50, 60]) == pytest.approx(0.8, abs=1e-4)
             assert (tmp_path / "exported.npz").is_file()
 
-    def test_no_product_appears_without_a_model(self, standard_directory):
+    def test_no_product_appears_without_a_model(self, standard_directory: Path) -> None:
         with ModelCore() as model:
             api = model.workflow_api
             diffraction = api.load_assembled_diffraction_data(standard_directory / "diffraction.h5")
@@ -93,7 +97,9 @@ class TestScripts:
                 product.reconstruct_local(algorithm="ptychopinn-plugin_pinn", block=True)
             assert len(model.product_core.product_repository) == before
 
-    def test_stop_keeps_the_model(self, standard_directory, tmp_path, wish):
+    def test_stop_keeps_the_model(
+        self, standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+    ) -> None:
         wish(epoch_seconds=0.1)
         with ModelCore() as model:
             api = model.workflow_api
@@ -111,16 +117,20 @@ class TestScripts:
                 time.sleep(0.05)
             assert not monitor.is_processing
             parameter = model.processing_core.algorithm_parameter
-            assert parameter.get_current_reconstructor().is_model_loaded()
+            current = parameter.get_current_reconstructor()
+            assert isinstance(current, PtychoPINNReconstructor)
+            assert current.is_model_loaded()
             assert (tmp_path / "out" / "model.ckpt").is_file()
 
-    def test_infer_is_evaluated_again_when_a_task_ends(self, standard_directory, tmp_path):
+    def test_infer_is_evaluated_again_when_a_task_ends(
+        self, standard_directory: Path, tmp_path: Path
+    ) -> None:
         from ptychodus.api.observer import Observer
 
         class Count(Observer):
             calls = 0
 
-            def _update(self, observable):
+            def _update(self, observable: Observable) -> None:
                 self.calls += 1
 
         with ModelCore() as model:
@@ -136,13 +146,15 @@ class TestScripts:
             monitor.notify_observers()
             assert count.calls == selected + 1
 
-    def test_two_model_cores_do_not_share_state(self, standard_directory, tmp_path):
+    def test_two_model_cores_do_not_share_state(self, standard_directory: Path, tmp_path: Path) -> None:
         with ModelCore() as one, ModelCore() as two:
             found = []
             for model in (one, two):
                 parameter = model.processing_core.algorithm_parameter
                 parameter.set_value("ptychopinn-plugin_pinn")
-                found.append(parameter.get_current_reconstructor())
+                current = parameter.get_current_reconstructor()
+                assert isinstance(current, PtychoPINNReconstructor)
+                found.append(current)
             assert found[0] is not found[1]
             keys = list(one.processing_core.algorithm_parameter.available_reconstructors())
             assert sum(key in NAMES for key in keys) == 2
@@ -150,7 +162,7 @@ class TestScripts:
             assert found[0].is_model_loaded()
             assert not found[1].is_model_loaded()
 
-    def test_settings_groups_are_ours_alone(self, tmp_path):
+    def test_settings_groups_are_ours_alone(self, tmp_path: Path) -> None:
         with ModelCore() as model:
             groups = [name for name in model.settings_registry if name.startswith("PtychoPINNPlugin")]
             assert len(groups) == len(set(groups)) == 6
@@ -162,7 +174,9 @@ class TestScripts:
 
 
 class TestCommand:
-    def test_train_and_reconstruct_in_one_directory(self, standard_directory, tmp_path, fake_site):
+    def test_train_and_reconstruct_in_one_directory(
+        self, standard_directory: Path, tmp_path: Path, fake_site: Path
+    ) -> None:
         select(standard_directory, Training_Epochs="2", Refinement_Epochs="3")
         done = batch("train", standard_directory, standard_directory, fake_site)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -179,8 +193,8 @@ class TestCommand:
             assert np.iscomplexobj(after.probes.get_array())
 
     def test_train_and_reconstruct_with_an_engine_of_somebody_else(
-        self, standard_directory, tmp_path, fake_site, abacus
-    ):
+        self, standard_directory: Path, tmp_path: Path, fake_site: Path, abacus: str
+    ) -> None:
         select(standard_directory, Training_Epochs="2", Model_Backend=abacus)
         done = batch("train", standard_directory, standard_directory, fake_site)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -190,8 +204,8 @@ class TestCommand:
         assert "with Abacus" in done.stdout
 
     def test_a_model_is_converted_where_its_framework_is_missing(
-        self, standard_directory, tmp_path, fake_site, wish
-    ):
+        self, standard_directory: Path, tmp_path: Path, fake_site: Path, wish: Callable[..., None]
+    ) -> None:
         select(standard_directory, Training_Epochs="2")
         assert batch("train", standard_directory, standard_directory, fake_site).returncode == 0
         # the stock command looks for the extension of the engine that is set; what is in the file decides
@@ -202,7 +216,9 @@ class TestCommand:
         assert "was written by Fake PyTorch" in done.stdout
         assert "with Fake TensorFlow" in done.stdout
 
-    def test_failures_have_the_exit_code_one_and_their_reason(self, standard_directory, tmp_path, fake_site):
+    def test_failures_have_the_exit_code_one_and_their_reason(
+        self, standard_directory: Path, tmp_path: Path, fake_site: Path
+    ) -> None:
         select(standard_directory, Training_Epochs="0")
         done = batch("train", standard_directory, tmp_path / "out", fake_site)
         assert done.returncode == 1
@@ -212,7 +228,9 @@ class TestCommand:
         assert "PINN has no model" in done.stdout
         assert list((tmp_path / "out").glob("*.h5")) == []
 
-    def test_interrupting_a_training_keeps_its_model(self, standard_directory, tmp_path, fake_site, wish):
+    def test_interrupting_a_training_keeps_its_model(
+        self, standard_directory: Path, tmp_path: Path, fake_site: Path, wish: Callable[..., None]
+    ) -> None:
         import signal
 
         wish(epoch_seconds=0.1)
@@ -242,7 +260,9 @@ class TestCommand:
 
 
 class TestParent:
-    def test_no_framework_enters_the_application(self, standard_directory, tmp_path, fake_site):
+    def test_no_framework_enters_the_application(
+        self, standard_directory: Path, tmp_path: Path, fake_site: Path
+    ) -> None:
         done = python(
             f"""
 from pathlib import Path
@@ -261,8 +281,8 @@ print([name for name in {FRAMEWORKS!r} if name in sys.modules])
         assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
     def test_without_a_framework_the_reconstructors_are_there_and_say_what_to_install(
-        self, standard_directory, tmp_path
-    ):
+        self, standard_directory: Path, tmp_path: Path
+    ) -> None:
         done = python(
             f"""
 from importlib.machinery import PathFinder
@@ -288,7 +308,7 @@ with ModelCore() as model:
         for extra in ("torch", "tensorflow"):
             assert f'pip install "ptychopinn-ptychodus[{extra}]"' in done.stdout
 
-    def test_the_plugin_adds_little_to_the_start(self):
+    def test_the_plugin_adds_little_to_the_start(self) -> None:
         done = python(
             """
 import ptychodus.model, time
@@ -302,7 +322,9 @@ print(time.process_time() - tic)
         # of the processor, which other processes on the machine cost little: 0.1
         assert float(done.stdout.splitlines()[-1]) < 0.5, done.stderr
 
-    def test_a_worker_ends_when_its_parent_is_gone(self, standard_directory, tmp_path, fake_site, wish):
+    def test_a_worker_ends_when_its_parent_is_gone(
+        self, standard_directory: Path, tmp_path: Path, fake_site: Path, wish: Callable[..., None]
+    ) -> None:
         import signal
 
         wish(epoch_seconds=0.1)
@@ -362,8 +384,14 @@ class TestOtherPlugins:
         ],
     )
     def test_one_that_fails_is_named_and_hurts_nobody(
-        self, tmp_path, monkeypatch, caplog, request, code, reason
-    ):
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        request: pytest.FixtureRequest,
+        code: str,
+        reason: str,
+    ) -> None:
         module = f"broken_{abs(hash(request.node.name))}"
         (tmp_path / f"{module}.py").write_text(code)
         add_distribution(tmp_path, "broken", f"[ptychodus.reconstructor_libraries]\nBroken = {module}:make\n")
@@ -374,7 +402,7 @@ class TestOtherPlugins:
         assert len(records) == 1
         assert records[0].levelno >= logging.WARNING
 
-    def test_a_stock_name_is_not_taken_over(self, tmp_path, monkeypatch):
+    def test_a_stock_name_is_not_taken_over(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "impostor.py").write_text("def make(registry, mode): raise RuntimeError('called')")
         add_distribution(
             tmp_path, "impostor", "[ptychodus.reconstructor_libraries]\npty-chi = impostor:make\n"
@@ -383,7 +411,7 @@ class TestOtherPlugins:
         with ModelCore() as model:
             assert set(model.workflow_api.available_reconstructors()) >= NAMES
 
-    def test_attaching_twice_changes_nothing(self):
+    def test_attaching_twice_changes_nothing(self) -> None:
         from ptychodus.model.processing.core import ProcessingCore
 
         from ptychopinn_ptychodus.plugin.attach import attach

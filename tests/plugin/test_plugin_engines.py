@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from plugin_support import add_engines, forget_engines, make_library, run
+from ptychodus.api.reconstruct import ReconstructInput
 
+from ptychopinn_ptychodus.backends import registry
 from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
 from ptychopinn_ptychodus.plugin import selection
+from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.plugin.selection import model_file_type, select_engine
+from ptychopinn_ptychodus.worker.job import Job, ReconstructJob
 from ptychopinn_ptychodus.worker.process import ChildProcess
 
 pytestmark = pytest.mark.usefixtures("fake_site")
@@ -19,11 +26,11 @@ SUFFIXES = {"pytorch": ".ckpt", "tensorflow": ".wts.h5.zip", "abacus": ".beads"}
 HINTS = {"pytorch": "fake-torch", "tensorflow": "fake-tensorflow", "abacus": "pip install abacus"}
 
 
-def pinn(backend="auto", **values):
+def pinn(backend: str = "auto", **values: Any) -> PtychoPINNReconstructor:
     return next(iter(make_library(Model_Backend=backend, Training_Epochs=2, **values)))
 
 
-def selected(backend):
+def selected(backend: str) -> str:
     return select_engine(make_library(Model_Backend=backend).settings).name
 
 
@@ -41,7 +48,15 @@ class TestTraining:
             (["tensorflow", "pytorch", "abacus"], "abacus", "abacus"),
         ],
     )
-    def test_engine_extension_and_filter(self, abacus, wish, log, installed, backend, expected):
+    def test_engine_extension_and_filter(
+        self,
+        abacus: str,
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+        installed: list[str],
+        backend: str,
+        expected: str,
+    ) -> None:
         wish(installed=installed)
         library = make_library(Model_Backend=backend)
         engine = select_engine(library.settings)
@@ -63,8 +78,16 @@ class TestTraining:
         ],
     )
     def test_a_missing_framework_is_never_replaced_by_another(
-        self, abacus, wish, standard_directory, tmp_path, log, installed, backend, hints
-    ):
+        self,
+        abacus: str,
+        wish: Callable[..., None],
+        standard_directory: Path,
+        tmp_path: Path,
+        log: pytest.LogCaptureFixture,
+        installed: list[str],
+        backend: str,
+        hints: list[str],
+    ) -> None:
         wish(installed=installed)
         reconstructor = pinn(backend)
         with pytest.raises(EngineUnavailableError) as caught:
@@ -77,7 +100,9 @@ class TestTraining:
         # the dialogs are asked whatever is missing
         assert reconstructor.get_model_file_extension() == SUFFIXES[hints[0]]
 
-    def test_a_change_of_the_setting_takes_effect_at_once(self, standard_directory, tmp_path, wish):
+    def test_a_change_of_the_setting_takes_effect_at_once(
+        self, standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+    ) -> None:
         wish(installed=["tensorflow", "pytorch"])
         library = make_library(Training_Epochs=1)
         for reconstructor in library:
@@ -90,12 +115,14 @@ class TestTraining:
                 assert reconstructor.require_model() == model
                 assert [path for path in out.iterdir() if path.name.startswith("model")] == [model]
 
-    def test_a_name_that_nobody_has_lists_those_that_exist(self, abacus):
+    def test_a_name_that_nobody_has_lists_those_that_exist(self, abacus: str) -> None:
         with pytest.raises(ValueError, match=r"Backend = 'jax'.*'auto', 'tensorflow', 'pytorch', 'abacus'"):
             selected("jax")
         assert pinn("jax").get_model_file_extension() == ".ckpt"  # as auto
 
-    def test_an_engine_that_is_broken_hurts_no_other(self, tmp_path, monkeypatch, log):
+    def test_an_engine_that_is_broken_hurts_no_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+    ) -> None:
         # found after the fake of the same name, it takes its place
         add_engines(tmp_path, "broken", "no_such_module", tensorflow="Engine")
         monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
@@ -107,14 +134,14 @@ class TestTraining:
         with pytest.raises(RuntimeError, match="no_such_module"):
             selected("tensorflow")
 
-    def test_an_engine_that_an_incomplete_installation_lacks(self, monkeypatch):
-        only = {"pytorch": selection.list_engines()["pytorch"]}
+    def test_an_engine_that_an_incomplete_installation_lacks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        only = {"pytorch": registry.list_engines()["pytorch"]}
         monkeypatch.setattr(selection, "list_engines", lambda: only)
         with pytest.raises(EngineUnavailableError, match=r"Backend = 'tensorflow'.*'pytorch'.*pip install"):
             selected("tensorflow")
         assert selected("auto") == "pytorch"
 
-    def test_dialogs_get_an_answer_without_any_engine(self, monkeypatch):
+    def test_dialogs_get_an_answer_without_any_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(selection, "list_engines", lambda: {})
         assert pinn().get_model_file_extension() == ".ckpt"
         assert "*.ckpt" in pinn("tensorflow").get_model_file_filter()
@@ -123,7 +150,7 @@ class TestTraining:
 
 
 @pytest.fixture
-def model(standard_directory, tmp_path, wish):
+def model(standard_directory: Path, tmp_path: Path, wish: Callable[..., None]) -> Path:
     """A model that the engine pytorch has trained; every framework is there until a test says no."""
     run(pinn("pytorch").train(standard_directory, tmp_path / "out"))
     wish(installed=["tensorflow", "pytorch", "abacus"])
@@ -131,12 +158,12 @@ def model(standard_directory, tmp_path, wish):
 
 
 @pytest.fixture
-def jobs(monkeypatch):
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """The jobs of the workers."""
     jobs = []
     original = ChildProcess.start
 
-    def start(self, job):
+    def start(self: ChildProcess, job: Job) -> None:
         jobs.append(job)
         original(self, job)
 
@@ -146,12 +173,21 @@ def jobs(monkeypatch):
 
 class TestReconstruction:
     @pytest.mark.parametrize("backend", ["auto", "tensorflow", "abacus", "jax"])
-    def test_the_model_file_decides(self, abacus, model, scan, log, jobs, backend):
+    def test_the_model_file_decides(
+        self,
+        abacus: str,
+        model: Path,
+        scan: Callable[..., ReconstructInput],
+        log: pytest.LogCaptureFixture,
+        jobs: list[Job],
+        backend: str,
+    ) -> None:
         reconstructor = pinn(backend)
         reconstructor.load_model_from_file(model)
         assert 'model.ckpt", a model of Fake PyTorch' in log.text
         assert len(run(reconstructor.reconstruct(scan()))) == 1
         assert "patterns with Fake PyTorch" in log.text
+        assert isinstance(jobs[-1], ReconstructJob)
         assert jobs[-1].config.backend == "pytorch"
 
     @pytest.mark.parametrize(
@@ -166,19 +202,35 @@ class TestReconstruction:
         ],
     )
     def test_it_is_converted_where_its_framework_is_missing(
-        self, abacus, model, scan, wish, log, jobs, installed, backend, expected
-    ):
+        self,
+        abacus: str,
+        model: Path,
+        scan: Callable[..., ReconstructInput],
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+        jobs: list[Job],
+        installed: list[str],
+        backend: str,
+        expected: str,
+    ) -> None:
         wish(installed=installed)
         reconstructor = pinn(backend)
         reconstructor.load_model_from_file(model)
         (output,) = run(reconstructor.reconstruct(scan()))
         assert len(output.product.losses) == 2  # its history came along
         assert "written by Fake PyTorch, which is not installed" in log.text
+        assert isinstance(jobs[-1], ReconstructJob)
         assert jobs[-1].config.backend == expected
         title = {"tensorflow": "Fake TensorFlow", "abacus": "Abacus"}[expected]
         assert f"patterns with {title}" in log.text
 
-    def test_without_any_framework_it_is_loaded_but_not_used(self, model, scan, wish, log):
+    def test_without_any_framework_it_is_loaded_but_not_used(
+        self,
+        model: Path,
+        scan: Callable[..., ReconstructInput],
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         wish(installed=[])
         reconstructor = pinn()
         reconstructor.load_model_from_file(model)
@@ -187,7 +239,13 @@ class TestReconstruction:
         with pytest.raises(EngineUnavailableError, match=r"model\.ckpt.*'pytorch'.*pip install fake-torch"):
             run(reconstructor.reconstruct(scan()))
 
-    def test_what_cannot_be_converted_names_both_engines_and_the_reason(self, model, scan, wish, log):
+    def test_what_cannot_be_converted_names_both_engines_and_the_reason(
+        self,
+        model: Path,
+        scan: Callable[..., ReconstructInput],
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         wish(installed=["tensorflow"], unconvertible=True)
         reconstructor = pinn()
         reconstructor.load_model_from_file(model)

@@ -8,15 +8,21 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import fake_engine
 import numpy as np
 import pytest
 from plugin_support import CENTER, SHAPE, make_library, run
+from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.worker import process
+from ptychopinn_ptychodus.worker.job import Job
 from ptychopinn_ptychodus.worker.wire import ChildDiedError
 
 pytestmark = pytest.mark.usefixtures("fake_site")
@@ -25,31 +31,32 @@ HANGS_S = 120.0
 """After as long, something waits that should not: no measure of speed, for the machine may be busy."""
 
 
-def pinn(**settings):
+def pinn(**settings: Any) -> PtychoPINNReconstructor:
     return next(iter(make_library(**settings)))
 
 
-def supervised(**settings):
-    return list(make_library(**settings))[1]
+def supervised(**settings: Any) -> PtychoPINNReconstructor:
+    _, second = iter(make_library(**settings))
+    return second
 
 
-def trained(directory, tmp_path, **settings):
+def trained(directory: Path, tmp_path: Path, **settings: Any) -> PtychoPINNReconstructor:
     reconstructor = pinn(**{"Training_Epochs": 3, **settings})
     run(reconstructor.train(directory, tmp_path / "out"))
     return reconstructor
 
 
 @pytest.fixture
-def no_worker(monkeypatch):
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails if a worker is started."""
 
-    def start(self, job):
+    def start(self: process.ChildProcess, job: Job) -> None:
         pytest.fail("A worker was started.")
 
     monkeypatch.setattr(process.ChildProcess, "start", start)
 
 
-def wait_for(generator, path):
+def wait_for(generator: Iterator[object], path: Path) -> None:
     deadline = time.monotonic() + HANGS_S
     while not path.is_file() and time.monotonic() < deadline:
         next(generator)
@@ -59,17 +66,19 @@ def wait_for(generator, path):
 class Monitor:
     """The part of Ptychodus' task monitor that reconstructors look at."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.is_processing = True
         self.is_stopping = False
-        self.progress = []
+        self.progress: list[tuple[int, int]] = []
 
-    def update_progress(self, progress, goal):
+    def update_progress(self, progress: int, goal: int) -> None:
         self.progress.append((progress, goal))
 
 
 class TestTraining:
-    def test_leaves_a_model_and_its_history_and_loads_it(self, standard_directory, tmp_path, log):
+    def test_leaves_a_model_and_its_history_and_loads_it(
+        self, standard_directory: Path, tmp_path: Path, log: pytest.LogCaptureFixture
+    ) -> None:
         reconstructor = pinn(Training_Epochs=3, Data_ValidationFraction=0.2)
         outputs = run(reconstructor.train(standard_directory, tmp_path / "out"))
         assert outputs[-1].progress == reconstructor.get_progress_goal() == 100
@@ -86,7 +95,9 @@ class TestTraining:
         assert "left" in log.text
         assert reconstructor.training_curves == {}
 
-    def test_progress_moves_before_the_first_epoch_is_over(self, standard_directory, tmp_path, wish):
+    def test_progress_moves_before_the_first_epoch_is_over(
+        self, standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+    ) -> None:
         wish(epoch_seconds=1.5)
         outputs = run(pinn(Training_Epochs=2).train(standard_directory, tmp_path / "out"))
         progress = [output.progress for output in outputs]
@@ -94,19 +105,23 @@ class TestTraining:
         assert any(0 < output.progress <= 50 for output in outputs if not output.training_loss)
 
     def test_fewer_probe_modes_than_the_probe_has_are_not_taken_silently(
-        self, standard_directory, tmp_path, log
-    ):
+        self, standard_directory: Path, tmp_path: Path, log: pytest.LogCaptureFixture
+    ) -> None:
         trained(standard_directory, tmp_path, Training_ProbeModes=1)
         assert "PtychoPINNPluginTraining.ProbeModes = 1 is below the 2 modes" in log.text
         model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
         assert model["config"]["probe_modes"] == 2
 
     @pytest.mark.parametrize("modes", [0, 2, 3])
-    def test_enough_probe_modes_are_nothing_to_talk_about(self, standard_directory, tmp_path, log, modes):
+    def test_enough_probe_modes_are_nothing_to_talk_about(
+        self, standard_directory: Path, tmp_path: Path, log: pytest.LogCaptureFixture, modes: int
+    ) -> None:
         trained(standard_directory, tmp_path, Training_ProbeModes=modes)
         assert "ProbeModes" not in log.text
 
-    def test_takes_size_and_groups_and_photons_from_the_data(self, standard_directory, tmp_path):
+    def test_takes_size_and_groups_and_photons_from_the_data(
+        self, standard_directory: Path, tmp_path: Path
+    ) -> None:
         trained(standard_directory, tmp_path, Data_ValidationFraction=0.2)
         model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
         assert model["model"]["N"] == 64
@@ -114,7 +129,7 @@ class TestTraining:
         assert model["groups"] == 24
         assert model["config"]["nphotons"] == pytest.approx(500 * 2 * np.pi * 36, rel=0.05)
 
-    def test_a_setting_takes_effect_at_the_next_run(self, standard_directory, tmp_path):
+    def test_a_setting_takes_effect_at_the_next_run(self, standard_directory: Path, tmp_path: Path) -> None:
         library = make_library(Training_Epochs=2)
         reconstructor = next(iter(library))
         assert len(run(reconstructor.train(standard_directory, tmp_path / "out"))[-1].training_loss) == 2
@@ -125,20 +140,24 @@ class TestTraining:
         model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
         assert (model["groups"], model["data"]["gridsize"]) == (50, 2)
 
-    def test_output_may_be_the_input_directory(self, standard_directory):
+    def test_output_may_be_the_input_directory(self, standard_directory: Path) -> None:
         reconstructor = pinn(Training_Epochs=1)
         run(reconstructor.train(standard_directory, standard_directory))
         run(reconstructor.train(standard_directory, standard_directory))
         assert (standard_directory / "model.ckpt").is_file()
 
-    def test_keeps_yielding_while_the_engine_is_busy(self, standard_directory, tmp_path, wish):
+    def test_keeps_yielding_while_the_engine_is_busy(
+        self, standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+    ) -> None:
         wish(epoch_seconds=HANGS_S)
         generator = pinn(Training_Epochs=1).train(standard_directory, tmp_path / "out")
         outputs = [next(generator) for _ in range(8)]
         generator.close()
         assert not any(output.training_loss for output in outputs)  # all of them before the first epoch's end
 
-    def test_training_curves_are_there_while_it_runs(self, standard_directory, tmp_path, wish):
+    def test_training_curves_are_there_while_it_runs(
+        self, standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+    ) -> None:
         wish(epoch_seconds=0.1)
         reconstructor = pinn(Training_Epochs=3)
         seen = [
@@ -147,14 +166,16 @@ class TestTraining:
         ]
         assert max(seen) == 3
 
-    def test_supervised_learns_from_the_object(self, standard_directory, tmp_path):
+    def test_supervised_learns_from_the_object(self, standard_directory: Path, tmp_path: Path) -> None:
         reconstructor = supervised(Training_Epochs=1)
         run(reconstructor.train(standard_directory, tmp_path / "out"))
         model = json.loads((tmp_path / "out" / "model.ckpt").read_text())
         assert model["model"]["model_type"] == "supervised"
         assert model["config"]["realspace_mae_weight"] == 1.0
 
-    def test_supervised_refuses_a_flat_object(self, tmp_path, scan):
+    def test_supervised_refuses_a_flat_object(
+        self, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         parameters = scan()
         parameters.product.object_.get_array()[...] = 1.0
         reconstructor = supervised()
@@ -164,7 +185,7 @@ class TestTraining:
 
 
 class TestTrainingData:
-    def test_exported_data_train(self, tmp_path, scan):
+    def test_exported_data_train(self, tmp_path: Path, scan: Callable[..., ReconstructInput]) -> None:
         (tmp_path / "in").mkdir()
         reconstructor = pinn(Training_Epochs=1)
         reconstructor.export_training_data(tmp_path / "in" / "train_data.npz", scan(30))
@@ -173,7 +194,9 @@ class TestTrainingData:
         assert len(outputs[-1].validation_loss) == 1
         assert json.loads((tmp_path / "out" / "model.ckpt").read_text())["groups"] == 30
 
-    def test_export_keeps_positions_object_and_bad_pixels(self, tmp_path, scan):
+    def test_export_keeps_positions_object_and_bad_pixels(
+        self, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         parameters = scan()
         pinn().export_training_data(tmp_path / "data", parameters)
         raw = RawData.from_file(tmp_path / "data.npz")
@@ -188,7 +211,9 @@ class TestTrainingData:
         counts = parameters.diffraction_patterns[7].astype(float)
         np.testing.assert_allclose(raw.diff3d[7][good] ** 2, counts[good], rtol=1e-5)
 
-    def test_several_files_are_taken_together(self, tmp_path, scan):
+    def test_several_files_are_taken_together(
+        self, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         (tmp_path / "in").mkdir()
         reconstructor = pinn(Training_Epochs=1, Model_GridSize=2, Data_ValidationFraction=0.0)
         reconstructor.export_training_data(tmp_path / "in" / "a.npz", scan(20))
@@ -196,7 +221,9 @@ class TestTrainingData:
         run(reconstructor.train(tmp_path / "in", tmp_path / "out"))
         assert json.loads((tmp_path / "out" / "model.ckpt").read_text())["groups"] == 30
 
-    def test_no_file_is_left_with_too_few_patterns_for_a_group(self, tmp_path, scan, log):
+    def test_no_file_is_left_with_too_few_patterns_for_a_group(
+        self, tmp_path: Path, scan: Callable[..., ReconstructInput], log: pytest.LogCaptureFixture
+    ) -> None:
         (tmp_path / "in").mkdir()
         reconstructor = pinn(Training_Epochs=1, Model_GridSize=2, Data_ValidationFraction=0.3)
         for name in ("a", "b", "c"):  # of 5 patterns each: 4 or 5 of one file would be held out
@@ -205,7 +232,9 @@ class TestTrainingData:
         assert outputs[-1].validation_loss == []
         assert "too few" in log.text
 
-    def test_files_of_different_sizes_are_refused_by_name(self, tmp_path, scan):
+    def test_files_of_different_sizes_are_refused_by_name(
+        self, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         (tmp_path / "in").mkdir()
         reconstructor = pinn()
         reconstructor.export_training_data(tmp_path / "in" / "a.npz", scan(5))
@@ -213,24 +242,32 @@ class TestTrainingData:
         with pytest.raises(ValueError, match=r"a\.npz holds patterns of 64 × 64 .* b\.npz of 128 × 128"):
             run(reconstructor.train(tmp_path / "in", tmp_path / "out"))
 
-    def test_a_directory_without_data_is_an_error_that_says_what_was_looked_for(self, tmp_path):
+    def test_a_directory_without_data_is_an_error_that_says_what_was_looked_for(self, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()
         with pytest.raises(FileNotFoundError, match=r"train_data\.npz.*diffraction\.h5"):
             run(pinn().train(tmp_path / "in", tmp_path / "out"))
 
-    def test_other_arrays_in_the_directory_are_passed_over(self, standard_directory, tmp_path, log):
+    def test_other_arrays_in_the_directory_are_passed_over(
+        self, standard_directory: Path, tmp_path: Path, log: pytest.LogCaptureFixture
+    ) -> None:
         np.savez(standard_directory / "truth.npz", object=np.ones((3, 3)))
         run(pinn(Training_Epochs=1).train(standard_directory, tmp_path / "out"))
         assert "truth.npz holds no training data" in log.text
 
-    def test_a_damaged_file_is_named(self, standard_directory, tmp_path):
+    def test_a_damaged_file_is_named(self, standard_directory: Path, tmp_path: Path) -> None:
         (standard_directory / "product.h5").write_bytes(b"nonsense")
         with pytest.raises(ValueError, match=r"product\.h5"):
             run(pinn().train(standard_directory, tmp_path / "out"))
 
 
 class TestStop:
-    def test_closing_the_generator_keeps_the_best_model(self, standard_directory, tmp_path, wish, log):
+    def test_closing_the_generator_keeps_the_best_model(
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         wish(epoch_seconds=0.1)
         reconstructor = pinn(Training_Epochs=1000)
         generator = reconstructor.train(standard_directory, tmp_path / "out")
@@ -243,7 +280,9 @@ class TestStop:
         assert (tmp_path / "out" / "training_history.csv").is_file()
         assert "best model so far" in log.text
 
-    def test_stop_is_seen_through_the_task_monitor(self, standard_directory, tmp_path, wish):
+    def test_stop_is_seen_through_the_task_monitor(
+        self, standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+    ) -> None:
         wish(epoch_seconds=0.1)
         reconstructor = pinn(Training_Epochs=1000)
         monitor = Monitor()
@@ -252,14 +291,16 @@ class TestStop:
             monitor.is_stopping = len(output.training_loss) >= 1
         assert reconstructor.is_model_loaded()
 
-    def test_a_stop_of_an_earlier_task_stops_nothing(self, standard_directory, tmp_path):
+    def test_a_stop_of_an_earlier_task_stops_nothing(self, standard_directory: Path, tmp_path: Path) -> None:
         reconstructor = pinn(Training_Epochs=2)
         monitor = Monitor()
         monitor.is_processing, monitor.is_stopping = False, True
         reconstructor.attach_task_monitor(monitor)
         assert len(run(reconstructor.train(standard_directory, tmp_path / "out"))[-1].training_loss) == 2
 
-    def test_closing_the_window_ends_a_training(self, standard_directory, tmp_path, wish):
+    def test_closing_the_window_ends_a_training(
+        self, standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+    ) -> None:
         wish(epoch_seconds=0.1)
         library = make_library(Training_Epochs=1000)
         reconstructor = next(iter(library))
@@ -271,8 +312,13 @@ class TestStop:
             run(reconstructor.train(standard_directory, tmp_path / "out"))
 
     def test_an_engine_that_does_not_listen_is_ended(
-        self, standard_directory, tmp_path, wish, monkeypatch, log
-    ):
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        wish: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         trained(standard_directory, tmp_path)
         earlier = (tmp_path / "out" / "model.ckpt").read_bytes()
         (tmp_path / "out" / "checkpoints").mkdir()
@@ -293,8 +339,13 @@ class TestStop:
         assert "before there was a model" in log.text
 
     def test_before_anything_is_learnt_nothing_is_waited_for(
-        self, standard_directory, tmp_path, wish, monkeypatch, log
-    ):
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        wish: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         monkeypatch.setattr(process.ChildProcess.stop, "__defaults__", (10 * HANGS_S,))
         wish(hangs=True)
         reconstructor = pinn()
@@ -305,7 +356,14 @@ class TestStop:
         assert time.monotonic() - started < HANGS_S
         assert "before there was a model" in log.text
 
-    def test_its_checkpoint_becomes_the_model(self, standard_directory, tmp_path, wish, monkeypatch, log):
+    def test_its_checkpoint_becomes_the_model(
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        wish: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         trained(standard_directory, tmp_path)
         monkeypatch.setattr("ptychopinn_ptychodus.worker.process.ChildProcess.stop.__defaults__", (1.0,))
         wish(hangs=True, checkpoint=True)
@@ -321,7 +379,14 @@ class TestStop:
         assert not (tmp_path / "out" / "checkpoints").exists()
         assert "best model so far" in log.text
 
-    def test_a_reconstruction_can_be_stopped(self, standard_directory, tmp_path, scan, wish, log):
+    def test_a_reconstruction_can_be_stopped(
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        scan: Callable[..., ReconstructInput],
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         wish(predict_seconds=60)
         monitor = Monitor()
@@ -334,7 +399,9 @@ class TestStop:
 
 class TestReconstruction:
     @pytest.mark.parametrize("gridsize", [1, 2])
-    def test_one_output_on_the_grid_of_the_product(self, standard_directory, tmp_path, scan, gridsize):
+    def test_one_output_on_the_grid_of_the_product(
+        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput], gridsize: int
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path, Model_GridSize=gridsize)
         monitor = Monitor()
         reconstructor.attach_task_monitor(monitor)
@@ -358,7 +425,9 @@ class TestReconstruction:
         assert monitor.progress
         assert all(goal == 100 and 0 <= value < 100 for value, goal in monitor.progress)
 
-    def test_a_new_reconstructor_reads_the_model_file(self, standard_directory, tmp_path, scan):
+    def test_a_new_reconstructor_reads_the_model_file(
+        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         trained(standard_directory, tmp_path)
         reconstructor = pinn()
         assert not reconstructor.is_model_loaded()
@@ -366,26 +435,36 @@ class TestReconstruction:
         assert reconstructor.is_model_loaded()
         assert len(run(reconstructor.reconstruct(scan()))) == 1
 
-    def test_without_a_model_the_error_says_how_to_get_one(self, scan):
+    def test_without_a_model_the_error_says_how_to_get_one(
+        self, scan: Callable[..., ReconstructInput]
+    ) -> None:
         with pytest.raises(RuntimeError, match=r"Train one, or load .*model\.ckpt.*\.Backend decides"):
             run(pinn().reconstruct(scan()))
 
-    def test_a_model_file_that_went_away(self, standard_directory, tmp_path, scan):
+    def test_a_model_file_that_went_away(
+        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         (tmp_path / "out" / "model.ckpt").unlink()
         assert reconstructor.is_model_loaded()
         with pytest.raises(FileNotFoundError, match="no longer there"):
             run(reconstructor.reconstruct(scan()))
 
-    def test_a_model_for_another_pattern_size_names_both(self, standard_directory, tmp_path, scan):
+    def test_a_model_for_another_pattern_size_names_both(
+        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         with pytest.raises(ModelFileError, match=r"N = 64 .* N = 128"):
             run(reconstructor.reconstruct(scan(6, 128)))
 
     @pytest.mark.parametrize("architecture", ["unrolled", "cnn"])
     def test_a_model_for_any_probe_is_for_other_sizes_if_its_network_is(
-        self, standard_directory, tmp_path, scan, architecture
-    ):
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        scan: Callable[..., ReconstructInput],
+        architecture: str,
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         path = tmp_path / "out" / "model.ckpt"
         content = json.loads(path.read_text())
@@ -399,26 +478,43 @@ class TestReconstruction:
         with pytest.raises(ModelFileError, match=r"N = 64 .* N = 128"):
             run(reconstructor.reconstruct(scan(12, 128)))
 
-    def test_several_layers_are_refused(self, standard_directory, tmp_path, scan):
+    def test_several_layers_are_refused(
+        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         with pytest.raises(ValueError, match="2 layers"):
             run(reconstructor.reconstruct(scan(layers=2)))
 
-    def test_opr_modes_are_left_out_with_a_note(self, standard_directory, tmp_path, scan, log):
+    def test_opr_modes_are_left_out_with_a_note(
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        scan: Callable[..., ReconstructInput],
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         (output,) = run(reconstructor.reconstruct(scan(opr=3)))
         assert output.product.probes.get_array().shape == (1, 2, 64, 64)
         assert output.product.probes.get_opr_weights_or_none() is None
         assert "OPR" in log.text
 
-    def test_positions_beyond_the_object_are_refused(self, standard_directory, tmp_path, scan):
+    def test_positions_beyond_the_object_are_refused(
+        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         parameters = scan()
         parameters.product.probe_positions._coordinates_m[3] += 1e-5
         with pytest.raises(ValueError, match="outside"):
             run(reconstructor.reconstruct(parameters))
 
-    def test_an_error_of_the_engine_arrives_as_itself(self, standard_directory, tmp_path, scan, wish, log):
+    def test_an_error_of_the_engine_arrives_as_itself(
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        scan: Callable[..., ReconstructInput],
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         wish(fails_to_predict=True)
         with pytest.raises(ModelFileError, match="as the test asked"):
@@ -426,8 +522,12 @@ class TestReconstruction:
         assert "Reconstruction failed: as the test asked" in log.text
 
     def test_a_model_of_the_other_reconstructor_is_applied_with_a_warning(
-        self, standard_directory, tmp_path, scan, log
-    ):
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        scan: Callable[..., ReconstructInput],
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         trained(standard_directory, tmp_path)
         reconstructor = supervised()
         reconstructor.load_model_from_file(tmp_path / "out" / "model.ckpt")
@@ -436,18 +536,20 @@ class TestReconstruction:
 
 
 class TestModelFiles:
-    def test_save_copies_the_model(self, standard_directory, tmp_path):
+    def test_save_copies_the_model(self, standard_directory: Path, tmp_path: Path) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         reconstructor.save_model(tmp_path / "copy.ckpt")
         assert (tmp_path / "copy.ckpt").read_bytes() == (tmp_path / "out" / "model.ckpt").read_bytes()
         reconstructor.save_model(tmp_path / "out" / "model.ckpt")
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
-    def test_save_without_a_model(self, tmp_path):
+    def test_save_without_a_model(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="no model"):
             pinn().save_model(tmp_path / "copy.ckpt")
 
-    def test_a_file_that_is_no_model_is_refused_and_the_model_stays(self, standard_directory, tmp_path, scan):
+    def test_a_file_that_is_no_model_is_refused_and_the_model_stays(
+        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         (tmp_path / "bad.ckpt").write_bytes(b"nonsense")
         with pytest.raises(ModelFileError, match=r"bad\.ckpt"):
@@ -462,8 +564,13 @@ class TestFailures:
         "name", ["ValueError", "FileNotFoundError", "MemoryError", "RuntimeError", "OSError", "KeyError"]
     )
     def test_exceptions_arrive_as_themselves_and_in_the_log(
-        self, standard_directory, tmp_path, wish, log, name
-    ):
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+        name: str,
+    ) -> None:
         wish(raises=name)
         with pytest.raises(Exception, match="as the test asked") as caught:
             run(pinn().train(standard_directory, tmp_path / "out"))
@@ -471,19 +578,26 @@ class TestFailures:
         assert "Training failed" in log.text
 
     def test_an_exception_of_a_framework_becomes_what_it_derives_from(
-        self, standard_directory, tmp_path, wish
-    ):
+        self, standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+    ) -> None:
         wish(raises="FrameworkError")
         with pytest.raises(RuntimeError, match="OutOfMemoryError: CUDA out of memory"):
             run(pinn().train(standard_directory, tmp_path / "out"))
 
     @pytest.mark.parametrize("has_children", [False, True])
-    def test_a_killed_worker_is_an_error_at_once(self, standard_directory, tmp_path, wish, has_children, log):
+    def test_a_killed_worker_is_an_error_at_once(
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        wish: Callable[..., None],
+        has_children: bool,
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         wish(epoch_seconds=0.1, has_children=has_children, checkpoint=True)
         children = []
         original = process.ChildProcess.start
 
-        def start(self, job):
+        def start(self: process.ChildProcess, job: Job) -> None:
             original(self, job)
             children.append(self.pid)
 
@@ -495,6 +609,7 @@ class TestFailures:
                 if output.training_loss:
                     break
         killed = time.monotonic()
+        assert children[0] is not None
         os.kill(children[0], signal.SIGKILL)
         with pytest.raises(ChildDiedError, match=r"SIGKILL.*memory"):
             run(generator)
@@ -504,8 +619,12 @@ class TestFailures:
         assert not reconstructor.is_model_loaded()
 
     def test_a_failure_leaves_the_earlier_model_and_names_the_checkpoint(
-        self, standard_directory, tmp_path, wish, log
-    ):
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         reconstructor = trained(standard_directory, tmp_path)
         reconstructor.save_model(tmp_path / "earlier.ckpt")
         reconstructor.load_model_from_file(tmp_path / "earlier.ckpt")
@@ -519,7 +638,13 @@ class TestFailures:
         assert reconstructor.require_model() == tmp_path / "earlier.ckpt"
         reconstructor.load_model_from_file(checkpoint)  # it is there, and a model
 
-    def test_stray_output_of_libraries_is_no_message(self, standard_directory, tmp_path, wish, log):
+    def test_stray_output_of_libraries_is_no_message(
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        wish: Callable[..., None],
+        log: pytest.LogCaptureFixture,
+    ) -> None:
         wish(prints=True)
         reconstructor = pinn(Training_Epochs=2)
         outputs = run(reconstructor.train(standard_directory, tmp_path / "out"))
@@ -528,13 +653,15 @@ class TestFailures:
         assert "chatter" not in log.text
 
     def test_output_that_cannot_be_written_is_an_error_before_training(
-        self, standard_directory, tmp_path, no_worker
-    ):
+        self, standard_directory: Path, tmp_path: Path, no_worker: None
+    ) -> None:
         (tmp_path / "out").write_text("a file, where a directory is needed")
         with pytest.raises(OSError, match="cannot be written"):
             run(pinn().train(standard_directory, tmp_path / "out"))
 
-    def test_history_that_cannot_be_written_does_not_spoil_the_model(self, standard_directory, tmp_path, log):
+    def test_history_that_cannot_be_written_does_not_spoil_the_model(
+        self, standard_directory: Path, tmp_path: Path, log: pytest.LogCaptureFixture
+    ) -> None:
         (tmp_path / "out" / "training_history.csv").mkdir(parents=True)
         reconstructor = trained(standard_directory, tmp_path)
         assert reconstructor.is_model_loaded()
@@ -557,7 +684,13 @@ class TestFailures:
         ],
     )
     def test_a_bad_setting_is_named_before_anything_starts(
-        self, standard_directory, tmp_path, no_worker, setting, value, message
-    ):
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        no_worker: None,
+        setting: str,
+        value: str | float | bool,
+        message: str,
+    ) -> None:
         with pytest.raises(ValueError, match=message):
             run(pinn(**{setting: value}).train(standard_directory, tmp_path / "out"))

@@ -8,13 +8,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from plugin_support import make_library, run
 from ptychodus.api.settings import SettingsRegistry
 
+from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
+from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.plugin.settings import PluginSettings
+
+if TYPE_CHECKING:
+    from PyQt5.QtWidgets import QApplication, QWidget
+
+    from ptychopinn_ptychodus.plugin.panel.page import SettingsPage
+
 
 PROBE = "import sys; from PyQt5.QtWidgets import QApplication; QApplication(sys.argv)"
 
@@ -23,7 +33,7 @@ WIDEST_PX = 400
 
 
 @pytest.fixture(scope="module")
-def application():
+def application() -> QApplication:
     """Qt without a screen; it ends the process where it cannot start, so a child tries first."""
     if importlib.util.find_spec("PyQt5") is None:
         pytest.skip("needs PyQt5 (extra gui)")
@@ -33,7 +43,9 @@ def application():
         pytest.skip(f"Qt cannot be started here: {tried.stderr.strip().splitlines()[-1]}")
     from PyQt5.QtWidgets import QApplication
 
-    return QApplication.instance() or QApplication(["test"])
+    application = QApplication.instance() or QApplication(["test"])
+    assert isinstance(application, QApplication)
+    return application
 
 
 class Dialogs:
@@ -43,7 +55,9 @@ class Dialogs:
         self.path: Path | None = None
         self.filters: list[str] = []
 
-    def get_open_file_path(self, parent, caption, name_filters=None, selected_name_filter=None):
+    def get_open_file_path(
+        self, parent: object, caption: str, name_filters: list[str], selected_name_filter: str
+    ) -> tuple[Path | None, str]:
         self.filters = name_filters
         return self.path, selected_name_filter
 
@@ -51,12 +65,14 @@ class Dialogs:
 
 
 @pytest.fixture
-def dialogs():
+def dialogs() -> Dialogs:
     return Dialogs()
 
 
 @pytest.fixture
-def open_page(application, fake_site, dialogs, monkeypatch):
+def open_page(
+    application: QApplication, fake_site: Path, dialogs: Dialogs, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., SettingsPage]]:
     """The page of a reconstructor, as the window makes and shows it."""
     from ptychopinn_ptychodus.plugin import panel
     from ptychopinn_ptychodus.plugin.panel import engines
@@ -64,14 +80,17 @@ def open_page(application, fake_site, dialogs, monkeypatch):
     monkeypatch.setattr(engines, "DELAY_MS", 3_600_000)  # most tests ask no engine
     pages = []
 
-    def open_page(library, name="pinn"):
+    def open_page(library: PtychoPINNPluginLibrary, name: str = "pinn") -> SettingsPage:
         factory = panel.PtychoPINNPluginViewControllerFactory(library, dialogs)
         page = factory.create_view_controller(name)
+        assert isinstance(page, panel.Page)
         assert page.settings_page is None  # nothing is built before it is shown
         pages.append((page, factory))
         page.show()
         application.processEvents()
-        return page.settings_page
+        shown: SettingsPage | None = vars(page)["settings_page"]  # which show() has set
+        assert shown is not None
+        return shown
 
     yield open_page
     for page, _ in pages:
@@ -81,8 +100,8 @@ def open_page(application, fake_site, dialogs, monkeypatch):
 
 
 @pytest.fixture
-def wait_for(application):
-    def wait_for(condition, what, timeout_s=120.0):
+def wait_for(application: QApplication) -> Callable[..., None]:
+    def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"still not: {what}"
@@ -92,13 +111,13 @@ def wait_for(application):
     return wait_for
 
 
-def texts(widget) -> list[str]:
+def texts(widget: QWidget) -> list[str]:
     from PyQt5.QtWidgets import QLabel
 
     return [label.text() for label in widget.findChildren(QLabel) if label.isVisibleTo(widget)]
 
 
-def set_in(page, setting, value):
+def set_in(page: SettingsPage, setting: str, value: Any) -> None:
     """Edit a widget as the user does."""
     from PyQt5.QtTest import QTest
     from PyQt5.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
@@ -118,7 +137,7 @@ def set_in(page, setting, value):
         edit.editingFinished.emit()
 
 
-def shown_in(page, setting):
+def shown_in(page: SettingsPage, setting: str) -> object:
     from PyQt5.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 
     widget = page.row(setting).widget
@@ -129,14 +148,18 @@ def shown_in(page, setting):
     return widget.value() if isinstance(widget, QSpinBox) else float(widget.findChild(QLineEdit).text())
 
 
-def train(library, source, target, name="PINN"):
+def train(
+    library: PtychoPINNPluginLibrary, source: Path, target: Path, name: str = "PINN"
+) -> PtychoPINNReconstructor:
     reconstructor = next(reconstructor for reconstructor in library if reconstructor.name == name)
     run(reconstructor.train(source, target))
     return reconstructor
 
 
 class TestSections:
-    def test_every_setting_has_a_row_with_a_label_and_a_tool_tip(self, open_page):
+    def test_every_setting_has_a_row_with_a_label_and_a_tool_tip(
+        self, open_page: Callable[..., SettingsPage]
+    ) -> None:
         library = make_library()
         page = open_page(library)
         settings = library.settings
@@ -148,7 +171,7 @@ class TestSections:
             assert len(row.setting.tip) > 40, row.setting
             assert f"PtychoPINNPlugin{row.setting.group}.{row.setting.name}" in row.widget.toolTip()
 
-    def test_the_sections_come_in_the_order_of_the_work(self, open_page):
+    def test_the_sections_come_in_the_order_of_the_work(self, open_page: Callable[..., SettingsPage]) -> None:
         from PyQt5.QtWidgets import QGroupBox
 
         page = open_page(make_library())
@@ -167,19 +190,21 @@ class TestSections:
             "Advanced",
         ]
 
-    def test_advanced_is_folded_up_and_no_setting(self, open_page):
+    def test_advanced_is_folded_up_and_no_setting(self, open_page: Callable[..., SettingsPage]) -> None:
         page = open_page(make_library())
         seed = page.row("Data.Seed").widget
         assert not seed.isVisible()
         page.show_advanced.set_value(True)
         assert seed.isVisible()
 
-    def test_the_panel_is_narrow(self, open_page):
+    def test_the_panel_is_narrow(self, open_page: Callable[..., SettingsPage]) -> None:
         page = open_page(make_library(Model_Architecture="cnn"), "supervised")
         page.show_advanced.set_value(True)
         assert page.minimumSizeHint().width() < WIDEST_PX
 
-    def test_labels_are_aligned(self, open_page, application):
+    def test_labels_are_aligned(
+        self, open_page: Callable[..., SettingsPage], application: QApplication
+    ) -> None:
         page = open_page(make_library())
         application.processEvents()
         rows = [row.widget for row in page.rows if row.widget.isVisible()]
@@ -190,7 +215,7 @@ class TestSections:
 class TestWhatApplies:
     CNN = ("Model.AmplitudeActivation", "Model.PadObject", "Model.ProbeBig")
 
-    def test_settings_of_the_cnn_come_and_go_with_it(self, open_page):
+    def test_settings_of_the_cnn_come_and_go_with_it(self, open_page: Callable[..., SettingsPage]) -> None:
         library = make_library(Model_Architecture="unrolled")
         page = open_page(library)
         for architecture in ("cnn", "unrolled"):
@@ -198,14 +223,16 @@ class TestWhatApplies:
             for setting in self.CNN:
                 assert page.row(setting).widget.isVisible() is (architecture == "cnn")
 
-    def test_what_would_be_refused_stays_in_sight(self, open_page):
+    def test_what_would_be_refused_stays_in_sight(self, open_page: Callable[..., SettingsPage]) -> None:
         page = open_page(make_library(Model_Architecture="cnn", Model_AmplitudeActivation="swish"))
         set_in(page, "Model.Architecture", "unrolled")
         assert page.row("Model.AmplitudeActivation").widget.isVisible()
         set_in(page, "Model.AmplitudeActivation", "sigmoid")
         assert not page.row("Model.AmplitudeActivation").widget.isVisible()
 
-    def test_the_weight_of_the_known_object_is_for_supervised(self, open_page):
+    def test_the_weight_of_the_known_object_is_for_supervised(
+        self, open_page: Callable[..., SettingsPage]
+    ) -> None:
         library = make_library()
         weight = {
             name: open_page(library, name).row("Training.RealspaceMAEWeight").widget
@@ -233,7 +260,9 @@ class TestEdits:
     )
 
     @pytest.mark.parametrize(("setting", "value"), VALUES)
-    def test_an_edit_reaches_the_settings_and_the_other_page(self, open_page, setting, value):
+    def test_an_edit_reaches_the_settings_and_the_other_page(
+        self, open_page: Callable[..., SettingsPage], setting: str, value: Any
+    ) -> None:
         library = make_library()
         page, other = open_page(library), open_page(library, "supervised")
         assert shown_in(page, setting) != value
@@ -241,7 +270,9 @@ class TestEdits:
         assert page.row(setting).parameter.get_value() == value
         assert shown_in(other, setting) == value
 
-    def test_a_settings_file_shows_in_the_panel(self, open_page, tmp_path):
+    def test_a_settings_file_shows_in_the_panel(
+        self, open_page: Callable[..., SettingsPage], tmp_path: Path
+    ) -> None:
         registry = SettingsRegistry()
         changed = PluginSettings(registry)
         for setting, value in self.VALUES:
@@ -255,19 +286,23 @@ class TestEdits:
         for setting, value in self.VALUES:
             assert shown_in(page, setting) == value
 
-    def test_a_value_that_is_no_choice_is_shown_as_it_is(self, open_page):
+    def test_a_value_that_is_no_choice_is_shown_as_it_is(
+        self, open_page: Callable[..., SettingsPage]
+    ) -> None:
         library = make_library(Model_Backend="abacus")
         page = open_page(library)
         assert shown_in(page, "Model.Backend") == "abacus"
         library.settings["Training.Scheduler"].set_value("sinus")
         assert shown_in(page, "Training.Scheduler") == "sinus"
 
-    def test_zero_says_what_it_stands_for(self, open_page):
+    def test_zero_says_what_it_stands_for(self, open_page: Callable[..., SettingsPage]) -> None:
         page = open_page(make_library())
         assert page.row("Data.NumSubsample").widget.text() == "all"
         assert page.row("Inference.BatchSize").widget.text() == "automatic"
 
-    def test_scrolling_past_a_box_changes_nothing(self, open_page, application):
+    def test_scrolling_past_a_box_changes_nothing(
+        self, open_page: Callable[..., SettingsPage], application: QApplication
+    ) -> None:
         from PyQt5.QtCore import QPoint, QPointF, Qt
         from PyQt5.QtGui import QWheelEvent
 
@@ -281,9 +316,9 @@ class TestEdits:
                 QPointF(2, 2),
                 QPoint(),
                 QPoint(0, -120),
-                Qt.NoButton,
-                Qt.NoModifier,
-                Qt.NoScrollPhase,
+                Qt.MouseButton.NoButton,
+                Qt.KeyboardModifier.NoModifier,
+                Qt.ScrollPhase.NoScrollPhase,
                 False,
             )
             application.sendEvent(target, wheel)
@@ -292,7 +327,9 @@ class TestEdits:
 
 
 class TestEngines:
-    def test_backends_of_others_are_choices(self, open_page, abacus):
+    def test_backends_of_others_are_choices(
+        self, open_page: Callable[..., SettingsPage], abacus: str
+    ) -> None:
         combo = open_page(make_library()).row("Model.Backend").widget
         assert [combo.itemText(i) for i in range(combo.count())] == [
             "auto",
@@ -301,14 +338,22 @@ class TestEngines:
             "abacus",
         ]
 
-    def test_what_is_missing_is_told_with_the_remedy(self, open_page, wish):
+    def test_what_is_missing_is_told_with_the_remedy(
+        self, open_page: Callable[..., SettingsPage], wish: Callable[..., None]
+    ) -> None:
         wish(installed=["pytorch"])
         said = "\n".join(texts(open_page(make_library())))
         assert "✗ not installed" in said
         assert "pip install fake-tensorflow" in said
         assert "● installed" in said  # auto takes it
 
-    def test_accelerators_are_found_by_another_process(self, open_page, wait_for, wish, monkeypatch):
+    def test_accelerators_are_found_by_another_process(
+        self,
+        open_page: Callable[..., SettingsPage],
+        wait_for: Callable[..., None],
+        wish: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         from ptychopinn_ptychodus.plugin.panel import engines
 
         monkeypatch.setattr(engines, "DELAY_MS", 0)
@@ -316,7 +361,13 @@ class TestEngines:
         page = open_page(make_library())
         wait_for(lambda: "\n".join(texts(page)).count("CPU only") == 2, "answers of both engines")
 
-    def test_an_engine_that_does_not_work_says_why(self, open_page, wait_for, fake_site, monkeypatch):
+    def test_an_engine_that_does_not_work_says_why(
+        self,
+        open_page: Callable[..., SettingsPage],
+        wait_for: Callable[..., None],
+        fake_site: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         from plugin_support import add_engines, forget_engines
 
         from ptychopinn_ptychodus.plugin.panel import engines
@@ -335,12 +386,18 @@ class TestEngines:
 
 
 class TestModelBox:
-    def test_without_a_model_there_is_nothing_to_save(self, open_page):
+    def test_without_a_model_there_is_nothing_to_save(self, open_page: Callable[..., SettingsPage]) -> None:
         box = open_page(make_library()).model_box
         assert not box.save_button.isEnabled()
         assert any("None yet" in text for text in texts(box))
 
-    def test_it_follows_a_training(self, open_page, wait_for, standard_directory, tmp_path):
+    def test_it_follows_a_training(
+        self,
+        open_page: Callable[..., SettingsPage],
+        wait_for: Callable[..., None],
+        standard_directory: Path,
+        tmp_path: Path,
+    ) -> None:
         library = make_library(Training_Epochs=3)
         page, other = open_page(library), open_page(library, "supervised")
         # the application trains in a thread
@@ -355,8 +412,12 @@ class TestModelBox:
         assert not other.model_box.save_button.isEnabled()
 
     def test_it_follows_a_model_that_is_loaded_elsewhere(
-        self, open_page, wait_for, standard_directory, tmp_path
-    ):
+        self,
+        open_page: Callable[..., SettingsPage],
+        wait_for: Callable[..., None],
+        standard_directory: Path,
+        tmp_path: Path,
+    ) -> None:
         trained = train(make_library(Training_Epochs=1), standard_directory, tmp_path / "out").require_model()
         library = make_library()
         page = open_page(library)
@@ -364,13 +425,24 @@ class TestModelBox:
         wait_for(page.model_box.save_button.isEnabled, "the loaded model")
 
     def test_it_knows_a_model_from_before_it_was_opened(
-        self, open_page, wait_for, standard_directory, tmp_path
-    ):
+        self,
+        open_page: Callable[..., SettingsPage],
+        wait_for: Callable[..., None],
+        standard_directory: Path,
+        tmp_path: Path,
+    ) -> None:
         library = make_library(Training_Epochs=1)
         train(library, standard_directory, tmp_path / "out")
         wait_for(open_page(library).model_box.save_button.isEnabled, "the model")
 
-    def test_save_and_load(self, open_page, wait_for, dialogs, standard_directory, tmp_path):
+    def test_save_and_load(
+        self,
+        open_page: Callable[..., SettingsPage],
+        wait_for: Callable[..., None],
+        dialogs: Dialogs,
+        standard_directory: Path,
+        tmp_path: Path,
+    ) -> None:
         library = make_library(Training_Epochs=1)
         source = train(library, standard_directory, tmp_path / "out").require_model()
         os.utime(source, (1e9, 1e9))
@@ -387,16 +459,24 @@ class TestModelBox:
         assert "*.ckpt" in dialogs.filters[0]
         assert "*.wts.h5.zip" in dialogs.filters[0]
 
-    def test_a_dialog_that_is_left_does_nothing(self, open_page, dialogs):
+    def test_a_dialog_that_is_left_does_nothing(
+        self, open_page: Callable[..., SettingsPage], dialogs: Dialogs
+    ) -> None:
         box = open_page(make_library()).model_box
         box.load_button.click()
         assert not box.save_button.isEnabled()
 
-    def test_a_wrong_file_is_refused_in_a_dialog(self, open_page, dialogs, monkeypatch, tmp_path):
-        from ptychopinn_ptychodus.plugin.panel import model
+    def test_a_wrong_file_is_refused_in_a_dialog(
+        self,
+        open_page: Callable[..., SettingsPage],
+        dialogs: Dialogs,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        from ptychodus.view.widgets import ExceptionDialog
 
         shown = []
-        monkeypatch.setattr(model.ExceptionDialog, "show_exception", lambda *args: shown.append(args))
+        monkeypatch.setattr(ExceptionDialog, "show_exception", lambda *args: shown.append(args))
         dialogs.path = tmp_path / "wrong.ckpt"
         dialogs.path.write_text("no model")
         box = open_page(make_library()).model_box
@@ -406,7 +486,13 @@ class TestModelBox:
         assert "not a model" in str(exc)
         assert not box.save_button.isEnabled()
 
-    def test_a_model_that_has_gone_is_missed(self, open_page, wait_for, standard_directory, tmp_path):
+    def test_a_model_that_has_gone_is_missed(
+        self,
+        open_page: Callable[..., SettingsPage],
+        wait_for: Callable[..., None],
+        standard_directory: Path,
+        tmp_path: Path,
+    ) -> None:
         library = make_library(Training_Epochs=1)
         path = train(library, standard_directory, tmp_path / "out").require_model()
         box = open_page(library).model_box
@@ -417,7 +503,13 @@ class TestModelBox:
         assert not box.save_button.isEnabled()
 
 
-def test_the_object_is_shown_while_it_is_learnt(open_page, wait_for, wish, standard_directory, tmp_path):
+def test_the_object_is_shown_while_it_is_learnt(
+    open_page: Callable[..., SettingsPage],
+    wait_for: Callable[..., None],
+    wish: Callable[..., None],
+    standard_directory: Path,
+    tmp_path: Path,
+) -> None:
     wish(seconds_more=1e6, epoch_seconds=0.5)
     library = make_library(Training_Epochs=2)
     reconstructor = next(iter(library))
@@ -437,11 +529,13 @@ def test_the_object_is_shown_while_it_is_learnt(open_page, wait_for, wish, stand
     assert open_page(library).preview_box.isVisible()
 
 
-def test_a_panel_that_fails_says_so(application, fake_site, monkeypatch, log):
+def test_a_panel_that_fails_says_so(
+    application: QApplication, fake_site: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
     from ptychopinn_ptychodus.plugin import panel
     from ptychopinn_ptychodus.plugin.panel import page as module
 
-    def fail(*args):
+    def fail(*args: object) -> None:
         raise RuntimeError("as the test asked")
 
     monkeypatch.setattr(module, "SettingsPage", fail)
@@ -452,19 +546,19 @@ def test_a_panel_that_fails_says_so(application, fake_site, monkeypatch, log):
     page.deleteLater()
 
 
-def test_where_there_is_no_panel_the_page_says_what_to_do(application):
+def test_where_there_is_no_panel_the_page_says_what_to_do(application: QApplication) -> None:
     from ptychopinn_ptychodus.plugin.attach_window import Panel
 
     page = Panel(make_library(), None).create_view_controller("pinn")
     assert "[PtychoPINNPluginTraining]" in page.text()
 
-    def fail():
+    def fail() -> None:
         raise RuntimeError("as the test asked")
 
     assert "as the test asked" in Panel(make_library(), fail).create_view_controller("pinn").text()
 
 
-def test_no_framework_enters_the_process(application, fake_site, tmp_path):
+def test_no_framework_enters_the_process(application: QApplication, fake_site: Path, tmp_path: Path) -> None:
     code = f"""
 import sys; sys.path.append({str(fake_site)!r})
 from PyQt5.QtWidgets import QApplication

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fake_engine
 import numpy as np
@@ -22,7 +23,8 @@ from ptychodus.api.geometry import PixelGeometry
 from ptychodus.api.object import Object, ObjectCenter
 from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
-from ptychodus.api.reconstruct import prepare_reconstruct_input
+from ptychodus.api.product import Product
+from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, prepare_reconstruct_input
 
 from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
@@ -51,7 +53,7 @@ def simulated(modes: int = 1) -> RawData:
     return simulate_scan(make_object(SHAPE, seed=2), make_probe(64, modes=modes), x, y, photons=1e6, seed=3)
 
 
-def parameters_of(raw: RawData, errors_px: np.ndarray | float = 0.0):
+def parameters_of(raw: RawData, errors_px: np.ndarray | float = 0.0) -> ReconstructInput:
     """What Ptychodus hands over: a flat object off the origin, pixels that are not square, old comments.
 
     The positions are those of the scan and ``errors_px``, (M, 2) [x, y].
@@ -83,11 +85,11 @@ def parameters_of(raw: RawData, errors_px: np.ndarray | float = 0.0):
     return prepare_reconstruct_input(data, product)
 
 
-def positions_of(product) -> np.ndarray:
+def positions_of(product: Product) -> np.ndarray:
     return np.stack(object_positions(product), -1)
 
 
-def line_of(product) -> str:
+def line_of(product: Product) -> str:
     """How the object came about: the plugin's first line of the comments, after what the user wrote."""
     mine, line, *findings = product.metadata.comments.splitlines()
     assert mine == "mine"
@@ -96,7 +98,8 @@ def line_of(product) -> str:
     return line.removeprefix("ptychopinn-ptychodus: ")
 
 
-def correlation(product, raw: RawData) -> float:
+def correlation(product: Product, raw: RawData) -> float:
+    assert raw.objectGuess is not None
     lit = illumination_mask(raw.probeGuess, raw.xcoords, raw.ycoords, SHAPE)
     found = np.asarray(product.object_.get_layer(0))
     return float(compare(found, raw.objectGuess, lit).complex_correlation_centred)
@@ -121,14 +124,16 @@ class Monitor:
 
 
 @pytest.fixture
-def reconstruct(tmp_path):
+def reconstruct(tmp_path: Path) -> Callable[..., list[ReconstructOutput]]:
     """``reconstruct(parameters, Group_Name=value)``: the outputs, of a model for groups of four."""
     path = tmp_path / "model.ckpt"
     training = TrainingConfig(model=ModelConfig(gridsize=2))
     container = simulated().generate_grouped_data(64, 6, None, gridsize=2, seed=0)
     get_engine("pytorch").train(container, None, training, ExecutionConfig(), model_path=path)
 
-    def reconstruct(parameters, monitor: Monitor | None = None, **settings) -> list:
+    def reconstruct(
+        parameters: ReconstructInput, monitor: Monitor | None = None, **settings: Any
+    ) -> list[ReconstructOutput]:
         library = make_library(Training_Accelerator="cpu", **settings)
         reconstructor = next(iter(library))
         reconstructor.load_model_from_file(path)
@@ -139,7 +144,9 @@ def reconstruct(tmp_path):
     return reconstruct
 
 
-def test_the_networks_object_comes_first_and_then_the_refined_one(reconstruct, log):
+def test_the_networks_object_comes_first_and_then_the_refined_one(
+    reconstruct: Callable[..., list[ReconstructOutput]], log: pytest.LogCaptureFixture
+) -> None:
     raw, monitor = simulated(), Monitor()
     parameters = parameters_of(raw, np.random.default_rng(4).normal(0.0, 0.4, (raw.n_patterns, 2)))
     product, settings = parameters.product, {"Inference_NumGroups": 30}
@@ -157,6 +164,7 @@ def test_the_networks_object_comes_first_and_then_the_refined_one(reconstruct, l
 
     # the second is what becomes of it
     config = make_refinement_config(make_library(Refinement_Epochs=8).settings)
+    assert config is not None
     expected = refine(
         from_reconstruct_input(parameters, with_object=False),
         np.asarray(network.object_.get_layer(0)),
@@ -201,7 +209,9 @@ def test_the_networks_object_comes_first_and_then_the_refined_one(reconstruct, l
     assert re.search(r"Normalised error: \S+ of the network, \S+ after 8 epochs", log.text)
 
 
-def test_what_is_not_to_be_refined_stays_as_it_is(reconstruct):
+def test_what_is_not_to_be_refined_stays_as_it_is(
+    reconstruct: Callable[..., list[ReconstructOutput]],
+) -> None:
     parameters = parameters_of(simulated(modes=2))
     network, refined = (
         output.product
@@ -219,7 +229,7 @@ def test_what_is_not_to_be_refined_stays_as_it_is(reconstruct):
     assert not np.allclose(network.object_.get_array(), refined.object_.get_array(), atol=0.01)
 
 
-def test_all_modes_of_the_probe_are_refined(reconstruct):
+def test_all_modes_of_the_probe_are_refined(reconstruct: Callable[..., list[ReconstructOutput]]) -> None:
     raw = simulated(modes=2)
     network, refined = (output.product for output in reconstruct(parameters_of(raw), Refinement_Epochs=4))
     assert refined.probes.get_array().shape == network.probes.get_array().shape == (1, 2, 64, 64)
@@ -232,7 +242,7 @@ def test_all_modes_of_the_probe_are_refined(reconstruct):
     assert abs(np.vdot(after[0], after[1])) < 1e-3 * np.sqrt(powers.prod())
 
 
-def test_poisson_is_another_objective(reconstruct):
+def test_poisson_is_another_objective(reconstruct: Callable[..., list[ReconstructOutput]]) -> None:
     settings = {"Refinement_Epochs": 2, "Refinement_Positions": False}
     found = [
         reconstruct(parameters_of(simulated()), Refinement_Metric=metric, **settings)[-1].product
@@ -242,7 +252,9 @@ def test_poisson_is_another_objective(reconstruct):
     assert amplitude != pytest.approx(poisson, rel=0.01)
 
 
-def test_stop_hands_over_what_is_refined_until_then(reconstruct, log):
+def test_stop_hands_over_what_is_refined_until_then(
+    reconstruct: Callable[..., list[ReconstructOutput]], log: pytest.LogCaptureFixture
+) -> None:
     monitor = Monitor(lambda: "Refinement, epoch 2/" in log.text)
     network, stopped = reconstruct(parameters_of(simulated()), monitor, Refinement_Epochs=1000)
     assert (network.progress, stopped.progress) == (50, 100)
@@ -253,7 +265,11 @@ def test_stop_hands_over_what_is_refined_until_then(reconstruct, log):
     assert not np.array_equal(stopped.product.object_.get_array(), network.product.object_.get_array())
 
 
-def test_stop_before_an_epoch_is_over_leaves_the_networks_object(reconstruct, wish, log):
+def test_stop_before_an_epoch_is_over_leaves_the_networks_object(
+    reconstruct: Callable[..., list[ReconstructOutput]],
+    wish: Callable[..., None],
+    log: pytest.LogCaptureFixture,
+) -> None:
     wish(interrupts=True)
     (network,) = reconstruct(parameters_of(simulated()), Refinement_Epochs=1000)
     assert network.progress == 50
@@ -262,8 +278,11 @@ def test_stop_before_an_epoch_is_over_leaves_the_networks_object(reconstruct, wi
 
 
 def test_a_networks_object_that_is_done_in_the_instant_of_stop_is_handed_over(
-    reconstruct, tmp_path, monkeypatch, log
-):
+    reconstruct: Callable[..., list[ReconstructOutput]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
+) -> None:
     scratch = tmp_path / "of the worker"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -281,7 +300,9 @@ def test_a_networks_object_that_is_done_in_the_instant_of_stop_is_handed_over(
     assert line_of(first.product) == "network only, model.ckpt"
 
 
-def test_whoever_has_seen_enough_may_leave_after_the_first(reconstruct, tmp_path):
+def test_whoever_has_seen_enough_may_leave_after_the_first(
+    reconstruct: Callable[..., list[ReconstructOutput]], tmp_path: Path
+) -> None:
     reconstructor = next(iter(make_library(Refinement_Epochs=1000)))
     reconstructor.load_model_from_file(tmp_path / "model.ckpt")
     outputs = reconstructor.reconstruct(parameters_of(simulated()))
@@ -294,7 +315,13 @@ def test_whoever_has_seen_enough_may_leave_after_the_first(reconstruct, tmp_path
     ("setting", "value", "message"),
     [("Metric", "x", r"The setting PtychoPINNPluginRefinement\.Metric = 'x'.*'amplitude', 'poisson'")],
 )
-def test_a_bad_setting_is_named_before_anything_starts(reconstruct, monkeypatch, setting, value, message):
+def test_a_bad_setting_is_named_before_anything_starts(
+    reconstruct: Callable[..., list[ReconstructOutput]],
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    value: str,
+    message: str,
+) -> None:
     monkeypatch.setattr("ptychopinn_ptychodus.worker.process.ChildProcess.start", None)
     with pytest.raises(ValueError, match=message):
         reconstruct(parameters_of(simulated()), Refinement_Epochs=1, **{f"Refinement_{setting}": value})
@@ -307,13 +334,13 @@ def found_in(raw: RawData, positions: np.ndarray | None = None) -> Estimate:
     return Estimate(np.ones(SHAPE, np.complex64), raw.probeGuess, positions)
 
 
-def refined(product, found: Estimate, error: float, log):
+def refined(product: Product, found: Estimate, error: float, log: pytest.LogCaptureFixture) -> Product:
     result = {"errors": [0.2, 0.1], "start_error": 0.3, "error": error}
     logger = logging.getLogger("PtychoPINN-Plugin")
     return with_refinement(product, found, result, Path("m.ckpt"), Report(), logger)
 
 
-def test_a_refinement_that_brings_nothing_says_so(log):
+def test_a_refinement_that_brings_nothing_says_so(log: pytest.LogCaptureFixture) -> None:
     raw = simulated()
     product = refined(parameters_of(raw).product, found_in(raw), 0.3, log)
     assert line_of(product).endswith("2 epochs of refinement, which did not improve it")
@@ -321,7 +348,7 @@ def test_a_refinement_that_brings_nothing_says_so(log):
     assert "improve" not in line_of(refined(product, found_in(raw), 0.1, log))
 
 
-def test_refined_positions_are_told_of_for_as_long_as_they_are_there(log):
+def test_refined_positions_are_told_of_for_as_long_as_they_are_there(log: pytest.LogCaptureFixture) -> None:
     raw = simulated()
     before = parameters_of(raw).product
     product = refined(before, found_in(raw, positions_of(before) + 0.5), 0.1, log)

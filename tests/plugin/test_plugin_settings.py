@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plugin_support import make_library
 
 from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.plugin.settings import (
+    PluginSettings,
     make_examination_config,
     make_execution_config,
     make_inference_config,
@@ -46,7 +48,7 @@ ELSEWHERE = {
 }
 
 
-def fields(settings) -> dict[tuple[str, str], object]:
+def fields(settings: PluginSettings) -> dict[tuple[str, str], object]:
     """Every field of every configuration that is made of the settings."""
     training = make_training_request(
         settings, "pinn", backend="pytorch", input_path=Path("in"), output_path=Path("out")
@@ -63,15 +65,16 @@ def fields(settings) -> dict[tuple[str, str], object]:
     }
 
 
-def test_every_field_that_a_setting_fills_is_named_after_it():
+def test_every_field_that_a_setting_fills_is_named_after_it() -> None:
     library = make_library(**BASE)
     before = fields(library.settings)
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for settings in library.settings.groups:
         for name, parameter in settings.group.parameters().items():
             old = parameter.get_value()
             if isinstance(old, str) and name not in OTHER_VALUES:
                 continue
+            new: Any
             if name in OTHER_VALUES:
                 new = OTHER_VALUES[name]
             else:
@@ -89,14 +92,14 @@ def test_every_field_that_a_setting_fills_is_named_after_it():
     assert all_settings - set(found.values()) == ELSEWHERE
 
 
-def test_settings_that_could_change_nothing_are_not_offered():
+def test_settings_that_could_change_nothing_are_not_offered() -> None:
     library = make_library()
     groups = {group.name: group.group.parameters() for group in library.settings.groups}
     assert "NumPhotons" not in groups["PtychoPINNPluginTraining"]
     assert "PositionsProvided" not in groups["PtychoPINNPluginData"]
 
 
-def test_what_an_engine_refuses_is_named_after_its_setting():
+def test_what_an_engine_refuses_is_named_after_its_setting() -> None:
     text = "ExecutionConfig.logger_backend = 'mlflow' is not supported by the engine 'tensorflow'"
     named = r"^The setting PtychoPINNPluginTraining\.LoggerBackend = 'mlflow'"
     with pytest.raises(ModelFileError, match=named), naming_settings():
@@ -110,10 +113,10 @@ def test_what_an_engine_refuses_is_named_after_its_setting():
 @pytest.mark.parametrize(
     ("setting", "gridsize", "expected"), [(None, 2, 6), (None, 1, 3), (3, 2, 3), (1, 1, 1)]
 )
-def test_neighbours_to_choose_from(setting, gridsize, expected):
+def test_neighbours_to_choose_from(setting: int | None, gridsize: int, expected: int) -> None:
     assert neighbor_count(setting, gridsize) == expected
 
 
-def test_too_few_neighbours_to_choose_from():
+def test_too_few_neighbours_to_choose_from() -> None:
     with pytest.raises(ValueError, match=r"PtychoPINNPluginData\.NeighborCount = 7 .* at least 8"):
         neighbor_count(7, 3)

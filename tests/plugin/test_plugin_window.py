@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,9 @@ print("SEEN " + json.dumps(seen))
 """
 
 
-def test_the_window(standard_directory, tmp_path, fake_site, wish):
+def test_the_window(
+    standard_directory: Path, tmp_path: Path, fake_site: Path, wish: Callable[..., None]
+) -> None:
     wish(epoch_seconds=0.2)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(fake_site), str(standard_directory), str(tmp_path / "out")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,8 @@ def test_each_scan_has_a_probe_of_its_own_in_the_scale_of_its_patterns() -> None
         of_group = data.probe_index[data.nn_indices]
         assert (of_group == of_group[:, :1]).all()
         np.testing.assert_array_equal(data.probes_for(slice(None)), data.probes[of_group[:, 0]])
+    assert made.training.probes is not None
+    assert made.validation.probes is not None
     assert not np.array_equal(made.training.probes[0], made.validation.probes[0])
 
 
@@ -151,7 +154,7 @@ def test_it_says_how_far_it_is_and_can_be_stopped() -> None:
         ({"seed": -1}, "seed"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(changes: dict[str, float], said: str) -> None:
+def test_what_makes_no_sense_is_refused_by_name(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=f"PretrainingConfig.{said}"):
         dataclasses.replace(SMALL, **changes)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ def moved(scale: float, product: Product | None = None) -> Product:
     return replace(product, probe_positions=ProbePositionSequence(positions))
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[], Product], str, str]] = {
     "layers": (lambda: make_product(COUNT, layers=2), "several-layers", "2 layers.*single-layer object"),
     "near field": (near_field, "near-field", "far_field is False.*near field"),
     "object pixel": (other_object_pixel, "other-pixel-size", "pixels are 30 × 30 nm and the probe's 20 × 20"),
@@ -68,20 +70,22 @@ REFUSED = {
 
 
 @pytest.fixture(params=REFUSED)
-def refused(request) -> tuple[Product, str, str]:
+def refused(request: pytest.FixtureRequest) -> tuple[Product, str, str]:
     make, code, words = REFUSED[request.param]
     return make(), code, words
 
 
-def test_such_a_product_is_refused(refused):
+def test_such_a_product_is_refused(refused: tuple[Product, str, str]) -> None:
     product, code, words = refused
     with pytest.raises(ExaminationError, match=words) as caught:
         from_reconstruct_input(given(product), with_object=False)
-    assert caught.value.report.by_code(code).action is Action.REFUSED
-    assert caught.value.report.by_code(code).subject == "geometry"
+    finding = caught.value.report.by_code(code)
+    assert finding is not None
+    assert finding.action is Action.REFUSED
+    assert finding.subject == "geometry"
 
 
-def test_before_training_too(refused, tmp_path):
+def test_before_training_too(refused: tuple[Product, str, str], tmp_path: Path) -> None:
     product, _, words = refused
     save_diffraction_data(tmp_path / "diffraction.h5", make_data(COUNT))
     save_product(tmp_path / "product.h5", product)
@@ -89,7 +93,7 @@ def test_before_training_too(refused, tmp_path):
         read_training_directory(tmp_path)
 
 
-def test_and_in_export(refused, tmp_path):
+def test_and_in_export(refused: tuple[Product, str, str], tmp_path: Path) -> None:
     product, _, words = refused
     for reconstructor in make_library():
         with pytest.raises(ExaminationError, match=words):
@@ -98,9 +102,11 @@ def test_and_in_export(refused, tmp_path):
 
 
 @pytest.mark.usefixtures("fake_site")
-def test_and_in_both_reconstructors(refused, standard_directory, tmp_path):
+def test_and_in_both_reconstructors(
+    refused: tuple[Product, str, str], standard_directory: Path, tmp_path: Path
+) -> None:
     product, _, words = refused
-    trained, supervised = make_library(Training_Epochs=2)
+    trained, supervised = iter(make_library(Training_Epochs=2))
     run(trained.train(standard_directory, tmp_path))
     model = next(tmp_path.glob("model*.ckpt"))
     for reconstructor in (trained, supervised):
@@ -110,14 +116,16 @@ def test_and_in_both_reconstructors(refused, standard_directory, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["near field", "object pixel", "nanometres"])
-def test_what_can_be_computed_is_if_the_user_says_so(name):
+def test_what_can_be_computed_is_if_the_user_says_so(name: str) -> None:
     make, code, _ = REFUSED[name]
     raw = from_reconstruct_input(given(make()), with_object=False, examination=ALL_THE_SAME)
-    assert raw.findings.by_code(code).action is Action.IGNORED
+    finding = raw.findings.by_code(code)
+    assert finding is not None
+    assert finding.action is Action.IGNORED
     assert raw.n_patterns == COUNT
 
 
-def test_pixels_need_not_be_square():
+def test_pixels_need_not_be_square() -> None:
     product = other_object_pixel(1.0, 1.3)
     pixel = PixelGeometry(PIXEL_M, PIXEL_M * 1.3)
     probes = ProbeSequence(np.asarray(product.probes.get_array()), None, pixel)
@@ -127,12 +135,12 @@ def test_pixels_need_not_be_square():
         from_reconstruct_input(given(product), with_object=False)
 
 
-def test_a_sound_product_is_not_accused(standard_directory):
+def test_a_sound_product_is_not_accused(standard_directory: Path) -> None:
     assert not from_reconstruct_input(given(make_product(COUNT)), with_object=True).findings
     assert not read_training_directory(standard_directory).train.findings
 
 
-def test_a_pixel_that_the_metadata_contradict_is_a_warning(tmp_path):
+def test_a_pixel_that_the_metadata_contradict_is_a_warning(tmp_path: Path) -> None:
     product = make_product(COUNT)
     save_diffraction_data(tmp_path / "diffraction.h5", make_data(COUNT))
     save_product(
@@ -140,12 +148,13 @@ def test_a_pixel_that_the_metadata_contradict_is_a_warning(tmp_path):
         replace(product, metadata=replace(product.metadata, detector_distance_m=1.0)),
     )
     finding = read_training_directory(tmp_path).train.findings.by_code("nominal-geometry")
+    assert finding is not None
     assert finding.action is Action.IGNORED
     # λz/(N p) with hc = 1.23984e-6 eV m
     assert finding.values["implied_m"] == pytest.approx([1.23984e-6 / 8800 / (N * 75e-6)] * 2, rel=1e-4)
 
 
-def test_a_setting_decides_what_patterns_hold():
+def test_a_setting_decides_what_patterns_hold() -> None:
     parameters = given(make_product(COUNT))
     amplitude = ExaminationConfig(pattern_values="amplitude")
     raw = from_reconstruct_input(parameters, with_object=False, examination=amplitude)

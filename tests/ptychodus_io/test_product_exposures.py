@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 COUNT = 10
 
 
-def scan_with(photons: Sequence[float] | None) -> RawData:
+def scan_with(photons: Iterable[float] | None) -> RawData:
     product = make_product(COUNT)
     if photons is not None:
         positions = [

@@ -20,21 +20,21 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 @pytest.fixture
-def somewhere(tmp_path, monkeypatch):
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current directory: examples leave files."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="the page trains with PyTorch")
-def test_the_page_about_python_runs(somewhere):
+def test_the_page_about_python_runs(somewhere: Path) -> None:
     page = ROOT / "docs" / "python.md"
     result = doctest.testfile(str(page), module_relative=False, optionflags=FLAGS, encoding="utf-8")
     assert result.attempted > 10
     assert result.failed == 0
 
 
-def test_every_function_of_the_interface_has_an_example_that_runs(somewhere):
+def test_every_function_of_the_interface_has_an_example_that_runs(somewhere: Path) -> None:
     from ptychopinn_ptychodus import api
 
     names: dict[str, object] = {"directory": somewhere}
@@ -53,12 +53,12 @@ def test_every_function_of_the_interface_has_an_example_that_runs(somewhere):
     assert runner.failures == 0
 
 
-def test_the_docstrings_of_findings_run():
+def test_the_docstrings_of_findings_run() -> None:
     module = importlib.import_module("ptychopinn_ptychodus.data.examination.findings")
     assert doctest.testmod(module, optionflags=FLAGS).failed == 0
 
 
-def test_the_script_runs(somewhere):
+def test_the_script_runs(somewhere: Path) -> None:
     environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": os.pathsep.join(["", *sys.path])}
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "script.py")],
@@ -72,7 +72,7 @@ def test_the_script_runs(somewhere):
     assert (somewhere / "object.png").stat().st_size > 0
 
 
-def test_the_notebook_runs(somewhere, monkeypatch):
+def test_the_notebook_runs(somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     nbformat = pytest.importorskip("nbformat")

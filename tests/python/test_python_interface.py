@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import operator
 import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,31 +33,31 @@ class Watcher(api.Observer):
         self.progress: list[float] = []
         self._stop_after = stop_after
 
-    def on_batch(self, epoch, batch, batches):
+    def on_batch(self, epoch: int, batch: int, batches: int) -> None:
         self.batches.append((epoch, batch, batches))
 
-    def on_epoch(self, report):
+    def on_epoch(self, report: api.EpochReport | api.RefinementReport) -> None:
         self.epochs.append(report)
 
-    def on_progress(self, fraction):
+    def on_progress(self, fraction: float) -> None:
         self.progress.append(fraction)
 
-    def should_stop(self):
+    def should_stop(self) -> bool:
         return self._stop_after is not None and len(self.epochs) >= self._stop_after
 
 
 @pytest.fixture(scope="module")
-def truth():
+def truth() -> np.ndarray:
     return api.make_object((112, 112), seed=0)
 
 
 @pytest.fixture(scope="module")
-def scan(truth):
+def scan(truth: np.ndarray) -> api.RawData:
     x, y = api.raster_positions(6, 6, step=7.0, origin=38.0)
     return api.simulate_scan(truth, api.make_probe(64), x, y, photons=1e6, seed=0)
 
 
-def short(scan, directory, **changes):
+def short(scan: api.RawData, directory: Path, **changes: Any) -> api.TrainingConfig:
     """A training of seconds."""
     return api.default_training_config(
         scan, **{"nepochs": 1, "backend": "pytorch", "output_dir": directory, **changes}
@@ -62,14 +65,14 @@ def short(scan, directory, **changes):
 
 
 @pytest.fixture(scope="module")
-def trained(scan, tmp_path_factory):
+def trained(scan: api.RawData, tmp_path_factory: pytest.TempPathFactory) -> tuple[api.Model, Watcher]:
     """What a child process has learnt from the scan, and what it has told meanwhile."""
     watcher = Watcher()
     config = short(scan, tmp_path_factory.mktemp("model"), nepochs=2)
     return api.train(scan, config, execution=CPU, observer=watcher), watcher
 
 
-def without_object(scan, **changes):
+def without_object(scan: api.RawData, **changes: Any) -> api.RawData:
     """The scan as a file without an object would hold it."""
     fields = {name: getattr(scan, name) for name in ("xcoords", "ycoords", "diff3d", "probeGuess")}
     return api.RawData(**{**fields, "domain": "amplitude", **changes})
@@ -78,7 +81,7 @@ def without_object(scan, **changes):
 # ---- the package
 
 
-def test_importing_the_package_imports_nothing_heavy():
+def test_importing_the_package_imports_nothing_heavy() -> None:
     code = (
         "import sys, ptychopinn_ptychodus\n"
         "names = {'numpy', 'scipy', 'h5py', 'skimage', 'matplotlib', 'torch', 'lightning', 'tensorflow',"
@@ -92,20 +95,23 @@ def test_importing_the_package_imports_nothing_heavy():
     assert done.stdout.split("\n")[:2] == ["[]", "[]"]
 
 
-def test_the_package_offers_what_the_interface_offers():
-    assert set(ptychopinn_ptychodus.__all__) - {"__version__"} == set(api.__all__)
-    assert set(ptychopinn_ptychodus.__all__) <= set(dir(ptychopinn_ptychodus))
+def test_the_package_offers_what_the_interface_offers() -> None:
+    offered = set(vars(ptychopinn_ptychodus)["__all__"])
+    assert offered - {"__version__"} == set(api.__all__)
+    assert offered <= set(dir(ptychopinn_ptychodus))
     for name in api.__all__:
         assert getattr(ptychopinn_ptychodus, name) is getattr(api, name)
     with pytest.raises(AttributeError, match="nothing_like_this"):
-        _ = ptychopinn_ptychodus.nothing_like_this
+        operator.attrgetter("nothing_like_this")(ptychopinn_ptychodus)
 
 
 # ---- training
 
 
 @needs_torch
-def test_a_child_process_and_this_one_learn_the_same(scan, trained, tmp_path):
+def test_a_child_process_and_this_one_learn_the_same(
+    scan: api.RawData, trained: tuple[api.Model, Watcher], tmp_path: Path
+) -> None:
     model, told = trained
     here = Watcher()
     config = short(scan, tmp_path, nepochs=2)
@@ -113,13 +119,15 @@ def test_a_child_process_and_this_one_learn_the_same(scan, trained, tmp_path):
     assert other.history == model.history
     assert len(other.history["train_loss"]) == 2
     assert (here.batches, here.progress) == (told.batches, told.progress)
-    assert [(report.epoch, report.train_loss) for report in here.epochs] == list(
+    reports = [report for report in here.epochs if isinstance(report, api.EpochReport)]
+    assert len(reports) == len(here.epochs)
+    assert [(report.epoch, report.train_loss) for report in reports] == list(
         enumerate(model.history["train_loss"], 1)
     )
 
 
 @needs_torch
-def test_an_observer_is_told_of_batches_and_of_progress(trained):
+def test_an_observer_is_told_of_batches_and_of_progress(trained: tuple[api.Model, Watcher]) -> None:
     model, told = trained
     assert told.batches == [(epoch, batch, 9) for epoch in (1, 2) for batch in range(1, 10)]
     assert told.progress == sorted(set(told.progress))
@@ -129,7 +137,9 @@ def test_an_observer_is_told_of_batches_and_of_progress(trained):
 
 @needs_torch
 @pytest.mark.parametrize("in_process", [False, True], ids=["child", "in_process"])
-def test_a_training_that_is_stopped_keeps_its_best_model(scan, tmp_path, in_process):
+def test_a_training_that_is_stopped_keeps_its_best_model(
+    scan: api.RawData, tmp_path: Path, in_process: bool
+) -> None:
     model = api.train(
         scan,
         short(scan, tmp_path, nepochs=500),
@@ -143,16 +153,16 @@ def test_a_training_that_is_stopped_keeps_its_best_model(scan, tmp_path, in_proc
 
 
 @needs_torch
-def test_a_training_that_is_stopped_at_once_has_no_model(scan, tmp_path):
+def test_a_training_that_is_stopped_at_once_has_no_model(scan: api.RawData, tmp_path: Path) -> None:
     with pytest.raises(InterruptedError, match="before there was a model"):
         api.train(scan, short(scan, tmp_path), observer=Watcher(stop_after=0))
     assert list(tmp_path.glob("*.ckpt")) == []
 
 
 @needs_torch
-def test_what_an_observer_raises_ends_the_run(scan, tmp_path):
+def test_what_an_observer_raises_ends_the_run(scan: api.RawData, tmp_path: Path) -> None:
     class Broken(api.Observer):
-        def on_batch(self, epoch, batch, batches):
+        def on_batch(self, epoch: int, batch: int, batches: int) -> None:
             raise ZeroDivisionError("of the observer")
 
     with pytest.raises(ZeroDivisionError, match="of the observer"):
@@ -160,8 +170,9 @@ def test_what_an_observer_raises_ends_the_run(scan, tmp_path):
 
 
 @needs_torch
-def test_another_scan_can_be_validated_with(scan, truth, tmp_path):
+def test_another_scan_can_be_validated_with(scan: api.RawData, truth: np.ndarray, tmp_path: Path) -> None:
     training, held_out = scan.split(0.25, seed=0)
+    assert held_out is not None
     config = short(training, tmp_path)
     model = api.train(training, config, validation=held_out, execution=CPU, in_process=True)
     assert len(model.history["val_loss"]) == 1
@@ -171,12 +182,12 @@ def test_another_scan_can_be_validated_with(scan, truth, tmp_path):
         api.train(training, config, validation=other, in_process=True)
 
 
-def test_settings_that_the_data_contradict_are_refused(scan, tmp_path):
+def test_settings_that_the_data_contradict_are_refused(scan: api.RawData, tmp_path: Path) -> None:
     config = short(scan, tmp_path)
     with pytest.raises(ValueError, match=r"TrainingConfig.model.N = 128.*64 × 64"):
         api.train(scan, replace(config, model=replace(config.model, N=128)))
     with pytest.raises(ValueError, match=r"TrainingConfig.train_data_file is set"):
-        api.train(scan, replace(config, train_data_file="scan.npz"))
+        api.train(scan, replace(config, train_data_file=Path("scan.npz")))
     with pytest.raises(FileNotFoundError, match=r"nowhere.npz"):
         api.train(tmp_path / "nowhere.npz", config)
 
@@ -185,7 +196,9 @@ def test_settings_that_the_data_contradict_are_refused(scan, tmp_path):
 
 
 @needs_torch
-def test_a_reconstruction_shows_the_object_of_the_scan(scan, truth, trained):
+def test_a_reconstruction_shows_the_object_of_the_scan(
+    scan: api.RawData, truth: np.ndarray, trained: tuple[api.Model, Watcher]
+) -> None:
     told = Watcher()
     result = api.reconstruct(
         scan, trained[0], refinement=replace(SHORT, epochs=5), execution=CPU, observer=told
@@ -203,9 +216,11 @@ def test_a_reconstruction_shows_the_object_of_the_scan(scan, truth, trained):
 
 
 @needs_torch
-def test_without_an_object_the_canvas_holds_the_scan_wherever_it_lies(scan, trained):
+def test_without_an_object_the_canvas_holds_the_scan_wherever_it_lies(
+    scan: api.RawData, trained: tuple[api.Model, Watcher]
+) -> None:
     there = without_object(scan, xcoords=scan.xcoords + 1000, ycoords=scan.ycoords - 500)
-    options = {"execution": CPU, "examination": UNJUDGED, "in_process": True}
+    options: dict[str, Any] = {"execution": CPU, "examination": UNJUDGED, "in_process": True}
     whole = api.reconstruct(scan, trained[0], refinement=SHORT, **options)
     moved = api.reconstruct(there, trained[0], refinement=SHORT, **options)
     column, row = moved.origin[0] - 1000, moved.origin[1] + 500
@@ -220,7 +235,9 @@ def test_without_an_object_the_canvas_holds_the_scan_wherever_it_lies(scan, trai
 
 
 @needs_torch
-def test_without_refinement_the_object_is_the_networks(scan, trained, tmp_path):
+def test_without_refinement_the_object_is_the_networks(
+    scan: api.RawData, trained: tuple[api.Model, Watcher], tmp_path: Path
+) -> None:
     result = api.reconstruct(scan, trained[0].path, refinement=None, execution=CPU, examination=UNJUDGED)
     assert (result.network, result.errors, result.verdict) == (None, [], None)
     np.testing.assert_array_equal(result.positions[:, 0], scan.xcoords)
@@ -231,7 +248,9 @@ def test_without_refinement_the_object_is_the_networks(scan, trained, tmp_path):
 
 
 @needs_torch
-def test_an_inference_that_is_asked_for_what_there_is_not_is_refused(scan, trained, tmp_path):
+def test_an_inference_that_is_asked_for_what_there_is_not_is_refused(
+    scan: api.RawData, trained: tuple[api.Model, Watcher], tmp_path: Path
+) -> None:
     model = trained[0]
     with pytest.raises(ValueError, match=r"InferenceConfig.debug = True is not supported"):
         api.reconstruct(scan, model, api.InferenceConfig(debug=True))
@@ -247,7 +266,9 @@ def test_an_inference_that_is_asked_for_what_there_is_not_is_refused(scan, train
 
 
 @needs_torch
-def test_findings_are_logged_and_returned(scan, trained, caplog):
+def test_findings_are_logged_and_returned(
+    scan: api.RawData, trained: tuple[api.Model, Watcher], caplog: pytest.LogCaptureFixture
+) -> None:
     counts = np.rint(scan.diff3d.astype(np.float64) ** 2).astype(np.uint16)
     counts[:, 10:12, 20] = 65535
     with caplog.at_level(logging.INFO):
@@ -262,7 +283,9 @@ def test_findings_are_logged_and_returned(scan, trained, caplog):
 
 
 @needs_torch
-def test_a_scan_that_would_give_a_wrong_image_is_refused_with_its_report(scan, tmp_path):
+def test_a_scan_that_would_give_a_wrong_image_is_refused_with_its_report(
+    scan: api.RawData, tmp_path: Path
+) -> None:
     there = without_object(scan, xcoords=scan.xcoords * 1e-6, ycoords=scan.ycoords * 1e-6)
     with pytest.raises(api.ExaminationError, match="pixel") as caught:
         api.train(there, short(there, tmp_path))
@@ -274,11 +297,15 @@ def test_a_scan_that_would_give_a_wrong_image_is_refused_with_its_report(scan, t
 
 
 @pytest.mark.parametrize("in_process", [False, True], ids=["child", "in_process"])
-def test_a_refinement_starts_from_nothing_and_goes_on(scan, truth, in_process):
+def test_a_refinement_starts_from_nothing_and_goes_on(
+    scan: api.RawData, truth: np.ndarray, in_process: bool
+) -> None:
     told = Watcher()
-    options = {"execution": CPU, "examination": UNJUDGED, "in_process": in_process}
+    options: dict[str, Any] = {"execution": CPU, "examination": UNJUDGED, "in_process": in_process}
     first = api.refine(scan, config=api.RefinementConfig(epochs=10), observer=told, **options)
-    assert [report.error for report in told.epochs] == first.errors
+    reports = [report for report in told.epochs if isinstance(report, api.RefinementReport)]
+    assert len(reports) == len(told.epochs)
+    assert [report.error for report in reports] == first.errors
     lit = illumination_mask(scan.probeGuess, scan.xcoords, scan.ycoords, truth.shape)
     assert api.compare(first.object, truth, lit).complex_correlation_centred > 0.9
     more = api.refine(scan, first, SHORT, **options)
@@ -287,16 +314,16 @@ def test_a_refinement_starts_from_nothing_and_goes_on(scan, truth, in_process):
     assert again.errors[-1] < first.errors[0] / 5
 
 
-def test_a_refinement_goes_on_where_the_object_lies(scan):
+def test_a_refinement_goes_on_where_the_object_lies(scan: api.RawData) -> None:
     there = without_object(scan, xcoords=scan.xcoords + 1000, ycoords=scan.ycoords - 500)
-    options = {"execution": CPU, "examination": UNJUDGED, "in_process": True}
+    options: dict[str, Any] = {"execution": CPU, "examination": UNJUDGED, "in_process": True}
     first = api.refine(there, config=api.RefinementConfig(epochs=8), **options)
     more = api.refine(there, first, SHORT, **options)
     assert more.origin == first.origin
     assert more.errors[-1] < first.errors[0] / 5
 
 
-def test_a_start_that_does_not_fit_is_refused(scan):
+def test_a_start_that_does_not_fit_is_refused(scan: api.RawData) -> None:
     with pytest.raises(ValueError, match=r"\(1, 112, 112\).*one layer"):
         api.refine(scan, np.ones((1, 112, 112)))
     with pytest.raises(ValueError, match="positions"):

@@ -9,9 +9,9 @@ import scipy.fft
 from ptychopinn_ptychodus.data.grouping import neighbourhood_order
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity
-from ptychopinn_ptychodus.refinement.arrays import NumpyArrays, TorchArrays
+from ptychopinn_ptychodus.refinement.arrays import Array, Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.batches import spread_batches
-from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.model import Gradients, Iterate, ScanModel, chequerboard
 
 N = 64
 MODES = 2
@@ -90,13 +90,13 @@ def _loss(
     return float(loss.sum())
 
 
-def _estimate(arrays, canvas, probe, positions) -> Iterate:
+def _estimate(arrays: Arrays, canvas: np.ndarray, probe: np.ndarray, positions: np.ndarray) -> Iterate:
     put, modulated = arrays.put, (probe * chequerboard(N)).astype(np.complex64)
     return Iterate(put(canvas.astype(np.complex64)), put(modulated), positions.copy())
 
 
 @pytest.fixture(params=["numpy", "torch"])
-def arrays(request):
+def arrays(request: pytest.FixtureRequest) -> Arrays:
     if request.param == "numpy":
         return NumpyArrays()
     pytest.importorskip("torch")
@@ -104,7 +104,9 @@ def arrays(request):
 
 
 @pytest.mark.parametrize("metric", ["amplitude", "poisson"])
-def test_the_error_is_that_of_the_referee(problem, arrays, metric):
+def test_the_error_is_that_of_the_referee(
+    problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray], arrays: Arrays, metric: str
+) -> None:
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, metric)
     found = model.compare(_estimate(arrays, canvas, probe, positions), INDICES)
@@ -118,7 +120,9 @@ def test_the_error_is_that_of_the_referee(problem, arrays, metric):
 
 
 @pytest.mark.parametrize("metric", ["amplitude", "poisson"])
-def test_gradients_are_those_of_the_referee(problem, arrays, metric):
+def test_gradients_are_those_of_the_referee(
+    problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray], arrays: Arrays, metric: str
+) -> None:
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, metric)
     iterate = _estimate(arrays, canvas, probe, positions)
@@ -143,6 +147,7 @@ def test_gradients_are_those_of_the_referee(problem, arrays, metric):
         dp = np.stack([_smooth(rng, (N, N)), _smooth(rng, (N, N))])
         expected = slope(still_c, dp, still_r, 1e-3)
         assert 2 * np.vdot(dp, gradient_probe).real == pytest.approx(expected, rel=5e-3)
+    assert found.positions is not None
     for place, index in enumerate(INDICES):
         for axis in range(2):
             dr = still_r.copy()
@@ -151,12 +156,14 @@ def test_gradients_are_those_of_the_referee(problem, arrays, metric):
             assert 2 * found.positions[place, axis] == pytest.approx(expected, rel=5e-3)
 
 
-def test_weights_are_what_each_pattern_adds_to_the_gradients(problem, arrays):
+def test_weights_are_what_each_pattern_adds_to_the_gradients(
+    problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray], arrays: Arrays
+) -> None:
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, "amplitude")
     iterate = _estimate(arrays, canvas, probe, positions)
 
-    def gradients(indices, weights=None):
+    def gradients(indices: list[int], weights: np.ndarray | None = None) -> Gradients:
         return model.gradients(iterate, np.array(indices), probe=True, positions=False, weights=weights)
 
     found = gradients([0, 2], np.array([1.0, 9.0, 0.25, 9.0]))
@@ -169,7 +176,9 @@ def test_weights_are_what_each_pattern_adds_to_the_gradients(problem, arrays):
     np.testing.assert_allclose(found.errors, [first.errors[0], third.errors[0]], rtol=1e-5)
 
 
-def test_the_object_alone_costs_no_gradient_of_anything_else(problem, arrays):
+def test_the_object_alone_costs_no_gradient_of_anything_else(
+    problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray], arrays: Arrays
+) -> None:
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, "amplitude")
     iterate = _estimate(arrays, canvas, probe, positions)
@@ -180,7 +189,9 @@ def test_the_object_alone_costs_no_gradient_of_anything_else(problem, arrays):
     np.testing.assert_allclose(arrays.get(alone.canvas), arrays.get(both.canvas), rtol=1e-5, atol=1e-3)
 
 
-def test_bad_pixels_take_no_part(problem, arrays):
+def test_bad_pixels_take_no_part(
+    problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray], arrays: Arrays
+) -> None:
     raw, canvas, probe, positions = problem
     other = raw.select(slice(None))
     other.diff3d = raw.diff3d.copy()
@@ -196,7 +207,9 @@ def test_bad_pixels_take_no_part(problem, arrays):
         np.testing.assert_array_equal(arrays.get(one.probe), arrays.get(two.probe))
 
 
-def test_no_light_where_counts_are_gives_a_finite_gradient(problem, arrays):
+def test_no_light_where_counts_are_gives_a_finite_gradient(
+    problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray], arrays: Arrays
+) -> None:
     raw, canvas, probe, positions = problem
     dark = _estimate(arrays, canvas * 0, probe, positions)
     for metric in ("amplitude", "poisson"):
@@ -205,7 +218,9 @@ def test_no_light_where_counts_are_gives_a_finite_gradient(problem, arrays):
         assert np.isfinite(arrays.get(found.probe)).all()
 
 
-def test_illumination_is_the_sum_of_the_probes_power(problem, arrays):
+def test_illumination_is_the_sum_of_the_probes_power(
+    problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray], arrays: Arrays
+) -> None:
     raw, canvas, probe, positions = problem
     model = ScanModel(raw, arrays, "amplitude")
     total = arrays.get(model.illumination(_estimate(arrays, canvas, probe, positions), np.arange(4)))
@@ -224,12 +239,12 @@ class _Watched(NumpyArrays):
         super().__init__()
         self.added: list[int] = []
 
-    def add(self, canvas, patches, rows, columns) -> None:
+    def add(self, canvas: Array, patches: Array, rows: np.ndarray, columns: np.ndarray) -> None:
         self.added.append(len(rows))
         super().add(canvas, patches, rows, columns)
 
 
-def test_large_scans_are_lit_in_chunks(problem):
+def test_large_scans_are_lit_in_chunks(problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray]) -> None:
     raw, canvas, probe, positions = problem
     whole = NumpyArrays()
     everything = np.arange(len(raw))
@@ -244,16 +259,23 @@ def test_large_scans_are_lit_in_chunks(problem):
 
 
 @pytest.mark.parametrize(("threads", "expected"), [("3", 3), ("4,2", 4), (" 2 , 1", 2), ("", 1), ("many", 1)])
-def test_the_threads_of_the_fft_are_those_of_the_outer_loop(monkeypatch, threads, expected):
+def test_the_threads_of_the_fft_are_those_of_the_outer_loop(
+    monkeypatch: pytest.MonkeyPatch, threads: str, expected: int
+) -> None:
     seen: list[int] = []
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    monkeypatch.setattr(scipy.fft, "fft2", lambda waves, *, workers, **_: seen.append(workers) or waves)
+
+    def fft2(waves: np.ndarray, *, workers: int, **_: object) -> np.ndarray:
+        seen.append(workers)
+        return waves
+
+    monkeypatch.setattr(scipy.fft, "fft2", fft2)
     NumpyArrays().fft(np.ones((4, 4), np.complex64))
     assert seen == [expected]
 
 
 @pytest.mark.parametrize(("count", "batches"), [(100, 16), (17, 16), (5, 5), (64, 1)])
-def test_batches_deal_out_the_scan_evenly(count, batches):
+def test_batches_deal_out_the_scan_evenly(count: int, batches: int) -> None:
     rng = np.random.default_rng(0)
     positions = rng.uniform(0, 100, (count, 2))
     order = neighbourhood_order(positions)
@@ -263,7 +285,7 @@ def test_batches_deal_out_the_scan_evenly(count, batches):
     assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
 
 
-def test_every_batch_reaches_every_part_of_the_scan():
+def test_every_batch_reaches_every_part_of_the_scan() -> None:
     y, x = np.mgrid[:32, :32]
     order = neighbourhood_order(np.stack((x.ravel(), y.ravel()), -1).astype(float))
     for batch in spread_batches(order, 16, np.random.default_rng(0)):

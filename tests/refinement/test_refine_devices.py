@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import TorchArrays
 from ptychopinn_ptychodus.refinement.solver import Refined, refine
@@ -18,14 +19,14 @@ def assert_same(one: Refined, other: Refined) -> None:
     np.testing.assert_allclose(one.positions, other.positions, atol=2e-3)
 
 
-def test_torch_computes_the_same(scan, flat):
+def test_torch_computes_the_same(scan: RawData, flat: np.ndarray) -> None:
     pytest.importorskip("torch")
     config = RefinementConfig(epochs=3, probe_modes=2)
     one = refine(scan, flat, scan.probeGuess, config, device="cpu")
     assert_same(refine(scan, flat, scan.probeGuess, config, device=TorchArrays("cpu")), one)
 
 
-def test_a_gpu_computes_the_same(scan, flat):
+def test_a_gpu_computes_the_same(scan: RawData, flat: np.ndarray) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("torch finds no GPU")

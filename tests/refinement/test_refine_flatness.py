@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from refinement_support import correlation
 
+from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.solver import Refined, refine
 
 CONFIG = RefinementConfig(epochs=10)
 SLOPES = (0.04, -0.025)  # rad per pixel, rows and columns
@@ -24,21 +25,21 @@ def slopes(image: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def results(scan, flat):
+def results(scan: RawData, flat: np.ndarray) -> list[Refined]:
     """From flat object and true probe, and from the same exit waves with a ramp on the object."""
     tilted = scan.probeGuess * ramp(scan.probeGuess.shape[-2:]).conj()
     starts = ((flat, scan.probeGuess), (flat * ramp(flat.shape), tilted))
     return [refine(scan, object_, probe, CONFIG, device="cpu") for object_, probe in starts]
 
 
-def test_whatever_ramp_it_starts_with_the_object_comes_out_flat(results):
+def test_whatever_ramp_it_starts_with_the_object_comes_out_flat(results: list[Refined]) -> None:
     for result in results:
         np.testing.assert_allclose(slopes(result.object), 0.0, atol=1e-3)
         phase = np.angle(result.object[30:-30, 30:-30].mean())
         assert phase == pytest.approx(0.0, abs=0.05)
 
 
-def test_it_explains_the_data_as_well(results, scan):
+def test_it_explains_the_data_as_well(results: list[Refined], scan: RawData) -> None:
     plain, tilted = results
     assert tilted.error == pytest.approx(plain.error, rel=0.03)
     assert correlation(tilted.object, scan) == pytest.approx(correlation(plain.object, scan), abs=0.003)
@@ -48,7 +49,7 @@ def test_it_explains_the_data_as_well(results, scan):
     assert again.error == pytest.approx(tilted.error, rel=0.03)  # but for the refined positions
 
 
-def test_a_probe_that_is_kept_keeps_its_ramp(scan, flat):
+def test_a_probe_that_is_kept_keeps_its_ramp(scan: RawData, flat: np.ndarray) -> None:
     tilted = scan.probeGuess * ramp(scan.probeGuess.shape[-2:]).conj()
     config = RefinementConfig(epochs=3, probe=False)
     result = refine(scan, flat * ramp(flat.shape), tilted, config, device="cpu")

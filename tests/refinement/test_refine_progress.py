@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from refinement_support import QUICK
 
+from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
 
 
-def test_reports_count_epochs_and_progress_ends_at_one(scan, flat):
+def test_reports_count_epochs_and_progress_ends_at_one(scan: RawData, flat: np.ndarray) -> None:
     reports: list[Any] = []
     fractions: list[float] = []
     result = refine(
@@ -31,7 +32,7 @@ def test_reports_count_epochs_and_progress_ends_at_one(scan, flat):
     assert fractions[-1] == pytest.approx(1.0)
 
 
-def test_progress_ends_at_one_when_the_last_epoch_is_given_up(scan):
+def test_progress_ends_at_one_when_the_last_epoch_is_given_up(scan: RawData) -> None:
     batches: list[bool] = []
     fractions: list[float] = []
 
@@ -41,6 +42,7 @@ def test_progress_ends_at_one_when_the_last_epoch_is_given_up(scan):
 
     wild = RefinementConfig(epochs=1, object_step=2.0, momentum=0.99, illumination_floor=1e-3)
     start = scan.objectGuess
+    assert start is not None
     refine(
         scan,
         start,
@@ -56,7 +58,9 @@ def test_progress_ends_at_one_when_the_last_epoch_is_given_up(scan):
     assert fractions[-1] == 1.0
 
 
-def test_stop_is_answered_before_the_next_batch_with_the_last_whole_epoch(scan, flat):
+def test_stop_is_answered_before_the_next_batch_with_the_last_whole_epoch(
+    scan: RawData, flat: np.ndarray
+) -> None:
     results = []
     for batches in (2 * 24, 2 * 24 + 5):
         calls: list[bool] = []
@@ -75,7 +79,7 @@ def test_stop_is_answered_before_the_next_batch_with_the_last_whole_epoch(scan, 
     assert results[0].error < 0.5 * results[0].start_error
 
 
-def test_stopped_at_once_it_returns_the_start(scan, flat):
+def test_stopped_at_once_it_returns_the_start(scan: RawData, flat: np.ndarray) -> None:
     result = refine(scan, flat, scan.probeGuess, QUICK, should_stop=lambda: True, device="cpu")
     assert result.stopped
     np.testing.assert_array_equal(result.object, flat)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from refinement_support import QUICK, with_bright_frame
 
+from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
 from ptychopinn_ptychodus.refinement.solver import refine
 
 
-def test_a_bright_frame_does_not_undo_the_refinement_of_a_large_scan():
+def test_a_bright_frame_does_not_undo_the_refinement_of_a_large_scan() -> None:
     x, y = raster_positions(17, 17, 5.0, jitter=0.3, origin=30.0, seed=1)
     scan = simulate_scan(make_object((144, 140), seed=2), make_probe(64), x, y, photons=1e6, seed=3)
     assert scan.objectGuess is not None
@@ -26,7 +27,7 @@ def test_a_bright_frame_does_not_undo_the_refinement_of_a_large_scan():
     assert result.error < 0.6 * result.start_error
 
 
-def test_a_bright_frame_ends_no_epoch(scan, flat):
+def test_a_bright_frame_ends_no_epoch(scan: RawData, flat: np.ndarray) -> None:
     batches: list[bool] = []
 
     def stop() -> bool:
@@ -40,7 +41,7 @@ def test_a_bright_frame_ends_no_epoch(scan, flat):
     assert result.error < 0.3 * result.start_error
 
 
-def test_batches_of_a_small_scan_hold_four_patterns_or_more(scan, flat):
+def test_batches_of_a_small_scan_hold_four_patterns_or_more(scan: RawData, flat: np.ndarray) -> None:
     batches: list[bool] = []
 
     def stop() -> bool:
@@ -67,7 +68,9 @@ class _Overflowing(NumpyArrays):
 
 
 @pytest.mark.parametrize("at", [20, 120])
-def test_an_epoch_that_overflows_is_taken_back_and_leaves_finite_figures(scan, flat, at):
+def test_an_epoch_that_overflows_is_taken_back_and_leaves_finite_figures(
+    scan: RawData, flat: np.ndarray, at: int
+) -> None:
     reports: list[Any] = []
     config = RefinementConfig(epochs=6)
     device = _Overflowing(at)
@@ -80,7 +83,8 @@ def test_an_epoch_that_overflows_is_taken_back_and_leaves_finite_figures(scan, f
     assert result.error < 0.5 * result.start_error
 
 
-def test_the_result_is_never_worse_than_the_start(scan):
+def test_the_result_is_never_worse_than_the_start(scan: RawData) -> None:
+    assert scan.objectGuess is not None
     for seed in range(3):
         # from the truth, steps that are far too long lead away
         wild = RefinementConfig(
@@ -93,14 +97,14 @@ def test_the_result_is_never_worse_than_the_start(scan):
         assert np.isfinite(result.positions).all()
 
 
-def test_it_goes_on_from_the_best_when_an_epoch_fails(scan, flat):
+def test_it_goes_on_from_the_best_when_an_epoch_fails(scan: RawData, flat: np.ndarray) -> None:
     wild = RefinementConfig(epochs=12, object_step=2.0, momentum=0.95, illumination_floor=1e-3)
     result = refine(scan, flat, scan.probeGuess, wild, device="cpu")
     assert max(result.history) > min(result.history) * 2, "nothing went wrong: make it wilder"
     assert result.error < 0.5 * result.start_error
 
 
-def test_runs_are_repeatable_and_seeds_differ(scan, flat):
+def test_runs_are_repeatable_and_seeds_differ(scan: RawData, flat: np.ndarray) -> None:
     one, two, other = (
         refine(scan, flat, scan.probeGuess, dataclasses.replace(QUICK, seed=seed), device="cpu").object
         for seed in (0, 0, 1)
@@ -109,7 +113,8 @@ def test_runs_are_repeatable_and_seeds_differ(scan, flat):
     assert not np.array_equal(one, other)
 
 
-def test_no_epochs_return_the_start_with_the_probe_in_scale(scan):
+def test_no_epochs_return_the_start_with_the_probe_in_scale(scan: RawData) -> None:
+    assert scan.objectGuess is not None
     result = refine(scan, scan.objectGuess, scan.probeGuess * 7, RefinementConfig(epochs=0), device="cpu")
     np.testing.assert_array_equal(result.object, scan.objectGuess)
     np.testing.assert_allclose(result.probe, scan.probeGuess, rtol=1e-2, atol=1e-3)

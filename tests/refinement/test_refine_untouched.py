@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from refinement_support import QUICK, as_found, true_positions
@@ -11,7 +13,7 @@ from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
 
 
-def test_grid_unlit_object_and_inputs_stay(scan):
+def test_grid_unlit_object_and_inputs_stay(scan: RawData) -> None:
     wide = np.full((300, 280), 0.8 + 0.1j)
     probe = scan.probeGuess.copy()
     patterns = scan.diff3d.copy()
@@ -27,9 +29,9 @@ def test_grid_unlit_object_and_inputs_stay(scan):
     assert (wide == 0.8 + 0.1j).all()
 
 
-def test_patches_may_reach_beyond_the_object(scan):
+def test_patches_may_reach_beyond_the_object(scan: RawData) -> None:
     assert scan.objectGuess is not None
-    narrow = np.ones((64, 62))
+    narrow = np.ones((64, 62), complex)
     part = scan.select(np.flatnonzero((scan.xcoords < 61) & (scan.ycoords < 63)))
     result = refine(part, narrow, scan.probeGuess, RefinementConfig(epochs=8), device="cpu")
     assert result.object.shape == narrow.shape
@@ -40,7 +42,7 @@ def test_patches_may_reach_beyond_the_object(scan):
     assert again.error == pytest.approx(result.error, rel=0.02)
 
 
-def test_bad_pixels_do_not_matter(scan, flat):
+def test_bad_pixels_do_not_matter(scan: RawData, flat: np.ndarray) -> None:
     bad = np.zeros((scan.N, scan.N), bool)
     bad[30:34, 28:40] = True
     masked = RawData(
@@ -59,7 +61,7 @@ def test_bad_pixels_do_not_matter(scan, flat):
     np.testing.assert_array_equal(one.probe, two.probe)
 
 
-def test_a_mapped_scan_will_do(scan, flat, tmp_path):
+def test_a_mapped_scan_will_do(scan: RawData, flat: np.ndarray, tmp_path: Path) -> None:
     scan.to_directory(tmp_path)
     mapped = refine(RawData.from_directory(tmp_path), flat, scan.probeGuess, QUICK, device="cpu")
     np.testing.assert_array_equal(
@@ -68,7 +70,10 @@ def test_a_mapped_scan_will_do(scan, flat, tmp_path):
 
 
 @pytest.mark.parametrize("start", ["flat", "truth"])
-def test_positions_that_did_not_move_are_those_of_the_scan_to_the_bit(scan, flat, start):
+def test_positions_that_did_not_move_are_those_of_the_scan_to_the_bit(
+    scan: RawData, flat: np.ndarray, start: str
+) -> None:
+    assert scan.objectGuess is not None
     # two epochs leave positions alone; from the truth, steps far too long are taken back
     config, object_ = (
         (QUICK, flat)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
+from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import arrays_for
 from ptychopinn_ptychodus.refinement.solver import refine
@@ -25,13 +28,15 @@ QUICK = RefinementConfig(epochs=2)
         ({"config": RefinementConfig(probe_modes=1), "probe": np.ones((2, 64, 64))}, "probe modes"),
     ],
 )
-def test_starts_that_cannot_be_used_are_refused(scan, flat, change, message):
-    arguments = {"object_": flat, "probe": scan.probeGuess, "config": QUICK} | change
+def test_starts_that_cannot_be_used_are_refused(
+    scan: RawData, flat: np.ndarray, change: dict[str, Any], message: str
+) -> None:
+    arguments: dict[str, Any] = {"object_": flat, "probe": scan.probeGuess, "config": QUICK} | change
     with pytest.raises(ValueError, match=message):
         refine(scan, **arguments, device="cpu")
 
 
-def test_a_scan_without_counts_is_refused(scan, flat):
+def test_a_scan_without_counts_is_refused(scan: RawData, flat: np.ndarray) -> None:
     dark = scan.select(slice(None))
     dark.diff3d = np.zeros_like(scan.diff3d)
     with pytest.raises(ValueError, match="no counts"):
@@ -62,12 +67,12 @@ def test_a_scan_without_counts_is_refused(scan, flat):
         ("seed", -1),
     ],
 )
-def test_settings_out_of_range_are_refused_by_name(field, value):
+def test_settings_out_of_range_are_refused_by_name(field: str, value: float | str) -> None:
     with pytest.raises(ValueError, match=rf"RefinementConfig\.{field} = .* is not valid: use"):
-        RefinementConfig(**{field: value})
+        RefinementConfig(**cast(dict[str, Any], {field: value}))
 
 
-def test_devices_that_are_not_there_are_refused():
+def test_devices_that_are_not_there_are_refused() -> None:
     with pytest.raises(ValueError, match="device = 'tpu' is not valid"):
         arrays_for("tpu")
     pytest.importorskip("torch")

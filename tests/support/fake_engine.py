@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,32 @@ from ptychopinn_ptychodus.backends.base import (
     ModelDescription,
     ModelFileError,
     ModelState,
+    OnBatch,
+    OnEpoch,
+    OnProgress,
     Prediction,
+    PreviewCallback,
+    ShouldStop,
     TrainingResult,
 )
 from ptychopinn_ptychodus.backends.conversion import not_convertible, read_model
-from ptychopinn_ptychodus.config import DataConfig, ModelConfig, TrainingConfig, from_dict, to_dict
+from ptychopinn_ptychodus.config import (
+    DataConfig,
+    ExecutionConfig,
+    ModelConfig,
+    TrainingConfig,
+    from_dict,
+    to_dict,
+)
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 
 VALUE = 0.8 * np.exp(0.5j)
 PROBE_FACTOR = 3.0
 
 
 def wishes() -> dict[str, Any]:
-    return json.loads(os.environ.get("FAKE_ENGINE", "{}"))
+    found: dict[str, Any] = json.loads(os.environ.get("FAKE_ENGINE", "{}"))
+    return found
 
 
 class FakeEngine(Engine):
@@ -52,23 +67,23 @@ class FakeEngine(Engine):
     model_filter = "Fake Models (*.ckpt)"
     install_hint = "pip install fake-torch"
 
-    def problem(self):
+    def problem(self) -> str | None:
         if self.name in wishes().get("installed", ("pytorch", "abacus")):
             return None
         return f"{self.title} backend selected, but it is unavailable. Install it with: {self.install_hint}"
 
-    def accelerators(self):
+    def accelerators(self) -> list[str]:
         return ["cpu"]
 
-    def recognises(self, path):
+    def recognises(self, path: Path) -> bool:
         beginning = b'{"fake": "%s"' % self.name.encode()
         with path.open("rb") as file:
             return file.read(len(beginning)) == beginning
 
-    def describe(self, path):
+    def describe(self, path: Path) -> ModelDescription:
         return self.read_state(path).description
 
-    def read_state(self, path):
+    def read_state(self, path: Path) -> ModelState:
         if not self.recognises(path):
             raise ModelFileError(f"{path} is no model of {self.name}")
         content = json.loads(Path(path).read_text())
@@ -81,7 +96,7 @@ class FakeEngine(Engine):
         )
         return ModelState(description, from_dict(TrainingConfig, content["config"]), {})
 
-    def write_state(self, state, path):
+    def write_state(self, state: ModelState, path: Path) -> None:
         self.require()
         self._refuse(state, path)
         description = state.description
@@ -94,11 +109,17 @@ class FakeEngine(Engine):
         }
         path.write_text(json.dumps(content))
 
-    def _refuse(self, state, path):
+    def _refuse(self, state: ModelState, path: Path) -> None:
         if wishes().get("unconvertible"):
             raise not_convertible(state, self.name, "as the test asked", path)
 
-    def _save(self, path, config, container, history):
+    def _save(
+        self,
+        path: Path,
+        config: TrainingConfig,
+        container: PtychoDataContainer,
+        history: Mapping[str, list[float]],
+    ) -> None:
         data = DataConfig(
             N=container.N,
             gridsize=container.gridsize,
@@ -120,16 +141,16 @@ class FakeEngine(Engine):
 
     def train(
         self,
-        train,
-        validation,
-        config,
-        execution,
+        train: PtychoDataContainer,
+        validation: PtychoDataContainer | None,
+        config: TrainingConfig,
+        execution: ExecutionConfig,
         *,
-        model_path,
-        on_batch=None,
-        on_epoch=None,
-        should_stop=None,
-        preview=None,
+        model_path: Path,
+        on_batch: OnBatch | None = None,
+        on_epoch: OnEpoch | None = None,
+        should_stop: ShouldStop | None = None,
+        preview: PreviewCallback | None = None,
     ) -> TrainingResult:
         wish = wishes()
         history: dict[str, list[float]] = {"train_loss": [], "val_loss": []}
@@ -184,7 +205,15 @@ class FakeEngine(Engine):
         self._save(model_path, config, train, history)
         return TrainingResult(model_path, history, stopped=False)
 
-    def predict(self, model_path, container, execution, *, on_progress=None, should_stop=None) -> Prediction:
+    def predict(
+        self,
+        model_path: Path,
+        container: PtychoDataContainer,
+        execution: ExecutionConfig,
+        *,
+        on_progress: OnProgress | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Prediction:
         wish = wishes()
         if wish.get("fails_to_predict"):
             raise ModelFileError("as the test asked")
@@ -208,7 +237,7 @@ class FakeEngine(Engine):
         return _constant(container)
 
 
-def _constant(container) -> Prediction:
+def _constant(container: PtychoDataContainer) -> Prediction:
     shape = (*container.nn_indices.shape, container.N, container.N)
     return Prediction(np.full(shape, VALUE, dtype=np.complex64), container.probe * PROBE_FACTOR)
 

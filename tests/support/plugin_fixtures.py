@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plugin_support import N, add_engines, forget_engines, make_data, make_product
 from ptychodus.api.io import save_diffraction_data, save_product
-from ptychodus.api.reconstruct import prepare_reconstruct_input
+from ptychodus.api.reconstruct import ReconstructInput, prepare_reconstruct_input
 
 
 @pytest.fixture
-def fake_site(tmp_path_factory, monkeypatch) -> Path:
+def fake_site(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory on the path that holds fakes of both engines as an installed distribution.
 
     Of these two, PyTorch alone has its framework, unless a test wishes for something else.
@@ -31,7 +33,7 @@ def fake_site(tmp_path_factory, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def abacus(fake_site) -> str:
+def abacus(fake_site: Path) -> str:
     """The name of an engine of somebody else, installed beside the others."""
     add_engines(fake_site, "abacus", abacus="Abacus")
     forget_engines()
@@ -39,27 +41,27 @@ def abacus(fake_site) -> str:
 
 
 @pytest.fixture
-def wish(monkeypatch):
+def wish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Tell the fake engine what to do wrong."""
 
-    def wish(**wishes) -> None:
+    def wish(**wishes: Any) -> None:
         monkeypatch.setenv("FAKE_ENGINE", json.dumps(wishes))
 
     return wish
 
 
 @pytest.fixture
-def scan():
+def scan() -> Callable[..., ReconstructInput]:
     """A ReconstructInput."""
 
-    def scan(count: int = 30, n: int = N, **kwargs):
+    def scan(count: int = 30, n: int = N, **kwargs: Any) -> ReconstructInput:
         return prepare_reconstruct_input(make_data(count, n), make_product(count, n, **kwargs))
 
     return scan
 
 
 @pytest.fixture
-def standard_directory(tmp_path) -> Path:
+def standard_directory(tmp_path: Path) -> Path:
     """``diffraction.h5`` and ``product.h5`` as Ptychodus writes them."""
     directory = tmp_path / "in"
     directory.mkdir()
@@ -69,7 +71,7 @@ def standard_directory(tmp_path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def scratch(tmp_path, monkeypatch) -> Path:
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where scratch directories go; none may be left when a test is over."""
     import tempfile
 
@@ -81,7 +83,7 @@ def scratch(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def log(caplog):
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Records of the library's logger."""
     caplog.set_level(logging.INFO, logger="PtychoPINN-Plugin")
     return caplog

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from ptychodus.api.assemble import AssembledDiffractionData
@@ -17,6 +19,7 @@ from ptychopinn_ptychodus.backends import registry
 from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
 
 N = 64
+T = TypeVar("T")
 PIXEL_M = 2.0e-8
 SHAPE = (100, 120)  # not square: rows and columns must not be exchanged
 CENTER = ObjectCenter(x_m=3e-7, y_m=-5e-7)
@@ -91,7 +94,7 @@ def make_data(count: int, n: int = N) -> AssembledDiffractionData:
     )
 
 
-def make_library(**values) -> PtychoPINNPluginLibrary:
+def make_library(**values: Any) -> PtychoPINNPluginLibrary:
     """A library as Ptychodus makes it, with settings given as ``Group_Name=value``.
 
     Unless a test asks for it, nothing is refined: the result is then exactly what the fake engine predicts.
@@ -103,5 +106,5 @@ def make_library(**values) -> PtychoPINNPluginLibrary:
     return library
 
 
-def run(generator) -> list:
+def run(generator: Iterable[T]) -> list[T]:
     return list(generator)

@@ -21,18 +21,20 @@ from ptychopinn_ptychodus.worker.job import (
     read_job,
     write_job,
 )
+from ptychopinn_ptychodus.worker.request import TrainingRequest
 
-EXECUTION, REFINEMENT, MODEL = (
+ASKED, EXECUTION, REFINEMENT, MODEL = (
+    TrainingRequest.of(TrainingConfig()),
     ExecutionConfig(accelerator="cpu"),
     RefinementConfig(epochs=3),
     Path("model.ckpt"),
 )
 
 JOBS: dict[str, Job] = {
-    "train": TrainJob(TrainingConfig(), EXECUTION, MODEL, 0.1, True, False, 20),
+    "train": TrainJob(ASKED, EXECUTION, MODEL, 0.1, True, 20),
     "reconstruct": ReconstructJob(InferenceConfig(), EXECUTION, REFINEMENT, "pinn", (90, 100), True, 20),
     "refine": RefineJob(REFINEMENT, EXECUTION, 20),
-    "pretrain": PretrainJob(TrainingConfig(), EXECUTION, PretrainingConfig(), MODEL, 20),
+    "pretrain": PretrainJob(ASKED, EXECUTION, PretrainingConfig(), MODEL, 20),
 }
 
 

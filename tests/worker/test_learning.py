@@ -58,7 +58,8 @@ def test_what_was_done_before_the_training_counts() -> None:
 
 
 def test_what_a_preview_is_applied_to_is_not_learnt_from() -> None:
-    told, shown = Told(), []
+    told = Told()
+    shown: list[Any] = []
     messages = TrainingMessages(told, [range(40)], batch_size=4, nepochs=2)
 
     def show(report: EpochReport, apply: object) -> None:

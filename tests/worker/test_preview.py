@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from plugin_support import make_library, run
+from ptychodus.api.observer import Observable
+from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_ptychodus.backends.base import EpochReport, Prediction
 from ptychopinn_ptychodus.data import metrics, simulation
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
+from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
+from ptychopinn_ptychodus.plugin.shown import PreviewPicture
 from ptychopinn_ptychodus.worker import preview
 from ptychopinn_ptychodus.worker.preview import LARGEST_SHARE, PreviewWriter, covering
 
 LONG = 1e6
 
 
-def make_container(count=8, gridsize=2, seed=0):
+def make_container(count: int = 8, gridsize: int = 2, seed: int = 0) -> PtychoDataContainer:
     n, step = 64, 6.0
     shape = (n + int(step * count) + 8,) * 2
     x, y = simulation.raster_positions(count, count, step, jitter=0.3, origin=n / 2 + 3, seed=seed)
@@ -31,30 +38,30 @@ def make_container(count=8, gridsize=2, seed=0):
 
 
 @pytest.fixture(scope="module")
-def container():
+def container() -> PtychoDataContainer:
     return make_container()
 
 
-def report(epoch=1, seconds=LONG, patterns_per_second=100.0):
+def report(epoch: int = 1, seconds: float = LONG, patterns_per_second: float = 100.0) -> EpochReport:
     return EpochReport(epoch, 99, 1.0, None, seconds, patterns_per_second)
 
 
-def truth(container):
+def truth(container: PtychoDataContainer) -> Prediction:
     """A network that has learnt everything."""
     patches = np.moveaxis(container.patches_for(slice(None)), -1, 1)
     return Prediction(np.ascontiguousarray(patches), container.probe)
 
 
 class Clock:
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 0.0
 
-    def monotonic(self):
+    def monotonic(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(preview, "time", clock)
     return clock
@@ -63,14 +70,15 @@ def clock(monkeypatch):
 # ---- the picture ------------------------------------------------------------------------------------------
 
 
-def test_the_object_is_left_as_array_and_picture(container, tmp_path):
-    told = []
+def test_the_object_is_left_as_array_and_picture(container: PtychoDataContainer, tmp_path: Path) -> None:
+    told: list[int] = []
     PreviewWriter(container, tmp_path, told.append)(report(epoch=7), truth)
     assert told == [7]
     object_ = np.load(tmp_path / "preview.npy", allow_pickle=False)
     assert object_.dtype == np.complex64
     height, width = object_.shape
     x, y = np.floor(container.coords.min(0)).astype(int) - container.N // 2
+    assert container.object_guess is not None
     expected = container.object_guess[y : y + height, x : x + width]
     inside = (slice(25, -25),) * 2  # where the light of the outer groups does not end
     scores = metrics.compare(object_[inside], expected[inside])
@@ -85,7 +93,7 @@ def test_the_object_is_left_as_array_and_picture(container, tmp_path):
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 200), width=st.floats(2.0, 12.0))
-def test_few_groups_are_near_to_every_place_of_the_scan(seed, count, width):
+def test_few_groups_are_near_to_every_place_of_the_scan(seed: int, count: int, width: float) -> None:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:64, :64] - 31.5
     probe = np.exp(-(x**2 + y**2) / (2 * width**2)).astype(np.complex64)[None]
@@ -102,7 +110,7 @@ def test_few_groups_are_near_to_every_place_of_the_scan(seed, count, width):
 
 
 @functools.cache
-def make_small():
+def make_small() -> PtychoDataContainer:
     return make_container(count=2, gridsize=1)
 
 
@@ -111,10 +119,12 @@ def make_small():
 
 @pytest.mark.parametrize("cost_s", [0.1, 3.0, 40.0])
 @pytest.mark.parametrize("epoch_s", [2.0, 30.0, 600.0])
-def test_previews_take_their_share_of_the_time_and_no_more(tmp_path, clock, cost_s, epoch_s):
+def test_previews_take_their_share_of_the_time_and_no_more(
+    tmp_path: Path, clock: Clock, cost_s: float, epoch_s: float
+) -> None:
     container, made = make_small(), []
 
-    def apply(container):
+    def apply(container: PtychoDataContainer) -> Prediction:
         clock.now += cost_s
         made.append(clock.now)
         return truth(container)
@@ -138,10 +148,10 @@ def test_previews_take_their_share_of_the_time_and_no_more(tmp_path, clock, cost
         assert len(made) >= min(40 - waiting, int(paid / cost_s))
 
 
-def test_there_is_none_before_the_first_can_be_paid_for(tmp_path):
+def test_there_is_none_before_the_first_can_be_paid_for(tmp_path: Path) -> None:
     applied = []
 
-    def apply(container):
+    def apply(container: PtychoDataContainer) -> Prediction:
         applied.append(container)
         return truth(container)
 
@@ -154,7 +164,9 @@ def test_there_is_none_before_the_first_can_be_paid_for(tmp_path):
     assert len(applied) == 1
 
 
-def test_patches_take_their_share_of_the_memory_and_no_more(container, monkeypatch):
+def test_patches_take_their_share_of_the_memory_and_no_more(
+    container: PtychoDataContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     everything = covering(container)
     monkeypatch.setattr(preview, "_LARGEST_BYTES", 3 * 4 * 64 * 64 * 8)  # three groups of four patches
     assert 1 <= len(covering(container)) <= 3 < len(everything)
@@ -164,10 +176,13 @@ def test_patches_take_their_share_of_the_memory_and_no_more(container, monkeypat
 
 
 @pytest.mark.parametrize("what", ["disk", "memory"])
-def test_a_preview_that_fails_does_not_end_the_training(container, tmp_path, log, what):
-    applied, told = [], []
+def test_a_preview_that_fails_does_not_end_the_training(
+    container: PtychoDataContainer, tmp_path: Path, log: pytest.LogCaptureFixture, what: str
+) -> None:
+    applied: list[PtychoDataContainer] = []
+    told: list[int] = []
 
-    def apply(container):
+    def apply(container: PtychoDataContainer) -> Prediction:
         applied.append(container)
         if what == "memory":
             raise MemoryError("as the test asked")
@@ -181,14 +196,14 @@ def test_a_preview_that_fails_does_not_end_the_training(container, tmp_path, log
     assert "There will be no further preview" in log.text
 
 
-def test_scans_too_far_apart_for_one_picture(container, tmp_path):
+def test_scans_too_far_apart_for_one_picture(container: PtychoDataContainer, tmp_path: Path) -> None:
     far = dataclasses.replace(container, coords=container.coords * 1000.0)
     with pytest.raises(ValueError, match="too large"):
         PreviewWriter(far, tmp_path, print)
 
 
-def test_no_picture_of_a_network_that_has_diverged(container, tmp_path):
-    def apply(container):
+def test_no_picture_of_a_network_that_has_diverged(container: PtychoDataContainer, tmp_path: Path) -> None:
+    def apply(container: PtychoDataContainer) -> Prediction:
         prediction = truth(container)
         prediction.patches[0, 0, 0, 0] = np.nan
         return prediction
@@ -199,8 +214,8 @@ def test_no_picture_of_a_network_that_has_diverged(container, tmp_path):
     assert list(output.iterdir()) == []
 
 
-def test_stop_passes_through(container, tmp_path):
-    def apply(container):
+def test_stop_passes_through(container: PtychoDataContainer, tmp_path: Path) -> None:
+    def apply(container: PtychoDataContainer) -> Prediction:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
@@ -213,35 +228,41 @@ def test_stop_passes_through(container, tmp_path):
 class Watch:
     """What an observer of the reconstructor sees."""
 
-    def __init__(self, reconstructor):
+    def __init__(self, reconstructor: PtychoPINNReconstructor) -> None:
         from ptychodus.api.observer import Observer
 
-        self.seen = seen = []
+        self.seen: list[PreviewPicture | None] = []
+        seen = self.seen
 
         class Watching(Observer):
-            def _update(self, observable):
-                if not seen or seen[-1] != observable.preview:
-                    seen.append(observable.preview)
+            def _update(self, observable: Observable) -> None:
+                if not seen or seen[-1] != reconstructor.preview:
+                    seen.append(reconstructor.preview)
 
         self.observer = Watching()
         reconstructor.add_observer(self.observer)
 
 
 @pytest.mark.usefixtures("fake_site")
-def test_the_reconstructor_tells_of_previews(standard_directory, tmp_path, wish):
+def test_the_reconstructor_tells_of_previews(
+    standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+) -> None:
     wish(seconds_more=LONG)
     reconstructor = next(iter(make_library(Training_Epochs=2)))
     watch, output = Watch(reconstructor), tmp_path / "out"
     for _ in range(2):  # the second training takes away the picture of the first
         run(reconstructor.train(standard_directory, output))
     assert [None if shown is None else shown.epoch for shown in watch.seen] == [None, 1, 2, None, 1, 2]
+    assert reconstructor.preview is not None
     assert reconstructor.preview.path == output / "preview.png"
     assert Image.open(output / "preview.png").size[0] > 0
     assert np.load(output / "preview.npy").dtype == np.complex64
 
 
 @pytest.mark.usefixtures("fake_site")
-def test_training_again_in_a_directory_that_has_one(scan, tmp_path, wish):
+def test_training_again_in_a_directory_that_has_one(
+    scan: Callable[..., ReconstructInput], tmp_path: Path, wish: Callable[..., None]
+) -> None:
     wish(seconds_more=LONG)
     reconstructor = next(iter(make_library(Training_Epochs=1)))
     reconstructor.export_training_data(tmp_path / "some.npz", scan())
@@ -251,7 +272,9 @@ def test_training_again_in_a_directory_that_has_one(scan, tmp_path, wish):
 
 
 @pytest.mark.usefixtures("fake_site")
-def test_the_setting_switches_it_off(standard_directory, tmp_path, wish):
+def test_the_setting_switches_it_off(
+    standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
+) -> None:
     wish(seconds_more=LONG)
     for shown in (True, False):  # nor does that of an earlier model stay beside another one
         reconstructor = next(iter(make_library(Training_Epochs=2, Training_Preview=shown)))

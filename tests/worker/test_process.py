@@ -9,11 +9,14 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from plugin_support import make_library, run
+from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
 from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
@@ -40,18 +43,18 @@ def carried(exc: BaseException) -> Exception:
         MemoryError("text"),
     ],
 )
-def test_an_error_keeps_its_type_and_text(exc):
+def test_an_error_keeps_its_type_and_text(exc: Exception) -> None:
     assert type(carried(exc)) is type(exc)
     assert str(carried(exc)) == str(exc)
 
 
-def test_an_operating_system_error_keeps_its_number_and_file():
+def test_an_operating_system_error_keeps_its_number_and_file() -> None:
     exc = carried(OSError(errno.ENOSPC, "No space left on device", Path("/data/model.ckpt")))
     assert isinstance(exc, OSError)
     assert (exc.errno, exc.filename) == (errno.ENOSPC, "/data/model.ckpt")
 
 
-def test_an_unknown_error_becomes_the_nearest_known_one():
+def test_an_unknown_error_becomes_the_nearest_known_one() -> None:
     class FrameworkError(Exception):
         pass
 
@@ -65,7 +68,7 @@ def test_an_unknown_error_becomes_the_nearest_known_one():
     assert str(carried(MemoryError())) == "MemoryError"
 
 
-def test_jobs_survive_the_file(tmp_path):
+def test_jobs_survive_the_file(tmp_path: Path) -> None:
     train = TrainJob(
         asked=TrainingRequest.of(TrainingConfig(model=ModelConfig(gridsize=2), train_data_file=tmp_path)),
         execution=ExecutionConfig(gradient_clip_val=1.0),
@@ -90,11 +93,17 @@ def test_jobs_survive_the_file(tmp_path):
 
 @pytest.mark.usefixtures("fake_site")
 class TestChannel:
-    def test_arrays_do_not_travel_through_the_pipe(self, standard_directory, tmp_path, scan, monkeypatch):
+    def test_arrays_do_not_travel_through_the_pipe(
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        scan: Callable[..., ReconstructInput],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         sizes = []
         original = process.ChildProcess._consume
 
-        def consume(self, message):
+        def consume(self: process.ChildProcess, message: dict[str, Any]) -> object:
             sizes.append(len(json.dumps(message)))
             return original(self, message)
 
@@ -105,12 +114,17 @@ class TestChannel:
         assert 0 < sum(sizes) < 10_000
 
     def test_a_full_scratch_disk_is_an_error_and_leaves_nothing(
-        self, standard_directory, tmp_path, scan, monkeypatch, scratch
-    ):
+        self,
+        standard_directory: Path,
+        tmp_path: Path,
+        scan: Callable[..., ReconstructInput],
+        monkeypatch: pytest.MonkeyPatch,
+        scratch: Path,
+    ) -> None:
         reconstructor = next(iter(make_library(Training_Epochs=1)))
         run(reconstructor.train(standard_directory, tmp_path / "out"))
 
-        def full(self, path):
+        def full(self: RawData, path: Path) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(RawData, "to_directory", full)
@@ -118,7 +132,9 @@ class TestChannel:
             run(reconstructor.reconstruct(scan()))
         assert list(scratch.iterdir()) == []
 
-    def test_records_below_the_level_are_not_sent(self, standard_directory, tmp_path, caplog):
+    def test_records_below_the_level_are_not_sent(
+        self, standard_directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         library = make_library(Training_Epochs=1, Data_ValidationFraction=0.2)
         caplog.set_level(logging.WARNING, logger="PtychoPINN-Plugin")
         run(next(iter(library)).train(standard_directory, tmp_path / "out"))
@@ -140,7 +156,9 @@ print(json.dumps({"kind": "result", "stopped": asked.is_set()}), flush=True)
 
 
 @pytest.mark.parametrize("listens", [True, False])
-def test_a_worker_that_logs_all_the_time_is_stopped(listens, tmp_path, monkeypatch, caplog):
+def test_a_worker_that_logs_all_the_time_is_stopped(
+    listens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "chatty.py").write_text(_CHATTY.replace("LISTENS", str(listens)))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(process, "WORKER", "chatty")
@@ -163,7 +181,9 @@ def test_a_worker_that_logs_all_the_time_is_stopped(listens, tmp_path, monkeypat
     assert {record.getMessage() for record in caplog.records if record.levelno == logging.INFO} == {"busy"}
 
 
-def test_the_child_does_not_import_from_the_current_directory(tmp_path, monkeypatch):
+def test_the_child_does_not_import_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lib").mkdir()
     monkeypatch.setattr(sys, "path", ["", "lib", *sys.path])
@@ -172,7 +192,7 @@ def test_the_child_does_not_import_from_the_current_directory(tmp_path, monkeypa
     assert str(tmp_path) not in paths
 
 
-def test_the_child_waits_briefly_unless_the_user_says_otherwise(monkeypatch):
+def test_the_child_waits_briefly_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in process.WAITING:
         monkeypatch.delenv(name, raising=False)
     environment = process.child_environment()
@@ -187,7 +207,7 @@ def test_the_child_waits_briefly_unless_the_user_says_otherwise(monkeypatch):
     assert "GOMP_SPINCOUNT" not in environment
 
 
-def test_an_orphan_that_has_to_be_ended_removes_its_directory(tmp_path):
+def test_an_orphan_that_has_to_be_ended_removes_its_directory(tmp_path: Path) -> None:
     directory = tmp_path / "job"
     directory.mkdir()
     code = f"""
@@ -204,7 +224,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("count", [12, 5])  # 5: fewer than there are neighbours to choose from
-def test_joined_scans_share_no_neighbours(count):
+def test_joined_scans_share_no_neighbours(count: int) -> None:
     def scan(seed: int) -> RawData:
         rng = np.random.default_rng(seed)
         return RawData(

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from ptychodus.api.reconstruct import ReconstructInput
 from scipy.spatial import cKDTree
 
-from ptychopinn_ptychodus.backends.base import ModelFileError
+from ptychopinn_ptychodus.backends.base import Engine, ModelFileError, Prediction
 from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data.assembly import assemble
+from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.estimate import Estimate
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
+from ptychopinn_ptychodus.data.stitching import Canvas
 from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.worker import reconstruct
@@ -30,10 +36,12 @@ pytestmark = pytest.mark.usefixtures("fake_site")
 
 
 @pytest.fixture
-def grouped(tmp_path, scan, monkeypatch):
+def grouped(
+    tmp_path: Path, scan: Callable[..., ReconstructInput], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, int, int]]:
     """Reconstruct 30 patterns in groups of four; returns patterns, neighbours, groups of the grouping."""
 
-    def grouped(**fields):
+    def grouped(**fields: Any) -> tuple[int, int, int]:
         parameters = scan(30)
         raw = from_reconstruct_input(parameters, with_object=False)
         raw.to_directory(tmp_path / DATA_DIRECTORY)
@@ -44,7 +52,9 @@ def grouped(tmp_path, scan, monkeypatch):
         seen = []
         original = RawData.generate_grouped_data
 
-        def generate(self, N, K, nsamples, **kwargs):
+        def generate(
+            self: RawData, N: int, K: int, nsamples: int | None, **kwargs: Any
+        ) -> PtychoDataContainer:
             result = original(self, N, K, nsamples, **kwargs)
             seen.append((self.n_patterns, K, len(result)))
             return result
@@ -72,23 +82,25 @@ def grouped(tmp_path, scan, monkeypatch):
     return grouped
 
 
-def test_every_pattern_is_an_anchor(grouped):
+def test_every_pattern_is_an_anchor(grouped: Callable[..., tuple[int, int, int]]) -> None:
     assert grouped() == (30, 6, 30)
 
 
-def test_fewer_groups_are_still_drawn_from_all_patterns(grouped):
+def test_fewer_groups_are_still_drawn_from_all_patterns(grouped: Callable[..., tuple[int, int, int]]) -> None:
     assert grouped(n_groups=10) == (30, 6, 10)
 
 
-def test_more_groups_than_patterns(grouped):
+def test_more_groups_than_patterns(grouped: Callable[..., tuple[int, int, int]]) -> None:
     assert grouped(n_groups=70) == (30, 6, 70)
 
 
-def test_the_neighbourhood_is_as_it_is_set(grouped):
+def test_the_neighbourhood_is_as_it_is_set(grouped: Callable[..., tuple[int, int, int]]) -> None:
     assert grouped(neighbor_count=3) == (30, 3, 30)
 
 
-def test_a_neighbourhood_that_is_too_small_for_the_model_names_the_setting(grouped):
+def test_a_neighbourhood_that_is_too_small_for_the_model_names_the_setting(
+    grouped: Callable[..., tuple[int, int, int]],
+) -> None:
     with pytest.raises(ValueError, match=r"PtychoPINNPluginData\.NeighborCount = 2 .* at least 3"):
         grouped(neighbor_count=2)
 
@@ -97,12 +109,16 @@ def test_a_neighbourhood_that_is_too_small_for_the_model_names_the_setting(group
     ("field", "value"),
     [("n_subsample", 20), ("debug", True), ("test_data_file", "x.npz"), ("output_dir", "elsewhere")],
 )
-def test_what_ptychodus_has_no_use_for_is_refused_by_name(grouped, field, value):
+def test_what_ptychodus_has_no_use_for_is_refused_by_name(
+    grouped: Callable[..., tuple[int, int, int]], field: str, value: int | bool | str
+) -> None:
     with pytest.raises(ValueError, match=rf"InferenceConfig\.{field} = .* in Ptychodus"):
         grouped(**{field: value})
 
 
-def test_another_model_than_the_one_that_is_asked_for_is_refused(grouped):
+def test_another_model_than_the_one_that_is_asked_for_is_refused(
+    grouped: Callable[..., tuple[int, int, int]],
+) -> None:
     with pytest.raises(ModelFileError, match=r"InferenceConfig\.model\.gridsize = 3"):
         grouped(model=ModelConfig(gridsize=3))
 
@@ -113,7 +129,7 @@ class Refining:
     STEP = 5.0
     SHAPE = (132, 132)
 
-    def __init__(self, directory, monkeypatch):
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory = directory
         x, y = raster_positions(12, 12, self.STEP, jitter=0.2, origin=36.0, seed=1)
         object_ = make_object(self.SHAPE, seed=2)
@@ -124,17 +140,35 @@ class Refining:
         engine = get_engine("pytorch")
         training = TrainingConfig(model=ModelConfig(gridsize=2))
         engine.train(container, None, training, ExecutionConfig(), model_path=self.model)
-        self.applied_to = None
-        self.messages: list[dict] = []
+        self._applied_to: PtychoDataContainer | None = None
+        self.messages: list[dict[str, Any]] = []
         predict = type(engine).predict
 
-        def spied(engine, model_path, container, execution, **kwargs):
-            self.applied_to = container
+        def spied(
+            engine: Engine,
+            model_path: Path,
+            container: PtychoDataContainer,
+            execution: ExecutionConfig,
+            **kwargs: Any,
+        ) -> Prediction:
+            self._applied_to = container
             return predict(engine, model_path, container, execution, **kwargs)
 
         monkeypatch.setattr(type(engine), "predict", spied)
 
-    def run(self, refinement, *, should_stop=lambda: False, **fields):
+    @property
+    def applied_to(self) -> PtychoDataContainer:
+        """What the network was applied to."""
+        assert self._applied_to is not None
+        return self._applied_to
+
+    def run(
+        self,
+        refinement: RefinementConfig | None,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        **fields: Any,
+    ) -> dict[str, Any]:
         job = ReconstructJob(
             config=InferenceConfig(model_path=self.model, subsample_seed=0, **fields),
             execution=ExecutionConfig(accelerator="cpu"),
@@ -145,18 +179,18 @@ class Refining:
             log_level=20,
         )
 
-        def send(kind, **values):
+        def send(kind: str, **values: object) -> None:
             self.messages.append(json.loads(json.dumps({"kind": kind, **values})))
 
         return json.loads(json.dumps(reconstruct.reconstruct(job, self.directory, send, should_stop)))
 
 
 @pytest.fixture
-def refining(tmp_path, monkeypatch):
+def refining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refining:
     return Refining(tmp_path, monkeypatch)
 
 
-def test_with_a_refinement_the_network_sees_each_pattern_about_once(refining):
+def test_with_a_refinement_the_network_sees_each_pattern_about_once(refining: Refining) -> None:
     refining.run(RefinementConfig(epochs=0))
     container = refining.applied_to
     assert 144 / 4 * 0.8 < len(container) < 144 / 4 * 1.4
@@ -168,23 +202,25 @@ def test_with_a_refinement_the_network_sees_each_pattern_about_once(refining):
     assert quarters.max() < 1.5 * quarters.min()
 
 
-def diagonal(count):
+def diagonal(count: int) -> np.ndarray:
     return np.linspace(0, 4.0 * count, count)[:, None] * [1.0, 1.0]
 
 
-def two_fields(count):
+def two_fields(count: int) -> np.ndarray:
     field = np.stack(np.meshgrid(*[5.0 * np.arange(14)] * 2), -1).reshape(-1, 2)
     return np.concatenate([field, field + np.array([1500.0, 0.0])])
 
 
-def spiral(count):
+def spiral(count: int) -> np.ndarray:
     turn = np.arange(count)
     return 4.0 * np.sqrt(turn)[:, None] * np.stack([np.cos(2.4 * turn), np.sin(2.4 * turn)], -1)
 
 
 @pytest.mark.parametrize("positions", [diagonal, two_fields, spiral])
 @pytest.mark.parametrize("gridsize", [1, 2, 3])
-def test_groups_are_spread_over_scans_of_any_shape(positions, gridsize):
+def test_groups_are_spread_over_scans_of_any_shape(
+    positions: Callable[[int], np.ndarray], gridsize: int
+) -> None:
     coords = positions(400)
     count = len(coords)
     raw = RawData(
@@ -205,23 +241,24 @@ def test_groups_are_spread_over_scans_of_any_shape(positions, gridsize):
 
 
 @pytest.mark.parametrize("groups", [20, 144, 200])
-def test_with_a_refinement_groups_that_are_asked_for_are_made(refining, groups):
+def test_with_a_refinement_groups_that_are_asked_for_are_made(refining: Refining, groups: int) -> None:
     refining.run(RefinementConfig(epochs=0), n_groups=groups)
     assert len(refining.applied_to) == groups
 
 
-def test_without_a_refinement_every_pattern_is_an_anchor(refining):
+def test_without_a_refinement_every_pattern_is_an_anchor(refining: Refining) -> None:
     assert set(refining.run(None)) == {"stopped", "history", "verdict"}
     assert sorted(refining.applied_to.nn_indices[:, 0]) == list(range(144))
     assert not (refining.directory / REFINED_DIRECTORY).exists()
 
 
-def test_a_refinement_leaves_both_estimates_and_reports_its_epochs(refining):
+def test_a_refinement_leaves_both_estimates_and_reports_its_epochs(refining: Refining) -> None:
     result = refining.run(RefinementConfig(epochs=3))
     network, refined = (
         Estimate.load(refining.directory / name) for name in (NETWORK_DIRECTORY, REFINED_DIRECTORY)
     )
     assert network.positions is None
+    assert refined.positions is not None
     assert refined.positions.shape == (144, 2)
     assert network.object.shape == refined.object.shape == refining.SHAPE
     kinds = [message["kind"] for message in refining.messages]
@@ -232,13 +269,13 @@ def test_a_refinement_leaves_both_estimates_and_reports_its_epochs(refining):
     assert result["error"] < result["start_error"]
 
 
-def test_positions_that_are_not_refined_are_not_handed_over(refining):
+def test_positions_that_are_not_refined_are_not_handed_over(refining: Refining) -> None:
     refining.run(RefinementConfig(epochs=1, positions=False))
     assert Estimate.load(refining.directory / REFINED_DIRECTORY).positions is None
 
 
-def test_a_refinement_that_is_stopped_leaves_what_there_is(refining):
-    def epochs():
+def test_a_refinement_that_is_stopped_leaves_what_there_is(refining: Refining) -> None:
+    def epochs() -> int:
         return sum(message["kind"] == "refinement" for message in refining.messages)
 
     result = refining.run(RefinementConfig(epochs=50), should_stop=lambda: epochs() >= 2)
@@ -247,8 +284,10 @@ def test_a_refinement_that_is_stopped_leaves_what_there_is(refining):
     assert (refining.directory / REFINED_DIRECTORY / "object.npy").is_file()
 
 
-def test_a_start_of_no_use_is_blamed_on_the_network(refining, monkeypatch):
-    def overflowed(*args):
+def test_a_start_of_no_use_is_blamed_on_the_network(
+    refining: Refining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowed(*args: Any) -> Canvas:
         canvas = assemble(*args)
         return dataclasses.replace(canvas, object=np.full_like(canvas.object, np.nan))
 
@@ -257,7 +296,7 @@ def test_a_start_of_no_use_is_blamed_on_the_network(refining, monkeypatch):
         refining.run(RefinementConfig(epochs=1))
 
 
-def test_what_is_not_the_networks_fault_is_not_blamed_on_it(refining):
+def test_what_is_not_the_networks_fault_is_not_blamed_on_it(refining: Refining) -> None:
     with pytest.raises(ValueError, match="modes") as caught:
         refining.run(RefinementConfig(epochs=1, probe_modes=1000))
     assert "Train for longer" not in str(caught.value)

@@ -36,10 +36,14 @@ FUNCTIONS = {
 }
 QUICK = ExecutionConfig(accelerator="cpu", logger_backend="none")
 
+# What only has to arrive somewhere, and is known again there: the dispatcher does not look at it.
+TRAIN: Any = "train"
+TEST: Any = "test"
+
 # Each function of the dispatcher by the engine's name for it, and how it is called.
 CALLS: dict[str, Callable[[Any], Any]] = {
-    "run_cdi_example": lambda config: selector.run_cdi_example_with_backend("train", "test", config),
-    "train_cdi_model": lambda config: selector.train_cdi_model_with_backend("train", "test", config),
+    "run_cdi_example": lambda config: selector.run_cdi_example_with_backend(TRAIN, TEST, config),
+    "train_cdi_model": lambda config: selector.train_cdi_model_with_backend(TRAIN, TEST, config),
     "load_inference_bundle": lambda config: selector.load_inference_bundle_with_backend("bundle", config),
 }
 ANSWERS: dict[str, Any] = {
@@ -272,10 +276,10 @@ class TestArguments:
         engine, config = FakeEngine(), TrainingConfig()
         monkeypatch.setattr(selector, "get_engine", lambda backend: engine)
         selector.run_cdi_example_with_backend(
-            "train", "test", config, True, False, True, 12, True, execution_config=QUICK
+            TRAIN, TEST, config, True, False, True, 12, True, execution_config=QUICK
         )
-        selector.run_cdi_example_with_backend("train", None, config)
-        selector.train_cdi_model_with_backend("train", None, config, QUICK)
+        selector.run_cdi_example_with_backend(TRAIN, None, config)
+        selector.train_cdi_model_with_backend(TRAIN, None, config, QUICK)
         selector.load_inference_bundle_with_backend("bundle", config, "autoencoder")
         defaults = {"flip_x": False, "flip_y": False, "transpose": False, "M": 20, "do_stitching": False}
         given = {"flip_x": True, "flip_y": False, "transpose": True, "M": 12, "do_stitching": True}

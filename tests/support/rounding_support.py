@@ -81,7 +81,7 @@ class _Rounding(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
     """Every operation in float64 is off by up to a rounding to float32."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of PyTorch
         self._generator = torch.Generator().manual_seed(seed)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -82,7 +82,7 @@ class Window:
             self.shot(shot, popup=popup.window())
         index = self.algorithms.model().index(row, 0)
         popup.scrollTo(index)
-        QTest.mouseClick(popup.viewport(), Qt.LeftButton, pos=popup.visualRect(index).center())
+        QTest.mouseClick(popup.viewport(), Qt.MouseButton.LeftButton, pos=popup.visualRect(index).center())
         self.wait_for(
             lambda: self.algorithms.currentText() == text and not popup.isVisible(), 120, f"{text}, picked"
         )
@@ -114,7 +114,7 @@ class Window:
             name = dialog.findChild(QtWidgets.QLineEdit, "fileNameEdit")
             name.setText(str(path))
             QTest.qWait(200)
-            QTest.keyClick(name, Qt.Key_Return)
+            QTest.keyClick(name, Qt.Key.Key_Return)
 
         self.on_dialog(choose)
 
@@ -154,7 +154,8 @@ class Window:
     @property
     def error(self) -> BaseException | None:
         """Of the last run."""
-        return self.monitor.get_last_error()
+        error: BaseException | None = self.monitor.get_last_error()
+        return error
 
     @property
     def products(self) -> int:
@@ -228,7 +229,7 @@ class Window:
         self.scroll_area.ensureWidgetVisible(widget)
         if isinstance(widget, QtWidgets.QCheckBox):
             if widget.isChecked() != value:
-                QTest.mouseClick(widget, Qt.LeftButton, pos=_check_mark(widget))
+                QTest.mouseClick(widget, Qt.MouseButton.LeftButton, pos=_check_mark(widget))
         elif isinstance(widget, QtWidgets.QComboBox):
             # keys that follow soon belong to the same word, whatever box they are for
             QTest.qWait(QtWidgets.QApplication.keyboardInputInterval() + 100)
@@ -239,7 +240,7 @@ class Window:
             edit.setFocus()
             edit.selectAll()
             QTest.keyClicks(edit, str(value))
-            QTest.keyClick(edit, Qt.Key_Return)
+            QTest.keyClick(edit, Qt.Key.Key_Return)
             edit.deselect()
         QTest.qWait(50)
 
@@ -247,7 +248,7 @@ class Window:
 def _check_mark(box: Any) -> Any:
     option = QtWidgets.QStyleOptionButton()
     box.initStyleOption(option)
-    return box.style().subElementRect(QtWidgets.QStyle.SE_CheckBoxIndicator, option, box).center()
+    return box.style().subElementRect(QtWidgets.QStyle.SubElement.SE_CheckBoxIndicator, option, box).center()
 
 
 def run(script: Callable[[Window], None], *, shots: Path, arguments: Sequence[str] = ()) -> int:
@@ -273,7 +274,7 @@ def run(script: Callable[[Window], None], *, shots: Path, arguments: Sequence[st
         QTimer.singleShot(500, start)
         return int(original())
 
-    QtWidgets.QApplication.exec = staticmethod(exec_with_script)
+    setattr(QtWidgets.QApplication, "exec", staticmethod(exec_with_script))  # noqa: B010 (mypy refuses to replace a method)
     sys.argv = ["ptychodus", *arguments]
     from ptychodus.__main__ import main
 

@@ -81,7 +81,13 @@ class Bench:
         """A configuration for few groups; ``changes`` are of it or of its model."""
         of_model = {f.name for f in dataclasses.fields(ModelConfig)} & changes.keys()
         model = ModelConfig(**{"n_filters_scale": 1} | {name: changes.pop(name) for name in of_model})
-        values = {"model": model, "nepochs": 1, "batch_size": 4, "subsample_seed": 0, "n_groups": 12}
+        values: dict[str, Any] = {
+            "model": model,
+            "nepochs": 1,
+            "batch_size": 4,
+            "subsample_seed": 0,
+            "n_groups": 12,
+        }
         values |= {"output_dir": self.directory, "backend": self.engine.name} | changes
         return TrainingConfig(**values)
 
