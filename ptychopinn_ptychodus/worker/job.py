@@ -200,7 +200,7 @@ def read_job(directory: Path) -> Job:
     if "examination" in fields:
         fields["examination"] = from_dict(ExaminationConfig, fields["examination"])
     if kind in (TrainJob.__name__, PretrainJob.__name__):
-        fields["asked"] = TrainingRequest(**fields["asked"])
+        fields["asked"] = from_dict(TrainingRequest, fields["asked"])
         fields["model_path"] = Path(fields["model_path"])
         if kind == TrainJob.__name__:
             return TrainJob(**fields)

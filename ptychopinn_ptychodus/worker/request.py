@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..config import SUPPORTED_N, ModelConfig, TrainingConfig, draw_seed, to_dict
+from ..config import SUPPORTED_N, ModelConfig, TrainingConfig, UnknownFieldError, draw_seed, to_dict
 
 _OF_THE_DATA = ("N", "model", "nphotons")
 
@@ -27,6 +27,8 @@ class TrainingRequest:
 
     Raises
     ------
+    UnknownFieldError
+        If a field is among them that this version does not know.
     ValueError
         If a field is among them that the data decide on.
     """
@@ -35,6 +37,10 @@ class TrainingRequest:
     training: dict[str, Any]
 
     def __post_init__(self) -> None:
+        for config, values in ((ModelConfig, self.model), (TrainingConfig, self.training)):
+            unknown = sorted(set(values) - {field.name for field in fields(config)})
+            if unknown:
+                raise UnknownFieldError(config.__name__, unknown)
         decided = [name for name in _OF_THE_DATA if name in self.model or name in self.training]
         if decided:
             raise ValueError(f"The data decide on {', '.join(decided)}: a request cannot.")
@@ -42,12 +48,12 @@ class TrainingRequest:
     @classmethod
     def of(cls, config: TrainingConfig, **changes: Any) -> TrainingRequest:
         """What a whole configuration asks for, with ``changes`` in fields of :class:`.TrainingConfig`."""
-        fields = to_dict(config)
-        model = fields["model"]
+        training = to_dict(config)
+        model = training["model"]
         for name in _OF_THE_DATA:
-            fields.pop(name, None)
+            training.pop(name, None)
             model.pop(name, None)
-        return cls(model, {**fields, **changes})
+        return cls(model, {**training, **changes})
 
     def check(self) -> None:
         """Raise the ``ValueError`` that the configuration would, before there are data to make it for."""

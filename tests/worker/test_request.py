@@ -40,6 +40,13 @@ def test_what_the_data_know_is_theirs_to_say() -> None:
         TrainingRequest({}, {"nphotons": 1e3})
 
 
+def test_a_field_of_a_newer_version_is_named() -> None:
+    with pytest.raises(ValueError, match=r"ModelConfig has no field 'horizon'.*pip install --upgrade"):
+        TrainingRequest({"horizon": 3}, {})
+    with pytest.raises(ValueError, match=r"TrainingConfig has no field 'horizon'.*pip install --upgrade"):
+        TrainingRequest({}, {"horizon": 3})
+
+
 def test_what_is_needed_before_there_is_a_configuration_is_as_it_will_have_it() -> None:
     for request in (TrainingRequest.of(config()), TrainingRequest({}, {})):
         completed = request.complete(64)
