@@ -412,7 +412,7 @@ with mock.patch.object(inference, "on_device", lambda accelerator: tf.device("/C
         bench.patches(bench.groups())
 print(sorted(used))
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "support")}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
     )

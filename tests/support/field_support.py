@@ -93,8 +93,7 @@ def make_reconstructor(name: str = "PINN", **values: Any) -> PtychoPINNReconstru
     """A reconstructor of the library, with settings given as ``Group_Name=value`` over :data:`QUICK`."""
     library = PtychoPINNPluginLibrary(SettingsRegistry(), False)
     for key, value in {**QUICK, **values}.items():
-        group, setting = key.split("_")
-        getattr(library.settings, group.lower()).group.parameters()[setting].set_value(value)
+        library.settings[key.replace("_", ".")].set_value(value)
     return next(reconstructor for reconstructor in library if reconstructor.name == name)
 
 
