@@ -22,6 +22,8 @@ from ptychodus.api.io import load_product
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.ptychodus_io.ingest import object_positions, read_standard_directory
+from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.refinement.solver import refine
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCES = {"synthetic": "truth.npz", "siemens_star": "reference.npz"}
@@ -106,6 +108,15 @@ class Result:
         """(H, W): where the scan put light."""
         rows, columns = self.positions.T
         return metrics.illumination_mask(self.probe, columns, rows, self.object.shape)
+
+
+def refined_from_flat(
+    raw: RawData, probe: NDArray[Any], config: RefinementConfig
+) -> tuple[Result, NDArray[np.float64]]:
+    """Refinement of a scan from ones, on the grid of its object, and the weights of the patterns."""
+    assert raw.objectGuess is not None
+    found = refine(raw, np.ones(raw.objectGuess.shape, np.complex64), probe, config, device="cpu")
+    return Result(found.object, found.probe, found.positions[:, ::-1]), found.weights
 
 
 class Scan:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from _tables import print_header, print_table, use_one_thread
 
@@ -23,11 +22,10 @@ use_one_thread()
 
 import numpy as np
 import torch
-from _scans import Result, Scan
+from _scans import Result, Scan, refined_from_flat
 from numpy.typing import NDArray
 
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.refinement.solver import refine
 
 LEAST_COUNT = 1e-6
 LEAST_POWER = 1e-9
@@ -113,14 +111,6 @@ def _spread(part: NDArray[np.float64], lit: float) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.maximum(mean, LEAST_POWER))[ring])
 
 
-def refined(scan: Scan, probe: NDArray[Any], config: RefinementConfig) -> Result:
-    """From a flat object."""
-    assert scan.raw.objectGuess is not None
-    start = np.ones(scan.raw.objectGuess.shape, np.complex64)
-    found = refine(scan.raw, start, probe, config, device="cpu", quiet=True)
-    return Result(found.object, found.probe, found.positions[:, ::-1])
-
-
 def rows(scan: Scan, epochs: list[int], steps: int) -> Iterator[tuple[str, ...]]:
     truth = scan.reference
 
@@ -129,15 +119,12 @@ def rows(scan: Scan, epochs: list[int], steps: int) -> Iterator[tuple[str, ...]]
         return title, *(f"{scores[key]:.3f}" for key in ("corr", "amplitude", "phase"))
 
     for count in epochs:
-        assert scan.raw.probeGuess is not None
-        found = refined(scan, scan.raw.probeGuess, RefinementConfig(epochs=count))
+        found, _ = refined_from_flat(scan.raw, scan.raw.probeGuess, RefinementConfig(epochs=count))
         yield row(f"refined, {count} epochs", found)
     for count in epochs:
         config = RefinementConfig(epochs=count, metric="poisson", probe=False, positions=False)
-        yield row(
-            f"likewise by the likelihood, with the true probe, {count} epochs",
-            refined(scan, truth.probe.astype(np.complex64), config),
-        )
+        found, _ = refined_from_flat(scan.raw, truth.probe.astype(np.complex64), config)
+        yield row(f"likewise by the likelihood, with the true probe, {count} epochs", found)
     for done, object_ in most_probable(scan, steps):
         result = Result(object_, truth.probe, truth.positions)
         if done in (steps // 4, steps // 2, steps):

@@ -24,7 +24,7 @@ use_one_thread()
 
 import h5py
 import numpy as np
-from _scans import Result, Scan, copy_scan
+from _scans import Result, Scan, copy_scan, refined_from_flat
 from numpy.typing import NDArray
 from refinement import PEER_EPOCHS, peer
 from scipy import ndimage
@@ -37,7 +37,6 @@ from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
-from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.refinement.start import Window
 
 STAR = "siemens_star"
@@ -49,12 +48,7 @@ FLUCTUATION = 0.018  # of the beam from frame to frame, as measured
 def flat(scan: Path, epochs: int, modes: int = MODES, raw: RawData | None = None) -> tuple[Result, Any]:
     """Refinement from ones, and the weights of the patterns."""
     raw = raw or read_standard_directory(scan)
-    assert raw.objectGuess is not None
-    start = np.ones(raw.objectGuess.shape, np.complex64)
-    found = refine(
-        raw, start, raw.probeGuess, RefinementConfig(epochs=epochs, probe_modes=modes), device="cpu"
-    )
-    return Result(found.object, found.probe, found.positions[:, ::-1]), found.weights
+    return refined_from_flat(raw, raw.probeGuess, RefinementConfig(epochs=epochs, probe_modes=modes))
 
 
 def refined(scan: Path, epochs: int) -> Result:

@@ -100,6 +100,12 @@ class TrainingResult:
     stopped: bool
 
 
+def require_window(window: int, size: int, name: str = "window") -> None:
+    """Raise ``ValueError`` unless ``window`` pixels of a patch of ``size`` can be stitched (0: all)."""
+    if not 0 <= window <= size:
+        raise ValueError(f"{name} = {window} is not valid: use 1 to {size}, or 0 for whole patches.")
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Object patches and the probe that goes with them.
@@ -141,13 +147,14 @@ class Prediction:
         Raises
         ------
         ValueError
-            If the container does not say where its groups lie, a patch's centre lies outside of ``shape``, or
-            the patches are not finite.
+            If the container does not say where its groups lie, a patch's centre lies outside of ``shape``,
+            ``window`` is larger than a patch, or the patches are not finite.
         """
         from ..data.assembly import assemble
 
         container.require_located()
         size = container.N
+        require_window(window, size)
         weight = self.weight
         if window:
             inside = slice((size - window) // 2, (size - window) // 2 + window)

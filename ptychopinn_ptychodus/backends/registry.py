@@ -16,7 +16,7 @@ from .model_file import require_model_file
 
 logger = logging.getLogger(__name__)
 
-_TEXTS = ("name", "title", "model_suffix", "model_filter", "install_hint")
+REQUIRED_TEXTS = ("name", "title", "model_suffix", "model_filter", "install_hint")
 """Attributes without a default that every class of an engine sets."""
 
 
@@ -58,7 +58,7 @@ def get_engine(name: str) -> Engine:
         raise RuntimeError(f"Engine {name!r} ({engines[name].value}) could not be loaded: {exc}") from exc
     if not isinstance(engine, Engine):
         raise RuntimeError(f"Engine {name!r} ({engines[name].value}) is not an Engine.")
-    missing = [key for key in _TEXTS if not isinstance(getattr(engine, key, None), str)]
+    missing = [key for key in REQUIRED_TEXTS if not isinstance(getattr(engine, key, None), str)]
     if missing:
         lines = ", ".join(f'{key} = "…"' for key in missing)
         raise RuntimeError(

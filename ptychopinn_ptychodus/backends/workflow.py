@@ -44,14 +44,7 @@ def as_container(data: Data, config: TrainingConfig) -> PtychoDataContainer:
         data = examined(data)
         if config.n_subsample is not None:
             data = data.subsample(config.n_subsample, config.seed)
-        return data.generate_grouped_data(
-            config.model.N,
-            config.neighbor_count,
-            config.n_groups,
-            gridsize=config.model.gridsize,
-            seed=config.seed,
-            sequential=config.sequential_sampling,
-        )
+        return data.grouped_for(config, config.n_groups)
     if isinstance(data, Mapping):
         container = container_from_mapping(data)
         chosen = choose_groups(
@@ -114,12 +107,6 @@ def training_data(
     train = as_container(train_data, config) if isinstance(train_data, RawData) else train_data
     test = as_container(test_data, config) if isinstance(test_data, RawData) else test_data
     return train, test
-
-
-def require_window(window: int, size: int) -> None:
-    """Raise ``ValueError`` unless ``window`` pixels of a patch of ``size`` can be stitched (0: all)."""
-    if not 0 <= window <= size:
-        raise ValueError(f"M = {window} is not valid: use 1 to {size}, or 0 for whole patches.")
 
 
 def with_images(

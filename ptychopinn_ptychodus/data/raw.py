@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..config import TrainingConfig
 from ..files import replacing, telling_of_full_disk
 from .container import PtychoDataContainer
 from .detector import fill_bad_pixels, to_amplitude
@@ -340,6 +341,17 @@ class RawData:
             photons_per_pattern=self.photons_per_pattern,
             object_guess=self.objectGuess,
             exposures=self.incident_photons,
+        )
+
+    def grouped_for(self, config: TrainingConfig, nsamples: int | None) -> PtychoDataContainer:
+        """Grouped data as a training by ``config`` has them; ``nsamples`` and the rest as above."""
+        return self.generate_grouped_data(
+            config.model.N,
+            config.neighbor_count,
+            nsamples,
+            gridsize=config.model.gridsize,
+            seed=config.seed,
+            sequential=config.sequential_sampling,
         )
 
     # ------------------------------------------------------------------ files

@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 
 from ..backends.base import Engine, EpochReport, ModelFileError, Prediction, TrainingResult
-from ..backends.registry import get_engine, guess_engine, list_engines
+from ..backends.registry import REQUIRED_TEXTS, get_engine, guess_engine, list_engines
 from ..config import ACCELERATORS, ExecutionConfig, ModelConfig, TrainingConfig
 from ..data.container import PtychoDataContainer
 from ..data.simulation import make_object, make_probe, raster_positions, simulate_scan
@@ -178,7 +178,7 @@ class EngineContract:
 
     def test_names_are_there(self) -> None:
         engine = self.engine()
-        for name in ("name", "title", "model_suffix", "model_filter", "install_hint"):
+        for name in REQUIRED_TEXTS:
             value = getattr(engine, name, None)
             assert isinstance(value, str), (
                 f'Write {name} = "…" into {type(engine).__name__}: it is {value!r}.'

@@ -11,7 +11,6 @@ import numpy as np
 
 from ..backends.registry import get_engine
 from ..config import TrainingConfig
-from ..data.container import PtychoDataContainer
 from ..data.raw import RawData
 from ..ptychodus_io.ingest import TrainingData, read_training_directory, require_object, require_same
 from .examination import examined
@@ -66,8 +65,8 @@ def train(
         0 if validation is None else validation.n_patterns,
         engine.title,
     )
-    container = _grouped(training, config, config.n_groups)
-    held_out = None if validation is None else _grouped(validation, config, None)
+    container = training.grouped_for(config, config.n_groups)
+    held_out = None if validation is None else validation.grouped_for(config, None)
     messages = TrainingMessages(
         send,
         [container, held_out],
@@ -89,18 +88,6 @@ def train(
     return {"stopped": result.stopped}
 
 
-def _grouped(raw: RawData, config: TrainingConfig, count: int | None) -> PtychoDataContainer:
-    """``count`` groups (None: one per pattern) of the patterns in ``raw``, as ``config`` has them."""
-    return raw.generate_grouped_data(
-        config.model.N,
-        config.neighbor_count,
-        count,
-        gridsize=config.model.gridsize,
-        seed=config.seed,
-        sequential=config.sequential_sampling,
-    )
-
-
 def _handed_over(directory: Path, examine: Callable[[RawData], RawData]) -> TrainingData:
     """The scans that the parent has left in the job's directory."""
     training, validation = directory / DATA_DIRECTORY, directory / VALIDATION_DIRECTORY
@@ -117,7 +104,7 @@ def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -
         return None
     try:
         # of the whole scan: what is held out would be a hole in the picture
-        container = _grouped(raw, config, None)
+        container = raw.grouped_for(config, None)
         return PreviewWriter(container, job.model_path.parent, lambda epoch: send("preview", epoch=epoch))
     except ValueError as exc:  # of patterns, it may be, that are not learnt from
         logger.warning("There will be no preview: %s", exc)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
 from .. import workflow
-from ..base import Prediction
+from ..base import Prediction, require_window
 from ..reporter import TrainingReporter
 from ..workflow import Data
 from .framework import FRAMEWORK
@@ -141,7 +141,7 @@ def run_cdi_example_torch(
     -------
     Amplitude and phase images (None without stitching) and the results of :func:`train_cdi_model_torch`.
     """
-    workflow.require_window(M, config.model.N)
+    require_window(M, config.model.N, "M")
     results = train_cdi_model_torch(train_data, test_data, config, execution_config)
     if not do_stitching:
         return None, None, results
