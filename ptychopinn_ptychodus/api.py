@@ -49,9 +49,8 @@ from .worker.job import (
     ReconstructJob,
     RefineJob,
     TrainJob,
-    neighbor_count,
 )
-from .worker.request import TrainingRequest
+from .worker.request import ReconstructionRequest, TrainingRequest, neighbor_count
 from .worker.run_files import RunFiles, require_writable
 from .worker.running import Observer, Run, running
 
@@ -411,12 +410,11 @@ def reconstruct(
         )
     canvas = _canvas(raw, shape)
     job = ReconstructJob(
-        config=dataclasses.replace(asked, model_path=opened.path),
+        asked=ReconstructionRequest.of(asked, opened.path),
         execution=execution or default_execution_config(),
         refinement=refinement if refinement is not None and refinement.epochs else None,
         model_type=opened.description.model.model_type,
         shape=canvas.shape,
-        choose_neighbor_count=asked.neighbor_count == InferenceConfig.neighbor_count,
         log_level=logger.getEffectiveLevel(),
         probe_modes=fields_of(TrainingConfig)["probe_modes"],
         examination=examination or ExaminationConfig(),

@@ -87,7 +87,7 @@ def _is_accepted(row: Setting, value: Any) -> bool:
         plugin_settings.make_training_request(
             settings, "pinn", backend="pytorch", input_path=nowhere, output_path=nowhere
         )
-        plugin_settings.make_inference_config(settings, backend="pytorch", model_path=nowhere)
+        plugin_settings.make_reconstruction_request(settings, backend="pytorch", model_path=nowhere)
         plugin_settings.make_execution_config(settings)
         plugin_settings.make_refinement_config(settings)
         plugin_settings.make_examination_config(settings)

@@ -25,7 +25,7 @@ from .settings import (
     PluginSettings,
     make_examination_config,
     make_execution_config,
-    make_inference_config,
+    make_reconstruction_request,
     make_refinement_config,
     naming_settings,
 )
@@ -49,12 +49,11 @@ def make_reconstruct_job(
         If a setting is not valid; the message names it.
     """
     return ReconstructJob(
-        config=make_inference_config(settings, backend=backend, model_path=model_path),
+        asked=make_reconstruction_request(settings, backend=backend, model_path=model_path),
         execution=make_execution_config(settings),
         refinement=make_refinement_config(settings),
         model_type=model_type,
         shape=shape,
-        choose_neighbor_count=settings.value("Data.NeighborCount") is None,
         log_level=log_level,
         probe_modes=settings.value("Training.ProbeModes"),
         examination=make_examination_config(settings),

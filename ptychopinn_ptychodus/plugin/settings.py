@@ -28,8 +28,7 @@ from ..settings_table import (
     fields_of,
     known_object_weight,
 )
-from ..worker.job import neighbor_count
-from ..worker.request import TrainingRequest
+from ..worker.request import ReconstructionRequest, TrainingRequest, neighbor_count
 
 
 class SettingsGroup:
@@ -149,13 +148,14 @@ def make_training_request(
     return asked
 
 
-def make_inference_config(settings: PluginSettings, *, backend: str, model_path: Path) -> InferenceConfig:
-    """How a model is applied; its ``model`` asks for nothing, since the model file decides on it."""
+def make_reconstruction_request(
+    settings: PluginSettings, *, backend: str, model_path: Path
+) -> ReconstructionRequest:
+    """How a model is to be applied; the worker makes a configuration of it, once it has read the model."""
     with naming_settings():
-        fields = settings.fields_of(InferenceConfig)
-        if fields["neighbor_count"] is None:  # the worker chooses it by the model's own gridsize
-            del fields["neighbor_count"]
-        return InferenceConfig(model_path=model_path, backend=backend, **fields)
+        asked = ReconstructionRequest(model_path, {"backend": backend, **settings.fields_of(InferenceConfig)})
+        asked.check()
+    return asked
 
 
 def make_execution_config(settings: PluginSettings) -> ExecutionConfig:

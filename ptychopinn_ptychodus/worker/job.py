@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ExecutionConfig, InferenceConfig, from_dict, to_dict
+from ..config import ExecutionConfig, from_dict, to_dict
 from ..data.examination import ExaminationConfig
 from ..pretraining import PretrainingConfig
 from ..refinement import RefinementConfig
-from .request import TrainingRequest
+from .request import ReconstructionRequest, TrainingRequest
 
 JOB_FILE = "job.json"
 DATA_DIRECTORY = "data"
@@ -64,29 +64,28 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class ReconstructJob:
-    """Apply ``config.model_path`` to the scan in ``data/`` and stitch on a canvas of ``shape``.
+    """Apply the model of ``asked`` to the scan in ``data/`` and stitch on a canvas of ``shape``.
 
     The object is left in ``network/`` and, if it is refined, what becomes of it in ``refined/``, see
     :class:`.Estimate`.
 
     Attributes
     ----------
+    asked
+        What was asked for: which model, and the groups that it is applied to.
     refinement
-        None: none.
-    choose_neighbor_count
-        Take ``neighbor_count`` from the model's gridsize, which the worker reads.
+        How the network's object is refined; None if it is not.
     probe_modes
         Of the refined probe, if the model is for any probe and brings no modes of its own; None: as the scan.
     examination
         What is looked for in the scan and in the result.
     """
 
-    config: InferenceConfig
+    asked: ReconstructionRequest
     execution: ExecutionConfig
     refinement: RefinementConfig | None
     model_type: str
     shape: tuple[int, int]
-    choose_neighbor_count: bool
     log_level: int
     probe_modes: int | None = None
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
@@ -162,25 +161,6 @@ def load_probes(directory: Path) -> list[NDArray[np.complex64]]:
     return [np.load(path, allow_pickle=False) for path in paths]
 
 
-def neighbor_count(setting: int | None, gridsize: int) -> int:
-    """What the setting ``NeighborCount`` stands for; where it is not set, a little more than a group needs.
-
-    Raises
-    ------
-    ValueError
-        If it is too small for ``gridsize``.
-    """
-    if setting is None:
-        return gridsize**2 + 2  # so that groups differ
-    if setting < gridsize**2 - 1:
-        raise ValueError(
-            f"The setting PtychoPINNPluginData.NeighborCount = {setting} is not valid: groups of "
-            f"GridSize² = {gridsize**2} patterns need at least {gridsize**2 - 1} neighbours to "
-            "choose from; 0 leaves it to the plugin."
-        )
-    return setting
-
-
 def write_job(job: Job, directory: Path) -> None:
     """Write ``job.json``."""
     fields = {name: getattr(job, name) for name in job.__dataclass_fields__}
@@ -210,5 +190,5 @@ def read_job(directory: Path) -> Job:
         fields["refinement"] = from_dict(RefinementConfig, fields["refinement"])
     if kind == RefineJob.__name__:
         return RefineJob(**fields)
-    fields["config"] = from_dict(InferenceConfig, fields["config"])
+    fields["asked"] = from_dict(ReconstructionRequest, fields["asked"])
     return ReconstructJob(**{**fields, "shape": tuple(fields["shape"])})

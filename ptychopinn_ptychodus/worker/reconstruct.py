@@ -32,7 +32,6 @@ from .job import (
     START_DIRECTORY,
     ReconstructJob,
     RefineJob,
-    neighbor_count,
 )
 from .wire import Send
 
@@ -43,27 +42,27 @@ def reconstruct(
     job: ReconstructJob, directory: Path, send: Send, should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
     """Apply the model, stitch, refine; leave it in ``directory``, return the fields of the result."""
-    config = job.config
-    assert config.model_path is not None
-    # by the rule of the parent, whose choice is in the configuration
-    engine = engine_for(config.model_path, config.backend)
-    writer = guess_engine(config.model_path)
+    path = job.asked.model_path
+    # by the rule of the parent, whose choice is in what it asks for
+    engine = engine_for(path, job.asked.backend)
+    writer = guess_engine(path)
     if writer is not engine:
         logger.info(
             'The model "%s" was written by %s, which is not installed: it is converted for %s.',
-            config.model_path,
+            path,
             writer.title,
             engine.title,
         )
-    description = writer.describe(config.model_path)
-    require_as_asked(config, description, config.model_path, engine.name, any_size=description.data.any_probe)
+    description = writer.describe(path)
+    model = description.model
+    config = job.asked.complete(model)
+    require_as_asked(config, description, path, engine.name, any_size=description.data.any_probe)
     require_untouched(config, ("test_data_file", "n_subsample", "debug", "output_dir"), "in Ptychodus")
     raw = examined(RawData.from_directory(directory / DATA_DIRECTORY), job.examination, send)
     _check_model(description, raw, job)
-    model = description.model
     container = raw.generate_grouped_data(
         raw.N,
-        neighbor_count(None if job.choose_neighbor_count else config.neighbor_count, model.gridsize),
+        config.neighbor_count,
         config.n_groups,  # None: every pattern is an anchor
         gridsize=model.gridsize,
         seed=config.subsample_seed,
@@ -75,7 +74,7 @@ def reconstruct(
         container = container.subset(_spread_groups(container))
     logger.info("Reconstructing %d groups of %d patterns with %s.", *container.nn_indices.shape, engine.title)
     prediction = engine.predict(
-        config.model_path,
+        path,
         container,
         job.execution,
         on_progress=lambda fraction: send("progress", fraction=0.9 * float(fraction)),
@@ -162,7 +161,7 @@ def _last_tenth(send: Send) -> Callable[[float], None]:
 
 
 def _check_model(description: ModelDescription, raw: RawData, job: ReconstructJob) -> None:
-    path, model = job.config.model_path, description.model
+    path, model = job.asked.model_path, description.model
     if not fits_size(model, description.data, raw.N):
         raise ModelFileError(
             f'The model "{path}" was trained on patterns of N = {model.N} pixels, but these are of '

@@ -67,7 +67,7 @@ def test_examples_set_what_there_is_to_what_is_allowed(example: tuple[Path, str]
     plugin_settings.make_training_request(
         settings, "pinn", backend="pytorch", input_path=nowhere, output_path=nowhere
     )
-    plugin_settings.make_inference_config(settings, backend="pytorch", model_path=nowhere)
+    plugin_settings.make_reconstruction_request(settings, backend="pytorch", model_path=nowhere)
     plugin_settings.make_execution_config(settings)
 
 

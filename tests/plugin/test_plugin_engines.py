@@ -188,7 +188,7 @@ class TestReconstruction:
         assert len(run(reconstructor.reconstruct(scan()))) == 1
         assert "patterns with Fake PyTorch" in log.text
         assert isinstance(jobs[-1], ReconstructJob)
-        assert jobs[-1].config.backend == "pytorch"
+        assert jobs[-1].asked.backend == "pytorch"
 
     @pytest.mark.parametrize(
         ("installed", "backend", "expected"),
@@ -220,7 +220,7 @@ class TestReconstruction:
         assert len(output.product.losses) == 2  # its history came along
         assert "written by Fake PyTorch, which is not installed" in log.text
         assert isinstance(jobs[-1], ReconstructJob)
-        assert jobs[-1].config.backend == expected
+        assert jobs[-1].asked.backend == expected
         title = {"tensorflow": "Fake TensorFlow", "abacus": "Abacus"}[expected]
         assert f"patterns with {title}" in log.text
 

@@ -10,17 +10,18 @@ import pytest
 from plugin_support import make_library
 
 from ptychopinn_ptychodus.backends.base import ModelFileError
+from ptychopinn_ptychodus.config import ModelConfig
 from ptychopinn_ptychodus.plugin.settings import (
     PluginSettings,
     make_examination_config,
     make_execution_config,
-    make_inference_config,
+    make_reconstruction_request,
     make_refinement_config,
     make_training_request,
     naming_settings,
 )
 from ptychopinn_ptychodus.settings_table import SETTING_OF_FIELD
-from ptychopinn_ptychodus.worker.job import neighbor_count
+from ptychopinn_ptychodus.worker.request import neighbor_count
 
 # So that each setting can be changed by itself: the architecture that takes them all, nothing left to choose.
 BASE = {
@@ -53,7 +54,9 @@ def fields(settings: PluginSettings) -> dict[tuple[str, str], object]:
     training = make_training_request(
         settings, "pinn", backend="pytorch", input_path=Path("in"), output_path=Path("out")
     ).complete(64)
-    inference = make_inference_config(settings, backend="pytorch", model_path=Path("model.ckpt"))
+    inference = make_reconstruction_request(
+        settings, backend="pytorch", model_path=Path("model.ckpt")
+    ).complete(ModelConfig())
     refinement = make_refinement_config(settings)
     assert refinement is not None
     others = (make_execution_config(settings), refinement, make_examination_config(settings))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, TrainingConfig
+from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.pretraining import PretrainingConfig
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.worker.job import (
@@ -21,7 +21,7 @@ from ptychopinn_ptychodus.worker.job import (
     read_job,
     write_job,
 )
-from ptychopinn_ptychodus.worker.request import TrainingRequest
+from ptychopinn_ptychodus.worker.request import ReconstructionRequest, TrainingRequest
 
 ASKED, EXECUTION, REFINEMENT, MODEL = (
     TrainingRequest.of(TrainingConfig()),
@@ -29,10 +29,11 @@ ASKED, EXECUTION, REFINEMENT, MODEL = (
     RefinementConfig(epochs=3),
     Path("model.ckpt"),
 )
+TO_APPLY = ReconstructionRequest.of(InferenceConfig(n_groups=7, model=ModelConfig(gridsize=3)), MODEL)
 
 JOBS: dict[str, Job] = {
     "train": TrainJob(ASKED, EXECUTION, MODEL, 0.1, True, 20),
-    "reconstruct": ReconstructJob(InferenceConfig(), EXECUTION, REFINEMENT, "pinn", (90, 100), True, 20),
+    "reconstruct": ReconstructJob(TO_APPLY, EXECUTION, REFINEMENT, "pinn", (90, 100), 20),
     "refine": RefineJob(REFINEMENT, EXECUTION, 20),
     "pretrain": PretrainJob(ASKED, EXECUTION, PretrainingConfig(), MODEL, 20),
 }

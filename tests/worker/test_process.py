@@ -19,13 +19,13 @@ from plugin_support import make_library, run
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
-from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.ptychodus_io.ingest import join_scans
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.worker import process
 from ptychopinn_ptychodus.worker.job import ReconstructJob, TrainJob, read_job, write_job
-from ptychopinn_ptychodus.worker.request import TrainingRequest
+from ptychopinn_ptychodus.worker.request import ReconstructionRequest, TrainingRequest
 from ptychopinn_ptychodus.worker.wire import describe_error, rebuild_error
 
 
@@ -78,12 +78,11 @@ def test_jobs_survive_the_file(tmp_path: Path) -> None:
         log_level=10,
     )
     refined = ReconstructJob(
-        config=InferenceConfig(model_path=tmp_path / "model.ckpt"),
+        asked=ReconstructionRequest(tmp_path / "model.ckpt", {}),
         execution=ExecutionConfig(),
         refinement=RefinementConfig(epochs=3, positions=False, metric="poisson"),
         model_type="pinn",
         shape=(3, 4),
-        choose_neighbor_count=True,
         log_level=20,
     )
     for job in (train, refined, dataclasses.replace(refined, refinement=None)):
@@ -164,12 +163,11 @@ def test_a_worker_that_logs_all_the_time_is_stopped(
     monkeypatch.setattr(process, "WORKER", "chatty")
     caplog.set_level(logging.INFO, logger="PtychoPINN-Plugin")
     job = ReconstructJob(
-        config=InferenceConfig(model_path=tmp_path / "model.ckpt"),
+        asked=ReconstructionRequest(tmp_path / "model.ckpt", {}),
         execution=ExecutionConfig(),
         refinement=None,
         model_type="pinn",
         shape=(3, 4),
-        choose_neighbor_count=True,
         log_level=20,
     )
     with process.ChildProcess(logging.getLogger("PtychoPINN-Plugin")) as child:

@@ -31,6 +31,7 @@ from ptychopinn_ptychodus.worker.job import (
     REFINED_DIRECTORY,
     ReconstructJob,
 )
+from ptychopinn_ptychodus.worker.request import ReconstructionRequest
 
 pytestmark = pytest.mark.usefixtures("fake_site")
 
@@ -61,18 +62,12 @@ def grouped(
 
         monkeypatch.setattr(RawData, "generate_grouped_data", generate)
         job = ReconstructJob(
-            config=InferenceConfig(model_path=path, subsample_seed=0),
+            asked=ReconstructionRequest.of(InferenceConfig(subsample_seed=0, **fields), path),
             execution=ExecutionConfig(),
             refinement=None,
             model_type="pinn",
             shape=(100, 120),
-            choose_neighbor_count=True,
             log_level=20,
-        )
-        job = dataclasses.replace(
-            job,
-            choose_neighbor_count="neighbor_count" not in fields,
-            config=dataclasses.replace(job.config, **fields),
         )
         assert (
             reconstruct.reconstruct(job, tmp_path, lambda *_, **__: None, lambda: False)["stopped"] is False
@@ -170,12 +165,11 @@ class Refining:
         **fields: Any,
     ) -> dict[str, Any]:
         job = ReconstructJob(
-            config=InferenceConfig(model_path=self.model, subsample_seed=0, **fields),
+            asked=ReconstructionRequest.of(InferenceConfig(subsample_seed=0, **fields), self.model),
             execution=ExecutionConfig(accelerator="cpu"),
             refinement=refinement,
             model_type="pinn",
             shape=self.SHAPE,
-            choose_neighbor_count=True,
             log_level=20,
         )
 

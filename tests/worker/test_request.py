@@ -1,13 +1,14 @@
-"""A training as it was asked for, and the configuration that the worker makes of it."""
+"""What was asked of a training and of a reconstruction, and the configuration that the worker makes of it."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from ptychopinn_ptychodus.config import ModelConfig, TrainingConfig
-from ptychopinn_ptychodus.worker.request import TrainingRequest
+from ptychopinn_ptychodus.config import InferenceConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.worker.request import ReconstructionRequest, TrainingRequest
 
 
 def config() -> TrainingConfig:
@@ -65,3 +66,43 @@ def test_a_request_is_checked_without_data() -> None:
         TrainingRequest({}, {"nepochs": 0}).check()
     with pytest.raises(ValueError, match=r"ModelConfig\.architecture = 'maze'"):
         TrainingRequest({"architecture": "maze"}, {}).check()
+
+
+MODEL = Path("model.ckpt")
+
+
+@pytest.mark.parametrize(("gridsize", "neighbors"), [(1, 3), (2, 6), (3, 11)])
+def test_what_the_model_knows_is_left_to_it(gridsize: int, neighbors: int) -> None:
+    model = ModelConfig(N=128, gridsize=gridsize, model_type="supervised")
+    asked = ReconstructionRequest(MODEL, {"neighbor_count": None, "n_groups": 70})
+    assert asked.complete(model) == InferenceConfig(
+        model=model, model_path=MODEL, neighbor_count=neighbors, n_groups=70
+    )
+
+
+def test_what_is_asked_of_a_reconstruction_is_kept() -> None:
+    asked = InferenceConfig(
+        model=ModelConfig(gridsize=3), n_groups=70, subsample_seed=5, neighbor_count=9, backend="pytorch"
+    )
+    request = ReconstructionRequest.of(asked, MODEL)
+    assert request.backend == "pytorch"
+    completed = request.complete(ModelConfig(gridsize=2))
+    assert dataclasses.replace(completed, model_path=None) == asked
+    assert completed.model_path == MODEL
+    assert ReconstructionRequest.of(InferenceConfig(), MODEL) == ReconstructionRequest(MODEL, {})
+
+
+def test_a_neighbourhood_is_compared_with_the_groups_of_the_model() -> None:
+    asked = ReconstructionRequest(MODEL, {"neighbor_count": 2})
+    asked.check()
+    with pytest.raises(ValueError, match=r"NeighborCount = 2 .* at least 3"):
+        asked.complete(ModelConfig(gridsize=2))
+
+
+def test_a_request_for_a_reconstruction_is_checked_without_a_model() -> None:
+    with pytest.raises(ValueError, match=r"InferenceConfig\.n_groups = 0"):
+        ReconstructionRequest(MODEL, {"n_groups": 0}).check()
+    with pytest.raises(ValueError, match=r"InferenceConfig has no field 'horizon'.*pip install --upgrade"):
+        ReconstructionRequest(MODEL, {"horizon": 3})
+    with pytest.raises(ValueError, match=r"ModelConfig has no field 'horizon'.*pip install --upgrade"):
+        ReconstructionRequest(MODEL, {}, {"horizon": 3})
