@@ -22,18 +22,6 @@ FORMAT_VERSION = 2
 MODELS = ("diffraction_to_obj", "autoencoder")
 """The models of a bundle: patches from patterns, and the trained whole, physics included."""
 
-MODEL_FILES = ("wts.h5.zip", "model.ckpt", "model.wts.h5.zip")
-"""What the engines' functions for scripts, and Ptychodus, leave in a run's output directory."""
-
-
-def find_model_file(path: str | Path, file_name: str) -> Path:
-    """A file as it is; in a directory ``file_name``, or whichever of :data:`MODEL_FILES` is there."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    names = (file_name, *MODEL_FILES)
-    return next((path / name for name in names if (path / name).is_file()), path / file_name)
-
 
 def require_model_file(path: Path) -> None:
     """Raise ``FileNotFoundError`` if there is no such file."""

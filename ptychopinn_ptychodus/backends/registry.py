@@ -136,21 +136,57 @@ def find_model(path: Path) -> Path:
         return path
     engines = list(loadable_engines())
     suffixes = tuple(sorted({engine.model_suffix for engine in engines}))
-    named = sorted(file for file in path.iterdir() if f".{file.name}".endswith(suffixes) and file.is_file())
+    usual, others = _model_files(path, suffixes)
     # by name alone: if it is damaged, another file must not quietly take its place
-    usual = [file for file in named if f".{file.name}".removeprefix(f".{MODEL_BASENAME}") in suffixes]
+    found = usual or [file for file in others if _recognising(file, engines) is not None]
     # one that nobody recognises is still the one that is meant if it is the only one: opening it says why not
-    found = usual or [file for file in named if _recognising(file, engines) is not None] or named
+    found = found or others
     if not found:
         ends = " or ".join(f'"{suffix}"' for suffix in suffixes)
         raise FileNotFoundError(
             f'There is no model file in "{path}": the names of those of the installed engines end in {ends}. '
             "Train a model, or give the path of its file."
         )
+    return _only(found, path)
+
+
+def find_model_of_run(path: Path, file_name: str) -> Path:
+    """The model file ``path``, or the one that a training has left in the directory ``path``.
+
+    This is :func:`find_model` for the engines' functions for scripts, which differ in two points. A script
+    has chosen the engine, so that ``file_name``, the name under which that engine leaves its models, goes
+    before all others. And only the names that trainings give are looked for: a file of any other name, such
+    as a checkpoint among others of its directory, is not what a run has left as its model. Where there is
+    none, this is the path where the engine would have left it, for the message of whoever opens it.
+
+    Raises
+    ------
+    ValueError
+        If there is none called ``file_name``, but several others; the message lists them.
+    """
+    own = path / file_name
+    if not path.is_dir():
+        return path
+    if own.is_file():
+        return own
+    usual, _ = _model_files(path, tuple({engine.model_suffix for engine in loadable_engines()}))
+    return _only(usual or [own], path)
+
+
+def _model_files(directory: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
+    """The files in a directory under the names that trainings give, and others that end in a suffix."""
+    files = sorted(
+        file for file in directory.iterdir() if f".{file.name}".endswith(suffixes) and file.is_file()
+    )
+    usual = [file for file in files if f".{file.name}".removeprefix(f".{MODEL_BASENAME}") in suffixes]
+    return usual, [file for file in files if file not in usual]
+
+
+def _only(found: list[Path], directory: Path) -> Path:
     if len(found) > 1:
         listed = ", ".join(f'"{file.name}"' for file in found)
         raise ValueError(
-            f'There are several model files in "{path}": {listed}. Give the path of one of them.'
+            f'There are several model files in "{directory}": {listed}. Give the path of one of them.'
         )
     return found[0]
 

@@ -27,9 +27,9 @@ from ..files import replacing
 from .base import ModelFileError, ModelState, Prediction
 from .conversion import read_model
 from .inference_checks import require_as_asked
-from .model_file import MODELS, find_model_file
+from .model_file import MODELS
 from .physics import other_exposure, require_alike
-from .registry import guess_engine
+from .registry import find_model_of_run, guess_engine
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ def reconstruct_cdi(
     execution: ExecutionConfig | None,
     file_name: str,
 ) -> tuple[NDArray[np.complex64], dict[str, Any]]:
-    """Apply ``config.model_path`` (see :func:`.find_model_file`) to ``config.test_data_file``, training data.
+    """Apply ``config.model_path`` (see :func:`.find_model_of_run`) to ``config.test_data_file``, training data.
 
     ``engine`` is the name of the one whose ``predict`` applies it.
 
@@ -156,7 +156,7 @@ def reconstruct_cdi(
     """
     if config.model_path is None or config.test_data_file is None:
         raise FileNotFoundError("There is nothing to reconstruct: set model_path and test_data_file.")
-    path = find_model_file(config.model_path, file_name)
+    path = find_model_of_run(config.model_path, file_name)
     description = guess_engine(path).describe(path)
     require_as_asked(config, description, path, engine, any_size=description.data.any_probe)
     raw = examined(RawData.from_file(config.test_data_file))
@@ -191,7 +191,7 @@ def open_bundle(
     file_name: str,
     engine: str,
 ) -> tuple[Path, ModelState]:
-    """The model in a directory (``file_name``, else one of :data:`.MODEL_FILES`) or file, checked.
+    """The model in a directory (see :func:`.find_model_of_run`) or file, checked.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def open_bundle(
     """
     if model_name not in MODELS:
         raise ValueError(f"Unknown model {model_name!r}: use one of {', '.join(map(repr, MODELS))}.")
-    path = find_model_file(bundle_dir, file_name)
+    path = find_model_of_run(Path(bundle_dir), file_name)
     state = read_model(path)
     model = state.description.model
     if state.description.data.any_probe:
@@ -216,7 +216,7 @@ def open_bundle(
     if isinstance(config, InferenceConfig):
         require_as_asked(config, state.description, path, engine)
         if config.model_path is not None and not _same_file(
-            find_model_file(config.model_path, file_name), path
+            find_model_of_run(config.model_path, file_name), path
         ):
             raise ValueError(
                 f'InferenceConfig.model_path = "{config.model_path}" is not "{path}", the model that '

@@ -401,6 +401,21 @@ class TestFindModel:
         with pytest.raises(ValueError, match=r'several model files.*"model\.beta", "wide\.zip"'):
             registry.find_model(tmp_path)
 
+    def test_for_scripts_the_engines_own_name_goes_before_all_others(self, tmp_path: Path) -> None:
+        assert registry.find_model_of_run(tmp_path / "nowhere", "beta") == tmp_path / "nowhere"
+        assert registry.find_model_of_run(tmp_path, "wide.zip") == tmp_path / "wide.zip"  # where it would be
+        self.fill(tmp_path, model_beta="beta: 1")
+        assert registry.find_model_of_run(tmp_path, "wide.zip") == tmp_path / "model.beta"
+        self.fill(tmp_path, wide_zip="wide: 2", model_wide_zip="wide: 3")
+        assert registry.find_model_of_run(tmp_path, "wide.zip") == tmp_path / "wide.zip"
+        with pytest.raises(ValueError, match=r'several.*"model\.beta", "model\.wide\.zip", "wide\.zip"'):
+            registry.find_model_of_run(tmp_path, "model.horizon")
+
+    def test_for_scripts_other_names_are_not_what_a_run_has_left(self, tmp_path: Path) -> None:
+        self.fill(tmp_path, best_beta="beta: a checkpoint")
+        assert registry.find_model(tmp_path) == tmp_path / "best.beta"
+        assert registry.find_model_of_run(tmp_path, "model.beta") == tmp_path / "model.beta"
+
 
 INCOMPLETE = """
 from ptychopinn_ptychodus.backends import registry
