@@ -146,7 +146,7 @@ def reconstruct_cdi(
     execution: ExecutionConfig | None,
     file_name: str,
 ) -> tuple[NDArray[np.complex64], dict[str, Any]]:
-    """Apply ``config.model_path`` (see :func:`.find_model_of_run`) to ``config.test_data_file``, training data.
+    """Apply the model in ``config.model_path``, see :func:`.find_model_of_run`, to ``config.test_data_file``.
 
     ``engine`` is the name of the one whose ``predict`` applies it.
 
