@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backends.base import EngineUnavailableError, EpochReport, ModelDescription, ModelFileError
+from .backends.base import EpochReport, ModelDescription, ModelFileError
+from .backends.framework import EngineUnavailableError
 from .backends.inference_checks import require_untouched
 from .backends.registry import available_engine, find_model, get_engine, guess_engine
 from .config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig

@@ -25,8 +25,8 @@ from ptychopinn_ptychodus.backends.base import (
     PreviewCallback,
     ShouldStop,
     TrainingResult,
-    one_line,
 )
+from ptychopinn_ptychodus.backends.framework import one_line
 from ptychopinn_ptychodus.backends.model_file import require_model_file
 from ptychopinn_ptychodus.backends.physics import (
     amplitude_to_sqrt_counts,

@@ -1,4 +1,4 @@
-"""How many groups a network is applied to at once."""
+"""How many groups a network is applied to at once, and what is said where they do not fit into the memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..config import ExecutionConfig
+from ..config import ExecutionConfig, TrainingConfig
 from ..data.container import PtychoDataContainer
 from .base import OnProgress
 from .hyperparameters import PATTERNS_PER_BATCH
@@ -75,6 +75,14 @@ def in_batches_that_fit(
             size // 2,
         )
         size //= 2
+
+
+def out_of_memory_in_training(config: TrainingConfig) -> RuntimeError:
+    """The error for a device that ran out of memory while training."""
+    return RuntimeError(
+        f"The device ran out of memory while training: lower batch_size (now {config.batch_size}) or "
+        f"n_filters_scale (now {config.model.n_filters_scale})."
+    )
 
 
 def _remedy(size: int, kind: str) -> str:

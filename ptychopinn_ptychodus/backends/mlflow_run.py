@@ -24,7 +24,8 @@ from ..config import to_dict
 from ..data.container import PtychoDataContainer
 from ..data.display import centred_phase, grey_levels
 from . import MLFLOW_HINT
-from .base import Prediction, one_line
+from .base import Prediction
+from .framework import one_line
 from .reporter import TrainingReporter
 
 logger = logging.getLogger(__name__)

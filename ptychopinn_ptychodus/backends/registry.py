@@ -11,7 +11,8 @@ from ..config import BACKEND_GROUP, backend_names
 from ..installed import EntryPoint, entry_points
 from ..ptychodus_io.names import MODEL_BASENAME
 from . import INSTALL_HINT
-from .base import Engine, EngineUnavailableError, ModelFileError
+from .base import Engine, ModelFileError
+from .framework import EngineUnavailableError
 from .model_file import require_model_file
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,8 @@ from ptychodus.api.reconstruct import (
     TrainOutput,
 )
 
-from ..backends.base import Engine, EngineUnavailableError, ModelFileError
+from ..backends.base import Engine, ModelFileError
+from ..backends.framework import EngineUnavailableError
 from ..backends.registry import engine_for, guess_engine
 from ..data.examination import ExaminationError, Report
 from ..files import replacing

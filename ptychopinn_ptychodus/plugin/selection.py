@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from ..backends import INSTALL_HINT
-from ..backends.base import Engine, EngineUnavailableError
+from ..backends.base import Engine
+from ..backends.framework import EngineUnavailableError
 from ..backends.registry import get_engine, list_engines, loadable_engines
 from ..config import backend_names
 from ..settings_table import AUTO, SETTINGS

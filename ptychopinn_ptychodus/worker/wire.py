@@ -39,7 +39,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ..backends.base import EngineUnavailableError, ModelFileError
+from ..backends.base import ModelFileError
+from ..backends.framework import EngineUnavailableError
 from ..data.examination import ExaminationError
 
 Message = dict[str, Any]

@@ -20,7 +20,7 @@ HINTS = {"PyTorch": TORCH_HINT, "TensorFlow": TENSORFLOW_HINT}
 
 CODE = """
 import json, os, sys
-from ptychopinn_ptychodus.backends.base import EngineUnavailableError
+from ptychopinn_ptychodus.backends.framework import EngineUnavailableError
 from ptychopinn_ptychodus.backends.registry import get_engine
 from ptychopinn_ptychodus.config import ExecutionConfig, TrainingConfig
 from ptychopinn_ptychodus.workflows import backend_selector as selector

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from ptychopinn_ptychodus.backends import registry
-from ptychopinn_ptychodus.backends.base import Engine, EngineUnavailableError, ModelFileError
+from ptychopinn_ptychodus.backends.base import Engine, ModelFileError
 from ptychopinn_ptychodus.backends.conversion import convert
+from ptychopinn_ptychodus.backends.framework import EngineUnavailableError
 from ptychopinn_ptychodus.config import BACKEND_GROUP, BACKENDS, ExecutionConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.installed import EntryPoint

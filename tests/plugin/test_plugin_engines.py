@@ -13,7 +13,8 @@ from plugin_support import add_engines, forget_engines, make_library, run
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_ptychodus.backends import registry
-from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
+from ptychopinn_ptychodus.backends.base import ModelFileError
+from ptychopinn_ptychodus.backends.framework import EngineUnavailableError
 from ptychopinn_ptychodus.plugin import selection
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.plugin.selection import model_file_type, select_engine

@@ -18,7 +18,8 @@ import pytest
 from plugin_support import make_library, run
 from ptychodus.api.reconstruct import ReconstructInput
 
-from ptychopinn_ptychodus.backends.base import EngineUnavailableError, ModelFileError
+from ptychopinn_ptychodus.backends.base import ModelFileError
+from ptychopinn_ptychodus.backends.framework import EngineUnavailableError
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.ptychodus_io.ingest import join_scans

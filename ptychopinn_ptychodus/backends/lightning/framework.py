@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import TORCH_HINT
-from ..base import Framework
+from ..framework import Framework
 
 FRAMEWORK = Framework(
     title="PyTorch",

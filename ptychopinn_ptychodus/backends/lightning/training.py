@@ -26,7 +26,9 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
 from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction, one_line, out_of_memory, require_logger
+from ..base import Prediction
+from ..batch_size import out_of_memory_in_training
+from ..framework import one_line, require_logger
 from ..mlflow_run import MlflowRun, recorded, show
 from ..physics import initial_physics, require_alike
 from ..reporter import StopRequested, TrainingReporter
@@ -330,7 +332,7 @@ def fit(
     except StopRequested:
         logger.info("Training was stopped after %d epochs.", len(history["train_loss"]))
     except torch.OutOfMemoryError as exc:
-        raise out_of_memory(config) from exc
+        raise out_of_memory_in_training(config) from exc
     except (ValueError, OSError, MemoryError):
         raise  # they say what is wrong, and with which value or file
     except MisconfigurationException as exc:

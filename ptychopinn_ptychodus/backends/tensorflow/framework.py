@@ -6,7 +6,7 @@ import os
 import sys
 
 from .. import TENSORFLOW_HINT
-from ..base import EngineUnavailableError, Framework
+from ..framework import EngineUnavailableError, Framework
 from .names import NAME
 
 

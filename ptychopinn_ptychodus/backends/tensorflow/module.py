@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
-from ..base import ModelDescription, ModelState, one_line
+from ..base import ModelDescription, ModelState
 from ..conversion import not_convertible
+from ..framework import one_line
 from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE
 from ..physics import amplitude_to_sqrt_counts, central_disk, initial_physics
 from . import forward, losses

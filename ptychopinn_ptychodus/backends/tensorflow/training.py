@@ -15,7 +15,9 @@ import tensorflow as tf
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction, out_of_memory, require_logger
+from ..base import Prediction
+from ..batch_size import out_of_memory_in_training
+from ..framework import require_logger
 from ..mlflow_run import MlflowRun, recorded, show
 from ..physics import require_alike
 from ..reporter import StopRequested, TrainingReporter
@@ -288,7 +290,7 @@ def fit(
     except StopRequested:
         logger.info("Training was stopped after %d epochs.", len(model.loss_history["train_loss"]))
     except tf.errors.ResourceExhaustedError as exc:
-        raise out_of_memory(config) from exc
+        raise out_of_memory_in_training(config) from exc
     except FloatingPointError as exc:
         raise RuntimeError(str(exc)) from exc
     # a pass that was cut short is part of a reference cycle: with it, the whole scan would stay in memory
