@@ -23,11 +23,13 @@ _T = TypeVar("_T", bound=np.generic)
 
 
 def chunks(patterns: NDArray[_T]) -> Iterator[NDArray[_T]]:
+    """The patterns, (M, N, N), a few hundred at a time: views, so that a scan is not copied as a whole."""
     for start in range(0, len(patterns), _CHUNK):
         yield patterns[start : start + _CHUNK]
 
 
 def require_finite(array: NDArray[Any], name: str) -> None:
+    """Raise ``ValueError`` with ``name`` if a value is NaN or infinite."""
     wrong = array.size - np.count_nonzero(np.isfinite(array))
     if wrong:
         raise ValueError(f"{name} has {wrong} values that are NaN or infinite: remove or repair them.")
@@ -54,6 +56,11 @@ def check_values(patterns: NDArray[Any], good: NDArray[np.bool_]) -> None:
 
 
 def guess_domain(patterns: NDArray[Any], good: NDArray[np.bool_]) -> str:
+    """What the patterns, (M, N, N), seem to hold on the good pixels, (N, N): ``counts`` or ``amplitude``.
+
+    Integers are counts. Floating-point numbers are counts, and a warning says so, if all of them are whole
+    and one is above 1.
+    """
     if patterns.dtype.kind != "f":
         return "counts"
     largest = 0.0

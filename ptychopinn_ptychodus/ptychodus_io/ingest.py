@@ -340,6 +340,7 @@ def _numbered(scans: Sequence[RawData]) -> NDArray[np.int64]:
 
 
 def require_same(first: RawData, first_name: str, other: RawData, other_name: str) -> None:
+    """Raise ``ValueError`` unless two scans have patterns of one size, and the same probe."""
     if first.N != other.N:
         raise ValueError(
             f"{first_name} holds patterns of {first.N} × {first.N} pixels and {other_name} of "

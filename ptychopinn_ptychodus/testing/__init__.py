@@ -1,4 +1,4 @@
-"""Contract suite: does a Ptychodus ``ReconstructorLibrary`` work in Ptychodus?
+"""Contract suite: whether a Ptychodus ``ReconstructorLibrary`` works in Ptychodus.
 
 For authors of reconstructor plugins. A test file of a few lines has pytest run every check::
 

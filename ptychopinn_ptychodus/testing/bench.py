@@ -127,7 +127,7 @@ class Case:
         self._directory = directory
 
     def new(self, *, configure: bool = True) -> Subject:
-        """This reconstructor, in a library of its own."""
+        """The reconstructor, in a library of its own."""
         library, settings = self.bench.make(configure=configure)
         for reconstructor in library:
             if reconstructor.name == self.name:
@@ -236,7 +236,7 @@ class Case:
         return copy
 
     def with_model(self) -> Subject:
-        """This reconstructor with a model loaded, if it is one that has models."""
+        """The reconstructor with a model loaded, if it is one that has models."""
         subject = self.new()
         if is_trainable(subject.reconstructor):
             path = self.model

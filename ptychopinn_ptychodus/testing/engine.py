@@ -1,4 +1,4 @@
-"""Engine suite: does an :class:`.Engine` do what the rest of this package relies on?
+"""Engine suite: whether an :class:`.Engine` does what the rest of this package relies on.
 
 For authors of engines. A test file of a few lines has pytest run every check::
 
