@@ -15,9 +15,7 @@ from ..backends.base import EpochReport
 from ..data.estimate import Estimate
 from ..data.examination import Report
 from ..formatting import duration
-from ..ptychodus_io.ingest import from_reconstruct_input
 from ..ptychodus_io.names import GOAL, NETWORK_DONE
-from ..ptychodus_io.products import with_network, with_refinement
 from ..refinement import RefinementReport
 from ..worker.job import DATA_DIRECTORY, NETWORK_DIRECTORY, REFINED_DIRECTORY, ReconstructJob
 from ..worker.running import ChildRun, JobObserver
@@ -96,6 +94,9 @@ class ReconstructionRun(JobObserver):
 
         Few outputs: each one is a file without the window, and freezes the window for a second.
         """
+        # imported here: the application does not wait for it when it starts
+        from ..ptychodus_io.ingest import from_reconstruct_input
+
         product = parameters.product
         self._product, self._model_path = product, model_path
         self._shown.show_findings(Report())
@@ -145,12 +146,16 @@ class ReconstructionRun(JobObserver):
             return self._network_product(directory, result["history"])
         if not result["errors"]:
             return None
+        from ..ptychodus_io.products import with_refinement
+
         found = Estimate.load(directory / REFINED_DIRECTORY)
         return with_refinement(
             self._product, found, result, self._model_path, self._shown.findings, self._logger
         )
 
     def _network_product(self, directory: Path, history: dict[str, list[float]]) -> Product:
+        from ..ptychodus_io.products import with_network
+
         found = Estimate.load(directory / NETWORK_DIRECTORY)
         return with_network(
             self._product, found, history, self._model_path, self._shown.findings, self._logger

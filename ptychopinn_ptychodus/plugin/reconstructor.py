@@ -28,7 +28,6 @@ from ..backends.framework import EngineUnavailableError
 from ..backends.registry import engine_for, guess_engine
 from ..data.examination import ExaminationError, Report
 from ..files import replacing
-from ..ptychodus_io.ingest import from_reconstruct_input
 from ..ptychodus_io.names import GOAL, MODEL_BASENAME
 from ..worker.wire import ChildDiedError
 from .reconstruction import ReconstructionRun
@@ -189,6 +188,9 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             path = Path(file_path)
             if path.suffix != ".npz":
                 path = path.with_name(f"{path.name}.npz")
+            # imported here: the application does not wait for it when it starts
+            from ..ptychodus_io.ingest import from_reconstruct_input
+
             examination = make_examination_config(self._settings)
             raw = from_reconstruct_input(parameters, with_object=True, examination=examination)
             self._shown.show_findings(raw.findings)
