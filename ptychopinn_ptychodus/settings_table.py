@@ -619,5 +619,5 @@ def fields_of(config: type, value: Callable[[Setting], Any] = _default) -> dict[
 
 
 def known_object_weight(weight: float, model_type: str) -> float:
-    """Weight of the known object; where it is not set, ``supervised`` has 1, since it lives by it."""
+    """Weight of the known object. If it is not set, it is 1 for ``supervised``, which needs one."""
     return 1.0 if weight == 0.0 and model_type == "supervised" else weight

@@ -18,11 +18,11 @@ def fits_size(model: ModelConfig, data: DataConfig, size: int) -> bool:
 
 
 def adapted(state: ModelState, container: PtychoDataContainer) -> ModelState:
-    """``state`` for ``container``: as it is, unless it is a model for any probe.
+    """A model as it is to be applied to ``container``: unchanged, unless it is one for any probe.
 
-    Of such a model only the network is kept. Probe, its scale, normalisation and bad pixels become those of
-    the container, as if a fresh model was made for it. What the network sees is then the same whatever unit
-    the patterns and the probe are in.
+    Only the network of a model for any probe is kept. Its probe, the scale of that, normalisation and bad
+    pixels are replaced by those of the container, as if a fresh model were made for it. What the network sees
+    is then the same whatever unit the patterns and the probe are in.
 
     A model that does not fit the container's N or gridsize is returned as it is, for :func:`.require_fit` to
     refuse.

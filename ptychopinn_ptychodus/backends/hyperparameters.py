@@ -24,8 +24,8 @@ HEAD_SPREAD = 0.1
 AMPLITUDE_UNIT = 2.0
 """The object's amplitude where the activation is 1.
 
-The scale is fitted so that an object of amplitude 1 explains the photons. What is brighter has to be within
-reach of a sigmoid, and what is as bright far from its ends, where it has no gradient.
+The scale is fitted such that an object of amplitude 1 explains the photons. An activation of 1/2 stands for
+that: there a sigmoid has its largest gradient, and it still reaches objects that are up to twice as bright.
 """
 
 AMPLITUDE_BIAS = {"sigmoid": 0.0, "swish": 0.738835, "softplus": -0.432752, "relu": 0.5}
@@ -62,6 +62,6 @@ PHYSICS_RATE = 5.0
 PATTERNS_PER_BATCH = {"cpu": 32, "gpu": 512}
 """Patterns of 64 × 64 at once where ``inference_batch_size`` is not set; fewer larger ones, as 64/N.
 
-On a CPU larger batches leave the cache. A GPU has to be filled; 512 are reckoned, not measured, to take 2 to
-3 GB of its memory.
+On a CPU, larger batches do not fit into the cache. A GPU needs many patterns to be busy; 512 should take 2 to
+3 GB of its memory, which is calculated and was not measured.
 """

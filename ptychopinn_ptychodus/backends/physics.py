@@ -18,12 +18,12 @@ from .base import ModelFileError
 logger = logging.getLogger(__name__)
 
 _NOTEWORTHY = 1.25
-"""Times as bright, or as dim, as what a model was trained on."""
+"""A scan this many times as bright, or as dim, as the training data is worth a finding."""
 
 
 @dataclass(frozen=True)
 class InitialPhysics:
-    """Frozen statistics, and where the physical parameters start.
+    """Statistics that stay as they are, and starting values of the physical parameters.
 
     Attributes
     ----------
@@ -33,10 +33,10 @@ class InitialPhysics:
         (modes, N, N, 2) float32: real and imaginary part of the probe, divided by ``probe_scale`` times its
         mean modulus.
     log_scale
-        α, such that ``e^{2α} Σ|P|²`` is the mean number of photons per pattern, whatever scale the probe came
-        in.
+        α, such that ``e^{2α} Σ|P|²`` is the mean number of photons per pattern. The probe's own scale may be
+        any.
     good_pixels
-        (N, N) float32, 0 where the detector is not to be trusted.
+        (N, N) float32, 0 for bad pixels and 1 for all others.
     """
 
     data: DataConfig
@@ -91,7 +91,7 @@ def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> I
 
 
 def _require_free_of_probe(config: TrainingConfig) -> None:
-    """Raise ``ValueError`` unless what ``config`` says can be learnt from patterns of several probes."""
+    """Raise ``ValueError`` unless ``config`` allows a training on patterns of several probes."""
     if config.model.architecture != "unrolled":
         raise ValueError(
             f"ModelConfig.architecture = {config.model.architecture!r} cannot learn from "
@@ -103,7 +103,7 @@ def _require_free_of_probe(config: TrainingConfig) -> None:
 
 
 def central_disk(size: int) -> NDArray[np.float32]:
-    """1 within N/4 pixels of the patch's centre, else 0; (N, N): what ``probe_mask`` leaves of the probe."""
+    """(N, N): 1 within N/4 pixels of the patch's centre, else 0; by this ``probe_mask`` limits the probe."""
     axis = np.arange(size) - (size - 1) / 2
     return (axis[:, None] ** 2 + axis**2 <= (size / 4) ** 2).astype(np.float32)
 
@@ -132,11 +132,11 @@ def require_alike(train: PtychoDataContainer, test: PtychoDataContainer) -> None
 
 
 def probe_factor(data: DataConfig, container: PtychoDataContainer) -> float:
-    """How much larger the probe in counts is for ``container`` than for what a model of ``data`` learnt from.
+    """Factor by which the probe in counts is larger for ``container`` than for the training data of a model.
 
-    The normalisation stays the model's: it is each pattern's own brightness that is divided out of the
-    pattern, see :meth:`.PtychoDataContainer.normalised`, and that the probe is multiplied with here. This is
-    all that a scan of another exposure asks for, whoever applies the model.
+    ``data`` are the model's statistics. They are not changed for a scan of another exposure: its patterns are
+    divided by how much brighter they are (:meth:`.PtychoDataContainer.normalised`), and the probe is
+    multiplied by the same here. Nothing else has to be done for such a scan.
     """
     if container.exposures is None or container.photons_per_pattern is None:
         return 1.0
@@ -144,7 +144,7 @@ def probe_factor(data: DataConfig, container: PtychoDataContainer) -> float:
 
 
 def other_exposure(data: DataConfig, container: PtychoDataContainer) -> Finding | None:
-    """What is to be told of a scan that is not as bright as what a model of ``data`` was trained on."""
+    """A finding if a scan is much brighter or dimmer than the training data of a model; else None."""
     if data.any_probe or container.exposures is None or container.photons_per_pattern is None:
         return None
     brightness = float(container.exposures.mean()) * (2.0 * data.input_scale / container.N) ** 2

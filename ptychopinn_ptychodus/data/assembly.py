@@ -1,4 +1,4 @@
-"""From a network's patches to one object."""
+"""Makes one object of the patches that a network gives: one phase for all of them, then stitching."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .synchronisation import Overlaps, synchronise_groups, synchronise_phases
 
 @dataclass(frozen=True)
 class PatchArithmetic:
-    """What goes over every pixel of every patch, on another device than numpy's.
+    """The computations that visit every pixel of every patch, on another device than numpy's.
 
     Attributes
     ----------
     put
-        Takes (K, N, N) complex64 of numpy there; what it returns has ``shape``, ``ndim`` and a length, and is
-        given to the other two.
+        Moves (K, N, N) complex64 patches from numpy to the device. What it returns has ``shape``, ``ndim``
+        and a length, and is an argument of the other two.
     overlaps, accumulate
         See :data:`.synchronisation.Overlaps` and :data:`.stitching.Accumulate`.
     """
@@ -54,7 +54,7 @@ def assemble(
     weight
         (N, N) real illumination, ``Σ_m |P_m|²``.
     arithmetic
-        Another device's, as a :class:`.Prediction` brings it; None is numpy.
+        The computations of another device, as in :class:`.Prediction`; None stands for numpy.
 
     Raises
     ------

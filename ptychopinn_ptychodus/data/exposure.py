@@ -1,9 +1,10 @@
 """How bright the beam was: the photons of a whole pattern, for each pattern of a scan.
 
-An object of amplitude 1 is one that lets through as much light as fell on it, by the probe. Object and probe
-share one scale, and this is where it is settled: the probe's power is the number of photons of a whole
-pattern. What a detector's bad pixels hide is part of that number, broken frames are not, and each scan has a
-number of its own.
+Patterns determine the product of object and probe, and not how a factor is divided between the two. Here it
+is divided such that the probe's power ``Σ|P|²`` is the number of photons of a whole pattern: an object of
+amplitude 1 transmits all of them. Photons that fell on bad pixels are estimated, and are part of that number.
+Frames that were recorded without the beam, or with far too much light, do not take part in it. Each scan has
+a number of its own.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from .scan import Scan
 
 _ITERATIONS = 60
 _START = 0.1
-"""Square of the half width, in pixels, of what the deconvolution starts from: a narrow peak, wide tails."""
-_NOTHING = 1e-12  # relative to the brightest: keeps quotients finite where there is no light
+"""The deconvolution starts from a narrow peak with wide tails: square of its half width, pixels²."""
+_NOTHING = 1e-12  # relative to the brightest value; keeps quotients finite where there is no light
 
 
 def incident_photons(raw: Scan) -> NDArray[np.float64]:
     """Photons of a whole pattern, hidden ones included, for an object of amplitude 1; (M,) float64.
 
-    Each scan of ``raw.scan_index`` has its own mean, over its sound frames, of which every pattern has the
-    part that ``raw.exposures`` says. Without bad pixels, broken frames and exposures, it is the mean of the
-    patterns' sums.
+    For each scan of ``raw.scan_index`` the mean over its sound frames is taken. A pattern has this mean times
+    its own value of ``raw.exposures``. If there are no bad pixels, broken frames and exposures, this is the
+    mean of the patterns' sums.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def incident_photons(raw: Scan) -> NDArray[np.float64]:
         incident[members] = light[members & sound].mean() / visible
     if not incident.any():
         raise ValueError("The patterns hold no light on good pixels: check them and the mask of bad pixels.")
-    # of a scan without any light nothing is learnt, whatever it is divided by
+    # a scan without any light teaches nothing, and any number other than 0 will do to divide it by
     incident[incident == 0] = incident[incident > 0].mean()
     return np.asarray(incident * raw.exposures)
 
@@ -55,11 +56,11 @@ def visible_part(
 ) -> float:
     """The part of a mean pattern's light that falls on good pixels, 0 to 1.
 
-    A mean pattern is very nearly the probe's far field, which an object blurs: far fields of the probe are
-    added with the power of each of the object's spatial frequencies. That power is found from the good pixels
-    by Richardson-Lucy iterations (J. Opt. Soc. Am. 62, 55, 1972; Astron. J. 79, 745, 1974), and shows what
-    the bad ones would have held. The far field of a lens does not depend on the focus, and what the probe has
-    wrong otherwise the blur makes up for, where enough of the pattern is seen.
+    The mean pattern is very nearly the probe's far-field intensity, convolved with the power spectrum of the
+    object. That spectrum is found from the good pixels by Richardson-Lucy iterations (J. Opt. Soc. Am. 62,
+    55, 1972; Astron. J. 79, 745, 1974), and the convolution then says what the bad pixels would have held.
+    The probe need not be exact: the far field of a lens does not depend on its focus, and the spectrum adapts
+    to other errors of the probe as long as enough of the pattern is seen.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def visible_part(
     if not seen > 0:
         return 1.0
     far_field = (np.abs(np.fft.fft2(probe, norm="ortho")) ** 2).sum(0).astype(np.float64)
-    # twice the size, so that what leaves the detector on one side does not enter on the other
+    # on an array of twice the size, light that leaves the detector on one side does not enter on the other
     size = len(pattern)
     twice = (2 * size, 2 * size)
     half = slice(size // 2, size // 2 + size)

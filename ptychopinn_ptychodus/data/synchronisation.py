@@ -19,18 +19,19 @@ from scipy.spatial import Delaunay, QhullError, cKDTree
 
 logger = logging.getLogger(__name__)
 
-_NEIGHBOURS = 8  # enough to tie a scan together; the nearest overlap most
+_NEIGHBOURS = 8  # of each patch that it is compared with; the nearest overlap most, and 8 connect a scan
 _LIT = 0.01  # pixels darker than this, relative to the brightest, say nothing about a phase
-_SHARED = 1e-3  # of the light: Gaussian beams then meet where both have fallen to 3 % of their peak
-_FAINT = 1e-12  # of the largest overlap: networks that have collapsed give patches of next to nothing
+_SHARED = 1e-3  # least part of the light in an overlap: where two Gaussian beams have both fallen to 3 %
+_FAINT = 1e-12  # of the largest overlap; less has no phase, as in the empty patches of a failed network
 _SHIFT = 1e-6  # keeps the factorisation regular where the phases agree exactly
-_DENSE = 16  # matrices up to here are diagonalised whole
+_DENSE = 16  # largest edge of a matrix whose eigenvectors are all computed
 
 Overlaps = Callable[[Any, NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.complex128]]
-"""Another device's way to ``Σ w O_j conj(w O_k)`` over what pairs of patches share, at whole pixels.
+"""A function that computes ``Σ w O_j conj(w O_k)`` on another device, over what pairs of patches share.
 
-From patches (K, N, N), as that device has them; pairs (E, 2) of their numbers [j, k]; corners (K, 2)
-[row, column] of the patches; and w (N, N) float32, all of numpy, to (E,) complex128.
+Positions are rounded to whole pixels. Its arguments are the patches (K, N, N), as that device has them, and
+three arrays of numpy: pairs (E, 2) of numbers [j, k] of patches; corners (K, 2) [row, column] of the patches;
+and w (N, N) float32. It returns (E,) complex128, of numpy.
 """
 
 
@@ -56,7 +57,7 @@ def synchronise_phases(
     weight
         (N, N) real, as in :func:`.stitching.stitch`; None weighs all pixels equally.
     overlaps
-        Another device's, with ``patches`` as it has them; None is numpy.
+        The function of another device, if ``patches`` are there; None stands for numpy.
 
     Returns
     -------
@@ -83,8 +84,9 @@ def synchronise_groups(
     """Constant phase factor for every group of patches, with which groups agree on what they share.
 
     As :func:`synchronise_phases`, with one phase a group and with ``h_ab = Σ_k Σ w O_a,k conj(O_b,k)`` over
-    the patterns k that groups a and b both hold: the same pixels twice, so that nothing is interpolated.
-    Groups that no chain of shared patterns joins are joined by the overlaps of their patches.
+    the patterns k that are in both of the groups a and b. The two patches of a pattern have the same pixels,
+    so that nothing is interpolated. Groups that no chain of shared patterns connects are connected by the
+    overlaps of their patches.
 
     Parameters
     ----------
@@ -117,7 +119,7 @@ def synchronise_groups(
     parts, part = _components(pairs, count)
     if parts > 1:
         corners = _corners(*coords[nn_indices.ravel()].T)
-        # a pattern's groups are all in one part: any one of its patches stands for it there
+        # all groups of a pattern are in one part, so that any of its patches represents it
         _, first = np.unique(nn_indices, return_index=True)
         bridges = first[_overlapping_pairs(corners[first], w)]
         bridges = bridges[np.not_equal(*part[bridges.T // channels])]
@@ -152,9 +154,9 @@ def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64
 def _overlapping_pairs(corners: NDArray[np.int64], weight: NDArray[np.float32]) -> NDArray[np.int64]:
     """(E, 2) pairs j < k of neighbours that share light, and a quarter of a patch's edge each way.
 
-    The nearest of each alone would not do: along the rows of a fly scan they are all of one row, in a burst
-    at one point all of that point. The triangulation of the points joins whatever overlaps to one whole.
-    (Patches at one point need no more than their nearest: they all find the same ones.)
+    The nearest neighbours of each patch are not enough: along a row of a fly scan they are all in that row,
+    and in a burst at one point they are all at that point. The triangulation of the points therefore adds
+    pairs, and connects whatever overlaps. (All patches at one point find the same neighbours.)
     """
     n, count = len(weight), len(corners)
     points, first = np.unique(corners, axis=0, return_index=True)
@@ -176,20 +178,20 @@ def _triangulation(points: NDArray[np.int64]) -> NDArray[np.int64]:
     """(E, 2) edges between neighbouring points, all of which are different."""
     try:
         mesh = Delaunay(points)
-    except QhullError:  # too few points, or all on one line: each with the next
+    except QhullError:  # too few points, or all on one line: each is paired with the next
         centred = points - points.mean(axis=0)
         line = np.argsort(centred @ np.linalg.svd(centred, full_matrices=False)[2][0])
         return np.stack([line[:-1], line[1:]], axis=-1)
     starts, others = mesh.vertex_neighbor_vertices
     edges = np.stack([np.repeat(np.arange(len(points)), np.diff(starts)), others], axis=-1)
-    # points that rounding kept out of the mesh go with their nearest corner of it
+    # points that rounding kept out of the triangulation are paired with its nearest corner
     return np.concatenate([edges, mesh.coplanar[:, [0, 2]]]).astype(np.int64)
 
 
 def _overlaps(
     patches: NDArray[Any], pairs: NDArray[np.int64], corners: NDArray[np.int64], weight: NDArray[np.float32]
 ) -> NDArray[np.complex128]:
-    """``Σ w O_j conj(w O_k)`` of every pair; one patch at a time is weighted, never a copy of them all."""
+    """``Σ w O_j conj(w O_k)`` of every pair; patches are weighted one at a time, without a copy of all."""
     overlaps = np.empty(len(pairs), dtype=np.complex128)
     current, first = -1, patches[0]
     for e, (j, k) in enumerate(pairs.tolist()):
@@ -201,7 +203,7 @@ def _overlaps(
 
 
 def _windows(offset: NDArray[np.int64], n: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where two patches overlap, in each of them; the second lies ``offset`` [rows, columns] further on."""
+    """The slices of two patches where they overlap; the second lies ``offset`` [rows, columns] further on."""
     row, column = offset.tolist()
     inside = (slice(max(row, 0), n + min(row, 0)), slice(max(column, 0), n + min(column, 0)))
     others = (slice(max(-row, 0), n + min(-row, 0)), slice(max(-column, 0), n + min(-column, 0)))
@@ -241,7 +243,7 @@ def _phase_factors(
             "patches hold NaN or infinite values: the model's output cannot be stitched. Train it again, or "
             "choose another model."
         )
-    # a pair without light would join parts in name only, and one all but without it has no phase to go by
+    # pairs with next to no light in their overlap have no phase that could connect parts
     size = np.abs(overlaps)
     shared = size > _FAINT * size.max(initial=0.0)
     pairs, overlaps = pairs[shared], overlaps[shared]
@@ -279,7 +281,7 @@ def _leading_phases(
     values = np.concatenate([overlaps, overlaps.conj()])
     degree = np.bincount(rows, np.abs(values), minlength=count)
     values = values / np.sqrt(degree[rows] * degree[columns])
-    # smallest eigenvector of 1 - H: found by factorising once, as the gap to the next one is narrow
+    # the eigenvector of 1 - H of the smallest eigenvalue; the next one is near, so that 1 - H is factorised
     laplacian = sparse.identity(count, format="csc") - sparse.csc_matrix(
         (values, (rows, columns)), shape=(count, count)
     )
@@ -292,7 +294,7 @@ def _leading_phases(
     size = np.abs(vector)
     free = size < 1e-12 * size.max()
     phases: NDArray[np.complex128] = np.where(free, 0.0, vector / np.where(free, 1.0, size))
-    # the phase common to all is free: the one that turns the patches least leaves them as they came
+    # the phase common to all is free: the patches are turned as little as possible
     phases *= np.exp(-1j * np.angle(phases.sum()))
     phases[free] = 1.0
     return phases

@@ -16,26 +16,26 @@ from ..data.examination import Report
 from ..ptychodus_io.names import GOAL
 
 SHOW_EVERY_S = 1.0
-"""How often, at most, the application is told to look at the losses: it draws them anew each time."""
+"""Least number of seconds between two requests to show the losses, which are drawn anew each time."""
 
 
 @dataclass(frozen=True)
 class PreviewPicture:
-    """An object that is still being learnt: its picture, and the epochs that it is the result of."""
+    """A picture of an object that is still being learnt, and the number of epochs that were learnt so far."""
 
     path: Path
     epoch: int
 
 
 class Shown:
-    """What there is to see of a reconstructor's newest run.
+    """What the window shows of a reconstructor's newest run.
 
     Parameters
     ----------
     notify
-        Called when it has changed, in whatever thread that happens.
+        Called after each change, in the thread that makes it.
     logger
-        Is told of findings that cannot be written.
+        Gets a warning if findings cannot be written.
 
     Attributes
     ----------
@@ -56,28 +56,28 @@ class Shown:
         self._shown_at = 0.0
 
     def show_preview(self, preview: PreviewPicture | None) -> None:
-        """Take another picture's place."""
+        """Show this picture in the place of the one so far."""
         self.preview = preview
         self._notify()
 
     def show_findings(self, findings: Report) -> None:
-        """Take the place of the findings so far."""
+        """Show these findings in the place of those so far."""
         self.findings = findings
         self._notify()
 
     def add_findings(self, findings: Report) -> None:
-        """Add what the worker has found; it has logged it."""
+        """Add findings of the worker, which has logged them itself."""
         self.show_findings(self.findings + findings)
 
     def save_findings(self, path: Path) -> None:
-        """Write the findings so far; a warning says so where that cannot be done."""
+        """Write the findings so far; if that fails, there is a warning."""
         try:
             self.findings.save(path)
-        except OSError as exc:  # the log has them all
+        except OSError as exc:  # the log has all findings
             self._logger.warning("The findings were not written: %s", exc)
 
     def show_epoch(self) -> None:
-        """Have the application look at the losses: of more than 100 epochs, not each is a percent."""
+        """Ask the application to show the losses, also where an epoch is less than a percent of the run."""
         now = time.monotonic()
         if now - self._shown_at >= SHOW_EVERY_S:
             self._shown_at = now
@@ -98,7 +98,7 @@ class Task:
         return self._closing.is_set()
 
     def close(self) -> None:
-        """Have what runs keep its best state and end."""
+        """Ask the run to keep its best state and end."""
         self._closing.set()
 
     def should_stop(self) -> bool:

@@ -1,4 +1,4 @@
-"""Simulated scans of made objects, and the training set that they are put together to."""
+"""Simulates scans of made objects, and joins them to one training set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARGIN_PX = 4
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Grouped data to learn from, and those of other objects, to see how well it goes."""
+    """Grouped data to learn from, and those of other objects to validate with."""
 
     training: PtychoDataContainer
     validation: PtychoDataContainer
@@ -34,7 +34,7 @@ def make_training_set(
     on_progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainingSet:
-    """Simulate what ``config`` says, under ``probes`` in turn, or under a made one for each scan.
+    """Simulate the scans that ``config`` asks for, each with the next one of ``probes`` or with a made one.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def make_training_set(
     probes
         (modes, N, N) complex64 each, of any scale; N is ``config.size``.
     on_progress
-        Told the part of the scans that is made, 0 to 1.
+        Called with the part of the scans that is done, 0 to 1.
     should_stop
         Asked before each scan.
 
@@ -62,7 +62,7 @@ def make_training_set(
             )
     count = config.scans + config.validation_scans
     scans = []
-    # one stream a scan: its object does not depend on how many scans there are
+    # each scan has random numbers of its own: its object does not depend on how many scans there are
     for number, seed in enumerate(np.random.SeedSequence(config.seed).spawn(count)):
         if should_stop is not None and should_stop():
             raise InterruptedError("The making of scans was stopped.")
@@ -78,7 +78,7 @@ def make_training_set(
 def random_scan(probe: NDArray[np.complex64], config: PretrainingConfig, rng: np.random.Generator) -> RawData:
     """A scan of a made object: step, jitter, orientation and dose are drawn from the ranges of ``config``."""
     step = rng.uniform(config.least_step, config.most_step) * width(probe)
-    # in a corner of the scan, neighbours lie so many steps away; groups that reach over N/2 are refused
+    # how many steps away neighbours are in a corner of the scan; groups that reach over N/2 are refused
     step = min(step, config.size / 2 / math.ceil(math.sqrt(config.neighbor_count + 1)))
     side = config.positions
     x, y = raster_positions(
@@ -115,9 +115,9 @@ def _grouped(raw: RawData, config: PretrainingConfig, rng: np.random.Generator) 
 def joined(scans: Sequence[PtychoDataContainer]) -> PtychoDataContainer:
     """The grouped data of several scans as one container, with a probe for each scan.
 
-    Patterns and probe of a scan are scaled so that its patterns have a mean energy of 1 and its probe that
-    power: this is how a model for any probe sees each scan by itself. Of positions, only those within the
-    groups keep a meaning.
+    Patterns and probe of a scan are scaled such that the mean of ``Σ|amplitude|²`` over its patterns is 1,
+    and the probe's power is the same. A model for any probe scales each scan that it is applied to in the
+    same way. Positions keep a meaning within groups only.
     """
     modes = max(len(scan.probe) for scan in scans)
     starts = np.cumsum([0, *(len(scan.amplitude) for scan in scans)])

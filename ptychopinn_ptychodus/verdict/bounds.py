@@ -17,38 +17,44 @@ from ..refinement.start import Window
 
 _MOST_PATTERNS = 512
 _MOST_PIXELS = 1 << 23
-"""As many patterns and pixels, spread evenly over the recording, say enough of a whole scan."""
+"""At most so many patterns and pixels are compared: spread evenly over the scan, they represent it."""
 
 _FOR_NOISE = 128
 _NEIGHBOURS = 4
 _LITTLE = 0.3
-"""Part of the differences between patterns that must be more than noise for a fit to say something."""
+"""Least part of the differences between patterns that is not noise; with less, a fit says little."""
 
 _DIM = 1.0
-"""Photons of a pixel, on average, below which amplitudes tell its rate badly."""
+"""Mean number of photons of a pixel below which amplitudes are a bad measure of its rate."""
 
 _BACKGROUND = 0.01
-"""Part of a predicted pattern that is even: without it, one photon where none was predicted would be all."""
+"""Part of a predicted pattern that is made even.
+
+Otherwise a single photon where none was predicted would outweigh everything else.
+"""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Errors over the counts, as a refinement's: Σ (√λ - √n)² / Σ n over good pixels, or its Poisson kin.
+    """Errors divided by the counts, as a refinement has them.
+
+    They are Σ (√λ - √n)² / Σ n, the sums over good pixels, or the Poisson error in the place of the former.
 
     Attributes
     ----------
     error
-        Of the result, with the probe's scale that fits best.
+        The error of the result, with the scale of the probe that fits best.
     noise
-        What noise alone leaves, for counts as they are and ``counts_per_photon``.
+        The error that noise alone leaves, for these counts and ``counts_per_photon``.
     counts_per_photon
         See :func:`.noise.counts_per_photon`.
     flat
-        Of an object that is 1 everywhere, with the same probe.
+        The error of an object that is 1 everywhere, with the same probe.
     mean_pattern
-        Of the one pattern that explains all best, scaled to each: what is known without object and positions.
+        The error of the one pattern that explains all best, scaled to each of them. It needs neither an
+        object nor positions.
     neighbours
-        Of the mean of the four nearest patterns.
+        The error of the mean of the four nearest patterns.
     """
 
     error: float
@@ -64,12 +70,12 @@ class Bounds:
         return self.mean_pattern - self.noise <= _LITTLE * self.mean_pattern
 
     def with_error(self, error: float) -> Bounds:
-        """The same for an error that is known better: of all patterns."""
+        """The same bounds with an error that is known better, since it is of all patterns."""
         return replace(self, error=error)
 
     @property
     def unexplained(self) -> float:
-        """What the result leaves of what the mean pattern leaves, both beyond noise."""
+        """The error of the result over that of the mean pattern, each less that of noise."""
         room = self.mean_pattern - self.noise
         return max(self.error - self.noise, 0.0) / room if room > 0 else 0.0
 
@@ -94,7 +100,7 @@ def bounds_of(
 
 @dataclass(frozen=True)
 class Errors:
-    """As in :class:`Bounds`; ``each``, (B,), is the error of each pattern over their mean counts."""
+    """``error`` and ``noise`` as in :class:`Bounds`; ``each``, (B,), is that of each pattern."""
 
     error: float
     noise: float
@@ -116,7 +122,7 @@ def errors_of(
     chosen: NDArray[np.int64],
     gain: float,
 ) -> Errors:
-    """Error of an estimate on some patterns, its probe scaled to them, and what noise alone leaves of it."""
+    """The error of an estimate on some patterns, its probe scaled to them, and the error of noise alone."""
     moved = positions - np.stack((raw.xcoords, raw.ycoords), -1)
     window = Window(object_.shape, raw, float(np.abs(moved).max()) + 1.0)
     iterate = Iterate(
@@ -149,8 +155,9 @@ def _dim_pixels(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Good pixels of less than a photon on average, (N, N), and what noise leaves of amplitudes there.
 
-    There the result is no guide to the rate: what fits amplitudes best is far below it. The mean rate is one
-    if patterns are dim as a whole; of bright ones, dark pixels add little, and change between patterns.
+    On such pixels the result does not tell the rate: the value that fits amplitudes best is far below it. If
+    patterns are dim as a whole, the mean rate is used in its place. If they are bright, there are no such
+    pixels: dark ones add little to the error, and differ between patterns.
     """
     counts = np.zeros((raw.N, raw.N))
     for pattern in raw.diff3d[chosen]:
@@ -169,7 +176,7 @@ def _without_model(
     chosen: NDArray[np.int64],
     metric: str,
 ) -> tuple[float, float]:
-    """Errors of the mean pattern and of the mean of the nearest ones, scaled to what they are to explain."""
+    """Errors of the mean pattern, and of the mean of the nearest ones, each scaled to fit best."""
     amplitude = raw.diff3d[chosen] * ~raw.bad_pixels
     w = weights[chosen]
     total = float(w @ (amplitude.astype(np.float64) ** 2).sum((1, 2)))

@@ -1,8 +1,9 @@
-"""A part of a scan, refined for a few epochs as other readings of the scan would have it.
+"""Trials: a part of a scan is refined for a few epochs, as it is and in other readings of the scan.
 
-A wrong reading is not only worse than the right one: with the wrong orientation of patterns or positions,
-overlapping patterns contradict each other, and a refinement cannot do much better than without positions. So
-the seven other orientations of the patterns are also what the scan as it is has to be better than.
+A reading is a way to interpret the data: an orientation of the patterns, a size of the pixels, and so on.
+With a wrong orientation of patterns or positions, overlapping patterns contradict each other, and a
+refinement can hardly do better than without positions. The seven other orientations of the patterns therefore
+also show how large the error of a wrong reading is, and the scan as it is has to be clearly better.
 """
 
 from __future__ import annotations
@@ -28,31 +29,37 @@ PATTERNS = 100
 EPOCHS = 4
 _SIZE = 64
 _LIGHT = 0.9
-"""Part of the light that the middle of the patterns must hold for the trial to do with that."""
+"""The trial uses only the middle of the patterns if that holds at least this part of their light."""
 
 _BETTER = 0.6
-"""A reading fits better if it leaves less than that of what is left beyond noise as the scan is."""
+"""A reading fits better if its error beyond noise is less than this part of that of the scan as it is."""
 
 _BETTER_SCALED = 0.35
-"""... if it is another size of the pixels, which a probe out of focus looks like in a part."""
+"""The same for a reading with another size of the pixels.
+
+It is stricter, since in a small part of a scan a probe that is out of focus looks like another size.
+"""
 
 _BETTER_TURNED = 0.4
-"""... if it is a half turn: under a probe that is its own conjugate, chance alone decides between the two."""
+"""The same for a half turn.
+
+It is stricter, since with a probe that equals its own conjugate the two readings differ by chance alone.
+"""
 
 _LEAST = 0.95
-"""... and less than that of the error as a whole."""
+"""The whole error, noise included, must also be less than this part of that of the scan as it is."""
 
 _LEAST_STRETCHED = 0.7
-"""... if its patterns overlap less, which lets anything fit better."""
+"""The same for a reading in which the patterns overlap less, since then anything fits better."""
 
 _ALIKE = 1.5
-"""Readings that leave no more than that times the least are named as equivalent."""
+"""Readings whose error is no more than this multiple of the least one are reported as equivalent."""
 
 _RIGHT = 0.94
-"""A scan that leaves less than that part of what wrong orientations leave, in the trial, is read rightly."""
+"""A scan is read rightly if its error in the trial is at most this part of that of wrong orientations."""
 
 TIMES = 3.0
-"""A result that leaves so many times what a short trial leaves can be bettered by refining it."""
+"""If the error of a result is more than this multiple of a short trial's, refining it would improve it."""
 
 _MARGIN_PX = 2.0
 _SCALES = (0.5, 0.6, 0.72, 0.85, 1.18, 1.4, 1.65, 2.0)
@@ -64,16 +71,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a reading of the scan explains the part.
+    """How well one reading of the scan explains the part that the trial refines.
 
     Attributes
     ----------
     variant
         The reading.
     error, noise
-        Error over the counts, and what noise alone leaves of it.
+        The error divided by the counts, and the error that noise alone would leave, in the same unit.
     each
-        (M,) error of each pattern over the mean counts of a pattern.
+        (M,) the error of each pattern, divided by the mean counts of a pattern.
     """
 
     variant: Variant
@@ -83,7 +90,7 @@ class Fit:
 
     @property
     def beyond_noise(self) -> float:
-        """The error beyond that of noise; fits take up a part of the noise, so not less than nothing."""
+        """The error less that of noise; at least 0, since a fit may take up a part of the noise."""
         return max(self.error - self.noise, 0.0)
 
 
@@ -94,11 +101,11 @@ class Trial:
     Attributes
     ----------
     as_it_is
-        Of the scan as it is.
+        The fit of the scan as it is.
     others
-        Of other readings, those of orientation first.
+        The fits of other readings, those of other orientations first.
     usual
-        Median error of the other orientations of the patterns: what wrong ones amount to.
+        The median error of the other orientations of the patterns, which is what a wrong reading leaves.
     """
 
     as_it_is: Fit
@@ -107,12 +114,12 @@ class Trial:
 
     @property
     def best(self) -> Fit:
-        """Of the least error, among all."""
+        """The fit with the least error of all."""
         return min((self.as_it_is, *self.others), key=lambda fit: fit.error)
 
     @property
     def remedy(self) -> Fit | None:
-        """The best reading, if it fits better than the scan as it is."""
+        """The best fit, if its reading fits better than the scan as it is; else None."""
         return self.best if fits_better(self.best, self.as_it_is) else None
 
     @property
@@ -122,12 +129,12 @@ class Trial:
 
     @property
     def ratio(self) -> float:
-        """The error of the scan as it is over that of wrong orientations: 1 if it is no better."""
+        """The error of the scan as it is, divided by that of wrong orientations: 1 if it is no better."""
         return self.as_it_is.error / self.usual if self.usual > 0 else 1.0
 
 
 def fits_better(fit: Fit, other: Fit) -> bool:
-    """Whether a reading fits so much better that it is no accident."""
+    """Whether a reading fits so much better than another that this is not by chance."""
     least = _LEAST_STRETCHED if fit.variant.scale > 1 else _LEAST
     better = _BETTER_SCALED if fit.variant.scale != 1 else _BETTER
     better = _BETTER_TURNED if fit.variant.is_half_turn else better
@@ -135,7 +142,7 @@ def fits_better(fit: Fit, other: Fit) -> bool:
 
 
 class TrialRunner:
-    """Where trials of one scan are run.
+    """Runs the trials of one scan.
 
     Parameters
     ----------
@@ -148,9 +155,9 @@ class TrialRunner:
     counts_per_photon
         See :func:`.noise.counts_per_photon`.
     weights
-        (M,) what each pattern counts for: the part is chosen where those that count tell most.
+        (M,) weight of each pattern. The part is chosen where the patterns of weight tell most.
     arrays
-        Where to compute.
+        The device to compute on.
     should_stop
         Asked before every batch.
     """
@@ -196,7 +203,7 @@ class TrialRunner:
         counterpart = trial.best.variant.counterpart
         if trial.remedy is None or counterpart is None:
             return trial
-        # the two differ by the orientation of the probe, which a few epochs of refinement make up for in part
+        # the two differ by the orientation of the probe, of which a short refinement corrects a part
         return replace(trial, others=(*trial.others, self.fit(part, counterpart)))
 
     def scales(self, trial: Trial) -> Trial:
@@ -209,7 +216,7 @@ class TrialRunner:
         return replace(trial, others=(*trial.others, *(self.fit(part, one) for one in readings)))
 
     def compact(self, candidates: NDArray[np.int64], count: int = PATTERNS) -> NDArray[np.int64]:
-        """Those of the candidates that lie together where patterns differ most from each other, ascending."""
+        """``count`` candidates that lie together, where patterns differ most from each other; ascending."""
         positions = self._positions[candidates]
         wanted = min(count, len(candidates))
         around = np.reshape(cKDTree(positions).query(positions, wanted)[1], (len(candidates), wanted))
@@ -217,7 +224,7 @@ class TrialRunner:
         return np.sort(candidates[around[centre]])
 
     def part(self, places: NDArray[np.int64], lag: int = 0) -> RawData:
-        """The patterns of these places, if pattern ``k`` belongs to place ``k + lag``."""
+        """The patterns at these places of the scan, where pattern ``k`` belongs to place ``k + lag``."""
         part = self._raw.select(places)
         rows = self._crop
         part.diff3d = np.asarray(self._raw.diff3d[places - lag][:, rows, rows])
@@ -228,7 +235,7 @@ class TrialRunner:
         return part
 
     def fit(self, part: RawData, variant: Variant) -> Fit:
-        """Refine a part from a flat object in one reading.
+        """Refine a part in one reading, from a flat object.
 
         Raises
         ------
@@ -250,7 +257,7 @@ class TrialRunner:
                 quiet=True,
                 pupil=False,
             )
-        except StartError:  # no light where the patterns have it, such as that of a probe beside the beam
+        except StartError:  # the probe has no light where the patterns have it, as one beside the beam
             return Fit(variant, math.inf, 0.0, np.full(len(scan), math.inf))
         if refined.stopped:
             raise Stopped
@@ -269,7 +276,7 @@ class TrialRunner:
 
 
 def _read(part: RawData, variant: Variant) -> RawData:
-    """A part of a scan in one reading, its positions where an object around them has them."""
+    """A part of a scan in one reading, its positions in the pixels of an object that just holds them."""
     scan = part.select(slice(None))
     middle = np.array([part.xcoords.mean(), part.ycoords.mean()])
     positions = variant.applied_to_positions(np.stack((part.xcoords, part.ycoords), -1) - middle)
@@ -281,7 +288,7 @@ def _read(part: RawData, variant: Variant) -> RawData:
 
 
 def _interest(raw: RawData) -> NDArray[np.float64]:
-    """(M,) how far each pattern is from the mean one: where the object is even, no reading fits better."""
+    """(M,) how far each pattern is from the mean one. Where the object is even, all readings fit alike."""
     count = len(raw)
     some = raw.diff3d[np.unique(np.linspace(0, count - 1, min(count, 200)).round().astype(np.int64))]
     mean: NDArray[np.float64] = some.mean(axis=0, dtype=np.float64) * ~raw.bad_pixels
@@ -289,12 +296,12 @@ def _interest(raw: RawData) -> NDArray[np.float64]:
     along = np.array([float(np.vdot(mean, pattern)) for pattern in raw.diff3d])
     whole = np.array([float((pattern[~raw.bad_pixels] ** 2).sum(dtype=np.float64)) for pattern in raw.diff3d])
     away = np.maximum(whole - along**2, 0.0)
-    # a single broken frame must not say where to look
+    # a single broken frame must not decide where the part is
     return np.asarray(np.minimum(away, 3.0 * float(np.median(away)) + 1e-30))
 
 
 def _middle(raw: RawData) -> slice:
-    """Rows, and columns, of the patterns that are enough for a trial."""
+    """The rows, and likewise the columns, of the middle of the patterns that is enough for a trial."""
     size = raw.N
     if size <= _SIZE:
         return slice(0, size)
@@ -311,17 +318,17 @@ def _middle(raw: RawData) -> slice:
 
 
 def _coarser(modes: NDArray[np.complex64], rows: slice) -> NDArray[np.complex64]:
-    """A probe as the middle of the patterns knows it, on larger pixels of the object over the same field."""
+    """The probe that goes with the middle of the patterns: the same field of view, larger object pixels."""
     if rows == slice(0, modes.shape[-1]):
         return modes
     axes = (-2, -1)
-    # the object starts flat, so that it does not matter whether the probe moves by a part of a pixel
+    # a shift of the probe by a part of a pixel does not matter, since the object starts flat
     spectrum = np.fft.fftshift(np.fft.fft2(modes, norm="ortho"), axes=axes)[:, rows, rows]
     return np.asarray(np.fft.ifft2(np.fft.ifftshift(spectrum, axes=axes), norm="ortho"), np.complex64)
 
 
 def alike(trial: Trial, fit: Fit, others: Sequence[Variant]) -> list[Fit]:
-    """The fits of these variants that are no more than a little worse."""
+    """The fits of these variants whose error is at most :data:`_ALIKE` times that of ``fit``."""
     return [
         found
         for found in trial.others

@@ -38,18 +38,18 @@ class TrainJob:
     Attributes
     ----------
     asked
-        What was asked for. Where it says nothing of ``n_groups``, there is one group for each pattern that is
-        learnt from; ``probe_modes`` are, at least, as many as the probe has.
+        What was asked for. If it does not say ``n_groups``, there is one group for each pattern that is
+        learnt from. ``probe_modes`` are at least as many as the probe has.
     validation_fraction
-        Part of the patterns that is held out where the directory has no test data.
+        Part of the patterns that is held out if the directory has no test data.
     preview
-        Leave the object beside the model while it is learnt.
+        Whether the object is written beside the model while it is learnt.
     log_level
-        Of the records to send.
+        Least level of the log records that are sent.
     examination
         What is looked for in the data.
     tell_batches
-        Send a ``batch`` message after every batch.
+        Whether a ``batch`` message is sent after every batch.
     """
 
     asked: TrainingRequest
@@ -76,7 +76,8 @@ class ReconstructJob:
     refinement
         How the network's object is refined; None if it is not.
     probe_modes
-        Of the refined probe, if the model is for any probe and brings no modes of its own; None: as the scan.
+        Modes of the refined probe, if the model is for any probe and has none of its own; None stands for as
+        many as the scan's probe has.
     examination
         What is looked for in the scan and in the result.
     """
@@ -92,7 +93,7 @@ class ReconstructJob:
 
     @property
     def device(self) -> str:
-        """Of refinement and verdict, as :func:`~ptychopinn_ptychodus.refinement.solver.refine` takes it."""
+        """Device of refinement and verdict, for :func:`~ptychopinn_ptychodus.refinement.solver.refine`."""
         return _device(self.execution)
 
 
@@ -103,7 +104,7 @@ class RefineJob:
     Attributes
     ----------
     execution
-        Only ``accelerator`` takes part.
+        Devices; only its ``accelerator`` is used.
     examination
         What is looked for in the scan and in the result.
     """
@@ -130,12 +131,12 @@ class PretrainJob:
     Attributes
     ----------
     asked
-        What was asked for; N is that of ``pretraining``, and ``n_groups`` is what the made scans have.
+        What was asked for. N is that of ``pretraining``, and ``n_groups`` is what the made scans have.
     pretraining
-        What the scans are like. The probes to make them with are in ``probes/``, see :func:`save_probes`;
-        where there are none, they are made, too.
+        What the scans are like. The probes to simulate them with are in ``probes/``, see :func:`save_probes`;
+        if there are none, probes are made as well.
     log_level
-        Of the records to send.
+        Least level of the log records that are sent.
     """
 
     asked: TrainingRequest

@@ -22,7 +22,7 @@ logger = logging.getLogger("PtychoPINN-Plugin")
 LARGEST_SHARE = 0.05
 """Part of the training's own time that all its previews together may take."""
 
-# a guess at the first: applying a network takes a third of the time of learning, besides graphs and imports
+# a guess for the first one: a network is applied in a third of the time of learning; graphs and imports add
 _SETUP_S, _AS_LEARNING = 1.0, 0.5
 _GAP_PX = 8
 _LARGEST_BYTES = 1 << 29
@@ -31,7 +31,7 @@ _LARGEST_PICTURE_PX = 2048
 
 
 def covering(container: PtychoDataContainer) -> NDArray[np.int64]:
-    """Numbers of the groups that suffice to see the whole scan: they lie half the width of the probe apart.
+    """Numbers of the groups that suffice to show the whole scan: they lie half the width of the probe apart.
 
     The width is the root of the area ``(Σ|P|²)² / Σ|P|⁴`` that a probe of even power would cover. Fewer
     groups are taken where their patches would need more than half a gigabyte.
@@ -46,7 +46,7 @@ def covering(container: PtychoDataContainer) -> NDArray[np.int64]:
 
 
 class PreviewWriter:
-    """Leaves the object in ``directory`` after as many epochs as :data:`LARGEST_SHARE` of the time pays for.
+    """Writes the object to ``directory`` after an epoch, if :data:`LARGEST_SHARE` of the time allows it.
 
     ``preview.npy`` is complex64, on a canvas that just holds the scan; ``preview.png`` shows amplitude and
     phase side by side.
@@ -54,11 +54,11 @@ class PreviewWriter:
     Parameters
     ----------
     container
-        The whole scan in groups; those that are needed are chosen here.
+        The groups of the whole scan, of which those that are needed are chosen here.
     directory
-        For the files.
+        Where the files are written.
     tell
-        Called with the number of the epoch whose object has been left.
+        Called with the number of the epoch whose object has been written.
 
     Raises
     ------
@@ -100,7 +100,7 @@ class PreviewWriter:
             self._make(report.epoch, apply)
         except InterruptedError:
             raise
-        except Exception as exc:  # the model is what counts, whatever is wrong with its picture
+        except Exception as exc:  # a training goes on, whatever is wrong with its picture
             self._is_broken = True
             logger.warning("There will be no further preview: %s", exc)
         finally:
@@ -110,7 +110,7 @@ class PreviewWriter:
     def _make(self, epoch: int, apply: Apply) -> None:
         prediction = apply(self._container)
         if not (np.isfinite(prediction.patches).all() and np.isfinite(prediction.probe).all()):
-            return  # training is about to say so
+            return  # the training reports this itself
         object_ = prediction.stitch(self._container).object
         with replacing(self._directory / PREVIEW_FILE) as file:
             np.save(file, object_)

@@ -1,8 +1,8 @@
-"""A child process for one call: started, listened to, stopped, and its death noticed.
+"""The child process for one job, as the parent sees it: how it is started, read from, stopped and ended.
 
-The framework lives in the child, so that the application never holds a GPU. The child is a fresh interpreter
-and not a ``multiprocessing`` spawn, which would run the main script of a user's session again. The wire is
-described in :mod:`.wire`.
+Only the child imports a framework, so that the application never holds a GPU. The child is a fresh
+interpreter and not a ``multiprocessing`` spawn, which would run the main script of a user's session again.
+The messages that it sends are described in :mod:`.wire`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from .wire import ChildDiedError, Message, rebuild_error
 
 WORKER = "ptychopinn_ptychodus.worker.main"
 HEARTBEAT_S = 0.5
-_LISTEN_S = HEARTBEAT_S / 2  # whoever stops waits for that first
+"""Seconds after which :meth:`ChildProcess.messages` yields None if the child has said nothing."""
+_LISTEN_S = HEARTBEAT_S / 2  # the longest wait for one message, and so the delay of a Stop
 STOP_GRACE_S = 20.0
-"""For a child that has learnt something, none of which is on disk yet."""
+"""Seconds that a child is given to stop if it has learnt something, and none of it is on disk yet."""
 CHECKPOINT_GRACE_S = 1.5
-"""For a child that has left its best state as a checkpoint, as engines do after each epoch."""
+"""Seconds if the child has left its best state as a checkpoint, as engines do after each epoch."""
 NOTHING_GRACE_S = 0.25
-"""For a child that still imports its framework, or reconstructs: there is nothing to keep."""
+"""Seconds if the child has nothing to keep: it imports its framework, or reconstructs."""
 _LAST_WORDS_S = 0.5  # how long to look for messages of a child that is gone
 _KILL_GRACE_S = 2.0
 _EXIT_GRACE_S = 10.0
@@ -45,10 +46,10 @@ _KEPT_LINES = 40
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 WAITING = {WAIT_POLICY: "PASSIVE", "GOMP_SPINCOUNT": "1000"}
-"""How a child's threads wait for each other: they look again so many times, then they sleep."""
+"""Environment variables that say how a child's threads wait: they spin a thousand times, then they sleep."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a disk that is full, of a quota, and of a limit to the size of files."""
+"""Error numbers of a full disk, of a used-up quota, and of a file that is larger than a limit allows."""
 
 
 class ChildProcess:
@@ -146,20 +147,20 @@ class ChildProcess:
                 if self._consume(message):
                     yield message
                 elif time.monotonic() - silent_since >= _LISTEN_S:
-                    yield None  # whoever wants to stop gets a word in edgeways between log records
+                    yield None  # so that a caller can stop the child between log records
                 else:
                     continue
                 silent_since = time.monotonic()
                 continue
             if self._process.poll() is not None:
-                # The end of the pipe is no condition: its data loaders may outlive it and hold it open.
+                # Nobody waits for the end of the pipe: its data loaders may outlive it and hold that open.
                 gone_since = gone_since or time.monotonic()
                 readers_done = not any(thread.is_alive() for thread in self._threads)
                 if self._queue.empty() and (readers_done or time.monotonic() - gone_since > _LAST_WORDS_S):
                     raise self._death()
             yield None
             silent_since = time.monotonic()
-        # frameworks may take seconds to tear down: not a reason to fall silent
+        # frameworks may take seconds to end, in which there are still messages to yield
         deadline = time.monotonic() + _EXIT_GRACE_S
         while time.monotonic() < deadline:
             try:
@@ -172,7 +173,7 @@ class ChildProcess:
     def stop(self, grace_s: float = STOP_GRACE_S) -> list[Message]:
         """Ask the child to keep its best state and end, wait for that, and end it if it does not.
 
-        It gets less time than ``grace_s`` if there is nothing to keep that would not be kept anyway.
+        It gets less time than ``grace_s`` if there is nothing to keep, or if a checkpoint is kept anyway.
         :attr:`result` is set if the child answered. Messages that arrived in the meantime are returned.
         """
         arrived: list[Message] = []
@@ -185,13 +186,13 @@ class ChildProcess:
                 if message is not None:
                     arrived.append(message)
                 if self.result is not None:
-                    break  # what counts is written, and somebody waits: close() ends what is left of it
+                    break  # the result is written, and a user waits: close() ends the process
                 waited_s = time.monotonic() - started
                 if waited_s > min(grace_s, self._worth_s):
                     level = logging.DEBUG if self._worth_s == NOTHING_GRACE_S else logging.WARNING
                     self._log.log(level, "The worker did not end within %.1f s and is ended now.", waited_s)
                     break
-        except Exception as exc:  # whoever stops has no use for the way in which it ended
+        except Exception as exc:  # how a child that was stopped has ended is of no use to the caller
             self._log.warning("While stopping: %s", exc)
         return arrived
 
@@ -234,7 +235,7 @@ class ChildProcess:
                     stream.close()
 
     def _consume(self, message: Message) -> bool:
-        """Deal with what is not for the caller; True if it is for the caller."""
+        """Deal with a message that is not for the caller; True if it is for the caller."""
         kind = message.get("kind")
         if kind == "log":
             self._relay(message)
@@ -251,18 +252,18 @@ class ChildProcess:
         return True
 
     def with_remedy(self, exc: Exception) -> Exception:
-        """The same error, of a full disk with the directory and what to do."""
+        """The same error; if a disk is full, with the directory and what to do in its message."""
         if not (isinstance(exc, OSError) and exc.errno in NO_ROOM):
             return exc
         other = "set TMPDIR to" if self._writes_to == self.directory else "choose"
-        # frameworks name a file of their own, which may be gone by now
+        # frameworks name a file of their own, which may not exist any more
         text = f'{exc.strerror} in "{self._writes_to}": make room there, or {other} another directory'
         return type(exc)(exc.errno, text)
 
     def _relay(self, message: Message) -> None:
         name, level, text = message["name"], message["level"], message["text"]
         if not (name == self._log.name or name.startswith("ptychopinn_ptychodus")):
-            # what frameworks find worth telling is seldom news to the user
+            # records of frameworks below this level are of no use to a user
             text = f"{name}: {text}"
             level = level if level >= logging.WARNING else logging.DEBUG
         self._log.log(level, "%s", text)
@@ -277,7 +278,7 @@ class ChildProcess:
                 self._log.debug("Not a message of the worker: %r", line[:200])
             else:
                 self._queue.put(message)
-        self._queue.put(None)  # wakes whoever waits for a child that is gone
+        self._queue.put(None)  # so that messages() need not wait for a child that has ended
 
     def _read_errors(self, stream: IO[bytes]) -> None:
         for line in stream:
@@ -306,15 +307,16 @@ class ChildProcess:
 
 
 def child_environment() -> dict[str, str]:
-    """The child imports from the same places as the parent, in the same order, and waits briefly.
+    """Environment variables of a child: where it imports from, and how its threads wait for each other.
 
-    But not from the directory that the user happens to be in, which an interactive Python has as "".
+    It imports from the same places as the parent, in the same order, but not from the current directory,
+    which an interactive Python has as "".
 
-    A thread of an OpenMP loop that waits for the others gives its core away after a fraction of a millisecond
-    of spinning: on a machine that has other work to do, spinning takes time from the very threads that are
-    waited for, and without any, a thread is woken for each of many short loops. Both of PyTorch's OpenMP
-    libraries obey ``OMP_WAIT_POLICY``; the one that most builds have, GNU's, goes by its own count first.
-    What the user has set stays.
+    A thread of an OpenMP loop that waits for the others spins for a fraction of a millisecond, and then gives
+    its core away. Longer spinning would take time from the threads that are waited for, if the machine has
+    other work to do; without any, a thread would have to be woken for each of many short loops. Both of
+    PyTorch's OpenMP libraries obey ``OMP_WAIT_POLICY``; GNU's, which most builds have, obeys its own count
+    first. A variable that the user has set is left as it is.
     """
     paths = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 (a zip file has no links)
     return {

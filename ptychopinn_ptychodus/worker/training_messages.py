@@ -11,7 +11,7 @@ from ..backends.base import EpochReport
 from .wire import Send
 
 _STEP = 0.01
-"""Part of the whole work that lies at least between two ``progress`` messages."""
+"""Least part of the whole work between two ``progress`` messages."""
 
 
 class TrainingMessages:
@@ -22,13 +22,13 @@ class TrainingMessages:
     send
         Sends the messages ``learning``, ``epoch`` and ``progress``.
     containers
-        Each set of groups that an epoch goes over, to learn from them or to validate.
+        The sets of groups that an epoch goes over, to learn from or to validate with.
     batch_size
-        Groups of a batch.
+        Number of groups in a batch.
     begin
         Part of the job that is done before the training, 0 to 1.
     tell_batches
-        Send the message ``batch`` after every batch.
+        Whether the message ``batch`` is sent after every batch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The wall between the application and the worker."""
+"""The application and the worker are two processes: what passes between them, and what becomes of either."""
 
 from __future__ import annotations
 
