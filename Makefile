@@ -15,7 +15,7 @@ QT_LIBRARIES := libgl1 libegl1 libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcom
 QT_LIBRARIES += xvfb xauth libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-render-util0 \
 	libxcb-shape0 libxcb-xinerama0
 
-.PHONY: demo test check check-fast docs qt-libraries clean
+.PHONY: demo test check check-fast coverage docs qt-libraries clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -72,6 +72,17 @@ test: check
 
 check-fast: check
 	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal -q $(FAST_TESTS)
+
+# All tests once more, slower, and which part of the package they execute; there is no figure that has to be reached.
+coverage: export OMP_WAIT_POLICY ?= PASSIVE
+coverage: export OMP_NUM_THREADS ?= 1
+coverage: export TF_NUM_INTRAOP_THREADS ?= 1
+coverage: export TF_NUM_INTEROP_THREADS ?= 1
+coverage: $(VENV)/.test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal -q
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 $(VENV)/.docs: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
