@@ -1,4 +1,4 @@
-"""Models of one engine in the hands of another: weights, physics and frozen statistics, as they are."""
+"""Reads the model of any engine, and converts it to one of another engine, with all its numbers unchanged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_model(path: Path) -> ModelState:
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is no model, or its engine does not hand it over.
+        If it is not a model, or its engine does not offer it to others.
     """
     return guess_engine(path).read_state(path)
 
@@ -41,7 +41,7 @@ def convert(source: Path, target: Path, backend: str) -> Engine:
 def not_convertible(
     state: ModelState, backend: str, reason: object, path: Path | None = None
 ) -> ModelFileError:
-    """The error for a model of one engine that another has no counterpart of, or that is damaged."""
+    """The error for a model that another engine cannot represent, or that is damaged."""
     named = "The model" if path is None else f'"{path}"'
     reason = str(reason)[:300]  # it may name whatever the file names
     if state.description.engine == backend:

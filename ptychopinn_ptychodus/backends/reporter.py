@@ -9,15 +9,14 @@ from .base import Apply, EpochReport, OnBatch, OnEpoch, PreviewCallback, ShouldS
 
 
 class StopRequested(Exception):
-    """Leaves a training loop at once: validating on the way out could outlast the patience of who asked."""
+    """Leaves a training loop at once, without the validation that would end it: a user waits for that."""
 
 
 class TrainingReporter:
-    """Makes an engine's calls of what :meth:`.Engine.train` was given, in the order that is promised there.
+    """Calls what :meth:`.Engine.train` was given, in the order that is specified there.
 
-    It keeps the time, makes an :class:`.EpochReport` of each epoch's losses, and turns the answer of
-    ``should_stop`` into an exception that ends the engine's loop. Who listens, and what is made of the calls,
-    is none of its business.
+    It measures the time, makes an :class:`.EpochReport` of each epoch's losses, and turns the answer of
+    ``should_stop`` into an exception that ends the engine's loop.
 
     Parameters
     ----------
@@ -47,11 +46,11 @@ class TrainingReporter:
         self.stopped = False
 
     def start(self) -> None:
-        """Training begins: the clock runs."""
+        """The training begins: its time is measured from now on."""
         self._start, self._patterns = time.monotonic(), 0
 
     def batch(self, patterns: int = 0) -> None:
-        """A batch is done, ``patterns`` of them learnt from; raises :class:`StopRequested` if asked to."""
+        """A batch is done, ``patterns`` of it learnt from; raises :class:`StopRequested` if asked to stop."""
         self._patterns += patterns
         if self._on_batch is not None:
             self._on_batch()
@@ -62,8 +61,8 @@ class TrainingReporter:
     def epoch(self, history: Mapping[str, list[float]], nepochs: int, apply: Apply | None) -> None:
         """An epoch is done; its losses are the last of ``history``.
 
-        ``apply`` is to leave training as it found it, and to raise ``InterruptedError`` when asked to stop.
-        None where the network is out of reach: there is no preview then.
+        ``apply`` must not change the training, and must raise ``InterruptedError`` when asked to stop. It is
+        None if the network is in another process: then there is no preview.
         """
         seconds = time.monotonic() - self._start
         train, validation = history["train_loss"], history["val_loss"]

@@ -1,4 +1,4 @@
-"""What a reconstruction hands back: the product that came in, with what was found in it."""
+"""Makes the product that a reconstruction returns: the one that it was given, with what was found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..formatting import counted
 from .ingest import object_positions, position_m
 
 SIGNATURE = "ptychopinn-ptychodus: "
-"""Begins the line in a product's comments that says how its object came about."""
+"""Beginning of the lines that this package writes into the comments of a product."""
 
 _POSITIONS = "positions refined"
 
@@ -69,7 +69,7 @@ def with_refinement(
     if not result["error"] < result["start_error"]:
         how += ", which did not improve it"
         logger.warning("Refinement has not improved on the network's object, which is handed over again.")
-    # without weights: the probe was fitted as one that is the same everywhere
+    # without weights, since the probe was fitted as the same at all positions
     return _with(product, found, result["errors"], how, None, findings, logger)
 
 
@@ -82,7 +82,7 @@ def _with(
     findings: Report,
     logger: logging.Logger,
 ) -> Product:
-    """``how`` takes the place of an earlier such line of the comments: no object passes for another's."""
+    """``how`` replaces an earlier line of this kind in the comments, which is true of another object."""
     lines = product.metadata.comments.splitlines()
     earlier = [line for line in lines if line.startswith(SIGNATURE)]
     positions = product.probe_positions
@@ -126,9 +126,9 @@ def _probes(
     opr_weights: NDArray[Any] | None,
     logger: logging.Logger,
 ) -> ProbeSequence:
-    """The probe that was found in the place of the product's.
+    """The product's probe, replaced by the one that was found.
 
-    Weights of an orthogonal probe relaxation belong to eigenprobes that it does not have.
+    Weights of an orthogonal probe relaxation are left out: they belong to eigenprobes that it does not have.
     """
     if before.num_coherent_modes > 1:
         logger.info(

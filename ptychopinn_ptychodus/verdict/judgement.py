@@ -20,22 +20,29 @@ from .trial import TIMES, Stopped, Trial, TrialRunner
 CODE = "fit"
 
 _NOISE = 1.0
-"""An error of no more than that times what noise leaves is noise; fits take up a part of the noise."""
+"""An error of at most this multiple of that of noise alone is noise, of which a fit may take up a part."""
 
 _EXPLAINED = 0.02
-"""Part of what the mean pattern leaves, beyond noise, that a result may leave without a trial."""
+"""A result needs no trial if its error beyond noise is at most this part of that of the mean pattern."""
 
 _NOTHING = 0.9
-"""A result that leaves more than that part of what an empty object leaves has found nothing."""
+"""A result has found nothing if its error is at least this part of that of an empty object."""
 
 _POOR = 0.8
-"""A result that leaves more than that part of what the mean pattern leaves, and a trial far less, is none."""
+"""A result is wrong if its error beyond noise is more than this part of the mean pattern's.
+
+This holds only if a trial has left far less, see :data:`.trial.TIMES`.
+"""
 
 _MUCH, _HARDLY = 0.7, 0.8
-"""Neither may a result leave more than the first while the trial, over wrong readings, has the second."""
+"""A result is also wrong if two ratios are larger than these.
+
+The first is that of its error beyond noise to the mean pattern's; the second is that of the trial's error to
+that of wrong orientations.
+"""
 
 _HALF = 0.5
-"""... and one that leaves more than that is doubtful as long as no trial has come to an end."""
+"""The same ratio as the first of these, above which a result is doubtful if its trial was stopped."""
 
 _BEFORE_TRIAL, _BEFORE_LAGS, _BEFORE_SCALES = 0.1, 0.6, 0.8
 
@@ -53,35 +60,36 @@ def judge(
     on_progress: Callable[[float], None] | None = None,
     device: str | Arrays = "auto",
 ) -> Finding:
-    """Say whether a reconstruction explains its patterns, and if not, what to change.
+    """Say whether a reconstruction explains its patterns and, if it does not, what to change.
 
     Parameters
     ----------
     raw
-        The scan. Trials start from its own probe, which no wrong reading has spoilt.
+        The scan. Trials start from its own probe, and not from one that was refined in a wrong reading.
     object_
         (H, W) complex.
     probe
         (modes, N, N) complex; its scale is fitted.
     positions
-        (M, 2) [x, y] pixels of the object, those of the scan by default.
+        (M, 2) [x, y], pixels of the object; those of the scan by default.
     metric
         ``"amplitude"`` or ``"poisson"``, see :class:`~ptychopinn_ptychodus.refinement.RefinementConfig`.
     error
-        Error over the counts, of the whole scan, as the refinement reported it; computed if None.
+        Error of the whole scan divided by the counts, as the refinement reported it. If it is None, it is
+        computed, from a part of the scan.
     weights
-        (M,) what each pattern counts for; 1 by default.
+        (M,) weight of each pattern; 1 by default.
     should_stop
-        Asked before every batch of a trial; when it answers True, what is known so far decides.
+        Asked before every batch of a trial. When it answers True, the verdict is made of what is known.
     on_progress
-        Told the part of the work that is done, 0 to 1; a trial that is not needed is done at once.
+        Called with the part of the work that is done, 0 to 1; 1 at once if no trial is needed.
     device
         As :func:`~ptychopinn_ptychodus.refinement.solver.refine` takes it.
 
     Returns
     -------
     Finding
-        Of the subject ``"result"``: noted, or ignored, which is a warning.
+        Its subject is ``"result"``, and its action noted, or ignored, which makes it a warning.
     """
     tell = on_progress or (lambda fraction: None)
     arrays = arrays_for(device) if isinstance(device, str) else device
@@ -182,7 +190,7 @@ def _finding(
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for JSON, which has no infinity."""
+    """The same values for JSON, which knows no infinity."""
     return {
         key: _finite(value)
         if isinstance(value, Mapping)

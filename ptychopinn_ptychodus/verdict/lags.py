@@ -1,4 +1,4 @@
-"""Frames that lag behind the positions, or are ahead of them: whether they do, and from where on."""
+"""Finds frames that lag behind the positions, or are ahead of them, and the first one that does."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .variants import AS_IT_IS, Variant
 
 LAGS = (-1, 1)
 _FRAMED = 40
-"""Patterns beyond the limits of a search, which may have missed by so many."""
+"""Number of patterns by which a search may be wrong: so many more on either side are compared in the end."""
 
 _LOCAL = 3.0
-"""Recorded one after the other, patterns lie together if no farther than that times the nearest ones."""
+"""Successive patterns are close if their distance is at most this multiple of that of nearest neighbours."""
 
 _AT_START = 3
-"""So few patterns before the first lagging one may be none."""
+"""If fewer patterns than this come before the first lagging one, all of them are taken to lag."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Lagging:
     lag
         Pattern ``k`` belongs to position ``k + lag``.
     first
-        Number of the first pattern that does, as well as can be told; None if it cannot.
+        Number of the first pattern that does, as far as this can be told; None if it cannot.
     as_it_is, fit
-        A part of the scan with its own positions, and with those.
+        The fits of a part of the scan with its own positions, and with the others.
     """
 
     lag: int
@@ -49,7 +49,7 @@ def find_lag(raw: RawData, runner: TrialRunner) -> Lagging | None:
     Raises
     ------
     Stopped
-        If the bench was asked to stop.
+        If the trial was asked to stop.
     """
     half = _second_halves(raw)
     if len(half) < 2 * _AT_START:
@@ -64,7 +64,7 @@ def find_lag(raw: RawData, runner: TrialRunner) -> Lagging | None:
 
 
 def _fit(runner: TrialRunner, places: NDArray[np.int64], lag: int) -> Fit:
-    """The patterns that belong to these places if pattern ``k`` belongs to place ``k + lag``."""
+    """The fit of the patterns at these places, where pattern ``k`` belongs to place ``k + lag``."""
     return runner.fit(runner.part(places, lag), Variant(lag=lag) if lag else AS_IT_IS)
 
 
@@ -75,7 +75,7 @@ def _first(raw: RawData, runner: TrialRunner, lag: int) -> int | None:
     nearest = np.median(cKDTree(positions).query(positions, 2)[0][:, 1])
     steps = np.hypot(*np.diff(positions, axis=0).T)
     if float(np.median(steps)) > _LOCAL * max(float(nearest), 1e-9):
-        return None  # patterns of one time lie far apart: none of them can be told from its neighbours
+        return None  # successive patterns lie far apart, so that a block of them would hardly overlap
     low, high = 0, len(raw)
     while high - low > PATTERNS:
         middle = (low + high) // 2
@@ -85,7 +85,7 @@ def _first(raw: RawData, runner: TrialRunner, lag: int) -> int | None:
         else:
             low = middle
     block = _within(raw, low - _FRAMED, high + _FRAMED)
-    # of each place, how much worse its own pattern fits than the other one
+    # for each place, how much worse its own pattern fits than the lagging one
     gain = _fit(runner, block, 0).each - _fit(runner, block, lag).each
     total = np.concatenate([[0.0], np.cumsum(gain)])
     first = int(np.argmin(total))

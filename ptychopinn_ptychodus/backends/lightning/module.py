@@ -109,7 +109,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
         config: TrainingConfig,
         execution: ExecutionConfig | None = None,
     ) -> Self:
-        """A fresh model for ``container``: statistics frozen, probe scale fitted from the data."""
+        """A fresh model for ``container``, with the statistics and the scale of these data."""
         physics = initial_physics(container, config)
         module = cls(config.model, physics.data, config, InferenceConfig(model=config.model))
         module.prepare_training(physics, execution or ExecutionConfig(), module.history, [])
@@ -122,14 +122,14 @@ class PtychoPINN_Lightning(pl.LightningModule):
         history: dict[str, list[float]],
         callbacks: list[Callback],
     ) -> None:
-        """What the orchestrator tells a module that has this method, after construction and before fitting.
+        """Take what :func:`.training.train` hands to a module with this method, before it is fitted.
 
         A module without it trains as well: the four configuration objects are all that its constructor gets.
 
         Parameters
         ----------
         physics
-            Where probe and scale start, and which pixels are good.
+            Starting values of probe and scale, and which pixels are good.
         execution
             Run-time knobs.
         history
@@ -151,7 +151,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
 
     @property
     def probe(self) -> Tensor:
-        """(modes, N, N) complex64 probe in the network's world, masked if so configured."""
+        """(modes, N, N) complex64 probe in the network's scale, masked if so configured."""
         return torch.view_as_complex(self.probe_planes) * self.mask
 
     def counts_probe(self) -> Tensor:
@@ -225,7 +225,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
                     "realspace_mae_weight > 0 (supervised training) needs a known object: add objectGuess to "
                     "the training data, or set realspace_mae_weight to 0."
                 )
-            # not to be learnt from: a probe could otherwise leave where the object is wrong in the dark
+            # no gradient: the probe could otherwise avoid places where the object is wrong
             weight = (self.probe if given is None else given).detach().abs().square().sum(-3)
             placed = patches if rest is None else forward.fourier_shift(patches, -rest)
             brightest = weight.amax((-2, -1), keepdim=True)
@@ -242,7 +242,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
     def _step(self, batch: TensorDict, name: str) -> Tensor:
         loss = self.loss(batch)
         size = batch["amplitude"].shape[0]
-        # of all processes, where there are several
+        # the mean over all processes, if there are several
         self.log(name, loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
@@ -259,8 +259,8 @@ class PtychoPINN_Lightning(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam over everything trainable, with the schedule that ``ExecutionConfig.scheduler`` names.
 
-        What a network calls its physical parameters (few, and far from noise) and the probe learn
-        :data:`PHYSICS_RATE` times as fast as the weights, the probe relative to its own size.
+        The probe, and what a network calls its physical parameters (few, and well determined), learn
+        :data:`PHYSICS_RATE` times as fast as the weights; the probe relative to its own size.
         """
         execution = self.execution_config
         rate = execution.learning_rate
@@ -306,8 +306,8 @@ class PtychoPINN_Lightning(pl.LightningModule):
     ) -> Self:
         """Rebuild a model from its file alone.
 
-        Not Lightning's own reader: some of the versions that this package runs with unpickle objects from a
-        file without asking. Here it is tensors and plain values, or ``pickle.UnpicklingError``.
+        Lightning's own reader is not used, since in some versions that this package supports it unpickles any
+        object in a file. This one raises ``pickle.UnpicklingError`` for all but tensors and plain values.
         """
         content = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
         module = cls(**content[cls.CHECKPOINT_HYPER_PARAMS_KEY], **kwargs)

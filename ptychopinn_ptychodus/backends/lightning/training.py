@@ -62,13 +62,13 @@ class Trained:
     Attributes
     ----------
     module
-        Ours is at its best state.
+        The trained module. One of this package is at its best state.
     trainer
-        Holds the checkpoints.
+        Lightning's trainer, which knows the checkpoints.
     history
-        ``train_loss`` and ``val_loss``, one value an epoch; empty where the module logs none.
+        ``train_loss`` and ``val_loss``, one value an epoch; empty if the module logs none.
     run
-        Its record, with ``logger_backend = 'mlflow'``.
+        The record of the training, if ``logger_backend = 'mlflow'``.
     """
 
     module: Any
@@ -85,7 +85,7 @@ def train(
     reporter: TrainingReporter,
     build: BuildLoaders = build_loaders,
 ) -> Trained:
-    """Train a fresh module, whatever stands under the name ``PtychoPINN_Lightning`` in :mod:`.module`.
+    """Train a fresh module, of the class that has the name ``PtychoPINN_Lightning`` in :mod:`.module` now.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def train(
     module: Any = modules.PtychoPINN_Lightning(*configs)
     module.save_hyperparameters()
     if isinstance(module, pl.LightningModule) and not module.hparams:
-        # one that has not named any: its checkpoints are to say what it was made from
+        # for a module without hyperparameters: its checkpoints should say what it was made from
         named = {f"{name}_config": to_dict(each) for name, each in zip(_CONFIGS, configs, strict=True)}
         pl.LightningModule.save_hyperparameters(module, named)
     history: History = {"train_loss": [], "val_loss": []}
@@ -121,7 +121,7 @@ def train(
             run.model(Path(kept))  # until the model is written elsewhere
         if run is not None and is_own(module) and not reporter.stopped:
             show(run, lambda data: predict(module, data, execution, should_stop=reporter.should_stop), train)
-    callbacks.clear()  # what reports progress would otherwise live, and be pickled, with the module
+    callbacks.clear()  # otherwise the callbacks would be kept, and pickled, with the module
     return Trained(module, trainer, {name: list(values) for name, values in history.items()}, run)
 
 
@@ -149,10 +149,10 @@ def keep_model(module: Any, trainer: Any, path: Path, run: MlflowRun | None = No
 
 
 class _HistoryCallback(Callback):
-    """Appends each epoch's losses to ``history``, before anything else looks at it.
+    """Appends each epoch's losses to ``history``, before anything else reads it.
 
-    A strategy such as ``ddp_spawn`` trains in another process, on copies of all that is here. From there
-    losses, and which checkpoints were kept, come back in the file ``returned``.
+    A strategy such as ``ddp_spawn`` trains in another process, on copies of all objects here. From there the
+    losses, and the names of the checkpoints that were kept, are returned in the file ``returned``.
     """
 
     def __init__(self, history: History, run: MlflowRun | None, returned: Path) -> None:
@@ -179,7 +179,7 @@ class _HistoryCallback(Callback):
             self.returned.write_text(json.dumps({"history": self.history, "checkpoints": kept}))
 
     def take_back(self, trainer: Any) -> bool:
-        """True if another process has trained: ``history`` and the trainer's checkpoints are those of it."""
+        """Take history and checkpoints over from another process; True if one has trained."""
         if not self.returned.is_file():
             return False
         found = json.loads(self.returned.read_text())
@@ -210,20 +210,21 @@ class _BestStateCallback(Callback):
 
 
 class _ReporterCallback(Checkpoint):
-    """Passes on what happens, and ends training after the batch in hand when asked to.
+    """Reports batches and epochs, and ends the training after the current batch when asked to.
 
-    A Checkpoint, as these come last: who hears of an epoch, or stops it there, finds its best state on disk.
+    It is a ``Checkpoint``, since Lightning calls these last: when an epoch is reported, its best state is on
+    disk already.
     """
 
     def __init__(self, reporter: TrainingReporter, execution: ExecutionConfig) -> None:
         self.reporter = reporter
-        # processes of its own would take longer to start than a preview takes
+        # starting further processes would take longer than the preview itself
         self.execution = dataclasses.replace(
             execution, num_workers=0, persistent_workers=False, prefetch_factor=None
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # in another process (``ddp_spawn``) there is nobody to tell, and nobody who could ask it to stop
+        # in another process (``ddp_spawn``) nobody can be told, and nobody can ask it to stop
         return {**vars(self), "reporter": TrainingReporter()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -254,10 +255,10 @@ class _ReporterCallback(Checkpoint):
 def own_callbacks(
     config: TrainingConfig, execution: ExecutionConfig, reporter: TrainingReporter, *, validated: bool
 ) -> list[Callback]:
-    """What makes our module stop early, keep its best state and tell of its progress.
+    """The callbacks that stop this package's module early, keep its best state and report its progress.
 
-    They rely on the losses that it logs: another module runs without them. While training runs, the best
-    state so far is in ``config.output_dir / "checkpoints"``.
+    They rely on the losses that it logs, and another module is trained without them. During the training the
+    best state so far is in ``config.output_dir / "checkpoints"``.
     """
     monitor = execution.checkpoint_monitor_metric if validated else "train_loss"
     callbacks: list[Callback] = [
@@ -287,14 +288,15 @@ def fit(
 ) -> Any:
     """Train ``module`` in place, any ``LightningModule``, and return the trainer.
 
-    The trainer is ``lightning.pytorch.Trainer`` as it is found when this is called. Of whatever is in its
-    place, ``fit(module, train_dataloaders=…, val_dataloaders=…)`` alone is used. ``history`` is added to.
+    ``lightning.pytorch.Trainer`` is looked up when this is called, so that a script or a test may replace it;
+    only its method ``fit(module, train_dataloaders=…, val_dataloaders=…)`` is used. Losses are appended to
+    ``history``.
 
     Raises
     ------
     RuntimeError
-        If the device is missing or out of memory, training diverged, or whatever else went wrong in it; the
-        message says what to change.
+        If the device is missing or out of memory, if the training diverged, or if anything else failed in it;
+        the message says what to change.
     ValueError
         If Lightning cannot do what ``execution`` asks.
     """
@@ -334,7 +336,7 @@ def fit(
     except torch.OutOfMemoryError as exc:
         raise out_of_memory_in_training(config) from exc
     except (ValueError, OSError, MemoryError):
-        raise  # they say what is wrong, and with which value or file
+        raise  # its message says what is wrong, and with which value or file
     except MisconfigurationException as exc:
         raise ValueError(f"Lightning cannot train as ExecutionConfig asks: {one_line(exc)}") from exc
     except Exception as exc:
@@ -347,7 +349,7 @@ def fit(
 
 
 def _cluster_environment(execution: ExecutionConfig) -> LightningEnvironment | None:
-    """Lightning's plain environment for one process, else None: what Lightning finds.
+    """Lightning's plain environment for a training in one process; else None, and Lightning finds its own.
 
     In a batch job with several tasks Lightning takes itself for one of them, and refuses to train on fewer
     devices than there are tasks. A training on one device of one node is no part of such a group.
@@ -356,7 +358,7 @@ def _cluster_environment(execution: ExecutionConfig) -> LightningEnvironment | N
 
 
 def _explanation(exc: Exception) -> str:
-    """What to do about a training that failed in a way that nothing here has foreseen."""
+    """Text of the error for a training that failed in a way that is not foreseen here."""
     if isinstance(exc, FloatingPointError):
         return str(exc)
     elsewhere = isinstance(exc, ProcessRaisedException)  # its text is the traceback of another process
@@ -372,7 +374,7 @@ def _kept_by(trainer: Any) -> list[ModelCheckpoint]:
 
 
 def discard_checkpoints(trainer: pl.Trainer) -> None:
-    """Remove what a finished run kept for the case that it would not finish."""
+    """Remove the checkpoints of a finished run, which were kept for the case that it would not finish."""
     for callback in _kept_by(trainer):
         for path in map(Path, callback.best_k_models):
             path.unlink(missing_ok=True)
@@ -389,6 +391,6 @@ def _make_logger(execution: ExecutionConfig, output_dir: Path) -> Logger | bool:
     require_logger(backend)
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    # if there is a module of this name, TensorBoard does without TensorFlow: one framework is enough
+    # TensorBoard does not import TensorFlow if there is a module of this name
     sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
     return TensorBoardLogger(output_dir, name="logs")

@@ -1,4 +1,4 @@
-"""Where the patterns are centred, by comparison with the far field of the probe."""
+"""Finds where the patterns are centred, by comparing them with the far field of the probe."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from .findings import Action, Finding
 SETTING = "PtychoPINNPluginExamination.CentrePatterns"
 
 _HALF_GAIN, _HALF_FIT = 0.25, 0.4
-"""Patterns are shifted by N/2 if their correlation with the far field is larger by so much, and so large."""
+"""Patterns are shifted by N/2 if that raises their correlation with the far field.
+
+The correlation has to become larger by more than the first of these, and larger than the second.
+"""
 
 _NEAR_HALF = 2  # pixels between that shift and the best one
 _SHIFT_FIT = 0.6
 _SHIFT_MISFIT, _PIXEL_MISFIT = 0.6, 0.35
-"""Largest part of the misfit 1 - c² that may remain at the best shift, of two pixels and more, and of one."""
+"""Largest part of the misfit 1 - c² that may remain at the best shift, for it to be believed.
+
+The first is for shifts of two pixels and more, the second for shifts of one pixel.
+"""
 
 _LEAST_SEEN, _LEAST_SEEN_HALF = 0.5, 0.3
-"""Parts of the far field that must fall on good pixels before anything is said."""
+"""Least part of the far field on good pixels for a shift to be found: of any size, and by N/2."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,16 @@ class FarFieldFit:
     Attributes
     ----------
     correlation
-        At no shift, between 0 and 1.
+        The correlation without a shift, between 0 and 1.
     best
         The largest correlation.
     shift
-        (rows, columns) at which it is reached, -N/2 … N/2 - 1: so far from (N/2, N/2) the patterns lie.
+        (rows, columns) at which it is reached, each from -N/2 to N/2 - 1: the patterns' centre, less
+        (N/2, N/2).
     seen
-        Part of the far field on good pixels at no shift.
+        Part of the far field that lies on good pixels without a shift.
     half
-        (rows, columns), 0 or N/2 each: the shift by half the size that the patterns plainly have.
+        (rows, columns), each 0 or N/2: the shift by half the size, if the patterns clearly have one.
     """
 
     correlation: float
@@ -85,7 +92,7 @@ def find_centre(
     model: NDArray[np.float64],
     config: ExaminationConfig,
 ) -> tuple[FarFieldFit, list[Finding]]:
-    """How the patterns lie on the detector: the fit, and what was found."""
+    """Compare the mean pattern with the far field: the fit, and the findings."""
     n = len(good)
     half = n // 2
     fit_at, seen_at = correlations(mean, good, model)
