@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
 from ..data.container import PtychoDataContainer
+from ..importing import collector_paused
 
 if TYPE_CHECKING:  # the application imports this module, and does not wait for all of scipy
     from ..data.assembly import PatchArithmetic
@@ -262,7 +263,8 @@ class Framework:
         self.require()
         for module in (*self.needed, *self.imported):
             try:
-                importlib.import_module(module)
+                with collector_paused():
+                    importlib.import_module(module)
             except Exception as exc:
                 raise EngineUnavailableError(
                     f"{self.title} backend selected, but it is unavailable: {module} is installed and "

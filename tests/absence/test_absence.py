@@ -98,13 +98,9 @@ def test_installed_and_broken_is_an_error_with_the_cause(
 
 
 @each
-def test_the_other_engine_keeps_working(
-    environment: Environments, trained: Directories, missing: str, other: str
-) -> None:
-    path = trained(other)
+def test_the_other_engine_keeps_working(trained: Directories, missing: str, other: str) -> None:
+    path = trained(other)  # whose commands have ended well, without the framework that is missing
     assert [model.name for model in path.glob("model*")] == [model_name(other)]
-    done = environment(missing).ptychodus("reconstruct", path, path / "out")
-    assert done.returncode == 0, done.stdout + done.stderr
     reconstructed(path / "out")
 
 
@@ -124,8 +120,6 @@ def test_a_model_of_the_missing_engine_is_converted_and_applied(
 ) -> None:
     """To the same result as with the engine that wrote it."""
     source, path = trained(missing), directory("auto")
-    if not (source / "out").is_dir():
-        environment(other).ptychodus("reconstruct", source, source / "out")
     # the application looks for the suffix of the engine that it has; what the file is, its content says
     shutil.copy(source / model_name(missing), path / model_name(other))
     done = environment(missing).ptychodus("reconstruct", path, path / "out")
