@@ -54,10 +54,11 @@ def test_frameworks_are_gone_and_the_reconstructors_are_listed(
         "with ModelCore() as model:\n"
         "    listed = list(model.workflow_api.available_reconstructors())\n"
         f"modules = {MODULES!r}\n"
+        "distributed = packages_distributions()\n"  # which reads every distribution
         "print(json.dumps({'listed': listed,\n"
         "    'found': [engine for engine, names in modules.items() for name in names if find_spec(name)],\n"
         "    'known': [engine for engine, names in modules.items() for name in names\n"
-        "              if name in packages_distributions()],\n"
+        "              if name in distributed],\n"
         "    'problems': {name: get_engine(name).problem() for name in list_engines()}}))",
     )
     assert done.returncode == 0, done.stdout + done.stderr
