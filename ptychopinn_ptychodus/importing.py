@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Without the collector of reference cycles, which takes a fifth of the time of a large import.
+    """Without the collector of reference cycles, which takes a tenth to a fifth of a large import.
 
     An import makes hundreds of thousands of objects that stay, and the collector looks at all of them again
     and again. Where it is switched off already, it stays so.
