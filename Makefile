@@ -56,7 +56,7 @@ TEST_WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 
 # The tests that `make check-fast` passes: no training of a real network, no window, no Ptychodus of its own. This
 # list is the one place that says which they are.
 FAST_TESTS := tests/data tests/docs tests/pretraining tests/refinement/test_noise.py tests/test_config.py \
-	tests/test_files.py tests/test_installed.py tests/backends/test_registry.py \
+	tests/test_files.py tests/test_importing.py tests/test_installed.py tests/backends/test_registry.py \
 	tests/cli/test_cli_usage.py tests/packaging tests/plugin/test_plugin_settings.py tests/ptychodus_io \
 	tests/refinement/test_refusals.py tests/worker/test_learning.py
 

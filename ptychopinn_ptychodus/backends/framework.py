@@ -6,6 +6,8 @@ import importlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from ..importing import collector_paused
+
 
 class EngineUnavailableError(RuntimeError):
     """The engine's framework is not installed, or cannot be imported.
@@ -70,7 +72,8 @@ class Framework:
         self.require()
         for module in (*self.needed, *self.imported):
             try:
-                importlib.import_module(module)
+                with collector_paused():
+                    importlib.import_module(module)
             except Exception as exc:
                 raise EngineUnavailableError(
                     f"{self.title} backend selected, but it is unavailable: {module} is installed and "

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..importing import collector_paused
 from ..ptychodus_io.names import DIFFRACTION_FILE, GOAL, KEYS, LIBRARY, NETWORK_DONE, PRODUCT_FILE, product_in
 from ..ptychodus_io.standard_files import check_standard_files
 from .errors import CommandError, UsageError
@@ -241,7 +242,8 @@ def open_session(
             from ..plugin.attach import attach
 
             attach()
-        from ptychodus.model import ModelCore
+        with collector_paused():
+            from ptychodus.model import ModelCore
 
         core = ModelCore()
         available = set(core.workflow_api.available_reconstructors())

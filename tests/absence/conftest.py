@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from absence_support import Environment, make_environment
+from shared_support import made_once
 
 from ptychopinn_ptychodus.backends import registry
 from ptychopinn_ptychodus.cli.demo import simulate, write_standard_directory
@@ -69,15 +70,19 @@ def prepare(path: Path, scan: Path, backend: str) -> Path:
 def trained(
     environment: Callable[..., Environment], scan: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """``trained("pytorch")``: where that engine has trained, by name, without the other's framework."""
-    runs: dict[str, Path] = {}
+    """``trained("pytorch")``: where that engine has trained, by name, without the other's framework.
+
+    What it reconstructs there, in the same environment, is in ``out``.
+    """
 
     def trained(backend: str) -> Path:
-        if backend not in runs:
-            runs[backend] = prepare(tmp_path_factory.mktemp("trained") / backend, scan, backend)
+        def make(directory: Path) -> None:
+            run = prepare(directory / backend, scan, backend)
             other = {"pytorch": "tensorflow", "tensorflow": "pytorch"}[backend]
-            done = environment(other).ptychodus("train", runs[backend], runs[backend])
-            assert done.returncode == 0, done.stdout + done.stderr
-        return runs[backend]
+            for action, target in (("train", run), ("reconstruct", run / "out")):
+                done = environment(other).ptychodus(action, run, target)
+                assert done.returncode == 0, done.stdout + done.stderr
+
+        return made_once(tmp_path_factory, f"absence-{backend}", make) / backend
 
     return trained

@@ -54,10 +54,11 @@ def test_frameworks_are_gone_and_the_reconstructors_are_listed(
         "with ModelCore() as model:\n"
         "    listed = list(model.workflow_api.available_reconstructors())\n"
         f"modules = {MODULES!r}\n"
+        "distributed = packages_distributions()\n"  # which reads every distribution
         "print(json.dumps({'listed': listed,\n"
         "    'found': [engine for engine, names in modules.items() for name in names if find_spec(name)],\n"
         "    'known': [engine for engine, names in modules.items() for name in names\n"
-        "              if name in packages_distributions()],\n"
+        "              if name in distributed],\n"
         "    'problems': {name: get_engine(name).problem() for name in list_engines()}}))",
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -98,13 +99,9 @@ def test_installed_and_broken_is_an_error_with_the_cause(
 
 
 @each
-def test_the_other_engine_keeps_working(
-    environment: Environments, trained: Directories, missing: str, other: str
-) -> None:
-    path = trained(other)
+def test_the_other_engine_keeps_working(trained: Directories, missing: str, other: str) -> None:
+    path = trained(other)  # whose commands have ended well, without the framework that is missing
     assert [model.name for model in path.glob("model*")] == [model_name(other)]
-    done = environment(missing).ptychodus("reconstruct", path, path / "out")
-    assert done.returncode == 0, done.stdout + done.stderr
     reconstructed(path / "out")
 
 
@@ -124,8 +121,6 @@ def test_a_model_of_the_missing_engine_is_converted_and_applied(
 ) -> None:
     """To the same result as with the engine that wrote it."""
     source, path = trained(missing), directory("auto")
-    if not (source / "out").is_dir():
-        environment(other).ptychodus("reconstruct", source, source / "out")
     # the application looks for the suffix of the engine that it has; what the file is, its content says
     shutil.copy(source / model_name(missing), path / model_name(other))
     done = environment(missing).ptychodus("reconstruct", path, path / "out")

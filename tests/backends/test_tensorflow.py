@@ -372,6 +372,25 @@ def test_model_for_inference_takes_its_precision_from_the_run(path: Path) -> Non
 # ---------------------------------------------------------------------- threads and devices
 
 
+@pytest.mark.parametrize("knobs", [{}, {"precision": "16-mixed"}, {"accum_steps": 2}], ids=str)
+def test_a_step_is_traced_once(bench: Bench, monkeypatch: pytest.MonkeyPatch, knobs: dict[str, Any]) -> None:
+    """Whatever the batches and epochs: tracing is most of what a short training takes."""
+    if "precision" in knobs and not has_convolution(bench.engine, "16-mixed"):
+        pytest.skip("TensorFlow has no convolution of float16 on this processor")
+    traced: list[str] = []
+    for name in ("train_step", "test_step"):
+        step = getattr(PtychoPINN_TensorFlow, name)
+
+        def noted(self: Any, data: Any, step: Any = step, name: str = name) -> Any:
+            traced.append(name)
+            return step(self, data)
+
+        monkeypatch.setattr(PtychoPINN_TensorFlow, name, noted)
+    data, held_out = bench.groups(count=5), bench.groups(count=3)  # a whole batch, and a part of one
+    bench.train(replace(QUICK, **knobs), data=data, validation=held_out, nepochs=2)
+    assert traced == ["train_step", "test_step"]
+
+
 def test_letting_go_of_a_pass_cannot_take_a_minute(bench: Bench) -> None:
     """The thread that tunes a dataset sleeps for up to a minute, and is waited for."""
     data = bench.groups()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli_support import Command, Done
+from shared_support import made_once
 
 from ptychopinn_ptychodus.cli import demo
 
@@ -88,8 +90,19 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demonstration(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     """Where a small demo left its files, and what it said."""
-    output = tmp_path_factory.mktemp("demo")
-    return output, command("demo", "--quick", "--epochs", 1, "-o", output)
+
+    def make(directory: Path) -> None:
+        done = command("demo", "--quick", "--epochs", 1, "-o", directory / "demo")
+        said = {
+            "args": done.args,
+            "returncode": done.returncode,
+            "stdout": done.stdout,
+            "stderr": done.stderr,
+        }
+        (directory / "done.json").write_text(json.dumps(said))
+
+    directory = made_once(tmp_path_factory, "demonstration", make)
+    return directory / "demo", Done(**json.loads((directory / "done.json").read_text()))
 
 
 @pytest.fixture(scope="session")

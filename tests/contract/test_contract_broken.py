@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from broken import LIBRARIES
+from shared_support import made_once
 
 from ptychopinn_ptychodus.testing import ReconstructorLibraryContract
 from ptychopinn_ptychodus.testing.declaration import Declaration
@@ -19,10 +20,8 @@ SLOW = {fault for fault, (_, _, contract) in LIBRARIES.items() if contract.get("
 """Of those that start Ptychodus, only the check itself is run."""
 
 
-@pytest.fixture(scope="session")
-def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Names of the checks that each fault has made fail."""
-    directory = tmp_path_factory.mktemp("broken")
+def run_the_checks(directory: Path) -> None:
+    """Run ``broken.py``, and leave its report as ``report.xml``, and what it said."""
     report = directory / "report.xml"
     here = Path(__file__).parent
     quick = [f"broken.py::Test{fault}" for fault in LIBRARIES if fault not in SLOW]
@@ -41,7 +40,15 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         timeout=900,
     )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
-    print(done.stdout)
+    (directory / "said.txt").write_text(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Names of the checks that each fault has made fail."""
+    directory = made_once(tmp_path_factory, "broken", run_the_checks)
+    report = directory / "report.xml"
+    print((directory / "said.txt").read_text())
     found: dict[str, set[str]] = {fault: set() for fault in LIBRARIES}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:

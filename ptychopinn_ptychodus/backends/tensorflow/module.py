@@ -268,6 +268,8 @@ class PtychoPINN_TensorFlow(keras.Model):
         )
         if execution.precision == "16-mixed":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        # Keras would do so within the first step, and TensorFlow traces a step that makes variables twice
+        optimizer.build(self.trainable_variables)
         self.compile(optimizer=optimizer, jit_compile=False)
 
     def finish_accumulating(self) -> None:
