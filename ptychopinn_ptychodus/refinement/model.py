@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..data.raw import RawData
 from .arrays import Array, Arrays
 
-_OUTLIER_RATIO = 3.0
+OUTLIER_RATIO = 3.0
 """Beyond √n = 3 √λ the Poisson gradient, which has no bound there, goes on like that of the amplitude."""
 
 _TINY = 1e-6
@@ -131,6 +131,9 @@ class ScanModel:
     metric
         Of the errors, and of the gradients as long as ``by_likelihood`` is left as it is: ``"amplitude"`` or
         ``"poisson"``.
+    outlier_ratio
+        √n/√λ from which on the likelihood's gradient has a bound. Infinite: it has none, and is that of the
+        errors to the last digit.
 
     Attributes
     ----------
@@ -138,7 +141,10 @@ class ScanModel:
         Whether gradients are those of the Poisson likelihood.
     """
 
-    def __init__(self, raw: RawData, arrays: Arrays, metric: str) -> None:
+    def __init__(
+        self, raw: RawData, arrays: Arrays, metric: str, outlier_ratio: float = OUTLIER_RATIO
+    ) -> None:
+        self._outlier_ratio = outlier_ratio
         self._patterns = raw.diff3d
         self._arrays = arrays
         self._poisson = self.by_likelihood = metric == "poisson"
@@ -314,7 +320,7 @@ class ScanModel:
         ratio = measured / xp.clip(modelled, self._tiny, None)
         factor = 1.0 - ratio
         if self.by_likelihood:
-            factor *= 0.5 + 0.5 * xp.clip(ratio, None, _OUTLIER_RATIO)
+            factor *= 0.5 + 0.5 * xp.clip(ratio, None, self._outlier_ratio)
         if self._good is not None:
             factor *= self._good
         return factor

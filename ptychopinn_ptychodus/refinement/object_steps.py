@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from .arrays import Array, Arrays
 from .config import RefinementConfig
 from .model import Iterate, ScanModel
 from .prior import ObjectPrior
+from .whole_scan import most_probable
 
 STEADY = 0.5
 """Part of the work that is done with full steps."""
@@ -74,6 +76,18 @@ class ObjectSteps:
         """After an epoch: what objects of its kind look like; ``error`` is the mean of a pattern."""
         light = self._arrays.get(self._mean_illumination) * self._batches
         self._prior.learn(self._arrays.get(iterate.canvas), light, error)
+
+    def solve(
+        self,
+        model: ScanModel,
+        iterate: Iterate,
+        weights: NDArray[np.float64],
+        steps: int,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        """The most probable object in the place of the iterate's, where patches touch it."""
+        found = most_probable(model, self._arrays, iterate, self._prior, weights, steps, should_stop)
+        iterate.canvas += (found - iterate.canvas) * self._touched
 
     def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
         """One step, in place, by the gradient of a batch, which is overwritten."""

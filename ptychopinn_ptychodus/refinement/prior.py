@@ -70,6 +70,7 @@ class ObjectPrior:
         # of each part; the modulus of the far field shows half of a change of the wave
         variance = 2.0 * CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
         before, self._power, self._hold = self._power, [], []
+        self._mean_object, self._window, self._variance = mean, window, variance
         for number, part in enumerate((rest.real, rest.imag)):
             spectrum = np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2)
             power = self._of_rings(spectrum)
@@ -98,6 +99,18 @@ class ObjectPrior:
         both += xp.conj(arrays.ifft(spectrum * (0.5 * (real - imaginary))))
         return both * self._turn.conjugate()
 
+    def white_field(self, canvas: NDArray[np.complex64]) -> WhiteField:
+        """The canvas learnt from, in coordinates in which this prior is white."""
+        rest = (canvas - self._mean_object) * self._turn * self._window
+        spread, start = [], []
+        for part, power in zip((rest.real, rest.imag), self._power, strict=True):
+            of_part = np.sqrt(power)[self._rings]
+            of_part[0, 0] = max(of_part[0, 0], abs(self._mean_object))  # the mean is free
+            kept = (power / (power + self._variance))[self._rings]
+            spread.append(of_part)
+            start.append(scipy.fft.ifft2(scipy.fft.fft2(part) * kept / of_part).real)
+        return WhiteField(self._mean_object, self._turn, np.stack(spread), np.stack(start))
+
     def _of_rings(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(self._rings.ravel(), values.ravel()) / np.maximum(self._sizes, 1))
 
@@ -115,3 +128,32 @@ class ObjectPrior:
         ring = np.hypot(y, x).astype(np.intp).ravel()
         sizes = np.bincount(ring)
         return (np.arange(len(sizes)) + 0.5) / size, np.bincount(ring, meeting.ravel()) / sizes
+
+
+class WhiteField:
+    """An object as independent numbers of variance 1, by the power of its parts at each spatial frequency.
+
+    Attributes
+    ----------
+    start
+        (2, H, W) float64, what stands for the canvas, less what is taken for noise in it.
+    """
+
+    def __init__(
+        self, mean: complex, turn: complex, spread: NDArray[np.float64], start: NDArray[np.float64]
+    ) -> None:
+        self._mean, self._turn, self._spread, self.start = mean, turn, spread, start
+
+    def canvas(self, white: NDArray[np.float64]) -> NDArray[np.complex64]:
+        """(H, W) of (2, H, W)."""
+        real, imaginary = self._shaped(white)
+        rest: NDArray[np.complex128] = (real + 1j * imaginary) * self._turn.conjugate()
+        return (self._mean + rest).astype(np.complex64)
+
+    def slope(self, gradient: NDArray[np.complexfloating]) -> NDArray[np.float64]:
+        """(2, H, W) of (H, W) ∂L/∂Re O + i ∂L/∂Im O."""
+        turned = gradient * self._turn
+        return self._shaped(np.stack((turned.real, turned.imag)))
+
+    def _shaped(self, parts: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.asarray(scipy.fft.ifft2(scipy.fft.fft2(parts) * self._spread).real)

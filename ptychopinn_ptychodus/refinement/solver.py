@@ -47,6 +47,9 @@ _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter ste
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
 """Error, over what photons leave, up to which the likelihood tells more: a worse fit has another cause."""
+import os
+_ROUNDS = int(os.environ.get('ROUNDS','2'))
+_STEPS = int(os.environ.get('STEPS','20'))
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
 
 
@@ -161,6 +164,7 @@ def refine(
         usable = raw if len(sound) == raw.n_patterns else raw.select(sound)
         run.correct_pupil(usable, start, should_stop)
     run.loop(on_epoch, on_progress, should_stop)
+    run.solve_object(should_stop)
     run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count
     found = window.put_back(start, arrays.get(run.iterate.canvas))
@@ -288,7 +292,7 @@ class _Run:
             if error <= _WORSE * best_error:
                 self._accepted, self._improved = self.iterate.copy(self._arrays), True
                 best_error = min(error, best_error)
-                left = error * total / float(self.weights.sum())
+                self._left = left = error * total / float(self.weights.sum())
                 self._object_steps.learn(self.iterate, left)
                 self._position_steps.learn(self.iterate.positions, left)
                 self.weights = self._misfits.weights(errors)
@@ -333,6 +337,20 @@ class _Run:
             "the counts. The error, which is that of amplitudes, may be a little higher for it.",
         )
         return self._weighted(found.modelled * factor**2 - 2.0 * found.cross * factor + found.counts)
+
+    def solve_object(self, should_stop: Callable[[], bool] | None) -> None:
+        """The object alone, from all patterns at once, where photons are all that is left."""
+        if not (self._changed_metric and self._improved) or self.stopped:
+            return
+        model = ScanModel(self._raw, self._arrays, "poisson", math.inf)
+        self._object_steps.prepare(self.iterate)
+        for _ in range(_ROUNDS):
+            self._object_steps.solve(model, self.iterate, self.weights, _STEPS, should_stop)
+            self._object_steps.learn(self.iterate, self._left)
+
+    @property
+    def _changed_metric(self) -> bool:
+        return self._config.metric == "auto" and self._model.by_likelihood
 
     def take_off_ramp(self) -> None:
         """Leave the object flat on the whole, at the cost of a probe that may be changed."""
