@@ -101,7 +101,7 @@ class ObjectPrior:
 
     def white_field(self, canvas: NDArray[np.complex64]) -> WhiteField:
         """The canvas learnt from, in coordinates in which this prior is white."""
-        rest = (canvas - self._mean_object) * self._turn * self._window
+        rest = (canvas - self._mean_object) * self._turn
         spread, start = [], []
         for part, power in zip((rest.real, rest.imag), self._power, strict=True):
             of_part = np.sqrt(power)[self._rings]
