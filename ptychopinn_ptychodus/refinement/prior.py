@@ -70,7 +70,7 @@ class ObjectPrior:
         # of each part; the modulus of the far field shows half of a change of the wave
         variance = 2.0 * CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
         before, self._power, self._hold = self._power, [], []
-        self._mean_object, self._window, self._variance = mean, window, variance
+        self._mean_object, self._variance = mean, variance
         for number, part in enumerate((rest.real, rest.imag)):
             spectrum = np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2)
             power = self._of_rings(spectrum)

@@ -47,9 +47,9 @@ _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter ste
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
 """Error, over what photons leave, up to which the likelihood tells more: a worse fit has another cause."""
-import os
-_ROUNDS = int(os.environ.get('ROUNDS','2'))
-_STEPS = int(os.environ.get('STEPS','20'))
+_ROUNDS = 2
+"""How often the object is solved for by all patterns at once; what it looks like is learnt anew after each."""
+_STEPS = 20  # of a round
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
 
 
