@@ -83,11 +83,18 @@ class ObjectSteps:
         iterate: Iterate,
         weights: NDArray[np.float64],
         steps: int,
+        on_progress: Callable[[float], None] | None,
         should_stop: Callable[[], bool] | None,
-    ) -> None:
-        """The most probable object in the place of the iterate's, where patches touch it."""
-        found = most_probable(model, self._arrays, iterate, self._prior, weights, steps, should_stop)
+    ) -> bool:
+        """Put the most probable object in the place of the iterate's, where patches touch it.
+
+        Parameters and what is returned, whether it was stopped, are those of :func:`.most_probable`.
+        """
+        found, stopped = most_probable(
+            model, self._arrays, iterate, self._prior, weights, steps, on_progress, should_stop
+        )
         iterate.canvas += (found - iterate.canvas) * self._touched
+        return stopped
 
     def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
         """One step, in place, by the gradient of a batch, which is overwritten."""

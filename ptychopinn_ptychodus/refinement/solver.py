@@ -35,7 +35,7 @@ from .noise import expected_error
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
 from .pupil import with_pupil_corrected
-from .report import RefinementReport
+from .report import RefinementReport, WorkDone
 from .start import StartError, Window, check_object, checked_probe
 
 logger = logging.getLogger(__name__)
@@ -48,8 +48,9 @@ _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
 """Error, over what photons leave, up to which the likelihood tells more: a worse fit has another cause."""
 _ROUNDS = 2
-"""How often the object is solved for by all patterns at once; what it looks like is learnt anew after each."""
+"""How often the object is solved for by all patterns at once; what it looks like is learnt in between."""
 _STEPS = 20  # of a round
+_EPOCHS_A_ROUND = 5.0  # that take as long as a round, roughly; for how much is done
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
 
 
@@ -267,6 +268,7 @@ class _Run:
         """All epochs, or as many as there is time for."""
         config, begin, patterns = self._config, time.monotonic(), 0
         self._scale = 1.0
+        self._work = WorkDone(float(max(config.epochs, 1)), on_progress)
         self._accepted, best_error = self.iterate.copy(self._arrays), self.start_error * _START_MARGIN
         self._rest()
         for epoch in range(config.epochs):
@@ -283,8 +285,7 @@ class _Run:
                 seen += len(indices)
                 # by the sum, which only grows: one bright pattern may make a batch worse than any other
                 lost = not error <= _LOST * best_error
-                if on_progress is not None:
-                    on_progress((epoch + (1.0 if lost else (number + 1) / self._batches)) / config.epochs)
+                self._work.reach(epoch + (1.0 if lost else (number + 1) / self._batches))
                 if lost:
                     break
             patterns += seen
@@ -299,6 +300,7 @@ class _Run:
                 is_half = config.metric == "auto" and epoch + 1 == math.ceil(STEADY * config.epochs)
                 if is_half and left <= _NEAR_NOISE * self._noise:
                     best_error = self._follow_likelihood()
+                    self._work.add(_ROUNDS * _EPOCHS_A_ROUND)
             else:  # not "if error >": NaN compares with nothing
                 logger.log(
                     self._log,
@@ -340,16 +342,31 @@ class _Run:
 
     def solve_object(self, should_stop: Callable[[], bool] | None) -> None:
         """The object alone, from all patterns at once, where photons are all that is left."""
-        if not (self._changed_metric and self._improved) or self.stopped:
+        if not self._changed_metric or self.stopped:
             return
+        logger.log(self._log, "The object is solved for by all patterns at once.")
         model = ScanModel(self._raw, self._arrays, "poisson", math.inf)
         self._object_steps.prepare(self.iterate)
-        for _ in range(_ROUNDS):
-            self._object_steps.solve(model, self.iterate, self.weights, _STEPS, should_stop)
-            self._object_steps.learn(self.iterate, self._left)
+        for number in range(_ROUNDS):
+            if number > 0:
+                self._object_steps.learn(self.iterate, self._left)
+            done = self._config.epochs + number * _EPOCHS_A_ROUND
+            self.stopped = self._object_steps.solve(
+                model,
+                self.iterate,
+                self.weights,
+                _STEPS,
+                lambda part, done=done: self._work.reach(done + part * _EPOCHS_A_ROUND),
+                should_stop,
+            )
+            if self.stopped:
+                return
+            # the steps may have come to an end before they were all taken
+            self._work.reach(done + _EPOCHS_A_ROUND)
 
     @property
     def _changed_metric(self) -> bool:
+        """Whether ``"auto"`` came to follow the likelihood."""
         return self._config.metric == "auto" and self._model.by_likelihood
 
     def take_off_ramp(self) -> None:
@@ -383,8 +400,7 @@ class _Run:
 
     def _is_worse_than_start(self) -> bool:
         """By what the last steps went by: the likelihood's best has not the least error of amplitudes."""
-        changed = self._config.metric == "auto" and self._model.by_likelihood
-        if not (changed and math.isfinite(self.error)):
+        if not (self._changed_metric and math.isfinite(self.error)):
             return not self.error <= self.start_error
         likelihood = ScanModel(self._raw, self._arrays, "poisson")
         found, start = (likelihood.compare(one, self._scan) for one in (self.iterate, self.start))

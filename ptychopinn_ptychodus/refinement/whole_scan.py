@@ -1,10 +1,10 @@
-"""The most probable object given all patterns at once, its probe and positions held.
+"""The most probable object given all patterns at once, with the probe and the positions held.
 
 Steps by batches are divided by the illumination, which is right for the object's details. Its phase at large
 scales changes the patterns little, all the less the larger the scale: those steps approach it slowly, the
-batches' noise hides it, and its power, which :class:`.ObjectPrior` learns, comes out too low. Here the object
-is solved for by L-BFGS (Liu & Nocedal, Math. Program. 45, 503, 1989) on the whole scan, in coordinates in which
-the prior is white: frequencies of much power, which are the low ones, get long steps.
+noise of the batches hides it, and its power, which :class:`.ObjectPrior` learns, comes out too low. Here the
+object is solved for by L-BFGS (Liu & Nocedal, Math. Program. 45, 503, 1989) on the whole scan, in coordinates
+in which the prior is white: frequencies of much power, which are the low ones, get long steps.
 """
 
 from __future__ import annotations
@@ -12,15 +12,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.fft
 import scipy.optimize
 from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
 from .model import Iterate, ScanModel
-from .prior import ObjectPrior
+from .prior import ObjectPrior, WhiteField
 
-_MEMORY = 20  # steps whose gradients are remembered
+_MEMORY = 20
+"""Steps whose gradients L-BFGS remembers, at most."""
+_BYTES = 1 << 30
+"""... and how much memory they may take: each is two vectors of two float64 a pixel."""
+_PATTERNS = 64
+"""Patterns between two questions whether to stop."""
+
+
+class _Stopped(Exception):
+    """The work was asked to stop."""
 
 
 def most_probable(
@@ -30,44 +38,95 @@ def most_probable(
     prior: ObjectPrior,
     weights: NDArray[np.float64],
     steps: int,
+    on_progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Array:
-    """The canvas after ``steps`` steps from that of ``iterate``, a new array.
+) -> tuple[Array, bool]:
+    """Take ``steps`` steps from the canvas of ``iterate``.
 
     Parameters
     ----------
     model
-        The scan; its gradients are not limited, see :class:`.ScanModel`.
+        The scan, by its likelihood; its gradients have no bound, see :class:`.ScanModel`.
+    arrays
+        The library to work with.
+    iterate
+        Where to start; its probe and positions are held. It is left as it is.
     prior
-        Has learnt from the canvas.
+        Of the object; it has learnt from the canvas.
     weights
-        (M,) of the patterns.
+        (M,) what each pattern counts for.
+    steps
+        Steps of L-BFGS, each a pass over the scan, or a few where a step is too long.
+    on_progress
+        Called after every step with the part of the steps that is taken.
+    should_stop
+        Asked every few patterns.
+
+    Returns
+    -------
+    canvas
+        (H, W) complex64, a new array: where the last whole step led. No step leads to a less probable object.
+    stopped
+        Whether ``should_stop`` answered True.
     """
-    scan = np.arange(len(iterate.positions))
-    field = prior.white_field(arrays.get(iterate.canvas))
-    shape = (2, *iterate.canvas.shape)
+    posterior = _Posterior(model, arrays, iterate, prior, weights, should_stop)
+    latest, taken = posterior.field.start, 0
 
-    def canvas(white: NDArray[np.float64]) -> NDArray[np.complex64]:
-        return field.canvas(white.reshape(shape))
+    def after_step(white: NDArray[np.float64]) -> None:
+        nonlocal latest, taken
+        latest, taken = white.copy(), taken + 1
+        if on_progress is not None:
+            on_progress(taken / steps)
 
-    def cost(white: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        tried = Iterate(arrays.put(canvas(white)), iterate.probe, iterate.positions)
-        found = model.gradients(tried, scan, probe=False, positions=False, weights=weights)
-        # errors are half of the negative logarithm of the likelihood
-        slope = field.slope(4.0 * arrays.get(found.canvas)).ravel()
-        value = 2.0 * float(weights @ found.errors) + 0.5 * float(white @ white)
+    memory = int(np.clip(_BYTES // (16 * latest.size), 3, _MEMORY))
+    try:
+        scipy.optimize.minimize(
+            posterior,
+            latest.ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            callback=after_step,
+            options={"maxiter": steps, "maxcor": memory, "ftol": 0.0, "gtol": 0.0},
+        )
+    except _Stopped:
+        return posterior.canvas(latest), True
+    return posterior.canvas(latest), False
+
+
+class _Posterior:
+    """Half of the negative logarithm of an object's probability, but for a constant, times two; its gradient.
+
+    Called with the white numbers of an object, (2 H W) float64.
+    """
+
+    def __init__(
+        self,
+        model: ScanModel,
+        arrays: Arrays,
+        iterate: Iterate,
+        prior: ObjectPrior,
+        weights: NDArray[np.float64],
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self.field: WhiteField = prior.white_field(arrays.get(iterate.canvas))
+        self._model, self._arrays, self._iterate = model, arrays, iterate
+        self._weights, self._should_stop = weights, should_stop
+        count = len(weights)
+        self._parts = np.array_split(np.arange(count), -(-count // _PATTERNS))
+
+    def __call__(self, white: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        tried = Iterate(self.canvas(white), self._iterate.probe, self._iterate.positions)
+        gradient, value = tried.canvas * 0, 0.5 * float(white @ white)
+        for part in self._parts:
+            if self._should_stop is not None and self._should_stop():
+                raise _Stopped
+            found = self._model.gradients(tried, part, probe=False, positions=False, weights=self._weights)
+            gradient += found.canvas
+            # an error is half of what the likelihood's logarithm lacks, and a canvas' gradient is ∂L/∂O*
+            value += 2.0 * float(self._weights[part] @ found.errors)
+        slope = self.field.slope(4.0 * self._arrays.get(gradient)).ravel()
         return value, slope + white
 
-    def ask(_: NDArray[np.float64]) -> None:
-        if should_stop is not None and should_stop():
-            raise StopIteration
-
-    found = scipy.optimize.minimize(
-        cost,
-        field.start.ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        callback=ask,
-        options={"maxiter": steps, "maxcor": _MEMORY, "ftol": 0.0, "gtol": 0.0},
-    )
-    return arrays.put(canvas(found.x))
+    def canvas(self, white: NDArray[np.float64]) -> Array:
+        """(H, W) complex64 on the device."""
+        return self._arrays.put(self.field.canvas(white.reshape(self.field.start.shape)))
