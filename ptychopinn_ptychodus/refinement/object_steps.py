@@ -12,7 +12,7 @@ from .arrays import Array, Arrays
 from .config import RefinementConfig
 from .model import Iterate, ScanModel
 from .prior import ObjectPrior
-from .whole_scan import most_probable
+from .whole_scan import Posterior, most_probable
 
 STEADY = 0.5
 """Part of the work that is done with full steps."""
@@ -88,12 +88,11 @@ class ObjectSteps:
     ) -> bool:
         """Put the most probable object in the place of the iterate's, where patches touch it.
 
-        Parameters and what is returned, whether it was stopped, are those of :func:`.most_probable`.
+        Returns whether it was stopped, which may be before all steps are taken. See :mod:`.whole_scan`.
         """
-        found, stopped = most_probable(
-            model, self._arrays, iterate, self._prior, weights, steps, on_progress, should_stop
-        )
-        iterate.canvas += (found - iterate.canvas) * self._touched
+        posterior = Posterior(model, self._arrays, iterate, self._prior, weights, should_stop)
+        white, stopped = most_probable(posterior, steps, on_progress)
+        iterate.canvas += (posterior.canvas(white) - iterate.canvas) * self._touched
         return stopped
 
     def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
 from .model import Iterate, ScanModel
-from .prior import ObjectPrior, WhiteField
+from .prior import ObjectPrior
 
 _MEMORY = 20
 """Steps whose gradients L-BFGS remembers, at most."""
@@ -31,17 +31,10 @@ class _Stopped(Exception):
     """The work was asked to stop."""
 
 
-def most_probable(
-    model: ScanModel,
-    arrays: Arrays,
-    iterate: Iterate,
-    prior: ObjectPrior,
-    weights: NDArray[np.float64],
-    steps: int,
-    on_progress: Callable[[float], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> tuple[Array, bool]:
-    """Take ``steps`` steps from the canvas of ``iterate``.
+class Posterior:
+    """The negative logarithm of an object's probability given all patterns, but for a constant; its gradient.
+
+    Called with the white numbers of an object, (2 H W,) float64, it returns both, float64.
 
     Parameters
     ----------
@@ -50,53 +43,18 @@ def most_probable(
     arrays
         The library to work with.
     iterate
-        Where to start; its probe and positions are held. It is left as it is.
+        Its probe and positions are held. It is left as it is.
     prior
-        Of the object; it has learnt from the canvas.
+        Of the object; it has learnt from the iterate's canvas.
     weights
-        (M,) what each pattern counts for.
-    steps
-        Steps of L-BFGS, each a pass over the scan, or a few where a step is too long.
-    on_progress
-        Called after every step with the part of the steps that is taken.
+        (M,) float64, what each pattern counts for.
     should_stop
         Asked every few patterns.
 
-    Returns
-    -------
-    canvas
-        (H, W) complex64, a new array: where the last whole step led. No step leads to a less probable object.
-    stopped
-        Whether ``should_stop`` answered True.
-    """
-    posterior = _Posterior(model, arrays, iterate, prior, weights, should_stop)
-    latest, taken = posterior.field.start, 0
-
-    def after_step(white: NDArray[np.float64]) -> None:
-        nonlocal latest, taken
-        latest, taken = white.copy(), taken + 1
-        if on_progress is not None:
-            on_progress(taken / steps)
-
-    memory = int(np.clip(_BYTES // (16 * latest.size), 3, _MEMORY))
-    try:
-        scipy.optimize.minimize(
-            posterior,
-            latest.ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            callback=after_step,
-            options={"maxiter": steps, "maxcor": memory, "ftol": 0.0, "gtol": 0.0},
-        )
-    except _Stopped:
-        return posterior.canvas(latest), True
-    return posterior.canvas(latest), False
-
-
-class _Posterior:
-    """Half of the negative logarithm of an object's probability, but for a constant, times two; its gradient.
-
-    Called with the white numbers of an object, (2 H W) float64.
+    Attributes
+    ----------
+    start
+        (2 H W,) float64, what stands for the iterate's canvas.
     """
 
     def __init__(
@@ -106,9 +64,10 @@ class _Posterior:
         iterate: Iterate,
         prior: ObjectPrior,
         weights: NDArray[np.float64],
-        should_stop: Callable[[], bool] | None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        self.field: WhiteField = prior.white_field(arrays.get(iterate.canvas))
+        self._field = prior.white_field(arrays.get(iterate.canvas))
+        self.start = self._field.start.ravel()
         self._model, self._arrays, self._iterate = model, arrays, iterate
         self._weights, self._should_stop = weights, should_stop
         count = len(weights)
@@ -124,9 +83,53 @@ class _Posterior:
             gradient += found.canvas
             # an error is half of what the likelihood's logarithm lacks, and a canvas' gradient is ∂L/∂O*
             value += 2.0 * float(self._weights[part] @ found.errors)
-        slope = self.field.slope(4.0 * self._arrays.get(gradient)).ravel()
+        slope = self._field.slope(4.0 * self._arrays.get(gradient)).ravel()
         return value, slope + white
 
     def canvas(self, white: NDArray[np.float64]) -> Array:
-        """(H, W) complex64 on the device."""
-        return self._arrays.put(self.field.canvas(white.reshape(self.field.start.shape)))
+        """The object that these numbers stand for, (H, W) complex64 on the device."""
+        return self._arrays.put(self._field.canvas(white.reshape(self._field.start.shape)))
+
+
+def most_probable(
+    posterior: Posterior, steps: int, on_progress: Callable[[float], None] | None = None
+) -> tuple[NDArray[np.float64], bool]:
+    """Go from the posterior's start towards its most probable object; no step leads to a less probable one.
+
+    Parameters
+    ----------
+    posterior
+        What is known.
+    steps
+        Steps of L-BFGS at most, each a pass over the scan, or a few where a step is too long.
+    on_progress
+        Called after every step with the part of the steps that is taken.
+
+    Returns
+    -------
+    white
+        (2 H W,) float64, where the last whole step led.
+    stopped
+        Whether the posterior was asked to stop.
+    """
+    latest, taken = posterior.start, 0
+
+    def after_step(white: NDArray[np.float64]) -> None:
+        nonlocal latest, taken
+        latest, taken = white.copy(), taken + 1
+        if on_progress is not None:
+            on_progress(taken / steps)
+
+    memory = int(np.clip(_BYTES // (16 * latest.size), 3, _MEMORY))
+    try:
+        scipy.optimize.minimize(
+            posterior,
+            latest,
+            jac=True,
+            method="L-BFGS-B",
+            callback=after_step,
+            options={"maxiter": steps, "maxcor": memory, "ftol": 0.0, "gtol": 0.0},
+        )
+    except _Stopped:
+        return latest, True
+    return latest, False
