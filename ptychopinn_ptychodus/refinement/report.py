@@ -45,7 +45,8 @@ class WorkDone:
         self._done = self._fraction = 0.0
 
     def reach(self, done: float) -> None:
-        """So much is done, in the unit of the total, and since the start."""
+        """So much is done, in the unit of the total, and since the start; more than the total is the total."""
+        done = min(done, self._total)
         if done > self._done:
             self._fraction += (1.0 - self._fraction) * (done - self._done) / (self._total - self._done)
             self._done = done

@@ -346,23 +346,22 @@ class _Run:
             return
         logger.log(self._log, "The object is solved for by all patterns at once.")
         model = ScanModel(self._raw, self._arrays, "poisson", math.inf)
+        self.take_off_ramp()  # which the object's spectrum would be taken for
         self._object_steps.prepare(self.iterate)
         for number in range(_ROUNDS):
-            if number > 0:
-                self._object_steps.learn(self.iterate, self._left)
-            done = self._config.epochs + number * _EPOCHS_A_ROUND
+            self._object_steps.learn(self.iterate, self._left)
+
+            def on_progress(
+                part: float, done: float = self._config.epochs + number * _EPOCHS_A_ROUND
+            ) -> None:
+                self._work.reach(done + part * _EPOCHS_A_ROUND)
+
             self.stopped = self._object_steps.solve(
-                model,
-                self.iterate,
-                self.weights,
-                _STEPS,
-                lambda part, done=done: self._work.reach(done + part * _EPOCHS_A_ROUND),
-                should_stop,
+                model, self.iterate, self.weights, _STEPS, on_progress, should_stop
             )
             if self.stopped:
                 return
-            # the steps may have come to an end before they were all taken
-            self._work.reach(done + _EPOCHS_A_ROUND)
+            on_progress(1.0)  # the steps may have come to an end before they were all taken
 
     @property
     def _changed_metric(self) -> bool:

@@ -83,7 +83,7 @@ class Posterior:
             gradient += found.canvas
             # an error is half of what the likelihood's logarithm lacks, and a canvas' gradient is ∂L/∂O*
             value += 2.0 * float(self._weights[part] @ found.errors)
-        slope = self._field.slope(4.0 * self._arrays.get(gradient)).ravel()
+        slope = self._field.slope(self._arrays.get(4.0 * gradient)).ravel()
         return value, slope + white
 
     def canvas(self, white: NDArray[np.float64]) -> Array:
