@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
 from .config import RefinementConfig
+from .curvature import object_curvature
 from .model import Iterate, ScanModel
 from .prior import ObjectPrior
 from .whole_scan import Posterior, most_probable
@@ -90,9 +91,13 @@ class ObjectSteps:
 
         Returns whether it was stopped, which may be before all steps are taken. See :mod:`.whole_scan`.
         """
-        posterior = Posterior(model, self._arrays, iterate, self._prior, weights, should_stop)
-        white, stopped = most_probable(posterior, steps, on_progress)
-        iterate.canvas += (posterior.canvas(white) - iterate.canvas) * self._touched
+        arrays = self._arrays
+        light = self._mean_illumination * self._batches
+        curvature = object_curvature(model, arrays, iterate, light, self._prior.turn)
+        field = self._prior.field(arrays.get(iterate.canvas), curvature)
+        posterior = Posterior(model, arrays, iterate, field, weights, should_stop)
+        numbers, stopped = most_probable(posterior, steps, on_progress)
+        iterate.canvas += (posterior.canvas(numbers) - iterate.canvas) * self._touched
         return stopped
 
     def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:

@@ -45,7 +45,7 @@ class WorkDone:
         self._done = self._fraction = 0.0
 
     def reach(self, done: float) -> None:
-        """So much is done, in the unit of the total, and since the start; more than the total is the total."""
+        """So much is done since the start, in the unit of the total; more than the total is the total."""
         done = min(done, self._total)
         if done > self._done:
             self._fraction += (1.0 - self._fraction) * (done - self._done) / (self._total - self._done)

@@ -49,7 +49,7 @@ _NEAR_NOISE = 1.08
 """Error, over what photons leave, up to which the likelihood tells more: a worse fit has another cause."""
 _ROUNDS = 2
 """How often the object is solved for by all patterns at once; what it looks like is learnt in between."""
-_STEPS = 20  # of a round
+_STEPS = 40  # of a round, at most
 _EPOCHS_A_ROUND = 5.0  # that take as long as a round, roughly; for how much is done
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
 
