@@ -26,7 +26,7 @@ _BYTES = 1 << 30
 """... and how much memory they may take: each is two vectors of two float64 a pixel."""
 _STEPS_JUDGED = 5
 _LEAST_GAIN = 0.01
-"""Gain in the logarithm of the probability, a pixel, by the last so many steps, that calls for more of them."""
+"""Gain in the logarithm of the probability, a pixel, by the last so many steps that calls for more."""
 _PATTERNS = 64
 """Patterns between two questions whether to stop."""
 

@@ -137,7 +137,8 @@ def test_the_gradient_is_that_of_finite_differences(problem: Problem) -> None:
             misfit(problem, problem.canvas(at)) + field.penalty(at.reshape(field.start.shape))[0]
             for at in (start + by * direction, start - by * direction)
         )
-        assert float(gradient @ direction) == pytest.approx((ahead - behind) / (2 * by), rel=0.01)
+        # the object is of single precision
+        assert float(gradient @ direction) == pytest.approx((ahead - behind) / (2 * by), rel=0.03)
 
 
 @pytest.mark.parametrize("factor", [1.0, 1j])
