@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ..validation import check, flags, integer, one_of, real
 
-METRICS = ("auto", "amplitude", "poisson")
+ERROR_METRICS = ("amplitude", "poisson")
+METRICS = ("auto", *ERROR_METRICS)
 SMALLEST_BATCH = 4
 _FARTHEST = 64.0  # pixels, whatever the patterns' size: the object is continued by as much on each side
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..data.examination.findings import Action, Finding
 from ..data.raw import RawData
 from ..refinement.arrays import Arrays, arrays_for
+from ..refinement.config import ERROR_METRICS
 from .bounds import Bounds, bounds_of
 from .lags import Lagging, find_lag
 from .messages import remedy_in_words, summary
@@ -73,7 +74,8 @@ def judge(
     positions
         (M, 2) [x, y], pixels of the object; those of the scan by default.
     metric
-        ``"amplitude"`` or ``"poisson"``, see :class:`~ptychopinn_ptychodus.refinement.RefinementConfig`.
+        ``"amplitude"`` or ``"poisson"``: by what errors are measured, as ``error_metric`` of
+        :class:`~ptychopinn_ptychodus.refinement.RefinementConfig` has it.
     error
         Error of the whole scan divided by the counts, as the refinement reported it. If it is None, it is
         computed, from a part of the scan.
@@ -90,7 +92,14 @@ def judge(
     -------
     Finding
         Its subject is ``"result"``, and its action noted, or ignored, which makes it a warning.
+
+    Raises
+    ------
+    ValueError
+        If there are no errors of that metric.
     """
+    if metric not in ERROR_METRICS:
+        raise ValueError(f'metric is "{metric}": give what errors are measured by, one of {ERROR_METRICS}.')
     tell = on_progress or (lambda fraction: None)
     arrays = arrays_for(device) if isinstance(device, str) else device
     where = (

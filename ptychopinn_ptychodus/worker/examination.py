@@ -58,7 +58,7 @@ def judged(
             found.object,
             found.probe,
             found.positions,
-            metric="amplitude" if job.refinement is None else job.refinement.metric,
+            metric="amplitude" if job.refinement is None else job.refinement.error_metric,
             error=None if refined is None else refined.error,
             weights=None if refined is None else refined.weights,
             should_stop=should_stop,
