@@ -109,6 +109,8 @@ class Gradients:
         intensity shows.
     errors
         (B,) float64, the metric of each pattern, on the scale of Σ (√λ - √n)² where the two are close.
+    modelled
+        (B,) float64, Σ λ of each pattern over good pixels.
     """
 
     canvas: Array
@@ -117,6 +119,7 @@ class Gradients:
     positions: NDArray[np.float64] | None
     curvature: NDArray[np.float64] | None
     errors: NDArray[np.float64]
+    modelled: NDArray[np.float64]
 
 
 class ScanModel:
@@ -150,11 +153,16 @@ class ScanModel:
         self._poisson = self.by_likelihood = metric == "poisson"
         self._size = raw.N
         self._good = arrays.put((~raw.bad_pixels).astype(np.float32)) if raw.bad_pixels.any() else None
-        relative = raw.incident_photons / raw.photons_per_pattern
-        self._exposures = None if np.abs(relative - 1).max() < _SAME else relative.astype(np.float32)
+        self._recorded = raw.incident_photons / raw.photons_per_pattern
+        self.expose(np.ones(len(self._recorded)))
         self._tiny = _TINY * float(np.sqrt(raw.photons_per_pattern)) / raw.N
         self._omega = frequencies(raw.N)
         self._omega32 = arrays.put(self._omega.astype(np.float32))
+
+    def expose(self, intensities: NDArray[np.float64]) -> None:
+        """Take the beam for so bright, (M,), over what the scan says of each pattern."""
+        relative = self._recorded * intensities
+        self._exposures = None if np.abs(relative - 1).max() < _SAME else relative.astype(np.float32)
 
     def corners(
         self, positions: NDArray[np.float64]
@@ -231,11 +239,12 @@ class ScanModel:
         probe_spectrum = spectrum * 0
         object_power = power(iterate.probe) * 0
         weight = power(iterate.probe)
-        slopes, curvatures, errors = [], [], []
+        slopes, curvatures, errors, light = [], [], [], []
         for part in self._chunks(iterate, indices):
             rows, columns, ramp, probes, patches, waves = self._propagate(iterate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
+            light.append(_dots(modelled, modelled, arrays.get))
             factor, exposure = self._factor(measured, modelled), self._exposure(part)
             if exposure is not None:
                 factor *= exposure
@@ -266,6 +275,7 @@ class ScanModel:
             positions=np.concatenate(slopes).astype(np.float64) if positions else None,
             curvature=np.concatenate(curvatures).astype(np.float64) if positions else None,
             errors=np.concatenate(errors),
+            modelled=np.concatenate(light),
         )
 
     # ------------------------------------------------------------------ one chunk

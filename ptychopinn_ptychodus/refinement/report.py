@@ -1,9 +1,12 @@
-"""What a refinement says of itself: a report after each epoch, and all the while how much of it is done."""
+"""What a refinement says of itself: how much is done, a report after each epoch, and what it arrived at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,40 @@ class WorkDone:
     def add(self, more: float) -> None:
         """There is more to do: what was told stays, and what is left of the scale has to do for it."""
         self._total += more
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a refinement arrived at.
+
+    Attributes
+    ----------
+    object
+        (H, W) complex64, on the grid of the start; where no pattern shows it, the start itself.
+    probe
+        (modes, N, N) complex64, ``Σ_m |FFT_ortho(P_m · O)|²`` in counts; modes that were refined are
+        orthogonal, the strongest first.
+    positions
+        (M, 2) float64 [x, y], pixels of the object array; those of the scan, to the bit, if not refined.
+    history
+        Error of each epoch, see :class:`RefinementReport`.
+    start_error, error
+        Error of the start, its probe in scale, and of this, both of the whole scan, weighted by ``weights``
+        and normalised as the history. ``error <= start_error``, but where ``metric="auto"`` came to follow
+        the likelihood, which bettered the start then.
+    weights
+        (M,) float64, what each pattern counts for, see :class:`.misfits.Misfits`: 1 but for patterns that
+        fit far worse than the rest.
+    stopped
+        Whether the run was asked to stop.
+    """
+
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    positions: NDArray[np.float64]
+    history: list[float]
+    start_error: float
+    error: float
+    weights: NDArray[np.float64]
+    intensities: NDArray[np.float64]
+    stopped: bool

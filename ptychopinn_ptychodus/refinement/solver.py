@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +28,15 @@ from ..data.raw import RawData
 from .ambiguities import without_ramp
 from .arrays import LEAST, Arrays, arrays_for
 from .batches import spread_batches
+from .beam import Beam
 from .config import SMALLEST_BATCH, RefinementConfig
 from .misfits import Misfits, tell_of_misfits
 from .model import Gradients, Iterate, ScanModel, chequerboard, power
-from .noise import expected_error
+from .noise import expected_error, noise_of_root
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
 from .pupil import with_pupil_corrected
-from .report import RefinementReport, WorkDone
+from .report import Refined, RefinementReport, WorkDone
 from .start import StartError, Window, check_object, checked_probe
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 _UPDATES_PER_EPOCH = 24
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 _POSITIONS_WAIT = 2.0  # epochs
+_BEAM_WAITS = 2  # epochs, for an object that explains counts by its absorption
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
@@ -52,42 +54,6 @@ _ROUNDS = 2
 _STEPS = 40  # of a round, at most
 _EPOCHS_A_ROUND = 5.0  # that take as long as a round, roughly; for how much is done
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
-
-
-@dataclass(frozen=True)
-class Refined:
-    """What a refinement arrived at.
-
-    Attributes
-    ----------
-    object
-        (H, W) complex64, on the grid of the start; where no pattern shows it, the start itself.
-    probe
-        (modes, N, N) complex64, ``Σ_m |FFT_ortho(P_m · O)|²`` in counts; modes that were refined are
-        orthogonal, the strongest first.
-    positions
-        (M, 2) float64 [x, y], pixels of the object array; those of the scan, to the bit, if not refined.
-    history
-        Error of each epoch, see :class:`RefinementReport`.
-    start_error, error
-        Error of the start, its probe in scale, and of this, both of the whole scan, weighted by ``weights``
-        and normalised as the history. ``error <= start_error``, but where ``metric="auto"`` came to follow
-        the likelihood, which bettered the start then.
-    weights
-        (M,) float64, what each pattern counts for, see :class:`.misfits.Misfits`: 1 but for patterns that
-        fit far worse than the rest.
-    stopped
-        Whether the run was asked to stop.
-    """
-
-    object: NDArray[np.complex64]
-    probe: NDArray[np.complex64]
-    positions: NDArray[np.float64]
-    history: list[float]
-    start_error: float
-    error: float
-    weights: NDArray[np.float64]
-    stopped: bool
 
 
 def refine(
@@ -173,6 +139,7 @@ def refine(
     final = run.finish()
     if not quiet:
         tell_of_misfits(run.weights)
+        run.beam.tell()
     modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
     return Refined(
         object=window.put_back(start, arrays.get(final.canvas)),
@@ -182,6 +149,7 @@ def refine(
         start_error=run.start_error,
         error=run.error,
         weights=run.weights,
+        intensities=run.beam.intensities,
         stopped=run.stopped,
     )
 
@@ -218,6 +186,7 @@ class _Run:
         self.start_error = self.error = math.nan
         self.weights = np.ones(count)
         mean = model.mean_counts(sound)
+        self._mean = mean
         self._noise = float(expected_error(mean, config.error_metric).sum())
         self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
@@ -246,6 +215,7 @@ class _Run:
         iterate.probe *= math.sqrt(counts / modelled) if poisson else cross / modelled
         self._counts = found.counts
         self._misfits = Misfits(iterate.positions, found.counts)
+        self.beam = Beam(iterate.positions, found.counts)
         self._power = float(power(iterate.probe).sum())
         self.start = iterate.copy(self._arrays)
         self.start_error = self._weighted(self._model.compare(iterate, self._scan).errors)
@@ -274,13 +244,15 @@ class _Run:
         for epoch in range(config.epochs):
             self._object_steps.prepare(self.iterate)
             error, seen, lost = 0.0, 0, False
-            errors, total = np.zeros(len(self._scan)), float(self.weights @ self._counts)
+            errors, modelled = np.zeros((2, len(self._scan)))
+            total = float(self.weights @ self._counts)
             for number, indices in enumerate(spread_batches(self._order, self._batches, self._rng)):
                 if should_stop is not None and should_stop():
                     self.stopped = True
                     self.iterate = self._accepted
                     return
-                errors[indices] = self._update(indices, epoch + number / self._batches)
+                found = self._update(indices, epoch + number / self._batches)
+                errors[indices], modelled[indices] = found.errors, found.modelled
                 error += float(self.weights[indices] @ errors[indices]) / total
                 seen += len(indices)
                 # by the sum, which only grows: one bright pattern may make a batch worse than any other
@@ -297,6 +269,9 @@ class _Run:
                 self._object_steps.learn(self.iterate, left)
                 self._position_steps.learn(self.iterate.positions, left)
                 self.weights = self._misfits.weights(errors)
+                if epoch + 1 >= _BEAM_WAITS:
+                    self.beam.learn(modelled, noise_of_root(self._mean, left))
+                    self._model.expose(self.beam.intensities)
                 is_half = config.metric == "auto" and epoch + 1 == math.ceil(STEADY * config.epochs)
                 if is_half and left <= _NEAR_NOISE * self._noise:
                     best_error = self._follow_likelihood()
@@ -346,6 +321,7 @@ class _Run:
             return
         logger.log(self._log, "The object is solved for by all patterns at once.")
         model = ScanModel(self._raw, self._arrays, "poisson", math.inf)
+        model.expose(self.beam.intensities)
         self.take_off_ramp()  # which the object's spectrum would be taken for
         self._object_steps.prepare(self.iterate)
         for number in range(_ROUNDS):
@@ -402,6 +378,7 @@ class _Run:
         if not (self._changed_metric and math.isfinite(self.error)):
             return not self.error <= self.start_error
         likelihood = ScanModel(self._raw, self._arrays, "poisson")
+        likelihood.expose(self.beam.intensities)
         found, start = (likelihood.compare(one, self._scan) for one in (self.iterate, self.start))
         return not float(self.weights @ found.errors) <= float(self.weights @ start.errors)
 
@@ -414,8 +391,8 @@ class _Run:
         self._object_steps.rest()
         self._probe_velocity = self.iterate.probe * 0
 
-    def _update(self, indices: NDArray[np.int64], done: float) -> NDArray[np.float64]:
-        """Take one step; ``done`` epochs are done. Returns the errors of the batch's patterns before it."""
+    def _update(self, indices: NDArray[np.int64], done: float) -> Gradients:
+        """Take one step; ``done`` epochs are done. Returns how the batch's patterns agreed before it."""
         config, iterate = self._config, self.iterate
         probe = config.probe and done >= _WARM_UP
         positions = config.positions and done >= _POSITIONS_WAIT
@@ -429,7 +406,7 @@ class _Run:
             self._step_probe(gradients, rate)
         if positions:
             self._position_steps.step(iterate.positions, gradients, indices, self._scale)
-        return gradients.errors
+        return gradients
 
     def _step_probe(self, gradients: Gradients, rate: float) -> None:
         iterate = self.iterate

@@ -10,7 +10,7 @@ from ..data.estimate import Estimate
 from ..data.examination import Action, ExaminationConfig, ExaminationError, Finding, Report
 from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
-from ..refinement.solver import Refined
+from ..refinement.report import Refined
 from ..verdict import judge
 from .job import ReconstructJob, RefineJob
 from .wire import Send

@@ -23,7 +23,8 @@ from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArr
 from ptychopinn_ptychodus.refinement.curvature import Curvature, object_curvature
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
 from ptychopinn_ptychodus.refinement.prior import ObjectPrior
-from ptychopinn_ptychodus.refinement.solver import Refined, refine
+from ptychopinn_ptychodus.refinement.report import Refined
+from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.refinement.whole_scan import Posterior, most_probable
 
 N = 64
