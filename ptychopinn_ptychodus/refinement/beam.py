@@ -80,7 +80,7 @@ class Beam:
         if spread > 0:
             logger.warning(
                 "The beam's intensity changes from pattern to pattern, by %.1f %% root mean square, which "
-                "object and noise do not explain: each pattern was fitted with its own. If the beamline has a "
-                "record of it, give that as the photon counts of the positions.",
+                "object and noise do not explain: each pattern was fitted with its own. If the beamline has "
+                "a record of it, give that as the photon counts of the positions.",
                 100.0 * spread,
             )

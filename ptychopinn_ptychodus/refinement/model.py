@@ -28,6 +28,8 @@ _TINY = 1e-6
 """What amplitudes are at least where they are divided by, relative to the patterns' root mean square."""
 
 _SAME = 1e-6  # relative
+_FAR = 0.25
+"""Part of the good pixels, the farthest from the beam, by which a background is told."""
 
 
 def chequerboard(size: int) -> NDArray[np.float32]:
@@ -72,6 +74,22 @@ class Iterate:
         return Iterate(arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy())
 
 
+@dataclass(frozen=True)
+class Light:
+    """What the beam and the surroundings did, beside object, probe and positions.
+
+    Attributes
+    ----------
+    intensities
+        (M,) float64 of the beam, over what the scan says of each pattern; None: all 1.
+    background
+        Counts on each pixel of each pattern that come from no exit wave.
+    """
+
+    intensities: NDArray[np.float64] | None = None
+    background: float = 0.0
+
+
 @dataclass
 class Agreement:
     """How an estimate agrees with patterns, over good pixels; (B,) float64 each.
@@ -111,6 +129,9 @@ class Gradients:
         (B,) float64, the metric of each pattern, on the scale of Σ (√λ - √n)² where the two are close.
     modelled
         (B,) float64, Σ λ of each pattern over good pixels.
+    excess, certainty
+        Σ (n/λ - 1) and Σ 1/λ over the far pixels of these patterns: slope and Fisher information of the
+        likelihood's logarithm by the background. 0 where there is no background.
     """
 
     canvas: Array
@@ -120,6 +141,8 @@ class Gradients:
     curvature: NDArray[np.float64] | None
     errors: NDArray[np.float64]
     modelled: NDArray[np.float64]
+    excess: float
+    certainty: float
 
 
 class ScanModel:
@@ -154,14 +177,21 @@ class ScanModel:
         self._size = raw.N
         self._good = arrays.put((~raw.bad_pixels).astype(np.float32)) if raw.bad_pixels.any() else None
         self._recorded = raw.incident_photons / raw.photons_per_pattern
-        self.expose(np.ones(len(self._recorded)))
+        self.light = Light()
+        self._far = far_pixels(~raw.bad_pixels)
         self._tiny = _TINY * float(np.sqrt(raw.photons_per_pattern)) / raw.N
         self._omega = frequencies(raw.N)
         self._omega32 = arrays.put(self._omega.astype(np.float32))
 
-    def expose(self, intensities: NDArray[np.float64]) -> None:
-        """Take the beam for so bright, (M,), over what the scan says of each pattern."""
-        relative = self._recorded * intensities
+    @property
+    def light(self) -> Light:
+        """What the beam and the surroundings did, by which patterns are modelled."""
+        return self._light
+
+    @light.setter
+    def light(self, light: Light) -> None:
+        self._light = light
+        relative = self._recorded if light.intensities is None else self._recorded * light.intensities
         self._exposures = None if np.abs(relative - 1).max() < _SAME else relative.astype(np.float32)
 
     def corners(
@@ -240,11 +270,14 @@ class ScanModel:
         object_power = power(iterate.probe) * 0
         weight = power(iterate.probe)
         slopes, curvatures, errors, light = [], [], [], []
+        excess = np.zeros(2)
         for part in self._chunks(iterate, indices):
             rows, columns, ramp, probes, patches, waves = self._propagate(iterate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
             light.append(_dots(modelled, modelled, arrays.get))
+            if self._light.background > 0:
+                excess += self._by_background(measured, modelled)
             factor, exposure = self._factor(measured, modelled), self._exposure(part)
             if exposure is not None:
                 factor *= exposure
@@ -276,6 +309,8 @@ class ScanModel:
             curvature=np.concatenate(curvatures).astype(np.float64) if positions else None,
             errors=np.concatenate(errors),
             modelled=np.concatenate(light),
+            excess=float(excess[0]),
+            certainty=float(excess[1]),
         )
 
     # ------------------------------------------------------------------ one chunk
@@ -319,6 +354,8 @@ class ScanModel:
         exposure = self._exposure(part)
         if exposure is not None:
             modelled = modelled * self._arrays.xp.sqrt(exposure)
+        if self._light.background > 0:
+            modelled = self._arrays.xp.sqrt(modelled * modelled + self._light.background)
         if self._good is not None:
             measured *= self._good
             modelled *= self._good
@@ -335,6 +372,13 @@ class ScanModel:
             factor *= self._good
         return factor
 
+    def _by_background(self, measured: Array, modelled: Array) -> NDArray[np.float64]:
+        """Excess and certainty of a chunk, see :class:`Gradients`."""
+        roots = (values.reshape(len(values), -1)[:, self._far] for values in (measured, modelled))
+        counts, expected = (root * root for root in roots)
+        inverse = 1.0 / expected
+        return np.array([float((counts * inverse - 1.0).sum()), float(inverse.sum())])
+
     def _errors(self, measured: Array, modelled: Array) -> NDArray[np.float64]:
         if not self._poisson:
             rest = modelled - measured
@@ -350,6 +394,13 @@ class ScanModel:
         xp = self._arrays.xp
         product = (xp.conj(spectrum) * back).sum(1).imag
         return -xp.stack((product.sum(1) @ self._omega32, product.sum(2) @ self._omega32), -1)
+
+
+def far_pixels(good: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Numbers, in a flat (N, N), of the quarter of the good pixels that is farthest from (N/2, N/2)."""
+    y, x = np.indices(good.shape) - len(good) // 2
+    distance = np.hypot(x, y)
+    return np.flatnonzero(good & (distance >= np.quantile(distance[good], 1.0 - _FAR)))
 
 
 def power(probe: Array) -> Array:

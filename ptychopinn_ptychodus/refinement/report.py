@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .model import Light
+
 
 @dataclass(frozen=True)
 class RefinementReport:
@@ -83,6 +85,9 @@ class Refined:
     weights
         (M,) float64, what each pattern counts for, see :class:`.misfits.Misfits`: 1 but for patterns that
         fit far worse than the rest.
+    light
+        What the beam and the surroundings did: intensities that are not 1 where the beam was unsteady, see
+        :mod:`.beam`, and the level of the background, see :mod:`.background`.
     stopped
         Whether the run was asked to stop.
     """
@@ -94,5 +99,5 @@ class Refined:
     start_error: float
     error: float
     weights: NDArray[np.float64]
-    intensities: NDArray[np.float64]
+    light: Light
     stopped: bool

@@ -27,11 +27,12 @@ from ..data.probe import orthogonal_modes
 from ..data.raw import RawData
 from .ambiguities import without_ramp
 from .arrays import LEAST, Arrays, arrays_for
+from .background import Background
 from .batches import spread_batches
 from .beam import Beam
 from .config import SMALLEST_BATCH, RefinementConfig
 from .misfits import Misfits, tell_of_misfits
-from .model import Gradients, Iterate, ScanModel, chequerboard, power
+from .model import OUTLIER_RATIO, Gradients, Iterate, Light, ScanModel, chequerboard, power
 from .noise import expected_error, noise_of_root
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 _UPDATES_PER_EPOCH = 24
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 _POSITIONS_WAIT = 2.0  # epochs
-_BEAM_WAITS = 2  # epochs, for an object that explains counts by its absorption
+_LIGHT_WAITS = 2  # epochs, for an object that explains counts by its absorption
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
@@ -140,6 +141,7 @@ def refine(
     if not quiet:
         tell_of_misfits(run.weights)
         run.beam.tell()
+        run.background.tell()
     modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
     return Refined(
         object=window.put_back(start, arrays.get(final.canvas)),
@@ -149,7 +151,7 @@ def refine(
         start_error=run.start_error,
         error=run.error,
         weights=run.weights,
-        intensities=run.beam.intensities,
+        light=Light(run.beam.intensities, run.background.level),
         stopped=run.stopped,
     )
 
@@ -216,6 +218,7 @@ class _Run:
         self._counts = found.counts
         self._misfits = Misfits(iterate.positions, found.counts)
         self.beam = Beam(iterate.positions, found.counts)
+        self.background = Background(self._mean, ~self._raw.bad_pixels)
         self._power = float(power(iterate.probe).sum())
         self.start = iterate.copy(self._arrays)
         self.start_error = self._weighted(self._model.compare(iterate, self._scan).errors)
@@ -245,6 +248,7 @@ class _Run:
             self._object_steps.prepare(self.iterate)
             error, seen, lost = 0.0, 0, False
             errors, modelled = np.zeros((2, len(self._scan)))
+            excess = certainty = 0.0
             total = float(self.weights @ self._counts)
             for number, indices in enumerate(spread_batches(self._order, self._batches, self._rng)):
                 if should_stop is not None and should_stop():
@@ -253,6 +257,7 @@ class _Run:
                     return
                 found = self._update(indices, epoch + number / self._batches)
                 errors[indices], modelled[indices] = found.errors, found.modelled
+                excess, certainty = excess + found.excess, certainty + found.certainty
                 error += float(self.weights[indices] @ errors[indices]) / total
                 seen += len(indices)
                 # by the sum, which only grows: one bright pattern may make a batch worse than any other
@@ -269,11 +274,13 @@ class _Run:
                 self._object_steps.learn(self.iterate, left)
                 self._position_steps.learn(self.iterate.positions, left)
                 self.weights = self._misfits.weights(errors)
-                if epoch + 1 >= _BEAM_WAITS:
+                if epoch + 1 >= _LIGHT_WAITS:
                     self.beam.learn(modelled, noise_of_root(self._mean, left))
-                    self._model.expose(self.beam.intensities)
-                is_half = config.metric == "auto" and epoch + 1 == math.ceil(STEADY * config.epochs)
-                if is_half and left <= _NEAR_NOISE * self._noise:
+                    self.background.learn(excess, certainty)
+                    self._model.light = Light(self.beam.intensities, self.background.level)
+                may_follow = config.metric == "auto" and not self._model.by_likelihood
+                late = epoch + 1 >= math.ceil(STEADY * config.epochs)
+                if may_follow and late and left <= _NEAR_NOISE * self._noise:
                     best_error = self._follow_likelihood()
                     self._work.add(_ROUNDS * _EPOCHS_A_ROUND)
             else:  # not "if error >": NaN compares with nothing
@@ -313,15 +320,14 @@ class _Run:
             "What is left is near the noise of photons: from here on, refinement follows the likelihood of "
             "the counts. The error, which is that of amplitudes, may be a little higher for it.",
         )
-        return self._weighted(found.modelled * factor**2 - 2.0 * found.cross * factor + found.counts)
+        return self._weighted(self._model.compare(self.iterate, self._scan).errors)
 
     def solve_object(self, should_stop: Callable[[], bool] | None) -> None:
         """The object alone, from all patterns at once, where photons are all that is left."""
         if not self._changed_metric or self.stopped:
             return
         logger.log(self._log, "The object is solved for by all patterns at once.")
-        model = ScanModel(self._raw, self._arrays, "poisson", math.inf)
-        model.expose(self.beam.intensities)
+        model = self._likelihood(math.inf)
         self.take_off_ramp()  # which the object's spectrum would be taken for
         self._object_steps.prepare(self.iterate)
         for number in range(_ROUNDS):
@@ -377,10 +383,15 @@ class _Run:
         """By what the last steps went by: the likelihood's best has not the least error of amplitudes."""
         if not (self._changed_metric and math.isfinite(self.error)):
             return not self.error <= self.start_error
-        likelihood = ScanModel(self._raw, self._arrays, "poisson")
-        likelihood.expose(self.beam.intensities)
+        likelihood = self._likelihood()
         found, start = (likelihood.compare(one, self._scan) for one in (self.iterate, self.start))
         return not float(self.weights @ found.errors) <= float(self.weights @ start.errors)
+
+    def _likelihood(self, outlier_ratio: float = OUTLIER_RATIO) -> ScanModel:
+        """The scan in the same light, measured by the likelihood."""
+        model = ScanModel(self._raw, self._arrays, "poisson", outlier_ratio)
+        model.light = self._model.light
+        return model
 
     def _weighted(self, errors: NDArray[np.float64]) -> float:
         return float(self.weights @ errors) / float(self.weights @ self._counts)

@@ -78,6 +78,7 @@ class Posterior:
         self._parts = np.array_split(np.arange(count), -(-count // _PATTERNS))
 
     def __call__(self, numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Cost and gradient, see the class."""
         tried = Iterate(self.canvas(numbers), self._iterate.probe, self._iterate.positions)
         gradient = tried.canvas * 0
         value, slope = self._field.penalty(numbers.reshape(self._field.start.shape))

@@ -13,6 +13,7 @@ from ..data.examination.findings import Action, Finding
 from ..data.raw import RawData
 from ..refinement.arrays import Arrays, arrays_for
 from ..refinement.config import ERROR_METRICS
+from ..refinement.model import Light
 from .bounds import Bounds, bounds_of
 from .lags import Lagging, find_lag
 from .messages import remedy_in_words, summary
@@ -57,6 +58,7 @@ def judge(
     metric: str = "amplitude",
     error: float | None = None,
     weights: NDArray[np.float64] | None = None,
+    light: Light = Light(),  # noqa: B008 (frozen)
     should_stop: Callable[[], bool] | None = None,
     on_progress: Callable[[float], None] | None = None,
     device: str | Arrays = "auto",
@@ -81,6 +83,8 @@ def judge(
         computed, from a part of the scan.
     weights
         (M,) weight of each pattern; 1 by default.
+    light
+        Intensities and background that were found along with the object; by default there are none.
     should_stop
         Asked before every batch of a trial. When it answers True, the verdict is made of what is known.
     on_progress
@@ -107,7 +111,7 @@ def judge(
     )
     counts_for = np.ones(len(raw)) if weights is None else np.asarray(weights, np.float64)
     modes = np.reshape(probe, (-1, raw.N, raw.N))
-    bounds = bounds_of(raw, np.asarray(object_), modes, where, metric, counts_for, arrays)
+    bounds = bounds_of(raw, np.asarray(object_), modes, where, metric, counts_for, arrays, light)
     if error is not None and np.isfinite(error):
         bounds = bounds.with_error(error)
     if not math.isfinite(bounds.error):
