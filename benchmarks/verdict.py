@@ -38,7 +38,8 @@ from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import extract_patches
 from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.refinement.solver import Refined, refine
+from ptychopinn_ptychodus.refinement.report import Refined
+from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.verdict import judge
 from ptychopinn_ptychodus.verdict.variants import Steps, Variant, orientations
 

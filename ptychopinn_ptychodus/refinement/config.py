@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ..validation import check, flags, integer, one_of, real
 
-METRICS = ("auto", "amplitude", "poisson")
+ERROR_METRICS = ("amplitude", "poisson")
+METRICS = ("auto", *ERROR_METRICS)
 SMALLEST_BATCH = 4
 _FARTHEST = 64.0  # pixels, whatever the patterns' size: the object is continued by as much on each side
 
@@ -32,7 +33,8 @@ class RefinementConfig:
         ``"amplitude"`` is Σ (√λ - √n)² over good pixels, with expected counts λ and measured counts n. It
         forgives what the model does not know, such as a background. ``"poisson"`` is the Poisson likelihood,
         which makes more of few counts. ``"auto"`` measures errors, and takes steps, by amplitudes; if the
-        error is near that of photon noise after half of the epochs, the later steps follow the likelihood.
+        error is near that of photon noise after half of the epochs, the later steps follow the likelihood,
+        and steps of the object by all patterns at once follow the epochs.
     probe_modes
         Number of incoherent modes of the probe; modes that it lacks are added. None keeps those that it has.
     object_step, probe_step, position_step

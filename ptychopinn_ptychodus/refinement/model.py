@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from ..data.raw import RawData
 from .arrays import Array, Arrays
 
-_OUTLIER_RATIO = 3.0
+OUTLIER_RATIO = 3.0
 """Beyond √n = 3 √λ the Poisson gradient, which has no bound there, goes on like that of the amplitude."""
 
 _TINY = 1e-6
 """What amplitudes are at least where they are divided by, relative to the patterns' root mean square."""
 
 _SAME = 1e-6  # relative
+_FAR = 0.25
+"""Part of the good pixels, the farthest from the beam, by which a background is told."""
 
 
 def chequerboard(size: int) -> NDArray[np.float32]:
@@ -72,6 +74,22 @@ class Iterate:
         return Iterate(arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy())
 
 
+@dataclass(frozen=True)
+class Light:
+    """What the beam and the surroundings did, beside object, probe and positions.
+
+    Attributes
+    ----------
+    intensities
+        (M,) float64 of the beam, over what the scan says of each pattern; None: all 1.
+    background
+        Counts on each pixel of each pattern that come from no exit wave.
+    """
+
+    intensities: NDArray[np.float64] | None = None
+    background: float = 0.0
+
+
 @dataclass
 class Agreement:
     """How an estimate agrees with patterns, over good pixels; (B,) float64 each.
@@ -109,6 +127,11 @@ class Gradients:
         intensity shows.
     errors
         (B,) float64, the metric of each pattern, on the scale of Σ (√λ - √n)² where the two are close.
+    modelled
+        (B,) float64, Σ λ of each pattern over good pixels.
+    excess, certainty
+        Σ (n/λ - 1) and Σ 1/λ over the far pixels of these patterns: slope and Fisher information of the
+        likelihood's logarithm by the background. 0 where there is no background.
     """
 
     canvas: Array
@@ -117,6 +140,9 @@ class Gradients:
     positions: NDArray[np.float64] | None
     curvature: NDArray[np.float64] | None
     errors: NDArray[np.float64]
+    modelled: NDArray[np.float64]
+    excess: float
+    certainty: float
 
 
 class ScanModel:
@@ -131,6 +157,9 @@ class ScanModel:
     metric
         Of the errors, and of the gradients as long as ``by_likelihood`` is left as it is: ``"amplitude"`` or
         ``"poisson"``.
+    outlier_ratio
+        √n/√λ from which on the likelihood's gradient has a bound. Infinite: it has none, and is that of the
+        errors to the last digit.
 
     Attributes
     ----------
@@ -138,17 +167,32 @@ class ScanModel:
         Whether gradients are those of the Poisson likelihood.
     """
 
-    def __init__(self, raw: RawData, arrays: Arrays, metric: str) -> None:
+    def __init__(
+        self, raw: RawData, arrays: Arrays, metric: str, outlier_ratio: float = OUTLIER_RATIO
+    ) -> None:
+        self._outlier_ratio = outlier_ratio
         self._patterns = raw.diff3d
         self._arrays = arrays
         self._poisson = self.by_likelihood = metric == "poisson"
         self._size = raw.N
         self._good = arrays.put((~raw.bad_pixels).astype(np.float32)) if raw.bad_pixels.any() else None
-        relative = raw.incident_photons / raw.photons_per_pattern
-        self._exposures = None if np.abs(relative - 1).max() < _SAME else relative.astype(np.float32)
+        self._recorded = raw.incident_photons / raw.photons_per_pattern
+        self.light = Light()
+        self._far = far_pixels(~raw.bad_pixels)
         self._tiny = _TINY * float(np.sqrt(raw.photons_per_pattern)) / raw.N
         self._omega = frequencies(raw.N)
         self._omega32 = arrays.put(self._omega.astype(np.float32))
+
+    @property
+    def light(self) -> Light:
+        """What the beam and the surroundings did, by which patterns are modelled."""
+        return self._light
+
+    @light.setter
+    def light(self, light: Light) -> None:
+        self._light = light
+        relative = self._recorded if light.intensities is None else self._recorded * light.intensities
+        self._exposures = None if np.abs(relative - 1).max() < _SAME else relative.astype(np.float32)
 
     def corners(
         self, positions: NDArray[np.float64]
@@ -225,11 +269,15 @@ class ScanModel:
         probe_spectrum = spectrum * 0
         object_power = power(iterate.probe) * 0
         weight = power(iterate.probe)
-        slopes, curvatures, errors = [], [], []
+        slopes, curvatures, errors, light = [], [], [], []
+        excess = np.zeros(2)
         for part in self._chunks(iterate, indices):
             rows, columns, ramp, probes, patches, waves = self._propagate(iterate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
+            light.append(_dots(modelled, modelled, arrays.get))
+            if self._light.background > 0:
+                excess += self._by_background(measured, modelled)
             factor, exposure = self._factor(measured, modelled), self._exposure(part)
             if exposure is not None:
                 factor *= exposure
@@ -260,6 +308,9 @@ class ScanModel:
             positions=np.concatenate(slopes).astype(np.float64) if positions else None,
             curvature=np.concatenate(curvatures).astype(np.float64) if positions else None,
             errors=np.concatenate(errors),
+            modelled=np.concatenate(light),
+            excess=float(excess[0]),
+            certainty=float(excess[1]),
         )
 
     # ------------------------------------------------------------------ one chunk
@@ -303,6 +354,8 @@ class ScanModel:
         exposure = self._exposure(part)
         if exposure is not None:
             modelled = modelled * self._arrays.xp.sqrt(exposure)
+        if self._light.background > 0:
+            modelled = self._arrays.xp.sqrt(modelled * modelled + self._light.background)
         if self._good is not None:
             measured *= self._good
             modelled *= self._good
@@ -314,10 +367,17 @@ class ScanModel:
         ratio = measured / xp.clip(modelled, self._tiny, None)
         factor = 1.0 - ratio
         if self.by_likelihood:
-            factor *= 0.5 + 0.5 * xp.clip(ratio, None, _OUTLIER_RATIO)
+            factor *= 0.5 + 0.5 * xp.clip(ratio, None, self._outlier_ratio)
         if self._good is not None:
             factor *= self._good
         return factor
+
+    def _by_background(self, measured: Array, modelled: Array) -> NDArray[np.float64]:
+        """Excess and certainty of a chunk, see :class:`Gradients`."""
+        roots = (values.reshape(len(values), -1)[:, self._far] for values in (measured, modelled))
+        counts, expected = (root * root for root in roots)
+        inverse = 1.0 / expected
+        return np.array([float((counts * inverse - 1.0).sum()), float(inverse.sum())])
 
     def _errors(self, measured: Array, modelled: Array) -> NDArray[np.float64]:
         if not self._poisson:
@@ -334,6 +394,13 @@ class ScanModel:
         xp = self._arrays.xp
         product = (xp.conj(spectrum) * back).sum(1).imag
         return -xp.stack((product.sum(1) @ self._omega32, product.sum(2) @ self._omega32), -1)
+
+
+def far_pixels(good: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Numbers, in a flat (N, N), of the quarter of the good pixels that is farthest from (N/2, N/2)."""
+    y, x = np.indices(good.shape) - len(good) // 2
+    distance = np.hypot(x, y)
+    return np.flatnonzero(good & (distance >= np.quantile(distance[good], 1.0 - _FAR)))
 
 
 def power(probe: Array) -> Array:

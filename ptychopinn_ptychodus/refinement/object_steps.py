@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
 from .config import RefinementConfig
+from .curvature import object_curvature
 from .model import Iterate, ScanModel
 from .prior import ObjectPrior
+from .whole_scan import Posterior, most_probable
 
 STEADY = 0.5
 """Part of the work that is done with full steps."""
@@ -74,6 +77,28 @@ class ObjectSteps:
         """After an epoch: what objects of its kind look like; ``error`` is the mean of a pattern."""
         light = self._arrays.get(self._mean_illumination) * self._batches
         self._prior.learn(self._arrays.get(iterate.canvas), light, error)
+
+    def solve(
+        self,
+        model: ScanModel,
+        iterate: Iterate,
+        weights: NDArray[np.float64],
+        steps: int,
+        on_progress: Callable[[float], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> bool:
+        """Put the most probable object in the place of the iterate's, where patches touch it.
+
+        Returns whether it was stopped, which may be before all steps are taken. See :mod:`.whole_scan`.
+        """
+        arrays = self._arrays
+        light = self._mean_illumination * self._batches
+        curvature = object_curvature(model, arrays, iterate, light, self._prior.turn)
+        field = self._prior.field(arrays.get(iterate.canvas), curvature)
+        posterior = Posterior(model, arrays, iterate, field, weights, should_stop)
+        numbers, stopped = most_probable(posterior, steps, on_progress)
+        iterate.canvas += (posterior.canvas(numbers) - iterate.canvas) * self._touched
+        return stopped
 
     def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
         """One step, in place, by the gradient of a batch, which is overwritten."""

@@ -15,6 +15,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
+from .curvature import Curvature
 from .noise import PHOTONS, noise_of_root
 
 CAUTION = 2.0
@@ -70,6 +71,7 @@ class ObjectPrior:
         # of each part; the modulus of the far field shows half of a change of the wave
         variance = 2.0 * CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
         before, self._power, self._hold = self._power, [], []
+        self._mean_object, self._variance = mean, variance
         for number, part in enumerate((rest.real, rest.imag)):
             spectrum = np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2)
             power = self._of_rings(spectrum)
@@ -98,6 +100,28 @@ class ObjectPrior:
         both += xp.conj(arrays.ifft(spectrum * (0.5 * (real - imaginary))))
         return both * self._turn.conjugate()
 
+    def field(self, canvas: NDArray[np.complex64], curvature: Curvature) -> ObjectField:
+        """The canvas learnt from, in coordinates in which its posterior is about white."""
+        rest = (canvas - self._mean_object) * self._turn
+        spread, evenness, start = [], [], []
+        for part, power, known in zip((rest.real, rest.imag), self._power, curvature.of_parts, strict=True):
+            of_part = np.sqrt(power)[self._rings]
+            of_part[0, 0] = max(of_part[0, 0], abs(self._mean_object))  # the mean is free
+            shape = np.interp(self._frequency, curvature.frequencies, known)
+            even = 1.0 + of_part**2 * shape[self._rings]
+            kept = (power / (power + self._variance))[self._rings]
+            spread.append(of_part / np.sqrt(even))
+            evenness.append(even)
+            start.append(scipy.fft.ifft2(scipy.fft.fft2(part) * kept / spread[-1]).real)
+        return ObjectField(
+            self._mean_object, self._turn, np.stack(spread), np.stack(evenness), np.stack(start)
+        )
+
+    @property
+    def turn(self) -> complex:
+        """What the canvas learnt from is multiplied by for a mean of phase 0, of modulus 1."""
+        return self._turn
+
     def _of_rings(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(self._rings.ravel(), values.ravel()) / np.maximum(self._sizes, 1))
 
@@ -115,3 +139,49 @@ class ObjectPrior:
         ring = np.hypot(y, x).astype(np.intp).ravel()
         sizes = np.bincount(ring)
         return (np.arange(len(sizes)) + 0.5) / size, np.bincount(ring, meeting.ravel()) / sizes
+
+
+class ObjectField:
+    """An object as numbers in which its posterior is about white.
+
+    In numbers of variance 1 by the prior, those that the patterns determine well would have a curvature of
+    many thousands, and others of 1: methods that know gradients alone would take hundreds of steps. So each
+    spatial frequency of the object's parts is divided by the root of what prior and patterns know of it.
+
+    Attributes
+    ----------
+    start
+        (2, H, W) float64, what stands for the canvas, less what is taken for noise in it.
+    """
+
+    def __init__(
+        self,
+        mean: complex,
+        turn: complex,
+        spread: NDArray[np.float64],
+        evenness: NDArray[np.float64],
+        start: NDArray[np.float64],
+    ) -> None:
+        self._mean, self._turn, self._spread, self._evenness = mean, turn, spread, evenness
+        self.start = start
+
+    def canvas(self, numbers: NDArray[np.float64]) -> NDArray[np.complex64]:
+        """(H, W) of (2, H, W)."""
+        real, imaginary = _filtered(numbers, self._spread)
+        rest: NDArray[np.complex128] = (real + 1j * imaginary) * self._turn.conjugate()
+        return (self._mean + rest).astype(np.complex64)
+
+    def slope(self, gradient: NDArray[np.complexfloating]) -> NDArray[np.float64]:
+        """∂L/∂numbers, (2, H, W), of (H, W) ∂L/∂Re O + i ∂L/∂Im O."""
+        turned = gradient * self._turn
+        return _filtered(np.stack((turned.real, turned.imag)), self._spread)
+
+    def penalty(self, numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The negative logarithm of the prior, but for a constant, and its gradient, (2, H, W)."""
+        slope = _filtered(numbers, 1.0 / self._evenness)
+        return 0.5 * float((numbers * slope).sum()), slope
+
+
+def _filtered(parts: NDArray[np.floating], transfer: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Both multiplied in Fourier space by something real and even."""
+    return np.asarray(scipy.fft.ifft2(scipy.fft.fft2(parts) * transfer).real)

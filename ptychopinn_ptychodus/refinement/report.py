@@ -1,8 +1,14 @@
-"""What a refinement says of itself after each epoch."""
+"""What a refinement says of itself: how much is done, a report after each epoch, and what it arrived at."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .model import Light
 
 
 @dataclass(frozen=True)
@@ -25,3 +31,73 @@ class RefinementReport:
     def seconds_left(self) -> float:
         """Time left at the average speed so far."""
         return self.seconds / self.epoch * (self.nepochs - self.epoch)
+
+
+class WorkDone:
+    """The part of the work that is done, which only grows, even if more work turns up on the way.
+
+    Parameters
+    ----------
+    total
+        Work to do, in any unit above 0.
+    on_progress
+        Called with the part that is done, 0 to 1, by :meth:`reach`.
+    """
+
+    def __init__(self, total: float, on_progress: Callable[[float], None] | None) -> None:
+        self._total = total
+        self._tell = on_progress
+        self._done = self._fraction = 0.0
+
+    def reach(self, done: float) -> None:
+        """So much is done since the start, in the unit of the total; more than the total is the total."""
+        done = min(done, self._total)
+        if done > self._done:
+            self._fraction += (1.0 - self._fraction) * (done - self._done) / (self._total - self._done)
+            self._done = done
+        if self._tell is not None:
+            self._tell(self._fraction)
+
+    def add(self, more: float) -> None:
+        """There is more to do: what was told stays, and what is left of the scale has to do for it."""
+        self._total += more
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a refinement arrived at.
+
+    Attributes
+    ----------
+    object
+        (H, W) complex64, on the grid of the start; where no pattern shows it, the start itself.
+    probe
+        (modes, N, N) complex64, ``Σ_m |FFT_ortho(P_m · O)|²`` in counts; modes that were refined are
+        orthogonal, the strongest first.
+    positions
+        (M, 2) float64 [x, y], pixels of the object array; those of the scan, to the bit, if not refined.
+    history
+        Error of each epoch, see :class:`RefinementReport`.
+    start_error, error
+        Error of the start, its probe in scale, and of this, both of the whole scan, weighted by ``weights``
+        and normalised as the history. ``error <= start_error``, but where ``metric="auto"`` came to follow
+        the likelihood, which bettered the start then.
+    weights
+        (M,) float64, what each pattern counts for, see :class:`.misfits.Misfits`: 1 but for patterns that
+        fit far worse than the rest.
+    light
+        What the beam and the surroundings did: intensities that are not 1 where the beam was unsteady, see
+        :mod:`.beam`, and the level of the background, see :mod:`.background`.
+    stopped
+        Whether the run was asked to stop.
+    """
+
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    positions: NDArray[np.float64]
+    history: list[float]
+    start_error: float
+    error: float
+    weights: NDArray[np.float64]
+    light: Light
+    stopped: bool

@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +27,17 @@ from ..data.probe import orthogonal_modes
 from ..data.raw import RawData
 from .ambiguities import without_ramp
 from .arrays import LEAST, Arrays, arrays_for
+from .background import Background
 from .batches import spread_batches
+from .beam import Beam
 from .config import SMALLEST_BATCH, RefinementConfig
 from .misfits import Misfits, tell_of_misfits
-from .model import Gradients, Iterate, ScanModel, chequerboard, power
-from .noise import expected_error
+from .model import OUTLIER_RATIO, Gradients, Iterate, Light, ScanModel, chequerboard, power
+from .noise import expected_error, noise_of_root
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
 from .pupil import with_pupil_corrected
-from .report import RefinementReport
+from .report import Refined, RefinementReport, WorkDone
 from .start import StartError, Window, check_object, checked_probe
 
 logger = logging.getLogger(__name__)
@@ -43,47 +45,16 @@ logger = logging.getLogger(__name__)
 _UPDATES_PER_EPOCH = 24
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 _POSITIONS_WAIT = 2.0  # epochs
+_LIGHT_WAITS = 2  # epochs, for an object that explains counts by its absorption
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
 """Error, over what photons leave, up to which the likelihood tells more: a worse fit has another cause."""
+_ROUNDS = 2
+"""How often the object is solved for by all patterns at once; what it looks like is learnt in between."""
+_STEPS = 40  # of a round, at most
+_EPOCHS_A_ROUND = 5.0  # that take as long as a round, roughly; for how much is done
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
-
-
-@dataclass(frozen=True)
-class Refined:
-    """What a refinement arrived at.
-
-    Attributes
-    ----------
-    object
-        (H, W) complex64, on the grid of the start; where no pattern shows it, the start itself.
-    probe
-        (modes, N, N) complex64, ``Σ_m |FFT_ortho(P_m · O)|²`` in counts; modes that were refined are
-        orthogonal, the strongest first.
-    positions
-        (M, 2) float64 [x, y], pixels of the object array; those of the scan, to the bit, if not refined.
-    history
-        Error of each epoch, see :class:`RefinementReport`.
-    start_error, error
-        Error of the start, its probe in scale, and of this, both of the whole scan, weighted by ``weights``
-        and normalised as the history. ``error <= start_error``, but where ``metric="auto"`` came to follow
-        the likelihood, which bettered the start then.
-    weights
-        (M,) float64, what each pattern counts for, see :class:`.misfits.Misfits`: 1 but for patterns that
-        fit far worse than the rest.
-    stopped
-        Whether the run was asked to stop.
-    """
-
-    object: NDArray[np.complex64]
-    probe: NDArray[np.complex64]
-    positions: NDArray[np.float64]
-    history: list[float]
-    start_error: float
-    error: float
-    weights: NDArray[np.float64]
-    stopped: bool
 
 
 def refine(
@@ -161,6 +132,7 @@ def refine(
         usable = raw if len(sound) == raw.n_patterns else raw.select(sound)
         run.correct_pupil(usable, start, should_stop)
     run.loop(on_epoch, on_progress, should_stop)
+    run.solve_object(should_stop)
     run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count
     found = window.put_back(start, arrays.get(run.iterate.canvas))
@@ -168,6 +140,8 @@ def refine(
     final = run.finish()
     if not quiet:
         tell_of_misfits(run.weights)
+        run.beam.tell()
+        run.background.tell()
     modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
     return Refined(
         object=window.put_back(start, arrays.get(final.canvas)),
@@ -177,6 +151,7 @@ def refine(
         start_error=run.start_error,
         error=run.error,
         weights=run.weights,
+        light=Light(run.beam.intensities, run.background.level),
         stopped=run.stopped,
     )
 
@@ -213,6 +188,7 @@ class _Run:
         self.start_error = self.error = math.nan
         self.weights = np.ones(count)
         mean = model.mean_counts(sound)
+        self._mean = mean
         self._noise = float(expected_error(mean, config.error_metric).sum())
         self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
@@ -241,6 +217,8 @@ class _Run:
         iterate.probe *= math.sqrt(counts / modelled) if poisson else cross / modelled
         self._counts = found.counts
         self._misfits = Misfits(iterate.positions, found.counts)
+        self.beam = Beam(iterate.positions, found.counts)
+        self.background = Background(self._mean, ~self._raw.bad_pixels)
         self._power = float(power(iterate.probe).sum())
         self.start = iterate.copy(self._arrays)
         self.start_error = self._weighted(self._model.compare(iterate, self._scan).errors)
@@ -263,24 +241,28 @@ class _Run:
         """All epochs, or as many as there is time for."""
         config, begin, patterns = self._config, time.monotonic(), 0
         self._scale = 1.0
+        self._work = WorkDone(float(max(config.epochs, 1)), on_progress)
         self._accepted, best_error = self.iterate.copy(self._arrays), self.start_error * _START_MARGIN
         self._rest()
         for epoch in range(config.epochs):
             self._object_steps.prepare(self.iterate)
             error, seen, lost = 0.0, 0, False
-            errors, total = np.zeros(len(self._scan)), float(self.weights @ self._counts)
+            errors, modelled = np.zeros((2, len(self._scan)))
+            excess = certainty = 0.0
+            total = float(self.weights @ self._counts)
             for number, indices in enumerate(spread_batches(self._order, self._batches, self._rng)):
                 if should_stop is not None and should_stop():
                     self.stopped = True
                     self.iterate = self._accepted
                     return
-                errors[indices] = self._update(indices, epoch + number / self._batches)
+                found = self._update(indices, epoch + number / self._batches)
+                errors[indices], modelled[indices] = found.errors, found.modelled
+                excess, certainty = excess + found.excess, certainty + found.certainty
                 error += float(self.weights[indices] @ errors[indices]) / total
                 seen += len(indices)
                 # by the sum, which only grows: one bright pattern may make a batch worse than any other
                 lost = not error <= _LOST * best_error
-                if on_progress is not None:
-                    on_progress((epoch + (1.0 if lost else (number + 1) / self._batches)) / config.epochs)
+                self._work.reach(epoch + (1.0 if lost else (number + 1) / self._batches))
                 if lost:
                     break
             patterns += seen
@@ -288,13 +270,19 @@ class _Run:
             if error <= _WORSE * best_error:
                 self._accepted, self._improved = self.iterate.copy(self._arrays), True
                 best_error = min(error, best_error)
-                left = error * total / float(self.weights.sum())
+                self._left = left = error * total / float(self.weights.sum())
                 self._object_steps.learn(self.iterate, left)
                 self._position_steps.learn(self.iterate.positions, left)
                 self.weights = self._misfits.weights(errors)
-                is_half = config.metric == "auto" and epoch + 1 == math.ceil(STEADY * config.epochs)
-                if is_half and left <= _NEAR_NOISE * self._noise:
+                if epoch + 1 >= _LIGHT_WAITS:
+                    self.beam.learn(modelled, noise_of_root(self._mean, left))
+                    self.background.learn(excess, certainty)
+                    self._model.light = Light(self.beam.intensities, self.background.level)
+                may_follow = config.metric == "auto" and not self._model.by_likelihood
+                late = epoch + 1 >= math.ceil(STEADY * config.epochs)
+                if may_follow and late and left <= _NEAR_NOISE * self._noise:
                     best_error = self._follow_likelihood()
+                    self._work.add(_ROUNDS * _EPOCHS_A_ROUND)
             else:  # not "if error >": NaN compares with nothing
                 logger.log(
                     self._log,
@@ -332,7 +320,35 @@ class _Run:
             "What is left is near the noise of photons: from here on, refinement follows the likelihood of "
             "the counts. The error, which is that of amplitudes, may be a little higher for it.",
         )
-        return self._weighted(found.modelled * factor**2 - 2.0 * found.cross * factor + found.counts)
+        return self._weighted(self._model.compare(self.iterate, self._scan).errors)
+
+    def solve_object(self, should_stop: Callable[[], bool] | None) -> None:
+        """The object alone, from all patterns at once, where photons are all that is left."""
+        if not self._changed_metric or self.stopped:
+            return
+        logger.log(self._log, "The object is solved for by all patterns at once.")
+        model = self._likelihood(math.inf)
+        self.take_off_ramp()  # which the object's spectrum would be taken for
+        self._object_steps.prepare(self.iterate)
+        for number in range(_ROUNDS):
+            self._object_steps.learn(self.iterate, self._left)
+
+            def on_progress(
+                part: float, done: float = self._config.epochs + number * _EPOCHS_A_ROUND
+            ) -> None:
+                self._work.reach(done + part * _EPOCHS_A_ROUND)
+
+            self.stopped = self._object_steps.solve(
+                model, self.iterate, self.weights, _STEPS, on_progress, should_stop
+            )
+            if self.stopped:
+                return
+            on_progress(1.0)  # the steps may have come to an end before they were all taken
+
+    @property
+    def _changed_metric(self) -> bool:
+        """Whether ``"auto"`` came to follow the likelihood."""
+        return self._config.metric == "auto" and self._model.by_likelihood
 
     def take_off_ramp(self) -> None:
         """Leave the object flat on the whole, at the cost of a probe that may be changed."""
@@ -365,12 +381,17 @@ class _Run:
 
     def _is_worse_than_start(self) -> bool:
         """By what the last steps went by: the likelihood's best has not the least error of amplitudes."""
-        changed = self._config.metric == "auto" and self._model.by_likelihood
-        if not (changed and math.isfinite(self.error)):
+        if not (self._changed_metric and math.isfinite(self.error)):
             return not self.error <= self.start_error
-        likelihood = ScanModel(self._raw, self._arrays, "poisson")
+        likelihood = self._likelihood()
         found, start = (likelihood.compare(one, self._scan) for one in (self.iterate, self.start))
         return not float(self.weights @ found.errors) <= float(self.weights @ start.errors)
+
+    def _likelihood(self, outlier_ratio: float = OUTLIER_RATIO) -> ScanModel:
+        """The scan in the same light, measured by the likelihood."""
+        model = ScanModel(self._raw, self._arrays, "poisson", outlier_ratio)
+        model.light = self._model.light
+        return model
 
     def _weighted(self, errors: NDArray[np.float64]) -> float:
         return float(self.weights @ errors) / float(self.weights @ self._counts)
@@ -381,8 +402,8 @@ class _Run:
         self._object_steps.rest()
         self._probe_velocity = self.iterate.probe * 0
 
-    def _update(self, indices: NDArray[np.int64], done: float) -> NDArray[np.float64]:
-        """Take one step; ``done`` epochs are done. Returns the errors of the batch's patterns before it."""
+    def _update(self, indices: NDArray[np.int64], done: float) -> Gradients:
+        """Take one step; ``done`` epochs are done. Returns how the batch's patterns agreed before it."""
         config, iterate = self._config, self.iterate
         probe = config.probe and done >= _WARM_UP
         positions = config.positions and done >= _POSITIONS_WAIT
@@ -396,7 +417,7 @@ class _Run:
             self._step_probe(gradients, rate)
         if positions:
             self._position_steps.step(iterate.positions, gradients, indices, self._scale)
-        return gradients.errors
+        return gradients
 
     def _step_probe(self, gradients: Gradients, rate: float) -> None:
         iterate = self.iterate

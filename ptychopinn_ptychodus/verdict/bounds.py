@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from ..data.raw import RawData
 from ..refinement.arrays import Arrays
-from ..refinement.model import Iterate, ScanModel, chequerboard
+from ..refinement.model import Iterate, Light, ScanModel, chequerboard
 from ..refinement.noise import counts_per_photon, expected_error, least_error
 from ..refinement.start import Window
 
@@ -88,12 +88,15 @@ def bounds_of(
     metric: str,
     weights: NDArray[np.float64],
     arrays: Arrays,
+    light: Light,
 ) -> Bounds:
     """All bounds of a result; parameters as those of :func:`.judgement.judge`."""
     chosen = _spread(len(raw), min(_MOST_PATTERNS, _MOST_PIXELS // raw.N**2))
     gain = counts_per_photon(raw.diff3d[_spread(len(raw), _FOR_NOISE)], raw.bad_pixels)
-    found = errors_of(raw, object_, probe, positions, metric, weights, arrays, chosen, gain)
-    flat = errors_of(raw, np.ones_like(object_), probe, positions, metric, weights, arrays, chosen, gain)
+    found = errors_of(raw, object_, probe, positions, metric, weights, arrays, chosen, gain, light)
+    flat = errors_of(
+        raw, np.ones_like(object_), probe, positions, metric, weights, arrays, chosen, gain, light
+    )
     mean_pattern, neighbours = _without_model(raw, positions, weights, chosen, metric)
     return Bounds(found.error, found.noise, gain, flat.error, mean_pattern, neighbours)
 
@@ -121,6 +124,7 @@ def errors_of(
     arrays: Arrays,
     chosen: NDArray[np.int64],
     gain: float,
+    light: Light,
 ) -> Errors:
     """The error of an estimate on some patterns, its probe scaled to them, and the error of noise alone."""
     moved = positions - np.stack((raw.xcoords, raw.ycoords), -1)
@@ -131,6 +135,7 @@ def errors_of(
         positions=window.inside(positions),
     )
     model = ScanModel(raw, arrays, metric)
+    model.light = light
     found = model.compare(iterate, chosen)
     w = weights[chosen]
     counts, cross, modelled = (float(w @ values) for values in (found.counts, found.cross, found.modelled))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ..data.examination.findings import Action, Finding
 from ..data.raw import RawData
 from ..refinement.arrays import Arrays, arrays_for
+from ..refinement.config import ERROR_METRICS
+from ..refinement.model import Light
 from .bounds import Bounds, bounds_of
 from .lags import Lagging, find_lag
 from .messages import remedy_in_words, summary
@@ -56,6 +58,7 @@ def judge(
     metric: str = "amplitude",
     error: float | None = None,
     weights: NDArray[np.float64] | None = None,
+    light: Light = Light(),  # noqa: B008 (frozen)
     should_stop: Callable[[], bool] | None = None,
     on_progress: Callable[[float], None] | None = None,
     device: str | Arrays = "auto",
@@ -73,12 +76,15 @@ def judge(
     positions
         (M, 2) [x, y], pixels of the object; those of the scan by default.
     metric
-        ``"amplitude"`` or ``"poisson"``, see :class:`~ptychopinn_ptychodus.refinement.RefinementConfig`.
+        ``"amplitude"`` or ``"poisson"``: by what errors are measured, as ``error_metric`` of
+        :class:`~ptychopinn_ptychodus.refinement.RefinementConfig` has it.
     error
         Error of the whole scan divided by the counts, as the refinement reported it. If it is None, it is
         computed, from a part of the scan.
     weights
         (M,) weight of each pattern; 1 by default.
+    light
+        Intensities and background that were found along with the object; by default there are none.
     should_stop
         Asked before every batch of a trial. When it answers True, the verdict is made of what is known.
     on_progress
@@ -90,7 +96,14 @@ def judge(
     -------
     Finding
         Its subject is ``"result"``, and its action noted, or ignored, which makes it a warning.
+
+    Raises
+    ------
+    ValueError
+        If there are no errors of that metric.
     """
+    if metric not in ERROR_METRICS:
+        raise ValueError(f'metric is "{metric}": give what errors are measured by, one of {ERROR_METRICS}.')
     tell = on_progress or (lambda fraction: None)
     arrays = arrays_for(device) if isinstance(device, str) else device
     where = (
@@ -98,7 +111,7 @@ def judge(
     )
     counts_for = np.ones(len(raw)) if weights is None else np.asarray(weights, np.float64)
     modes = np.reshape(probe, (-1, raw.N, raw.N))
-    bounds = bounds_of(raw, np.asarray(object_), modes, where, metric, counts_for, arrays)
+    bounds = bounds_of(raw, np.asarray(object_), modes, where, metric, counts_for, arrays, light)
     if error is not None and np.isfinite(error):
         bounds = bounds.with_error(error)
     if not math.isfinite(bounds.error):

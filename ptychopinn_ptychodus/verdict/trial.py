@@ -271,6 +271,7 @@ class TrialRunner:
             self._arrays,
             np.arange(len(scan)),
             self._gain,
+            refined.light,
         )
         return Fit(variant, found.error, found.noise, found.each)
 

@@ -10,7 +10,8 @@ from ..data.estimate import Estimate
 from ..data.examination import Action, ExaminationConfig, ExaminationError, Finding, Report
 from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
-from ..refinement.solver import Refined
+from ..refinement.model import Light
+from ..refinement.report import Refined
 from ..verdict import judge
 from .job import ReconstructJob, RefineJob
 from .wire import Send
@@ -58,9 +59,10 @@ def judged(
             found.object,
             found.probe,
             found.positions,
-            metric="amplitude" if job.refinement is None else job.refinement.metric,
+            metric="amplitude" if job.refinement is None else job.refinement.error_metric,
             error=None if refined is None else refined.error,
             weights=None if refined is None else refined.weights,
+            light=Light() if refined is None else refined.light,
             should_stop=should_stop,
             on_progress=on_progress,
             device=job.device,

@@ -8,7 +8,8 @@ import pytest
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import TorchArrays
-from ptychopinn_ptychodus.refinement.solver import Refined, refine
+from ptychopinn_ptychodus.refinement.report import Refined
+from ptychopinn_ptychodus.refinement.solver import refine
 
 
 def assert_same(one: Refined, other: Refined) -> None:

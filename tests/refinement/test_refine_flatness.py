@@ -8,7 +8,8 @@ from refinement_support import correlation
 
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.refinement.solver import Refined, refine
+from ptychopinn_ptychodus.refinement.report import Refined
+from ptychopinn_ptychodus.refinement.solver import refine
 
 CONFIG = RefinementConfig(epochs=10)
 SLOPES = (0.04, -0.025)  # rad per pixel, rows and columns

@@ -8,7 +8,8 @@ from refinement_support import as_found, correlation, made_scan, with_patterns
 
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.refinement.solver import Refined, refine
+from ptychopinn_ptychodus.refinement.report import Refined
+from ptychopinn_ptychodus.refinement.solver import refine
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from refinement_support import correlation, with_patterns
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.misfits import Misfits
-from ptychopinn_ptychodus.refinement.solver import Refined, refine
+from ptychopinn_ptychodus.refinement.report import Refined
+from ptychopinn_ptychodus.refinement.solver import refine
 
 CONFIG = RefinementConfig(epochs=10)
 FRAMES = (45, 84, 100)

@@ -8,7 +8,7 @@ from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.refinement.solver import Refined
+from ptychopinn_ptychodus.refinement.report import Refined
 
 QUICK = RefinementConfig(epochs=2)
 

@@ -9,7 +9,7 @@ import numpy as np
 from ptychopinn_ptychodus.data.examination.findings import Finding
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.refinement.solver import Refined as Result
+from ptychopinn_ptychodus.refinement.report import Refined as Result
 from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.verdict import judge
 

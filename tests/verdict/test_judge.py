@@ -37,6 +37,11 @@ def test_another_metric_has_its_own_noise(scan: RawData, result: Result) -> None
     assert finding.values["error"] == pytest.approx(finding.values["noise"], rel=0.6)
 
 
+def test_errors_are_of_one_metric(scan: RawData, result: Result) -> None:
+    with pytest.raises(ValueError, match='metric is "auto": give what errors are measured by'):
+        judged(scan, result, metric="auto")
+
+
 def test_patterns_that_are_transposed(scan: RawData) -> None:
     finding = judged(with_fields(scan, diff3d=scan.diff3d.swapaxes(1, 2)))
     assert finding.action is Action.IGNORED

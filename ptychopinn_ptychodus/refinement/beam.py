@@ -1,0 +1,86 @@
+"""How bright the beam was for each pattern, where it was not steady.
+
+A pattern has as many counts as the model gives it, times what the beam had of its usual intensity. An
+object that absorbs explains counts that change slowly over the sample, but no counts that jump from one
+pattern to those around it: by these an unsteady beam is told from a steady one, whose intensities are all
+left at 1. Once it is told, the slow part is the beam's, too, as far as the patterns have it so.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from .arrays import LEAST
+from .noise import PHOTONS
+from .prior import CAUTION
+
+logger = logging.getLogger(__name__)
+
+_NEIGHBOURS = 12
+_UNSTEADY = 5.0
+"""Times the scatter that noise, taken with caution, makes; misplaced positions of 3 pixels reach 1.6."""
+_MOST = math.log(2.0)
+"""A pattern that is farther off has no beam, or is broken, which its weight tells."""
+_NORMAL = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+
+
+class Beam:
+    """Intensities of the beam for the patterns of one scan.
+
+    Parameters
+    ----------
+    positions
+        (M, 2) of the patterns, any unit.
+    counts
+        (M,) Σ n of each pattern.
+
+    Attributes
+    ----------
+    intensities
+        (M,) float64 over what the scan itself says; all 1 as long as the beam seems steady.
+    """
+
+    def __init__(self, positions: NDArray[np.float64], counts: NDArray[np.float64]) -> None:
+        self.intensities = np.ones(len(counts))
+        self._counts = np.maximum(counts, LEAST)
+        wanted = min(_NEIGHBOURS + 1, len(positions))
+        found = cKDTree(positions).query(positions, wanted)[1]
+        self._around = np.reshape(found, (len(positions), wanted))
+
+    def learn(self, modelled: NDArray[np.float64], noise: float) -> None:
+        """Bring the intensities up to date after an epoch.
+
+        Parameters
+        ----------
+        modelled
+            (M,) Σ λ of each pattern, by the present intensities.
+        noise
+            Variance of a bright pixel's √n, in counts, see :func:`.noise.noise_of_root`.
+        """
+        found = np.log(self.intensities) + np.log(self._counts / np.maximum(modelled, LEAST))
+        found = np.clip(found - np.median(found), -_MOST, _MOST)
+        jumps = found - np.median(found[self._around], axis=1)
+        # counts have the variance that photons have, but for a unit: √n has a quarter of it
+        by_noise = CAUTION**2 * max(noise, LEAST) / PHOTONS / self._counts
+        variance = (_NORMAL * float(np.median(np.abs(jumps)))) ** 2
+        usual = float(np.median(by_noise))
+        if variance < _UNSTEADY**2 * usual:
+            self.intensities = np.ones(len(found))
+            return
+        self.intensities = np.exp(found * (variance / (variance + by_noise)))
+
+    def tell(self) -> None:
+        """Say in the log how unsteady the beam was, if it was."""
+        spread = float(np.std(np.log(self.intensities)))
+        if spread > 0:
+            logger.warning(
+                "The beam's intensity changes from pattern to pattern, by %.1f %% root mean square, which "
+                "object and noise do not explain: each pattern was fitted with its own. If the beamline has "
+                "a record of it, give that as the photon counts of the positions.",
+                100.0 * spread,
+            )

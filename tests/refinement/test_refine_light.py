@@ -1,0 +1,151 @@
+"""What the beam and the surroundings did is found along with the object: intensities, and a background."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from refinement_support import correlation, made_scan, with_patterns
+
+from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
+from ptychopinn_ptychodus.refinement.background import Background
+from ptychopinn_ptychodus.refinement.beam import Beam
+from ptychopinn_ptychodus.refinement.model import Iterate, Light, ScanModel, chequerboard, far_pixels
+from ptychopinn_ptychodus.refinement.report import Refined
+from ptychopinn_ptychodus.refinement.solver import refine
+
+CONFIG = RefinementConfig(epochs=10)
+
+
+def refined(scan: RawData, flat: np.ndarray, **how: bool) -> Refined:
+    return refine(scan, flat, scan.probeGuess, CONFIG, device="cpu", **how)
+
+
+def with_light(scan: RawData, intensities: np.ndarray | float, background: float) -> RawData:
+    """The scan as counted anew, in another light."""
+    rate = scan.diff3d.astype(np.float64) ** 2 * np.reshape(intensities, (-1, 1, 1)) + background
+    return with_patterns(scan, np.sqrt(np.random.default_rng(7).poisson(rate)).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def uneven() -> np.ndarray:
+    """(169,) intensities of a beam that jumps, of mean 1."""
+    found = 1.0 + np.random.default_rng(8).normal(scale=0.05, size=169)
+    return np.asarray(found / found.mean())
+
+
+def test_an_unsteady_beam_is_found_and_told(
+    scan: RawData, flat: np.ndarray, uneven: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    unsteady = with_light(scan, uneven, 0.0)
+    with caplog.at_level(logging.WARNING):
+        result = refined(unsteady, flat)
+    assert result.light.intensities is not None
+    assert np.corrcoef(result.light.intensities, uneven)[0, 1] > 0.95
+    assert correlation(result.object, scan) > correlation(refined(scan, flat).object, scan) - 0.02
+    assert "The beam's intensity changes from pattern to pattern, by " in caplog.text
+
+
+def test_a_steady_beam_stays_so(scan: RawData, flat: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        result = refined(scan, flat)
+    np.testing.assert_array_equal(result.light.intensities, 1.0)
+    assert "intensity" not in caplog.text
+    assert "background" not in caplog.text
+
+
+@pytest.mark.parametrize("level", [1.0, 5.0])
+def test_a_background_is_found_and_told(
+    scan: RawData, flat: np.ndarray, level: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        result = refined(with_light(scan, 1.0, level), flat)
+    assert result.light.background == pytest.approx(level, rel=0.1)
+    assert correlation(result.object, scan) > correlation(refined(scan, flat).object, scan) - 0.005
+    assert "The patterns hold a background of" in caplog.text
+
+
+def test_a_background_under_few_counts_is_no_part_of_the_object(flat: np.ndarray) -> None:
+    dim = made_scan(photons=1e3, seed=21)
+    foggy = with_light(dim, 1.0, 0.005)
+    result = refined(foggy, flat)
+    assert result.light.background == pytest.approx(0.005, rel=0.25)
+
+
+def test_frames_without_beam_do_not_make_a_beam_unsteady(scan: RawData, flat: np.ndarray) -> None:
+    patterns = scan.diff3d.copy()
+    patterns[[20, 77, 130]] = 0.0
+    result = refined(with_patterns(scan, patterns), flat)
+    np.testing.assert_array_equal(result.light.intensities, 1.0)
+
+
+def test_a_steady_beam_of_few_counts_is_not_fitted_to_their_noise() -> None:
+    rng = np.random.default_rng(0)
+    positions = rng.uniform(0, 100, (200, 2))
+    rate = 100.0 + 40 * np.sin(positions[:, 0] / 30)
+    beam = Beam(positions, rng.poisson(rate).astype(float))
+    beam.learn(rate, 0.25)
+    np.testing.assert_array_equal(beam.intensities, 1.0)
+
+
+def test_what_changes_slowly_over_the_sample_may_be_the_objects() -> None:
+    rng = np.random.default_rng(0)
+    positions = rng.uniform(0, 100, (200, 2))
+    absorbed = 1e6 * (1 + 0.3 * np.sin(positions[:, 0] / 50))
+    beam = Beam(positions, absorbed)
+    beam.learn(np.full(200, 1e6), 0.25)
+    np.testing.assert_array_equal(beam.intensities, 1.0)
+
+
+def test_a_background_starts_from_what_is_there_and_never_exceeds_it() -> None:
+    mean = np.full((64, 64), 2.0)
+    background = Background(mean, np.ones((64, 64), bool))
+    assert background.level == 0.0
+    background.learn(0.0, 0.0)
+    assert background.level == pytest.approx(2.0)
+    background.learn(10.0, 5.0)
+    assert background.level == pytest.approx(2.0)
+    background.learn(-5.0, 5.0)
+    assert background.level == pytest.approx(1.0)
+    background.learn(-50.0, 5.0)
+    background.learn(50.0, 5.0)
+    assert background.level == 0.0, "what the patterns hold nothing of stays away"
+
+
+def test_far_pixels_are_good_ones_at_the_corners() -> None:
+    good = np.ones((64, 64), bool)
+    good[:32] = False
+    far = far_pixels(good)
+    assert good.ravel()[far].all()
+    assert len(far) == pytest.approx(0.25 * good.sum(), rel=0.02)
+    y, x = np.unravel_index(far, good.shape)
+    assert np.hypot(x - 32, y - 32).min() > 25
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_light_is_part_of_the_model(scan: RawData, library: str) -> None:
+    if library == "torch":
+        pytest.importorskip("torch")
+    arrays: Arrays = NumpyArrays() if library == "numpy" else TorchArrays("cpu")
+    assert scan.objectGuess is not None
+    canvas = np.pad(scan.objectGuess, 8, constant_values=1).astype(np.complex64)
+    positions = np.stack((scan.xcoords, scan.ycoords), -1) + 8
+    probe = (scan.probeGuess * chequerboard(scan.N)).astype(np.complex64)
+    iterate = Iterate(arrays.put(canvas), arrays.put(probe), positions)
+    model, some = ScanModel(scan, arrays, "poisson"), np.array([3, 90, 168])
+    ((_, measured, before),) = model.amplitudes(iterate, some)
+    intensities = np.linspace(0.5, 1.5, len(scan))
+    model.light = Light(intensities, 0.7)
+    ((_, _, after),) = model.amplitudes(iterate, some)
+    counts, rate = arrays.get(measured).astype(float) ** 2, arrays.get(after).astype(float) ** 2
+    expected = arrays.get(before).astype(float) ** 2 * intensities[some, None, None] + 0.7
+    np.testing.assert_allclose(rate, expected, rtol=1e-4)
+    found = model.gradients(iterate, some, probe=False, positions=False)
+    far = far_pixels(~scan.bad_pixels)
+    far_counts, far_rate = (values.reshape(3, -1)[:, far] for values in (counts, rate))
+    assert found.excess == pytest.approx(float((far_counts / far_rate - 1).sum()), rel=1e-3)
+    assert found.certainty == pytest.approx(float((1 / far_rate).sum()), rel=1e-3)
+    np.testing.assert_allclose(found.modelled, rate.sum((1, 2)), rtol=1e-4)
