@@ -2,8 +2,8 @@
 
 It is taken for the same on all pixels and patterns. It is learnt far from the beam, in the quarter of the
 good pixels that is farthest from the zero frequency: the model gives little there, and an object that had to
-explain it would be one of noise. It starts from all that is there, which is the most that it can be, and goes
-on by Fisher's scoring, so that what the object comes to explain is taken from it again.
+explain it would be one of noise. It starts from all that is there, which is the most that it can be, if that
+is worth it, and goes on by Fisher's scoring, so that what the object explains is taken from it again.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import LEAST
-from .model import far_pixels
+from .model import FarPixels, far_pixels
 
 logger = logging.getLogger(__name__)
 
-_WORTH_TELLING = 1e-3  # of the patterns' light
+_WORTH_FITTING = 0.01
+"""Of the mean counts of a pixel. Edges in an object scatter some thousandths so far; and amplitudes of few
+counts fit best below the mean of the counts, so that a background makes their fit worse where it is small."""
 
 
 class Background:
@@ -39,30 +41,30 @@ class Background:
 
     def __init__(self, mean: NDArray[np.float64], good: NDArray[np.bool_]) -> None:
         self._most = float(mean.ravel()[far_pixels(good)].mean())
-        self._part = float(good.sum() / max(mean[good].sum(), LEAST))
+        self._light = max(float(mean[good].mean()), LEAST)
         self._begun = False
         self.level = 0.0
 
-    def learn(self, excess: float, certainty: float) -> None:
-        """Bring the level up to date after an epoch.
+    @property
+    def part(self) -> float:
+        """Of the patterns' light."""
+        return self.level / self._light
 
-        Parameters
-        ----------
-        excess, certainty
-            Sums over the scan of those of :class:`.model.Gradients`.
-        """
+    def learn(self, far: FarPixels) -> None:
+        """Bring the level up to date after an epoch; ``far`` is the sum over all patterns."""
         if not self._begun:
-            self._begun, self.level = True, self._most
+            self._begun = True
+            self.level = self._most if self._most >= _WORTH_FITTING * self._light else 0.0
         elif self.level > 0:
-            step = excess / max(certainty, LEAST)
+            step = far.excess / max(far.certainty, LEAST)
             self.level = float(np.clip(np.nan_to_num(self.level + step), 0.0, self._most))
 
     def tell(self) -> None:
         """Say in the log how much of the patterns is background, if it matters."""
-        if self.level * self._part > _WORTH_TELLING:
+        if self.level > 0:
             logger.warning(
                 "The patterns hold a background of %.3g counts a pixel, %.2g %% of their light: it was "
                 "fitted along with the object, and is no part of the probe and the object that are found.",
                 self.level,
-                100.0 * self.level * self._part,
+                100.0 * self.part,
             )

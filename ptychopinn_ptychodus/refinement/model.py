@@ -90,6 +90,24 @@ class Light:
     background: float = 0.0
 
 
+@dataclass(frozen=True)
+class FarPixels:
+    """What the pixels far from the beam say of a background; sums over patterns, to be added up.
+
+    Attributes
+    ----------
+    excess, certainty
+        Σ (n/λ - 1) and Σ 1/λ: slope and Fisher information of the likelihood's logarithm by the background. 0
+        where there is none.
+    """
+
+    excess: float = 0.0
+    certainty: float = 0.0
+
+    def __add__(self, other: FarPixels) -> FarPixels:
+        return FarPixels(self.excess + other.excess, self.certainty + other.certainty)
+
+
 @dataclass
 class Agreement:
     """How an estimate agrees with patterns, over good pixels; (B,) float64 each.
@@ -129,9 +147,8 @@ class Gradients:
         (B,) float64, the metric of each pattern, on the scale of Σ (√λ - √n)² where the two are close.
     modelled
         (B,) float64, Σ λ of each pattern over good pixels.
-    excess, certainty
-        Σ (n/λ - 1) and Σ 1/λ over the far pixels of these patterns: slope and Fisher information of the
-        likelihood's logarithm by the background. 0 where there is no background.
+    far
+        What the pixels far from the beam say of a background.
     """
 
     canvas: Array
@@ -141,8 +158,7 @@ class Gradients:
     curvature: NDArray[np.float64] | None
     errors: NDArray[np.float64]
     modelled: NDArray[np.float64]
-    excess: float
-    certainty: float
+    far: FarPixels
 
 
 class ScanModel:
@@ -270,14 +286,13 @@ class ScanModel:
         object_power = power(iterate.probe) * 0
         weight = power(iterate.probe)
         slopes, curvatures, errors, light = [], [], [], []
-        excess = np.zeros(2)
+        far = FarPixels()
         for part in self._chunks(iterate, indices):
             rows, columns, ramp, probes, patches, waves = self._propagate(iterate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
             light.append(_dots(modelled, modelled, arrays.get))
-            if self._light.background > 0:
-                excess += self._by_background(measured, modelled)
+            far += self._far_pixels(measured, modelled)
             factor, exposure = self._factor(measured, modelled), self._exposure(part)
             if exposure is not None:
                 factor *= exposure
@@ -309,8 +324,7 @@ class ScanModel:
             curvature=np.concatenate(curvatures).astype(np.float64) if positions else None,
             errors=np.concatenate(errors),
             modelled=np.concatenate(light),
-            excess=float(excess[0]),
-            certainty=float(excess[1]),
+            far=far,
         )
 
     # ------------------------------------------------------------------ one chunk
@@ -372,12 +386,13 @@ class ScanModel:
             factor *= self._good
         return factor
 
-    def _by_background(self, measured: Array, modelled: Array) -> NDArray[np.float64]:
-        """Excess and certainty of a chunk, see :class:`Gradients`."""
+    def _far_pixels(self, measured: Array, modelled: Array) -> FarPixels:
+        if not self._light.background > 0:
+            return FarPixels()
         roots = (values.reshape(len(values), -1)[:, self._far] for values in (measured, modelled))
-        counts, expected = (root * root for root in roots)
-        inverse = 1.0 / expected
-        return np.array([float((counts * inverse - 1.0).sum()), float(inverse.sum())])
+        counts, rate = (root * root for root in roots)
+        inverse = 1.0 / rate
+        return FarPixels(float((counts * inverse - 1.0).sum()), float(inverse.sum()))
 
     def _errors(self, measured: Array, modelled: Array) -> NDArray[np.float64]:
         if not self._poisson:

@@ -32,7 +32,7 @@ from .batches import spread_batches
 from .beam import Beam
 from .config import SMALLEST_BATCH, RefinementConfig
 from .misfits import Misfits, tell_of_misfits
-from .model import OUTLIER_RATIO, Gradients, Iterate, Light, ScanModel, chequerboard, power
+from .model import OUTLIER_RATIO, FarPixels, Gradients, Iterate, Light, ScanModel, chequerboard, power
 from .noise import expected_error, noise_of_root
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
@@ -248,7 +248,7 @@ class _Run:
             self._object_steps.prepare(self.iterate)
             error, seen, lost = 0.0, 0, False
             errors, modelled = np.zeros((2, len(self._scan)))
-            excess = certainty = 0.0
+            far = FarPixels()
             total = float(self.weights @ self._counts)
             for number, indices in enumerate(spread_batches(self._order, self._batches, self._rng)):
                 if should_stop is not None and should_stop():
@@ -257,7 +257,7 @@ class _Run:
                     return
                 found = self._update(indices, epoch + number / self._batches)
                 errors[indices], modelled[indices] = found.errors, found.modelled
-                excess, certainty = excess + found.excess, certainty + found.certainty
+                far += found.far
                 error += float(self.weights[indices] @ errors[indices]) / total
                 seen += len(indices)
                 # by the sum, which only grows: one bright pattern may make a batch worse than any other
@@ -276,11 +276,10 @@ class _Run:
                 self.weights = self._misfits.weights(errors)
                 if epoch + 1 >= _LIGHT_WAITS:
                     self.beam.learn(modelled, noise_of_root(self._mean, left))
-                    self.background.learn(excess, certainty)
+                    self.background.learn(far)
                     self._model.light = Light(self.beam.intensities, self.background.level)
-                may_follow = config.metric == "auto" and not self._model.by_likelihood
-                late = epoch + 1 >= math.ceil(STEADY * config.epochs)
-                if may_follow and late and left <= _NEAR_NOISE * self._noise:
+                is_half = config.metric == "auto" and epoch + 1 == math.ceil(STEADY * config.epochs)
+                if is_half and left <= _NEAR_NOISE * self._noise:
                     best_error = self._follow_likelihood()
                     self._work.add(_ROUNDS * _EPOCHS_A_ROUND)
             else:  # not "if error >": NaN compares with nothing
