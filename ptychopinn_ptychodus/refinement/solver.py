@@ -280,7 +280,7 @@ class _Run:
             self._position_steps = PositionSteps(self.iterate.positions.copy(), self._config, self._mean)
             logger.log(
                 self._log,
-                "What the positions' errors have in common, such as a scale, a turn or a drift, was found: they "
+                "What the errors of the positions have in common, such as a turn or a drift, was found: they "
                 "are moved by %.3g pixels, root mean square, and by %.3g at most.",
                 math.sqrt(float((found.moved**2).sum(1).mean())),
                 float(np.sqrt((found.moved**2).sum(1)).max()),
