@@ -30,7 +30,7 @@ from .config import SMALLEST_BATCH, RefinementConfig
 from .model import Iterate, ScanModel
 from .noise import PHOTONS
 from .object_steps import ObjectSteps, decay
-from .pupil import with_pupil_corrected
+from .pupil import where_patterns_differ, with_pupil_corrected
 from .start import Window
 
 _BATCHES = 6
@@ -103,37 +103,56 @@ def better_beginning(
         Whether to try either.
     """
 
+    usable = raw if len(sound) == raw.n_patterns else raw.select(sound)  # selecting copies the patterns
+
     def in_pupil(scan: RawData) -> Array | None:
         if not pupil:
             return None
-        # selecting copies the patterns
-        usable = scan if len(sound) == scan.n_patterns else scan.select(sound)
-        return with_pupil_corrected(usable, start, arrays.copy(probe), config, arrays, should_stop)
+        return with_pupil_corrected(scan, start, arrays.copy(probe), config, arrays, should_stop)
 
-    other = in_pupil(raw)
+    other = in_pupil(usable)
     if not terms:
         return Beginning(other)
+    # what is wrong everywhere shows in a part, at less cost
+    part = where_patterns_differ(usable)
+    tried = usable.select(part)
     try:
-        bench = _Bench(raw, sound, start.shape, config, arrays, should_stop)
+        bench = _Bench(tried, np.arange(len(part)), start.shape, config, arrays, should_stop)
         if not bench.has_terms:
             return Beginning(other)
-        given = bench.fitted(probe)
-        if other is None:
-            if not bench.is_clearly_better(given.error, given.error_before):
-                return Beginning()
-            return Beginning(in_pupil(moved_by(raw, given.moved)), given.moved)
-        # a wrong scale may have passed for a wrong focus: is the probe as it was given better, elsewhere?
-        held = bench.fitted(other)
-        if bench.is_clearly_better(given.error, given.error_before) and given.error < _HOPELESS * held.error:
-            anew = in_pupil(moved_by(raw, given.moved))
-            error = given.error if anew is None else bench.error(anew, given.moved)
-            if error < held.error and bench.is_clearly_better(error, held.error_before):
-                return Beginning(anew, given.moved)
-        if bench.is_clearly_better(held.error, held.error_before):
-            return Beginning(other, held.moved)
-        return Beginning(other)
+        chosen = _choice(bench, probe, other, lambda moved: in_pupil(moved_by(tried, moved)))
+        if chosen is None:
+            return Beginning(other)
+        whole = _Bench(raw, sound, start.shape, config, arrays, should_stop)
+        found = whole.fitted(chosen)
+        if not whole.is_clearly_better(found.error, found.error_before):
+            return Beginning(other)
     except _Stopped:
         return Beginning(other)
+    if chosen is probe:
+        return Beginning(in_pupil(moved_by(usable, found.moved[sound])), found.moved)
+    return Beginning(other, found.moved)
+
+
+def _choice(
+    bench: _Bench,
+    given: Array,
+    other: Array | None,
+    in_pupil: Callable[[NDArray[np.float64]], Array | None],
+) -> Array | None:
+    """The probe to fit the positions with, the given one or that of the pupil; None where they are right."""
+    found = bench.fitted(given)
+    gains = bench.is_clearly_better(found.error, found.error_before)
+    if other is None:
+        return given if gains else None
+    # a wrong scale may have passed for a wrong focus: is the probe as it was given better, elsewhere?
+    held = bench.fitted(other)
+    if gains and found.error < _HOPELESS * held.error:
+        anew = in_pupil(found.moved)
+        error = found.error if anew is None else bench.error(anew, found.moved)
+        if error < held.error and bench.is_clearly_better(error, held.error_before):
+            return given
+    return other if bench.is_clearly_better(held.error, held.error_before) else None
 
 
 def moved_by(raw: RawData, moved: NDArray[np.float64]) -> RawData:

@@ -78,14 +78,14 @@ def with_pupil_corrected(
     Array or None
         None if nothing is gained, or if it was asked to stop.
     """
-    part = raw.select(_where_patterns_differ(raw))
+    part = raw.select(where_patterns_differ(raw))
     try:
         return _Bench(part, start, probe, config, arrays, should_stop).corrected()
     except _Stopped:
         return None
 
 
-def _where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
+def where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
     """Up to 2^20 pixels of patterns that lie together, around where they differ from the mean one most."""
     wanted = _PIXELS // raw.N**2
     if raw.n_patterns <= wanted:
