@@ -37,9 +37,10 @@ _BATCHES = 6
 _TRIAL, _FIT, _WAIT = 8, 16, 2  # epochs; as many before the coefficients learn
 _RATE = 0.2  # pixels, root mean square over the scan, of one step of one coefficient
 _ROUNDS = 8
-_GOES_ON = 0.99  # of the error, for one more round
-_BETTER = 0.98
-"""Of the error. Right positions gain up to 0.4 % from a fit, and 1.5 % where the focus is off by 4 %."""
+_GOES_ON = 0.99  # of the error, for one more round, and for a trial of what a fit has found
+_BETTER = 0.99  # of the error; right positions gain up to 0.4 % from a fit
+_OTHER_PROBE = 0.98
+"""... with another probe, too: where the focus alone is off by 4 %, another scale instead gains 1.5 %."""
 _FAR_FROM_NOISE = 2.0  # times what noise leaves
 _CLEARLY_BETTER = 0.8  # of an error that is far from noise, which may have other causes
 _HOPELESS = 1.1
@@ -150,7 +151,7 @@ def _choice(
     if gains and found.error < _HOPELESS * held.error:
         anew = in_pupil(found.moved)
         error = found.error if anew is None else bench.error(anew, found.moved)
-        if error < held.error and bench.is_clearly_better(error, held.error_before):
+        if error < held.error and bench.is_clearly_better(error, held.error_before, _OTHER_PROBE):
             return given
     return other if bench.is_clearly_better(held.error, held.error_before) else None
 
@@ -259,9 +260,9 @@ class _Bench:
         """Whether there is anything to fit."""
         return bool(self._terms.size)
 
-    def is_clearly_better(self, error: float, before: float) -> bool:
+    def is_clearly_better(self, error: float, before: float, gain: float = _BETTER) -> bool:
         """Whether an error is lower by more than what right positions gain, too."""
-        return error < before * (_BETTER if error < _FAR_FROM_NOISE * self._noise else _CLEARLY_BETTER)
+        return error < before * (gain if error < _FAR_FROM_NOISE * self._noise else _CLEARLY_BETTER)
 
     def fitted(self, probe: Array) -> _Fit:
         """Displacements under a probe, round after round as long as the error falls."""
