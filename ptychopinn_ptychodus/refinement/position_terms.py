@@ -103,7 +103,6 @@ def better_beginning(
     pupil, terms
         Whether to try either.
     """
-
     usable = raw if len(sound) == raw.n_patterns else raw.select(sound)  # selecting copies the patterns
 
     def in_pupil(scan: RawData) -> Array | None:
