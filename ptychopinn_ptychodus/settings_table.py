@@ -382,8 +382,9 @@ _REFINEMENT = (
         "Refinement.Positions",
         RefinementConfig.positions,
         "Positions",
-        "Refine the positions, by up to 4 pixels each, from the third epoch on; the result's "
-        "product has them. Switch it off if they are known exactly.",
+        "Refine the positions: first what their errors have in common, such as a turn or a drift of tens of "
+        "pixels, then each by up to 4 pixels, from the third epoch on; the result's product has them. Switch "
+        "it off if they are known exactly.",
         sets={RefinementConfig: "positions"},
         applies=_refined,
     ),

@@ -28,7 +28,9 @@ class RefinementConfig:
         Whether the probe is refined. It waits for the second epoch, since the object goes first. The probe's
         total power stays as the data determine it at the start.
     positions
-        Whether the positions are refined, from the third epoch on. Their mean stays.
+        Whether the positions are refined: before the first epoch, if there are three or more, by what all
+        their errors have in common (:mod:`.position_terms`), and each by itself from the third epoch on.
+        Their mean stays.
     metric
         ``"amplitude"`` is Σ (√λ - √n)² over good pixels, with expected counts λ and measured counts n. It
         forgives what the model does not know, such as a background. ``"poisson"`` is the Poisson likelihood,
@@ -50,7 +52,8 @@ class RefinementConfig:
     position_limit
         Longest step of a position in one epoch, pixels, each axis.
     position_range
-        Farthest that a position may go from where it started, pixels, each axis, 64 at most.
+        Farthest that a position may go by itself, pixels, each axis, 64 at most. What all errors have in
+        common comes before that, and may be half the patterns' size.
     seed
         Seed of the batches.
 

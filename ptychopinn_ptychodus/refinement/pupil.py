@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
+from .adam import Adam
 from .arrays import Array, Arrays
 from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
@@ -43,7 +44,6 @@ _CLEARLY_BETTER = 0.8
 _FOCUS_STEP, _FARTHEST_FOCUS = 1.5, 9.0  # rad of defocus at the rim
 _PER_TERM = 10.0  # times the noise of a pixel, for each coefficient of the phase
 _RATE = 0.15  # rad
-_MEAN, _SQUARE = 0.9, 0.97  # Adam's averages (Kingma & Ba, arXiv 1412.6980)
 
 
 class _Stopped(Exception):
@@ -78,14 +78,14 @@ def with_pupil_corrected(
     Array or None
         None if nothing is gained, or if it was asked to stop.
     """
-    part = raw.select(_where_patterns_differ(raw))
+    part = raw.select(where_patterns_differ(raw))
     try:
         return _Bench(part, start, probe, config, arrays, should_stop).corrected()
     except _Stopped:
         return None
 
 
-def _where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
+def where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
     """Up to 2^20 pixels of patterns that lie together, around where they differ from the mean one most."""
     wanted = _PIXELS // raw.N**2
     if raw.n_patterns <= wanted:
@@ -216,7 +216,7 @@ class _Bench:
         canvas = arrays.copy(self._start.canvas)
         iterate = replace(self._start, canvas=canvas, probe=self._to_sample(wave))
         steps = ObjectSteps(self._model, arrays, self._config, self._start, self._batches, self._mean_pattern)
-        adam = None if coefficients is None else _Adam(coefficients)
+        adam = None if coefficients is None else Adam(coefficients)
         rng = np.random.default_rng(0)
         error = math.nan
         for epoch in range(epochs):
@@ -247,23 +247,6 @@ class _Bench:
     def _to_sample(self, spectrum: NDArray[np.complex64]) -> Array:
         waves = scipy.fft.ifft2(spectrum, norm="ortho") * self._board
         return self._arrays.put(waves.astype(np.complex64))
-
-
-class _Adam:
-    """Steps of the length of the rate where gradients agree, and shorter ones where they do not."""
-
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        self._values = values
-        self._mean, self._square = np.zeros_like(values), np.zeros_like(values)
-        self._steps = 0
-
-    def step(self, gradient: NDArray[np.float64], rate: float) -> None:
-        self._steps += 1
-        self._mean += (1 - _MEAN) * (gradient - self._mean)
-        self._square += (1 - _SQUARE) * (gradient**2 - self._square)
-        mean = self._mean / (1 - _MEAN**self._steps)
-        size = np.sqrt(self._square / (1 - _SQUARE**self._steps))
-        self._values -= rate * np.divide(mean, size, out=np.zeros_like(mean), where=size > 0)
 
 
 def _aberrations(mean: NDArray[np.float64]) -> NDArray[np.float32]:

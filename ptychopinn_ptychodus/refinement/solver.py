@@ -36,7 +36,7 @@ from .model import OUTLIER_RATIO, FarPixels, Gradients, Iterate, Light, ScanMode
 from .noise import expected_error, noise_of_root
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
-from .pupil import with_pupil_corrected
+from .position_terms import Beginning, better_beginning
 from .report import Refined, RefinementReport, WorkDone
 from .start import StartError, Window, check_object, checked_probe
 
@@ -69,6 +69,7 @@ def refine(
     device: str | Arrays = "auto",
     quiet: bool = False,
     pupil: bool = True,
+    terms: bool = True,
 ) -> Refined:
     """Fit object, probe and positions to a scan, from a start.
 
@@ -94,6 +95,9 @@ def refine(
         As :func:`.arrays.arrays_for` takes it, or its result.
     pupil
         Put the probe right in its pupil first, if it is refined, see :mod:`.pupil`.
+    terms
+        Put right first what the errors of all positions have in common, if they are refined, see
+        :mod:`.position_terms`.
     quiet
         Write nothing in the log: for trials, whose outcome is somebody else's to tell.
 
@@ -117,26 +121,43 @@ def refine(
     check_object(np.asarray(object_), raw)
     start = np.asarray(object_, dtype=np.complex64)
     arrays = arrays_for(device) if isinstance(device, str) else device
-    window = Window(start.shape, raw, config.position_range if config.positions else 0.0)
-    iterate = Iterate(
-        canvas=arrays.put(window.cut(start)),
-        probe=arrays.put(modes * chequerboard(raw.N)),
-        positions=window.inside(positions),
-    )
     # frames without beam, and flashes, would spoil whatever is a mean of patterns
     sound = np.flatnonzero(sound_frames(raw))
-    run = _Run(raw, arrays, iterate, config, sound, quiet)
-    run.fit_scale()
-    if config.probe and config.epochs and pupil:
-        # selecting copies the patterns
-        usable = raw if len(sound) == raw.n_patterns else raw.select(sound)
-        run.correct_pupil(usable, start, should_stop)
+
+    def begun(further: float) -> tuple[_Run, Window]:
+        reach = config.position_range + further if config.positions else 0.0
+        window = Window(start.shape, raw, reach)
+        iterate = Iterate(
+            canvas=arrays.put(window.cut(start)),
+            probe=arrays.put(modes * chequerboard(raw.N)),
+            positions=window.inside(positions),
+        )
+        run = _Run(raw, arrays, iterate, config, sound, quiet)
+        run.fit_scale()
+        return run, window
+
+    run, window = begun(0.0)
+    if config.epochs:
+        found = better_beginning(
+            raw,
+            sound,
+            start,
+            run.iterate.probe,
+            config,
+            arrays,
+            should_stop,
+            pupil=pupil and config.probe,
+            terms=terms and config.positions and config.epochs > _POSITIONS_WAIT,
+        )
+        if found.moved is not None:
+            run, window = begun(float(np.abs(found.moved).max()))
+        run.begin_with(found)
     run.loop(on_epoch, on_progress, should_stop)
     run.solve_object(should_stop)
     run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count
-    found = window.put_back(start, arrays.get(run.iterate.canvas))
-    run.iterate = replace(run.iterate, canvas=arrays.put(window.cut(found)))
+    shown = window.put_back(start, arrays.get(run.iterate.canvas))
+    run.iterate = replace(run.iterate, canvas=arrays.put(window.cut(shown)))
     final = run.finish()
     if not quiet:
         tell_of_misfits(run.weights)
@@ -187,8 +208,7 @@ class _Run:
         self.stopped = False
         self.start_error = self.error = math.nan
         self.weights = np.ones(count)
-        mean = model.mean_counts(sound)
-        self._mean = mean
+        self._mean = mean = model.mean_counts(sound)
         self._noise = float(expected_error(mean, config.error_metric).sum())
         self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
@@ -223,14 +243,20 @@ class _Run:
         self.start = iterate.copy(self._arrays)
         self.start_error = self._weighted(self._model.compare(iterate, self._scan).errors)
 
-    def correct_pupil(
-        self, raw: RawData, start: NDArray[np.complex64], should_stop: Callable[[], bool] | None
-    ) -> None:
-        """Begin with a better probe of the same kind, if there is one; ``start`` is the object's."""
-        probe = self._arrays.copy(self.iterate.probe)
-        found = with_pupil_corrected(raw, start, probe, self._config, self._arrays, should_stop)
-        if found is not None:
-            self.iterate.probe = found
+    def begin_with(self, found: Beginning) -> None:
+        """Go on from a better probe and other positions; what the result is compared with stays the start."""
+        if found.probe is not None:
+            self.iterate.probe = found.probe
+        if found.moved is not None:
+            self.iterate.positions += found.moved
+            self._position_steps = PositionSteps(self.iterate.positions.copy(), self._config, self._mean)
+            logger.log(
+                self._log,
+                "What the errors of the positions have in common, such as a turn or a drift, was found: they "
+                "are moved by %.3g pixels, root mean square, and by %.3g at most.",
+                math.sqrt(float((found.moved**2).sum(1).mean())),
+                float(np.sqrt((found.moved**2).sum(1)).max()),
+            )
 
     def loop(
         self,
@@ -278,8 +304,9 @@ class _Run:
                     self.beam.learn(modelled, noise_of_root(self._mean, left))
                     self.background.learn(far)
                     self._model.light = Light(self.beam.intensities, self.background.level)
-                is_half = config.metric == "auto" and epoch + 1 == math.ceil(STEADY * config.epochs)
-                if is_half and left <= _NEAR_NOISE * self._noise:
+                by_amplitudes = config.metric == "auto" and not self._model.by_likelihood
+                is_late = epoch + 1 >= math.ceil(STEADY * config.epochs)
+                if by_amplitudes and is_late and left <= _NEAR_NOISE * self._noise:
                     best_error = self._follow_likelihood()
                     self._work.add(_ROUNDS * _EPOCHS_A_ROUND)
             else:  # not "if error >": NaN compares with nothing

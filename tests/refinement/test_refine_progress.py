@@ -71,7 +71,16 @@ def test_stop_is_answered_before_the_next_batch_with_the_last_whole_epoch(
 
         config = RefinementConfig(epochs=50)
         results.append(
-            refine(scan, flat, scan.probeGuess, config, should_stop=stop, device="cpu", pupil=False)
+            refine(
+                scan,
+                flat,
+                scan.probeGuess,
+                config,
+                should_stop=stop,
+                device="cpu",
+                pupil=False,
+                terms=False,
+            )
         )
         assert len(calls) == batches + 1
     assert all(result.stopped and len(result.history) == 2 for result in results)

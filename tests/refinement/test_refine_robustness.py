@@ -36,7 +36,9 @@ def test_a_bright_frame_ends_no_epoch(scan: RawData, flat: np.ndarray) -> None:
 
     bright = with_bright_frame(scan, 0)
     config = RefinementConfig(epochs=6)
-    result = refine(bright, flat, scan.probeGuess, config, should_stop=stop, device="cpu", pupil=False)
+    result = refine(
+        bright, flat, scan.probeGuess, config, should_stop=stop, device="cpu", pupil=False, terms=False
+    )
     assert len(batches) == 6 * 24
     assert result.error < 0.3 * result.start_error
 
@@ -74,7 +76,16 @@ def test_an_epoch_that_overflows_is_taken_back_and_leaves_finite_figures(
     reports: list[Any] = []
     config = RefinementConfig(epochs=6)
     device = _Overflowing(at)
-    result = refine(scan, flat, scan.probeGuess, config, on_epoch=reports.append, device=device, pupil=False)
+    result = refine(
+        scan,
+        flat,
+        scan.probeGuess,
+        config,
+        on_epoch=reports.append,
+        device=device,
+        pupil=False,
+        terms=False,
+    )
     errors = [result.start_error, *result.history]
     assert np.isfinite(errors).all()
     assert any(one == after for one, after in itertools.pairwise(errors)), "nothing overflowed"

@@ -1,0 +1,328 @@
+"""Errors that all positions share, found before each position moves by itself: scale, turn, shear and drift.
+
+A smooth displacement of all positions is mostly taken up by an object that is distorted likewise: steps of
+single positions, on an object that has been fitted to the wrong ones, hardly see it. So a few coefficients
+are fitted together with an object that starts anew: those of an affine map of the positions, of a polynomial
+in the patterns' order, which stands for drift, and of the direction of travel, which stands for backlash.
+They are kept only if another object that starts anew explains the patterns better with them, and fitted again
+as long as that is so: each time they can go several pixels further.
+
+A scale of the positions and the focus of a computed probe are nearly the same thing: both say how large the
+object's shadow is. What the probe's pupil (:mod:`.pupil`) explains as well is left to the probe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
+
+from ..data.grouping import neighbourhood_order
+from ..data.raw import RawData
+from .adam import Adam
+from .arrays import Array, Arrays
+from .batches import spread_batches
+from .config import SMALLEST_BATCH, RefinementConfig
+from .model import Iterate, ScanModel
+from .noise import PHOTONS
+from .object_steps import ObjectSteps, decay
+from .pupil import where_patterns_differ, with_pupil_corrected
+from .start import Window
+
+_BATCHES = 6
+_TRIAL, _FIT, _WAIT = 8, 16, 2  # epochs; as many before the coefficients learn
+_RATE = 0.2  # pixels, root mean square over the scan, of one step of one coefficient
+_ROUNDS = 8
+_GOES_ON = 0.99  # of the error, for one more round, and for a trial of what a fit has found
+_BETTER = 0.99  # of the error; right positions gain up to 0.4 % from a fit
+_OTHER_PROBE = 0.98
+"""... with another probe, too: where the focus alone is off by 4 %, another scale instead gains 1.5 %."""
+_FAR_FROM_NOISE = 2.0  # times what noise leaves
+_CLEARLY_BETTER = 0.8  # of an error that is far from noise, which may have other causes
+_HOPELESS = 1.1
+"""Of the best error so far: the probe's pupil is not tried on positions that explain less than that."""
+_DEGREE = 6  # of the drift
+_PATTERNS_PER_TERM = 4
+_ALONG = 0.5  # coherence of the directions of travel: with less, there is no axis of travel
+_BACK = 0.25  # part of the steps that lead back, of a scan that goes to and fro
+_LEAST_NEW = 0.05  # part of a term that the others do not have
+
+
+class _Stopped(Exception):
+    """The work was asked to stop."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a refinement had better begin with.
+
+    Attributes
+    ----------
+    probe
+        (modes, N, N) as :class:`.model.Iterate` has it; None: the one that was given.
+    moved
+        (M, 2) float64 [x, y], pixels that all positions are to move by, of mean 0; None: nothing.
+    """
+
+    probe: Array | None = None
+    moved: NDArray[np.float64] | None = None
+
+
+def better_beginning(
+    raw: RawData,
+    sound: NDArray[np.int64],
+    start: NDArray[np.complex64],
+    probe: Array,
+    config: RefinementConfig,
+    arrays: Arrays,
+    should_stop: Callable[[], bool] | None,
+    *,
+    pupil: bool,
+    terms: bool,
+) -> Beginning:
+    """The probe put right in its pupil, and the positions by what all have in common.
+
+    Parameters
+    ----------
+    raw
+        The scan.
+    sound
+        Indices of the patterns that count: without frames that lack the beam, and without flashes.
+    start
+        (H, W) object of the refinement.
+    probe
+        (modes, N, N) as :class:`.model.Iterate` has it, in scale.
+    config, arrays
+        As for the refinement.
+    should_stop
+        Asked before every batch. Once it says so, what was found until then is returned.
+    pupil, terms
+        Whether to try either.
+    """
+    usable = raw if len(sound) == raw.n_patterns else raw.select(sound)  # selecting copies the patterns
+
+    def in_pupil(scan: RawData) -> Array | None:
+        if not pupil:
+            return None
+        return with_pupil_corrected(scan, start, arrays.copy(probe), config, arrays, should_stop)
+
+    other = in_pupil(usable)
+    if not terms:
+        return Beginning(other)
+    # what is wrong everywhere shows in a part, at less cost
+    part = where_patterns_differ(usable)
+    tried = usable.select(part)
+    try:
+        bench = _Bench(tried, np.arange(len(part)), start.shape, config, arrays, should_stop)
+        if not bench.has_terms:
+            return Beginning(other)
+        chosen = _choice(bench, probe, other, lambda moved: in_pupil(moved_by(tried, moved)))
+        if chosen is None:
+            return Beginning(other)
+        whole = _Bench(raw, sound, start.shape, config, arrays, should_stop)
+        found = whole.fitted(chosen)
+        if not whole.is_clearly_better(found.error, found.error_before):
+            return Beginning(other)
+    except _Stopped:
+        return Beginning(other)
+    if chosen is probe:
+        return Beginning(in_pupil(moved_by(usable, found.moved[sound])), found.moved)
+    return Beginning(other, found.moved)
+
+
+def _choice(
+    bench: _Bench,
+    given: Array,
+    other: Array | None,
+    in_pupil: Callable[[NDArray[np.float64]], Array | None],
+) -> Array | None:
+    """The probe to fit the positions with, the given one or that of the pupil; None where they are right."""
+    found = bench.fitted(given)
+    gains = bench.is_clearly_better(found.error, found.error_before)
+    if other is None:
+        return given if gains else None
+    # a wrong scale may have passed for a wrong focus: is the probe as it was given better, elsewhere?
+    held = bench.fitted(other)
+    if gains and found.error < _HOPELESS * held.error:
+        anew = in_pupil(found.moved)
+        error = found.error if anew is None else bench.error(anew, found.moved)
+        if error < held.error and bench.is_clearly_better(error, held.error_before, _OTHER_PROBE):
+            return given
+    return other if bench.is_clearly_better(held.error, held.error_before) else None
+
+
+def moved_by(raw: RawData, moved: NDArray[np.float64]) -> RawData:
+    """The scan, its patterns shared, with positions moved by (M, 2) [x, y] pixels."""
+    scan = raw.select(slice(None))
+    scan.xcoords, scan.ycoords = raw.xcoords + moved[:, 0], raw.ycoords + moved[:, 1]
+    return scan
+
+
+def position_terms(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the errors of all positions may have in common, for each axis.
+
+    Parameters
+    ----------
+    positions
+        (M, 2) [x, y], in the order in which they were measured.
+
+    Returns
+    -------
+    ndarray
+        (M, K) float64, columns of mean 0 and mean square 1, orthogonal to each other: x and y, the direction
+        of travel if the scan goes to and fro, and polynomials in the order. K is no more than M / 4.
+    """
+    count = len(positions)
+    columns = [np.ones(count), *(positions - positions.mean(axis=0)).T]
+    travel = _direction(positions)
+    if travel is not None:
+        columns.append(travel)
+    columns.extend(legendre.legvander(np.linspace(-1.0, 1.0, count), _DEGREE).T[1:])
+    found: list[NDArray[np.float64]] = []
+    for column in columns[: 1 + count // _PATTERNS_PER_TERM]:
+        size = math.sqrt(float((column**2).mean()))
+        if size == 0.0:
+            continue
+        rest = column / size
+        for other in found:
+            rest = rest - other * float((other * rest).mean())
+        size = math.sqrt(float((rest**2).mean()))
+        if size > _LEAST_NEW:
+            found.append(rest / size)
+    return np.stack(found, -1)[:, 1:]
+
+
+def _direction(positions: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """(M,) 1 or -1, which way the scan goes along its fast axis; None where it does not go to and fro."""
+    if len(positions) < 2:
+        return None
+    steps = np.diff(positions, axis=0) @ np.array([1.0, 1.0j])
+    length = np.abs(steps)
+    # an axis has no sign: angles are doubled
+    doubled = (np.divide(steps, length, out=np.zeros_like(steps), where=length > 0) ** 2).mean()
+    if abs(doubled) < _ALONG:
+        return None
+    along = (steps * np.exp(-0.5j * np.angle(doubled))).real
+    sign = np.where(along < 0, -1.0, 1.0)
+    if not _BACK <= float((sign < 0).mean()) <= 1.0 - _BACK:
+        return None
+    return np.concatenate((sign[:1], sign))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Displacements (M, 2), and the mean error of a pattern with them and without."""
+
+    moved: NDArray[np.float64]
+    error: float
+    error_before: float
+
+
+class _Bench:
+    """Trials of positions on a scan."""
+
+    def __init__(
+        self,
+        raw: RawData,
+        sound: NDArray[np.int64],
+        shape: tuple[int, ...],
+        config: RefinementConfig,
+        arrays: Arrays,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._arrays = arrays
+        self._model = ScanModel(raw, arrays, config.error_metric)
+        self._reach = raw.N / 2.0
+        window = Window(shape, raw, self._reach)
+        where = np.stack((raw.xcoords, raw.ycoords), -1)
+        # centres stay on the object
+        edge = np.array([shape[1] - 1.0, shape[0] - 1.0])
+        self._least, self._most = np.maximum(-where, -self._reach), np.minimum(edge - where, self._reach)
+        self._positions = window.inside(where)
+        # the start's object was made with the positions as they are
+        self._canvas = window.cut(np.ones(shape, np.complex64))
+        self._config = RefinementConfig(metric=config.error_metric)  # trials take the usual steps
+        self._should_stop = should_stop
+        self._sound = sound
+        self._order = sound[neighbourhood_order(self._positions[sound])]
+        self._batches = max(min(_BATCHES, len(sound) // SMALLEST_BATCH), 1)
+        self._mean = self._model.mean_counts(sound)
+        self._noise = float(np.minimum(self._mean, PHOTONS).sum())
+        self._terms = position_terms(self._positions)
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether there is anything to fit."""
+        return bool(self._terms.size)
+
+    def is_clearly_better(self, error: float, before: float, gain: float = _BETTER) -> bool:
+        """Whether an error is lower by more than what right positions gain, too."""
+        return error < before * (gain if error < _FAR_FROM_NOISE * self._noise else _CLEARLY_BETTER)
+
+    def fitted(self, probe: Array) -> _Fit:
+        """Displacements under a probe, round after round as long as the error falls."""
+        moved = np.zeros_like(self._positions)
+        before = error = self.error(probe, moved)
+        for _ in range(_ROUNDS):
+            coefficients = np.zeros((self._terms.shape[1], 2))
+            reached = self._explain(probe, moved, _FIT, coefficients)
+            # it had more epochs than a trial has
+            if not reached < _GOES_ON * error:
+                break
+            tried = self._within(moved + self._terms @ coefficients)
+            found = self.error(probe, tried)
+            if not found < error:
+                break
+            goes_on = found < _GOES_ON * error
+            moved, error = tried, found
+            if not goes_on:
+                break
+        return _Fit(moved - moved.mean(axis=0), error, before)
+
+    def error(self, probe: Array, moved: NDArray[np.float64]) -> float:
+        """Mean error of a pattern in the last epoch of a short trial."""
+        return self._explain(probe, moved, _TRIAL, None)
+
+    def _within(self, moved: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.clip(moved, self._least, self._most)
+
+    def _explain(
+        self,
+        probe: Array,
+        moved: NDArray[np.float64],
+        epochs: int,
+        coefficients: NDArray[np.float64] | None,
+    ) -> float:
+        """Fit an object, and coefficients (K, 2) in place; the mean error of a pattern at the end."""
+        arrays = self._arrays
+        start = Iterate(arrays.put(self._canvas), probe, self._positions + moved)
+        iterate = replace(start, canvas=arrays.copy(start.canvas))
+        steps = ObjectSteps(self._model, arrays, self._config, start, self._batches, self._mean)
+        adam = None if coefficients is None else Adam(coefficients)
+        rng = np.random.default_rng(0)
+        error = math.nan
+        for epoch in range(epochs):
+            steps.prepare(iterate)
+            error, learning = 0.0, adam is not None and epoch >= _WAIT
+            for number, dealt in enumerate(spread_batches(self._order, self._batches, rng)):
+                if self._should_stop is not None and self._should_stop():
+                    raise _Stopped
+                found = self._model.gradients(iterate, dealt, probe=False, positions=learning)
+                error += float(found.errors.sum()) / len(self._order)
+                if not math.isfinite(error):
+                    return math.inf
+                done = epoch + number / self._batches
+                rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
+                steps.step(iterate, found.canvas, dealt, rate)
+                if adam is not None and coefficients is not None and learning:
+                    assert found.positions is not None
+                    slope = self._terms[dealt].T @ found.positions
+                    adam.step(slope, _RATE * min(1.0, 2.0 * (1.0 - done / epochs)))
+                    tried = self._within(moved + self._terms @ coefficients)
+                    iterate.positions = self._positions + tried
+            steps.learn(iterate, error)
+        return error
