@@ -19,8 +19,9 @@ from .model import FarPixels, far_pixels
 logger = logging.getLogger(__name__)
 
 _WORTH_FITTING = 0.01
-"""Of the mean counts of a pixel. Edges in an object scatter some thousandths so far; and amplitudes of few
-counts fit best below the mean of the counts, so that a background makes their fit worse where it is small."""
+"""Of the mean counts of a pixel, where steps go by amplitudes. Edges of an object scatter some thousandths so
+far; and amplitudes of few counts fit best below their mean: a small background makes their fit worse."""
+_WORTH_TELLING = 0.005  # of the mean counts of a pixel
 
 
 class Background:
@@ -50,18 +51,22 @@ class Background:
         """Of the patterns' light."""
         return self.level / self._light
 
+    def begin(self, at_any_level: bool = False) -> None:
+        """Take all that is there for background, if it is worth it."""
+        self._begun = True
+        self.level = self._most if at_any_level or self._most >= _WORTH_FITTING * self._light else 0.0
+
     def learn(self, far: FarPixels) -> None:
         """Bring the level up to date after an epoch; ``far`` is the sum over all patterns."""
         if not self._begun:
-            self._begun = True
-            self.level = self._most if self._most >= _WORTH_FITTING * self._light else 0.0
+            self.begin()
         elif self.level > 0:
             step = far.excess / max(far.certainty, LEAST)
             self.level = float(np.clip(np.nan_to_num(self.level + step), 0.0, self._most))
 
     def tell(self) -> None:
         """Say in the log how much of the patterns is background, if it matters."""
-        if self.level > 0:
+        if self.part > _WORTH_TELLING:
             logger.warning(
                 "The patterns hold a background of %.3g counts a pixel, %.2g %% of their light: it was "
                 "fitted along with the object, and is no part of the probe and the object that are found.",

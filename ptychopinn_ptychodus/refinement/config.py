@@ -34,9 +34,9 @@ class RefinementConfig:
     metric
         ``"amplitude"`` is Σ (√λ - √n)² over good pixels, with expected counts λ and measured counts n. It
         forgives what the model does not know, such as a background. ``"poisson"`` is the Poisson likelihood,
-        which makes more of few counts. ``"auto"`` measures errors, and takes steps, by amplitudes; if the
-        error is near that of photon noise after half of the epochs, the later steps follow the likelihood,
-        and steps of the object by all patterns at once follow the epochs.
+        which makes more of few counts. ``"auto"`` measures errors, and takes steps, by amplitudes; once
+        the error is near that of photon noise, after half of the epochs or later, steps follow the
+        likelihood, and steps of the object by all patterns at once follow the epochs.
     probe_modes
         Number of incoherent modes of the probe; modes that it lacks are added. None keeps those that it has.
     object_step, probe_step, position_step

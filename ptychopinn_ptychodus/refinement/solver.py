@@ -46,6 +46,7 @@ _UPDATES_PER_EPOCH = 24
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 _POSITIONS_WAIT = 2.0  # epochs
 _LIGHT_WAITS = 2  # epochs, for an object that explains counts by its absorption
+_LIGHT_PASSES = 3  # over the scan, for a background that starts late
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
@@ -334,6 +335,8 @@ class _Run:
     def _follow_likelihood(self) -> float:
         """Steps go by the likelihood from now on; the error of the estimate, whose probe is scaled for it."""
         self._model.by_likelihood = True
+        if self.background.level == 0:
+            self._find_small_background()
         found = self._model.compare(self.iterate, self._scan)
         # amplitudes that fit best have less power than the counts, which the object would take on now
         factor = math.sqrt(float(found.counts[self._sound].sum() / found.modelled[self._sound].sum()))
@@ -347,6 +350,15 @@ class _Run:
             "the counts. The error, which is that of amplitudes, may be a little higher for it.",
         )
         return self._weighted(self._model.compare(self.iterate, self._scan).errors)
+
+    def _find_small_background(self) -> None:
+        """The likelihood, other than amplitudes, is bettered by a background of any level."""
+        self.background.begin(at_any_level=True)
+        for _ in range(_LIGHT_PASSES):
+            self._model.light = Light(self.beam.intensities, self.background.level)
+            found = self._model.gradients(self.iterate, self._scan, probe=False, positions=False)
+            self.background.learn(found.far)
+        self._model.light = Light(self.beam.intensities, self.background.level)
 
     def solve_object(self, should_stop: Callable[[], bool] | None) -> None:
         """The object alone, from all patterns at once, where photons are all that is left."""

@@ -34,7 +34,8 @@ def test_few_counts_are_fitted_by_their_likelihood(dim: RawData, flat: np.ndarra
 
 
 def test_what_the_model_does_not_know_is_left_to_amplitudes(scan: RawData, flat: np.ndarray) -> None:
-    patterns = np.sqrt(scan.diff3d**2 + 20.0)  # scattered light, as much in each pixel
+    haze = np.linspace(0.0, 200.0, scan.N)  # scattered light, more on one side
+    patterns = np.sqrt(scan.diff3d**2 + haze)
     foggy = with_patterns(scan, patterns.astype(np.float32))
     automatic, amplitude = (refined(foggy, flat, metric) for metric in ("auto", "amplitude"))
     np.testing.assert_array_equal(automatic.object, amplitude.object)
