@@ -12,15 +12,17 @@ import logging
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from .arrays import LEAST
-from .model import FarPixels, far_pixels
+from .model import FarPixels
 
 logger = logging.getLogger(__name__)
 
 _WORTH_FITTING = 0.01
 """Of the mean counts of a pixel, where steps go by amplitudes. Edges of an object scatter some thousandths so
 far; and amplitudes of few counts fit best below their mean: a small background makes their fit worse."""
+_TRIMMED = 0.25  # of the patterns at either end, some of which may be broken
 _WORTH_TELLING = 0.005  # of the mean counts of a pixel
 
 
@@ -29,10 +31,10 @@ class Background:
 
     Parameters
     ----------
-    mean
-        (N, N) mean pattern in counts, zero frequency at (N/2, N/2), zero on bad pixels.
-    good
-        (N, N) bool, the pixels that count.
+    far_counts
+        (M,) mean counts of a pixel far from the beam, of each sound pattern.
+    light
+        Mean counts of any good pixel.
 
     Attributes
     ----------
@@ -40,9 +42,9 @@ class Background:
         Counts a pixel and pattern, 0 or more.
     """
 
-    def __init__(self, mean: NDArray[np.float64], good: NDArray[np.bool_]) -> None:
-        self._most = float(mean.ravel()[far_pixels(good)].mean())
-        self._light = max(float(mean[good].mean()), LEAST)
+    def __init__(self, far_counts: NDArray[np.float64], light: float) -> None:
+        self._most = float(stats.trim_mean(far_counts, _TRIMMED))
+        self._light = max(light, LEAST)
         self._begun = False
         self.level = 0.0
 

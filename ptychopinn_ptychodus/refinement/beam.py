@@ -26,6 +26,7 @@ _UNSTEADY = 5.0
 """Times the scatter that noise, taken with caution, makes; misplaced positions of 3 pixels reach 1.6."""
 _MOST = math.log(2.0)
 """A pattern that is farther off has no beam, or is broken, which its weight tells."""
+_LEAST_COUNTS = 1e-12  # of the brightest pattern's: of none, there is no logarithm
 _NORMAL = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 
@@ -47,7 +48,7 @@ class Beam:
 
     def __init__(self, positions: NDArray[np.float64], counts: NDArray[np.float64]) -> None:
         self.intensities = np.ones(len(counts))
-        self._counts = np.maximum(counts, LEAST)
+        self._counts = np.maximum(counts, _LEAST_COUNTS * counts.max())
         wanted = min(_NEIGHBOURS + 1, len(positions))
         found = cKDTree(positions).query(positions, wanted)[1]
         self._around = np.reshape(found, (len(positions), wanted))

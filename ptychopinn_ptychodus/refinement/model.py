@@ -92,7 +92,7 @@ class Light:
 
 @dataclass(frozen=True)
 class FarPixels:
-    """What the pixels far from the beam say of a background; sums over patterns, to be added up.
+    """What the pixels far from the beam say of a background; sums over patterns of weight 1, to be added up.
 
     Attributes
     ----------
@@ -248,6 +248,15 @@ class ScanModel:
         total /= len(indices)
         return total if self._good is None else total * self._arrays.get(self._good)
 
+    def far_counts(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Mean counts of a pixel far from the beam, of each of these patterns, (B,)."""
+        return np.array(
+            [
+                float((self._patterns[index].ravel()[self._far].astype(np.float64) ** 2).mean())
+                for index in indices
+            ]
+        )
+
     def compare(self, iterate: Iterate, indices: NDArray[np.int64]) -> Agreement:
         """How an estimate agrees with these patterns."""
         get = self._arrays.get
@@ -292,7 +301,7 @@ class ScanModel:
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
             light.append(_dots(modelled, modelled, arrays.get))
-            far += self._far_pixels(measured, modelled)
+            far += self._far_pixels(measured, modelled, None if weights is None else weights[part])
             factor, exposure = self._factor(measured, modelled), self._exposure(part)
             if exposure is not None:
                 factor *= exposure
@@ -386,13 +395,19 @@ class ScanModel:
             factor *= self._good
         return factor
 
-    def _far_pixels(self, measured: Array, modelled: Array) -> FarPixels:
+    def _far_pixels(self, measured: Array, modelled: Array, weights: NDArray[np.float64] | None) -> FarPixels:
         if not self._light.background > 0:
             return FarPixels()
         roots = (values.reshape(len(values), -1)[:, self._far] for values in (measured, modelled))
         counts, rate = (root * root for root in roots)
         inverse = 1.0 / rate
-        return FarPixels(float((counts * inverse - 1.0).sum()), float(inverse.sum()))
+        excess, certainty = (
+            np.asarray(self._arrays.get(values.sum(1)), np.float64)
+            for values in (counts * inverse - 1.0, inverse)
+        )
+        # false counts of a broken pattern are no background, however little they count for
+        whole = np.ones(len(excess)) if weights is None else (weights == 1.0).astype(np.float64)
+        return FarPixels(float(whole @ excess), float(whole @ certainty))
 
     def _errors(self, measured: Array, modelled: Array) -> NDArray[np.float64]:
         if not self._poisson:

@@ -239,7 +239,8 @@ class _Run:
         self._counts = found.counts
         self._misfits = Misfits(iterate.positions, found.counts)
         self.beam = Beam(iterate.positions, found.counts)
-        self.background = Background(self._mean, ~self._raw.bad_pixels)
+        light = float(self._mean[~self._raw.bad_pixels].mean())
+        self.background = Background(self._model.far_counts(self._sound), light)
         self._power = float(power(iterate.probe).sum())
         self.start = iterate.copy(self._arrays)
         self.start_error = self._weighted(self._model.compare(iterate, self._scan).errors)
@@ -356,7 +357,9 @@ class _Run:
         self.background.begin(at_any_level=True)
         for _ in range(_LIGHT_PASSES):
             self._model.light = Light(self.beam.intensities, self.background.level)
-            found = self._model.gradients(self.iterate, self._scan, probe=False, positions=False)
+            found = self._model.gradients(
+                self.iterate, self._scan, probe=False, positions=False, weights=self.weights
+            )
             self.background.learn(found.far)
         self._model.light = Light(self.beam.intensities, self.background.level)
 

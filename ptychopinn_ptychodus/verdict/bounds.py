@@ -15,6 +15,7 @@ from ..refinement.model import Iterate, Light, ScanModel, chequerboard
 from ..refinement.noise import counts_per_photon, expected_error, least_error
 from ..refinement.start import Window
 
+_LIT = 1e-5  # of the modelled light, that is not background: with less, there is no light but that
 _MOST_PATTERNS = 512
 _MOST_PIXELS = 1 << 23
 """At most so many patterns and pixels are compared: spread evenly over the scan, they represent it."""
@@ -139,7 +140,8 @@ def errors_of(
     found = model.compare(iterate, chosen)
     w = weights[chosen]
     counts, cross, modelled = (float(w @ values) for values in (found.counts, found.cross, found.modelled))
-    if not (counts > 0 and modelled > 0 and cross > 0 and math.isfinite(modelled)):
+    lit = modelled - light.background * float(w.sum()) * float((~raw.bad_pixels).sum())
+    if not (counts > 0 and lit > _LIT * modelled and cross > 0 and math.isfinite(modelled)):
         return Errors(math.inf, math.nan, np.full(len(chosen), math.inf))
     factor = math.sqrt(counts / modelled) if metric == "poisson" else cross / modelled
     iterate.probe *= factor
