@@ -167,6 +167,7 @@ def verdict_on(raw: RawData, refined: Refined) -> Finding:
         metric="amplitude",
         error=refined.error,
         weights=refined.weights,
+        light=refined.light,
         device="cpu",
     )
 
