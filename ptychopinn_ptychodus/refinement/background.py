@@ -2,8 +2,10 @@
 
 It is taken for the same on all pixels and patterns. It is learnt far from the beam, in the quarter of the
 good pixels that is farthest from the zero frequency: the model gives little there, and an object that had to
-explain it would be one of noise. It starts from all that is there, which is the most that it can be, if that
-is worth it, and goes on by Fisher's scoring, so that what the object explains is taken from it again.
+explain it would be one of noise. What the object scatters there changes from pattern to pattern, as speckle
+does, by about as much as there is; a background does not, but for the noise of photons. So it starts from the
+mean counts less what changes, which is the most that it can be, if that is worth it, and goes on by Fisher's
+scoring, so that what the object explains is taken from it again.
 """
 
 from __future__ import annotations
@@ -12,17 +14,18 @@ import logging
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from .arrays import LEAST
-from .model import FarPixels
+from .misfits import NORMAL
+from .model import FarPixels, ScanModel
 
 logger = logging.getLogger(__name__)
 
 _WORTH_FITTING = 0.01
 """Of the mean counts of a pixel, where steps go by amplitudes. Edges of an object scatter some thousandths so
 far; and amplitudes of few counts fit best below their mean: a small background makes their fit worse."""
-_TRIMMED = 0.25  # of the patterns at either end, some of which may be broken
+_BROKEN = 6.0  # standard deviations of a pattern's counts far from the beam
+_SURE = 2.0  # standard errors by which counts have to change more than those of photons
 _WORTH_TELLING = 0.005  # of the mean counts of a pixel
 
 
@@ -31,8 +34,8 @@ class Background:
 
     Parameters
     ----------
-    far_counts
-        (M,) mean counts of a pixel far from the beam, of each sound pattern.
+    most
+        Counts of a pixel that it can be at most, see :func:`most_background`.
     light
         Mean counts of any good pixel.
 
@@ -42,8 +45,8 @@ class Background:
         Counts a pixel and pattern, 0 or more.
     """
 
-    def __init__(self, far_counts: NDArray[np.float64], light: float) -> None:
-        self._most = float(stats.trim_mean(far_counts, _TRIMMED))
+    def __init__(self, most: float, light: float) -> None:
+        self._most = most
         self._light = max(light, LEAST)
         self._begun = False
         self.level = 0.0
@@ -54,12 +57,12 @@ class Background:
         return self.level / self._light
 
     def begin(self, at_any_level: bool = False) -> None:
-        """Take all that is there for background, if it is worth it."""
+        """Take the most that it can be, if that is worth it."""
         self._begun = True
         self.level = self._most if at_any_level or self._most >= _WORTH_FITTING * self._light else 0.0
 
     def learn(self, far: FarPixels) -> None:
-        """Bring the level up to date after an epoch; ``far`` is the sum over all patterns."""
+        """Bring the level up to date after an epoch; ``far`` is the sum over the scan."""
         if not self._begun:
             self.begin()
         elif self.level > 0:
@@ -75,3 +78,33 @@ class Background:
                 self.level,
                 100.0 * self.part,
             )
+
+
+def most_background(model: ScanModel, patterns: NDArray[np.int64], per_photon: float) -> float:
+    """Counts of a pixel far from the beam that are the same in all of these patterns, at most.
+
+    Speckle of a mean s has a standard deviation of s (Goodman, J. Opt. Soc. Am. 66, 1145, 1976), and photons
+    have a variance of their mean.
+
+    Parameters
+    ----------
+    model
+        The scan.
+    patterns
+        Numbers of those that are sound.
+    per_photon
+        Counts of a photon, see :func:`.noise.counts_per_photon`.
+    """
+    means = np.array([counts.mean() for counts in model.far_counts(patterns)])
+    off = np.abs(means - np.median(means))
+    ordinary = patterns[off <= _BROKEN * NORMAL * np.median(off)]
+    if len(ordinary) < 2:
+        return 0.0
+    total: NDArray[np.float64] = np.zeros(1)
+    squares: NDArray[np.float64] = np.zeros(1)
+    for counts in model.far_counts(ordinary):
+        total, squares = total + counts, squares + counts**2
+    mean = total / len(ordinary)
+    beyond = (squares - total * mean) / (len(ordinary) - 1) - per_photon * mean
+    changing = float(beyond.mean()) - _SURE * float(beyond.std()) / np.sqrt(len(beyond))
+    return max(float(mean.mean()) - float(np.sqrt(max(changing, 0.0))), 0.0)

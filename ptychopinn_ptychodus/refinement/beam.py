@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from .arrays import LEAST
+from .misfits import NORMAL
 from .noise import PHOTONS
 from .prior import CAUTION
 
@@ -27,7 +28,6 @@ _UNSTEADY = 5.0
 _MOST = math.log(2.0)
 """A pattern that is farther off has no beam, or is broken, which its weight tells."""
 _LEAST_COUNTS = 1e-12  # of the brightest pattern's: of none, there is no logarithm
-_NORMAL = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 
 class Beam:
@@ -68,7 +68,7 @@ class Beam:
         jumps = found - np.median(found[self._around], axis=1)
         # counts have the variance that photons have, but for a unit: √n has a quarter of it
         by_noise = CAUTION**2 * max(noise, LEAST) / PHOTONS / self._counts
-        variance = (_NORMAL * float(np.median(np.abs(jumps)))) ** 2
+        variance = (NORMAL * float(np.median(np.abs(jumps)))) ** 2
         usual = float(np.median(by_noise))
         if variance < _UNSTEADY**2 * usual:
             self.intensities = np.ones(len(found))

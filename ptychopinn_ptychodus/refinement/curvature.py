@@ -43,7 +43,7 @@ class Curvature:
 
 
 def object_curvature(
-    model: ScanModel, arrays: Arrays, iterate: Iterate, light: Array, turn: complex
+    model: ScanModel, arrays: Arrays, iterate: Iterate, light: Array, turn: complex, per_photon: float = 1.0
 ) -> Curvature:
     """Measure the curvature around an estimate.
 
@@ -59,6 +59,8 @@ def object_curvature(
         (H, W) illumination of the canvas by the whole scan.
     turn
         What the object is multiplied by for parts whose mean has phase 0, of modulus 1.
+    per_photon
+        Counts of a photon.
     """
     rng = np.random.default_rng(0)
     count = len(iterate.positions)
@@ -86,4 +88,4 @@ def object_curvature(
             # errors are half of what the logarithm lacks, and their gradient is that by the conjugate
             gained = 4.0 * float(np.vdot(change, there - here).real)
             curvature[part, band] = usual * gained / float((of_sample * field**2).sum())
-    return Curvature(middles, np.maximum(curvature, 0.0))
+    return Curvature(middles, np.maximum(curvature, 0.0) / per_photon)

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 _TIMES = 3.0
 _DEVIATIONS = 6.0
 _NEIGHBOURS = 12
-_NORMAL = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+NORMAL = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 _LEFT_OUT = 0.5  # the weight below which a pattern is worth telling of
 _NAMED = 10
 
@@ -51,7 +51,7 @@ class Misfits:
         """
         relative = errors / self._scale
         median = float(np.median(relative))
-        deviation = _NORMAL * float(np.median(np.abs(relative - median)))
+        deviation = NORMAL * float(np.median(np.abs(relative - median)))
         limit = np.maximum(
             _TIMES * np.median(relative[self._around], axis=1),
             max(_TIMES * median, median + _DEVIATIONS * deviation),

@@ -248,14 +248,10 @@ class ScanModel:
         total /= len(indices)
         return total if self._good is None else total * self._arrays.get(self._good)
 
-    def far_counts(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Mean counts of a pixel far from the beam, of each of these patterns, (B,)."""
-        return np.array(
-            [
-                float((self._patterns[index].ravel()[self._far].astype(np.float64) ** 2).mean())
-                for index in indices
-            ]
-        )
+    def far_counts(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+        """Counts of the pixels far from the beam, of one of these patterns after the other, (F,)."""
+        for index in indices:
+            yield self._patterns[index].ravel()[self._far].astype(np.float64) ** 2
 
     def compare(self, iterate: Iterate, indices: NDArray[np.int64]) -> Agreement:
         """How an estimate agrees with these patterns."""

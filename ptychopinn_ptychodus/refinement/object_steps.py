@@ -83,19 +83,21 @@ class ObjectSteps:
         model: ScanModel,
         iterate: Iterate,
         weights: NDArray[np.float64],
+        per_photon: float,
         steps: int,
         on_progress: Callable[[float], None] | None,
         should_stop: Callable[[], bool] | None,
     ) -> bool:
         """Put the most probable object in the place of the iterate's, where patches touch it.
 
-        Returns whether it was stopped, which may be before all steps are taken. See :mod:`.whole_scan`.
+        The likelihood is that of photons, of ``per_photon`` counts each. Returns whether it was stopped,
+        which may be before all steps are taken. See :mod:`.whole_scan`.
         """
         arrays = self._arrays
         light = self._mean_illumination * self._batches
-        curvature = object_curvature(model, arrays, iterate, light, self._prior.turn)
+        curvature = object_curvature(model, arrays, iterate, light, self._prior.turn, per_photon)
         field = self._prior.field(arrays.get(iterate.canvas), curvature)
-        posterior = Posterior(model, arrays, iterate, field, weights, should_stop)
+        posterior = Posterior(model, arrays, iterate, field, weights / per_photon, should_stop)
         numbers, stopped = most_probable(posterior, steps, on_progress)
         iterate.canvas += (posterior.canvas(numbers) - iterate.canvas) * self._touched
         return stopped

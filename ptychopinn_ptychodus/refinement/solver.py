@@ -27,13 +27,13 @@ from ..data.probe import orthogonal_modes
 from ..data.raw import RawData
 from .ambiguities import without_ramp
 from .arrays import LEAST, Arrays, arrays_for
-from .background import Background
+from .background import Background, most_background
 from .batches import spread_batches
 from .beam import Beam
 from .config import SMALLEST_BATCH, RefinementConfig
 from .misfits import Misfits, tell_of_misfits
 from .model import OUTLIER_RATIO, FarPixels, Gradients, Iterate, Light, ScanModel, chequerboard, power
-from .noise import expected_error, noise_of_root
+from .noise import counts_per_photon, expected_error, noise_of_root
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
 from .position_terms import Beginning, better_beginning
@@ -46,6 +46,7 @@ _UPDATES_PER_EPOCH = 24
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 _POSITIONS_WAIT = 2.0  # epochs
 _LIGHT_WAITS = 2  # epochs, for an object that explains counts by its absorption
+_FOR_NOISE = 64  # patterns, to tell how many counts a photon has
 _LIGHT_PASSES = 3  # over the scan, for a background that starts late
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
@@ -210,7 +211,10 @@ class _Run:
         self.start_error = self.error = math.nan
         self.weights = np.ones(count)
         self._mean = mean = model.mean_counts(sound)
-        self._noise = float(expected_error(mean, config.error_metric).sum())
+        some = sound[np.unique(np.linspace(0, len(sound) - 1, _FOR_NOISE).astype(np.int64))]
+        self._per_photon = counts_per_photon(raw.diff3d[some], raw.bad_pixels) if len(some) else 1.0
+        photons = expected_error(mean / self._per_photon, config.error_metric)
+        self._noise = self._per_photon * float(photons.sum())
         self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
 
@@ -240,7 +244,7 @@ class _Run:
         self._misfits = Misfits(iterate.positions, found.counts)
         self.beam = Beam(iterate.positions, found.counts)
         light = float(self._mean[~self._raw.bad_pixels].mean())
-        self.background = Background(self._model.far_counts(self._sound), light)
+        self.background = Background(most_background(self._model, self._sound, self._per_photon), light)
         self._power = float(power(iterate.probe).sum())
         self.start = iterate.copy(self._arrays)
         self.start_error = self._weighted(self._model.compare(iterate, self._scan).errors)
@@ -380,7 +384,7 @@ class _Run:
                 self._work.reach(done + part * _EPOCHS_A_ROUND)
 
             self.stopped = self._object_steps.solve(
-                model, self.iterate, self.weights, _STEPS, on_progress, should_stop
+                model, self.iterate, self.weights, self._per_photon, _STEPS, on_progress, should_stop
             )
             if self.stopped:
                 return

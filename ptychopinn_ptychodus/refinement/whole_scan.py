@@ -51,7 +51,7 @@ class Posterior:
     field
         The iterate's canvas, and what is known of objects.
     weights
-        (M,) float64, what each pattern counts for.
+        (M,) float64, what each pattern counts for, over the counts of a photon.
     should_stop
         Asked every few patterns.
 

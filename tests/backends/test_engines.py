@@ -642,7 +642,7 @@ def test_test_data_in_other_groups_are_refused(bench: Bench) -> None:
 
 
 def test_missing_logger_says_what_to_install(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_for = "ptychopinn_ptychodus.backends.base.find_spec"
+    looked_for = "ptychopinn_ptychodus.backends.framework.find_spec"
     monkeypatch.setattr(looked_for, lambda name: None if name == "tensorboard" else find_spec(name))
     with pytest.raises(RuntimeError, match="pip install tensorboard"):
         bench.train(replace(QUICK, logger_backend="tensorboard"))

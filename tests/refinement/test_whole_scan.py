@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refinement_support import correlation, made_scan, true_positions
+from refinement_support import correlation, made_scan, true_positions, with_patterns
 from scipy import ndimage
 
 from ptychopinn_ptychodus.data.raw import RawData
@@ -264,3 +264,10 @@ def test_it_ends_where_more_steps_gain_little(problem: Problem) -> None:
     steps: list[float] = []
     most_probable(problem.posterior(), 1000, steps.append)
     assert 5 <= len(steps) < 60
+
+
+@pytest.mark.parametrize("unit", [1e-9, 30.0])
+def test_the_unit_of_the_counts_makes_no_difference(dim: RawData, unit: float) -> None:
+    scaled = with_patterns(dim, dim.diff3d * np.sqrt(unit))
+    found, expected = (correlation(from_flat(one, CONFIG).object, dim) for one in (scaled, dim))
+    assert found == pytest.approx(expected, abs=0.003)
