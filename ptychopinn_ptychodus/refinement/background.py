@@ -4,18 +4,20 @@ It is taken for the same on all pixels and patterns. It is learnt far from the b
 good pixels that is farthest from the zero frequency: the model gives little there, and an object that had to
 explain it would be one of noise. What the object scatters there changes from pattern to pattern, as speckle
 does, by about as much as there is; a background does not, but for the noise of photons. So it starts from the
-mean counts less what changes, which is the most that it can be, if that is worth it, and goes on by Fisher's
-scoring, so that what the object explains is taken from it again.
+mean counts, less what changes, what is not even, and what the probe puts there without an object. That is the
+most that it can be. If it is worth it, it goes on by Fisher's scoring, so that what the object explains is
+taken from it again.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import LEAST
+from .arrays import LEAST, Array
 from .misfits import NORMAL
 from .model import FarPixels, ScanModel
 
@@ -25,7 +27,7 @@ _WORTH_FITTING = 0.01
 """Of the mean counts of a pixel, where steps go by amplitudes. Edges of an object scatter some thousandths so
 far; and amplitudes of few counts fit best below their mean: a small background makes their fit worse."""
 _BROKEN = 6.0  # standard deviations of a pattern's counts far from the beam
-_SURE = 2.0  # standard errors by which counts have to change more than those of photons
+_SURE = 2.0  # standard errors
 _WORTH_TELLING = 0.005  # of the mean counts of a pixel
 
 
@@ -80,16 +82,19 @@ class Background:
             )
 
 
-def most_background(model: ScanModel, patterns: NDArray[np.int64], per_photon: float) -> float:
-    """Counts of a pixel far from the beam that are the same in all of these patterns, at most.
+def most_background(model: ScanModel, probe: Array, patterns: NDArray[np.int64], per_photon: float) -> float:
+    """Counts of a pixel far from the beam that are the same there in all of these patterns, at most.
 
     Speckle of a mean s has a standard deviation of s (Goodman, J. Opt. Soc. Am. 66, 1145, 1976), and photons
-    have a variance of their mean.
+    have a variance of their mean. What the probe puts there without an object is no background, nor is what
+    is not even: a pupil may reach so far.
 
     Parameters
     ----------
     model
         The scan.
+    probe
+        (modes, N, N) as :class:`.model.Iterate` has it, in scale.
     patterns
         Numbers of those that are sound.
     per_photon
@@ -98,13 +103,20 @@ def most_background(model: ScanModel, patterns: NDArray[np.int64], per_photon: f
     means = np.array([counts.mean() for counts in model.far_counts(patterns)])
     off = np.abs(means - np.median(means))
     ordinary = patterns[off <= _BROKEN * NORMAL * np.median(off)]
-    if len(ordinary) < 2:
+    count = len(ordinary)
+    if count < 2:
         return 0.0
     total: NDArray[np.float64] = np.zeros(1)
     squares: NDArray[np.float64] = np.zeros(1)
     for counts in model.far_counts(ordinary):
         total, squares = total + counts, squares + counts**2
-    mean = total / len(ordinary)
-    beyond = (squares - total * mean) / (len(ordinary) - 1) - per_photon * mean
-    changing = float(beyond.mean()) - _SURE * float(beyond.std()) / np.sqrt(len(beyond))
-    return max(float(mean.mean()) - float(np.sqrt(max(changing, 0.0))), 0.0)
+    mean = total / count
+    variance = (squares - total * mean) / (count - 1)
+    changing = _surely(variance - per_photon * mean)
+    uneven = _surely((mean - mean.mean()) ** 2 - variance / count)
+    return max(float(mean.mean()) - model.far_light(probe) - math.sqrt(changing) - math.sqrt(uneven), 0.0)
+
+
+def _surely(values: NDArray[np.float64]) -> float:
+    """What the mean is above 0 by at least, as far as it is more than an accident."""
+    return max(float(values.mean()) - _SURE * float(values.std()) / math.sqrt(len(values)), 0.0)

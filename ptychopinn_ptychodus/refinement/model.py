@@ -253,6 +253,11 @@ class ScanModel:
         for index in indices:
             yield self._patterns[index].ravel()[self._far].astype(np.float64) ** 2
 
+    def far_light(self, probe: Array) -> float:
+        """Mean counts of a pixel far from the beam that a probe, see :class:`Iterate`, puts there alone."""
+        alone = self._arrays.get(power(self._arrays.fft(self._arrays.copy(probe))))
+        return float(alone.ravel()[self._far].mean())
+
     def compare(self, iterate: Iterate, indices: NDArray[np.int64]) -> Agreement:
         """How an estimate agrees with these patterns."""
         get = self._arrays.get
