@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import legendre
@@ -23,18 +23,14 @@ from numpy.typing import NDArray
 
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
-from .adam import Adam
 from .arrays import Array, Arrays
-from .batches import spread_batches
-from .config import SMALLEST_BATCH, RefinementConfig
-from .model import Iterate, ScanModel
+from .config import RefinementConfig
+from .model import Gradients, Iterate, ScanModel
 from .noise import PHOTONS
-from .object_steps import ObjectSteps, decay
 from .pupil import where_patterns_differ, with_pupil_corrected
 from .start import Window
+from .trials import Learning, Stopped, Trials
 
-_BATCHES = 6
-_TRIAL, _FIT, _WAIT = 8, 16, 2  # epochs; as many before the coefficients learn
 _RATE = 0.2  # pixels, root mean square over the scan, of one step of one coefficient
 _ROUNDS = 8
 _GOES_ON = 0.99  # of the error, for one more round, and for a trial of what a fit has found
@@ -50,10 +46,6 @@ _PATTERNS_PER_TERM = 4
 _ALONG = 0.5  # coherence of the directions of travel: with less, there is no axis of travel
 _BACK = 0.25  # part of the steps that lead back, of a scan that goes to and fro
 _LEAST_NEW = 0.05  # part of a term that the others do not have
-
-
-class _Stopped(Exception):
-    """The work was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +119,7 @@ def better_beginning(
         found = whole.fitted(chosen)
         if not whole.is_clearly_better(found.error, found.error_before):
             return Beginning(other)
-    except _Stopped:
+    except Stopped:
         return Beginning(other)
     if chosen is probe:
         return Beginning(in_pupil(moved_by(usable, found.moved[sound])), found.moved)
@@ -245,13 +237,10 @@ class _Bench:
         self._positions = window.inside(where)
         # the start's object was made with the positions as they are
         self._canvas = window.cut(np.ones(shape, np.complex64))
-        self._config = RefinementConfig(metric=config.error_metric)  # trials take the usual steps
-        self._should_stop = should_stop
-        self._sound = sound
-        self._order = sound[neighbourhood_order(self._positions[sound])]
-        self._batches = max(min(_BATCHES, len(sound) // SMALLEST_BATCH), 1)
-        self._mean = self._model.mean_counts(sound)
-        self._noise = float(np.minimum(self._mean, PHOTONS).sum())
+        order = sound[neighbourhood_order(self._positions[sound])]
+        mean = self._model.mean_counts(sound)
+        self._trials = Trials(self._model, arrays, config.error_metric, order, mean, should_stop)
+        self._noise = float(np.minimum(mean, PHOTONS).sum())
         self._terms = position_terms(self._positions)
 
     @property
@@ -269,7 +258,8 @@ class _Bench:
         before = error = self.error(probe, moved)
         for _ in range(_ROUNDS):
             coefficients = np.zeros((self._terms.shape[1], 2))
-            reached = self._explain(probe, moved, _FIT, coefficients)
+            learning = self._learning(moved, coefficients)
+            reached = self._trials.error(self._start(probe, moved), learning)
             # it had more epochs than a trial has
             if not reached < _GOES_ON * error:
                 break
@@ -285,44 +275,22 @@ class _Bench:
 
     def error(self, probe: Array, moved: NDArray[np.float64]) -> float:
         """Mean error of a pattern in the last epoch of a short trial."""
-        return self._explain(probe, moved, _TRIAL, None)
+        return self._trials.error(self._start(probe, moved))
+
+    def _start(self, probe: Array, moved: NDArray[np.float64]) -> Iterate:
+        return Iterate(self._arrays.put(self._canvas), probe, self._positions + moved)
+
+    def _learning(self, moved: NDArray[np.float64], coefficients: NDArray[np.float64]) -> Learning:
+        """Coefficients (K, 2) of what positions are moved by beyond ``moved``."""
+
+        def slope(_: Iterate, found: Gradients, dealt: NDArray[np.int64]) -> NDArray[np.float64]:
+            assert found.positions is not None
+            return np.asarray(self._terms[dealt].T @ found.positions)
+
+        def apply(iterate: Iterate) -> None:
+            iterate.positions = self._positions + self._within(moved + self._terms @ coefficients)
+
+        return Learning(coefficients, _RATE, probe=False, positions=True, slope=slope, apply=apply)
 
     def _within(self, moved: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.clip(moved, self._least, self._most)
-
-    def _explain(
-        self,
-        probe: Array,
-        moved: NDArray[np.float64],
-        epochs: int,
-        coefficients: NDArray[np.float64] | None,
-    ) -> float:
-        """Fit an object, and coefficients (K, 2) in place; the mean error of a pattern at the end."""
-        arrays = self._arrays
-        start = Iterate(arrays.put(self._canvas), probe, self._positions + moved)
-        iterate = replace(start, canvas=arrays.copy(start.canvas))
-        steps = ObjectSteps(self._model, arrays, self._config, start, self._batches, self._mean)
-        adam = None if coefficients is None else Adam(coefficients)
-        rng = np.random.default_rng(0)
-        error = math.nan
-        for epoch in range(epochs):
-            steps.prepare(iterate)
-            error, learning = 0.0, adam is not None and epoch >= _WAIT
-            for number, dealt in enumerate(spread_batches(self._order, self._batches, rng)):
-                if self._should_stop is not None and self._should_stop():
-                    raise _Stopped
-                found = self._model.gradients(iterate, dealt, probe=False, positions=learning)
-                error += float(found.errors.sum()) / len(self._order)
-                if not math.isfinite(error):
-                    return math.inf
-                done = epoch + number / self._batches
-                rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
-                steps.step(iterate, found.canvas, dealt, rate)
-                if adam is not None and coefficients is not None and learning:
-                    assert found.positions is not None
-                    slope = self._terms[dealt].T @ found.positions
-                    adam.step(slope, _RATE * min(1.0, 2.0 * (1.0 - done / epochs)))
-                    tried = self._within(moved + self._terms @ coefficients)
-                    iterate.positions = self._positions + tried
-            steps.learn(iterate, error)
-        return error

@@ -21,19 +21,14 @@ from scipy.spatial import cKDTree
 
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
-from .adam import Adam
 from .arrays import Array, Arrays
-from .batches import spread_batches
-from .config import SMALLEST_BATCH, RefinementConfig
-from .model import Iterate, ScanModel, chequerboard
+from .config import RefinementConfig
+from .model import Gradients, Iterate, ScanModel, chequerboard
 from .noise import PHOTONS, noise_of_root
-from .object_steps import ObjectSteps, decay
 from .start import Window
+from .trials import Learning, Stopped, Trials
 
 _PIXELS = 1 << 20  # of the patterns of a trial
-_BATCHES = 6
-"""Fewer than in a refinement: what steps on few patterns make of noise would hide what a probe is worth."""
-_TRIAL, _FIT, _WAIT = 8, 16, 2  # epochs; as many before the phase learns
 _NEIGHBOURS = 12
 _LEAST_LIGHT = 1e-3  # of the strongest in the pupil: with less, a probe's phase there is chance
 _BETTER = 0.99  # of the error, for another modulus
@@ -44,10 +39,6 @@ _CLEARLY_BETTER = 0.8
 _FOCUS_STEP, _FARTHEST_FOCUS = 1.5, 9.0  # rad of defocus at the rim
 _PER_TERM = 10.0  # times the noise of a pixel, for each coefficient of the phase
 _RATE = 0.15  # rad
-
-
-class _Stopped(Exception):
-    """The work was asked to stop."""
 
 
 def with_pupil_corrected(
@@ -81,7 +72,7 @@ def with_pupil_corrected(
     part = raw.select(where_patterns_differ(raw))
     try:
         return _Bench(part, start, probe, config, arrays, should_stop).corrected()
-    except _Stopped:
+    except Stopped:
         return None
 
 
@@ -116,13 +107,11 @@ class _Bench:
         window = Window((start.shape[0], start.shape[1]), raw, 0.0)
         positions = window.inside(np.stack((raw.xcoords, raw.ycoords), -1))
         self._start = Iterate(arrays.put(window.cut(start)), probe, positions)
-        self._config = RefinementConfig(metric=config.error_metric)  # trials take the usual steps
-        self._should_stop = should_stop
         self._board = chequerboard(raw.N)
         self._order = neighbourhood_order(self._start.positions)
-        self._batches = max(min(_BATCHES, len(positions) // SMALLEST_BATCH), 1)
         self._spectrum = self._to_pupil(probe)
-        self._mean_pattern = mean = self._model.mean_counts(np.arange(raw.n_patterns))
+        mean = self._model.mean_counts(np.arange(raw.n_patterns))
+        self._trials = Trials(self._model, arrays, config.error_metric, self._order, mean, should_stop)
         self._mean = scipy.fft.ifftshift(mean)
         # what a modulus that is the same for all patterns fits best
         root = raw.diff3d.mean(0, dtype=np.float64) ** 2
@@ -175,7 +164,7 @@ class _Bench:
 
     def _error(self, spectrum: NDArray[np.complex64]) -> float:
         """Mean error of a pattern in the last epoch of a short trial."""
-        return self._explain(spectrum, _TRIAL, None)
+        return self._trials.error(replace(self._start, probe=self._to_sample(spectrum)))
 
     def _focus(self, spectrum: NDArray[np.complex64], error: float) -> tuple[NDArray[np.float64], float]:
         """Coefficients of the defocus with the least error, downhill from none, and that error.
@@ -204,41 +193,19 @@ class _Bench:
     def _fitted(self, spectrum: NDArray[np.complex64], start: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coefficients that have learnt from a start."""
         coefficients = start.copy()
-        self._explain(spectrum, _FIT, coefficients)
-        return coefficients
 
-    def _explain(
-        self, spectrum: NDArray[np.complex64], epochs: int, coefficients: NDArray[np.float64] | None
-    ) -> float:
-        """Fit an object, and coefficients of the phase in place; the mean error of a pattern at the end."""
-        arrays = self._arrays
-        wave = spectrum if coefficients is None else self._with_phase(spectrum, coefficients)
-        canvas = arrays.copy(self._start.canvas)
-        iterate = replace(self._start, canvas=canvas, probe=self._to_sample(wave))
-        steps = ObjectSteps(self._model, arrays, self._config, self._start, self._batches, self._mean_pattern)
-        adam = None if coefficients is None else Adam(coefficients)
-        rng = np.random.default_rng(0)
-        error = math.nan
-        for epoch in range(epochs):
-            steps.prepare(iterate)
-            error, learning = 0.0, adam is not None and epoch >= _WAIT
-            for number, indices in enumerate(spread_batches(self._order, self._batches, rng)):
-                if self._should_stop is not None and self._should_stop():
-                    raise _Stopped
-                found = self._model.gradients(iterate, indices, probe=learning, positions=False)
-                error += float(found.errors.sum()) / len(self._order)
-                if not math.isfinite(error):
-                    return math.inf
-                done = epoch + number / self._batches
-                rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
-                steps.step(iterate, found.canvas, indices, rate)
-                if adam is not None and coefficients is not None and learning:
-                    pupil, slope = self._to_pupil(iterate.probe), self._to_pupil(found.probe)
-                    turn = (np.conj(pupil) * slope).sum(0).imag
-                    adam.step((self._terms * turn).sum((1, 2)), _RATE * min(1.0, 2.0 * (1.0 - done / epochs)))
-                    iterate.probe = self._to_sample(self._with_phase(spectrum, coefficients))
-            steps.learn(iterate, error)
-        return error
+        def slope(iterate: Iterate, found: Gradients, _: NDArray[np.int64]) -> NDArray[np.float64]:
+            pupil, of_pupil = self._to_pupil(iterate.probe), self._to_pupil(found.probe)
+            turn = (np.conj(pupil) * of_pupil).sum(0).imag
+            return np.asarray((self._terms * turn).sum((1, 2)))
+
+        def apply(iterate: Iterate) -> None:
+            iterate.probe = self._to_sample(self._with_phase(spectrum, coefficients))
+
+        begin = replace(self._start, probe=self._to_sample(self._with_phase(spectrum, coefficients)))
+        learning = Learning(coefficients, _RATE, probe=True, positions=False, slope=slope, apply=apply)
+        self._trials.error(begin, learning)
+        return coefficients
 
     def _to_pupil(self, probe: Array) -> NDArray[np.complex64]:
         waves = self._arrays.get(probe) * self._board

@@ -1,0 +1,131 @@
+"""Short fits of an object that starts anew, by which probes and positions are tried.
+
+What is tried may be given by a few coefficients, which then learn together with the object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .adam import Adam
+from .arrays import Arrays
+from .batches import spread_batches
+from .config import SMALLEST_BATCH, RefinementConfig
+from .model import Gradients, Iterate, ScanModel
+from .object_steps import ObjectSteps, decay
+
+TRIAL, FIT = 8, 16
+"""Epochs of a trial, and of a fit in which coefficients learn."""
+_WAIT = 2  # epochs before coefficients learn
+_BATCHES = 6
+"""Fewer than in a refinement: what steps on few patterns make of noise would hide what a trial is to tell."""
+
+
+class Stopped(Exception):
+    """The work was asked to stop."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Coefficients that learn together with an object.
+
+    Attributes
+    ----------
+    values
+        Any shape, float64, changed in place.
+    rate
+        Length of a step of one of them.
+    probe, positions
+        Whose gradients their slope takes.
+    slope
+        Of the error by the values, from the iterate, its gradients and the patterns of a batch.
+    apply
+        Puts into the iterate what the values stand for.
+    """
+
+    values: NDArray[np.float64]
+    rate: float
+    probe: bool
+    positions: bool
+    slope: Callable[[Iterate, Gradients, NDArray[np.int64]], NDArray[np.float64]]
+    apply: Callable[[Iterate], None]
+
+
+class Trials:
+    """Fits of objects to some patterns of a scan.
+
+    Parameters
+    ----------
+    model, arrays
+        The scan, and the library to work with.
+    metric
+        By what errors are measured.
+    order
+        Numbers of the patterns, neighbours after each other.
+    mean
+        (N, N) their mean in counts, as :meth:`.model.ScanModel.mean_counts` has it.
+    should_stop
+        Asked before every batch.
+    """
+
+    def __init__(
+        self,
+        model: ScanModel,
+        arrays: Arrays,
+        metric: str,
+        order: NDArray[np.int64],
+        mean: NDArray[np.float64],
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._model, self._arrays = model, arrays
+        self._config = RefinementConfig(metric=metric)  # trials take the usual steps
+        self._order, self._mean = order, mean
+        self._batches = max(min(_BATCHES, len(order) // SMALLEST_BATCH), 1)
+        self._should_stop = should_stop
+
+    def error(self, start: Iterate, learning: Learning | None = None) -> float:
+        """Fit an object from the start's, which is left as it is, and coefficients if there are any.
+
+        Returns the mean error of a pattern in the last epoch, which is infinite where it overflowed.
+
+        Raises
+        ------
+        Stopped
+            If it was asked to stop.
+        """
+        epochs = TRIAL if learning is None else FIT
+        iterate = replace(start, canvas=self._arrays.copy(start.canvas))
+        steps = ObjectSteps(self._model, self._arrays, self._config, start, self._batches, self._mean)
+        adam = None if learning is None else Adam(learning.values)
+        rng = np.random.default_rng(0)
+        error = math.nan
+        for epoch in range(epochs):
+            steps.prepare(iterate)
+            learns = learning if epoch >= _WAIT else None
+            error = 0.0
+            for number, indices in enumerate(spread_batches(self._order, self._batches, rng)):
+                if self._should_stop is not None and self._should_stop():
+                    raise Stopped
+                found = self._model.gradients(
+                    iterate,
+                    indices,
+                    probe=learns is not None and learns.probe,
+                    positions=learns is not None and learns.positions,
+                )
+                error += float(found.errors.sum()) / len(self._order)
+                if not math.isfinite(error):
+                    return math.inf
+                done = epoch + number / self._batches
+                rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
+                steps.step(iterate, found.canvas, indices, rate)
+                if learns is not None and adam is not None:
+                    slope = learns.slope(iterate, found, indices)
+                    adam.step(slope, learns.rate * min(1.0, 2.0 * (1.0 - done / epochs)))
+                    learns.apply(iterate)
+            steps.learn(iterate, error)
+        return error
