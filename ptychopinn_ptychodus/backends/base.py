@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
 from ..data.container import PtychoDataContainer
-from .framework import EngineUnavailableError, Framework
+from .framework import Framework, refuse
 
 if TYPE_CHECKING:  # the application imports this module, and does not wait for all of scipy
     from ..data.assembly import PatchArithmetic
@@ -220,9 +220,7 @@ class Engine(ABC):
 
     def require(self) -> None:
         """Raise :class:`EngineUnavailableError` unless the framework is installed (found, not imported)."""
-        problem = self.problem()
-        if problem is not None:
-            raise EngineUnavailableError(problem)
+        refuse(self.problem())
 
     def load(self) -> None:
         """Import the framework and what of this engine needs it: afterwards, ``import`` finds them loaded.

@@ -16,6 +16,12 @@ class EngineUnavailableError(RuntimeError):
     """
 
 
+def refuse(problem: str | None) -> None:
+    """Raise :class:`EngineUnavailableError` with the problem, if there is one."""
+    if problem is not None:
+        raise EngineUnavailableError(problem)
+
+
 def one_line(exc: BaseException) -> str:
     """Kind and text of an exception in one line, for the message of another one."""
     text = " ".join(str(exc).split())
@@ -56,9 +62,7 @@ class Framework:
 
     def require(self) -> None:
         """Raise :class:`EngineUnavailableError` unless the framework is installed (found, not imported)."""
-        problem = self.problem()
-        if problem is not None:
-            raise EngineUnavailableError(problem)
+        refuse(self.problem())
 
     def load(self) -> None:
         """Import the framework and what of the engine needs it: afterwards, ``import`` finds them loaded.

@@ -13,16 +13,14 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from .arrays import LEAST
-from .misfits import NORMAL
+from .misfits import NORMAL, patterns_around
 from .noise import PHOTONS
 from .prior import CAUTION
 
 logger = logging.getLogger(__name__)
 
-_NEIGHBOURS = 12
 _UNSTEADY = 5.0
 """Times the scatter that noise, taken with caution, makes; misplaced positions of 3 pixels reach 1.6."""
 _MOST = math.log(2.0)
@@ -49,9 +47,7 @@ class Beam:
     def __init__(self, positions: NDArray[np.float64], counts: NDArray[np.float64]) -> None:
         self.intensities = np.ones(len(counts))
         self._counts = np.maximum(counts, _LEAST_COUNTS * counts.max())
-        wanted = min(_NEIGHBOURS + 1, len(positions))
-        found = cKDTree(positions).query(positions, wanted)[1]
-        self._around = np.reshape(found, (len(positions), wanted))
+        self._around = patterns_around(positions)
 
     def learn(self, modelled: NDArray[np.float64], noise: float) -> None:
         """Bring the intensities up to date after an epoch.

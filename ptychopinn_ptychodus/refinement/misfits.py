@@ -18,6 +18,16 @@ _LEFT_OUT = 0.5  # the weight below which a pattern is worth telling of
 _NAMED = 10
 
 
+def patterns_around(positions: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(M, 13) numbers of each pattern and of the dozen nearest ones, or of as many as there are.
+
+    ``positions`` are (M, 2), in any unit.
+    """
+    wanted = min(_NEIGHBOURS + 1, len(positions))
+    found = cKDTree(positions).query(positions, wanted)[1]
+    return np.reshape(found, (len(positions), wanted))
+
+
 class Misfits:
     """Weights of patterns, by how they fit and how those around them do.
 
@@ -32,9 +42,7 @@ class Misfits:
     def __init__(self, positions: NDArray[np.float64], counts: NDArray[np.float64]) -> None:
         # over the usual counts at least: dim patterns have few to be compared with, frames without beam none
         self._scale = np.maximum(counts, np.median(counts))
-        wanted = min(_NEIGHBOURS + 1, len(positions))
-        found = cKDTree(positions).query(positions, wanted)[1]
-        self._around = np.reshape(found, (len(positions), wanted))
+        self._around = patterns_around(positions)
 
     def weights(self, errors: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each pattern is to count for, (M,): 1, or less where it fits far worse than the rest.

@@ -146,9 +146,9 @@ class Gradients:
     errors
         (B,) float64, the metric of each pattern, on the scale of Σ (√λ - √n)² where the two are close.
     modelled
-        (B,) float64, Σ λ of each pattern over good pixels.
+        (B,) float64, Σ λ of each pattern over good pixels; None unless asked for.
     far
-        What the pixels far from the beam say of a background.
+        What the pixels far from the beam say of a background; None unless asked for.
     """
 
     canvas: Array
@@ -157,8 +157,8 @@ class Gradients:
     positions: NDArray[np.float64] | None
     curvature: NDArray[np.float64] | None
     errors: NDArray[np.float64]
-    modelled: NDArray[np.float64]
-    far: FarPixels
+    modelled: NDArray[np.float64] | None
+    far: FarPixels | None
 
 
 class ScanModel:
@@ -283,11 +283,13 @@ class ScanModel:
         *,
         probe: bool,
         positions: bool,
+        light: bool = False,
         weights: NDArray[np.float64] | None = None,
     ) -> Gradients:
         """Gradients of the metric over these patterns; those of probe and positions if asked for.
 
-        ``weights``, (M,) float64 of all patterns, multiply what each adds to the gradients, not its error.
+        ``light`` asks for what tells of the beam and the background. ``weights``, (M,) float64 of all
+        patterns, multiply what each adds to the gradients, not its error.
         """
         arrays, xp = self._arrays, self._arrays.xp
         spectrum = arrays.fft(arrays.copy(iterate.probe))
@@ -295,14 +297,15 @@ class ScanModel:
         probe_spectrum = spectrum * 0
         object_power = power(iterate.probe) * 0
         weight = power(iterate.probe)
-        slopes, curvatures, errors, light = [], [], [], []
+        slopes, curvatures, errors, sums = [], [], [], []
         far = FarPixels()
         for part in self._chunks(iterate, indices):
             rows, columns, ramp, probes, patches, waves = self._propagate(iterate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
-            light.append(_dots(modelled, modelled, arrays.get))
-            far += self._far_pixels(measured, modelled, None if weights is None else weights[part])
+            if light:
+                sums.append(_dots(modelled, modelled, arrays.get))
+                far += self._far_pixels(measured, modelled, None if weights is None else weights[part])
             factor, exposure = self._factor(measured, modelled), self._exposure(part)
             if exposure is not None:
                 factor *= exposure
@@ -333,8 +336,8 @@ class ScanModel:
             positions=np.concatenate(slopes).astype(np.float64) if positions else None,
             curvature=np.concatenate(curvatures).astype(np.float64) if positions else None,
             errors=np.concatenate(errors),
-            modelled=np.concatenate(light),
-            far=far,
+            modelled=np.concatenate(sums) if light else None,
+            far=far if light else None,
         )
 
     # ------------------------------------------------------------------ one chunk

@@ -289,6 +289,8 @@ class _Run:
                     self.iterate = self._accepted
                     return
                 found = self._update(indices, epoch + number / self._batches)
+                assert found.modelled is not None
+                assert found.far is not None
                 errors[indices], modelled[indices] = found.errors, found.modelled
                 far += found.far
                 error += float(self.weights[indices] @ errors[indices]) / total
@@ -363,8 +365,9 @@ class _Run:
         for _ in range(_LIGHT_PASSES):
             self._model.light = Light(self.beam.intensities, self.background.level)
             found = self._model.gradients(
-                self.iterate, self._scan, probe=False, positions=False, weights=self.weights
+                self.iterate, self._scan, probe=False, positions=False, light=True, weights=self.weights
             )
+            assert found.far is not None
             self.background.learn(found.far)
         self._model.light = Light(self.beam.intensities, self.background.level)
 
@@ -454,7 +457,7 @@ class _Run:
         probe = config.probe and done >= _WARM_UP
         positions = config.positions and done >= _POSITIONS_WAIT
         gradients = self._model.gradients(
-            iterate, indices, probe=probe, positions=positions, weights=self.weights
+            iterate, indices, probe=probe, positions=positions, light=True, weights=self.weights
         )
         rate = self._scale * decay(done / config.epochs)
         warm = min(1.0, (done + 1.0 / self._batches) / _WARM_UP)

@@ -214,7 +214,9 @@ def test_light_is_part_of_the_model(scan: RawData, library: str) -> None:
     counts, rate = arrays.get(measured).astype(float) ** 2, arrays.get(after).astype(float) ** 2
     expected = arrays.get(before).astype(float) ** 2 * intensities[some, None, None] + 0.7
     np.testing.assert_allclose(rate, expected, rtol=1e-4)
-    found = model.gradients(iterate, some, probe=False, positions=False)
+    found = model.gradients(iterate, some, probe=False, positions=False, light=True)
+    assert found.far is not None
+    assert found.modelled is not None
     far = far_pixels(~scan.bad_pixels)
     n, there = (values.reshape(3, -1)[:, far] for values in (counts, rate))
     assert found.far.excess == pytest.approx(float((n / there - 1).sum()), rel=1e-3)
