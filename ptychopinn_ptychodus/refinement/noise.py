@@ -18,6 +18,7 @@ _KNOTS = 400
 _RINGS = ((0.5, 0.55), (0.55, 0.6), (0.6, 0.65), (0.65, 0.72))
 """Lags, as a part of N, that the product of a probe with itself does not reach: those in the corners."""
 
+_SOME = 64  # patterns, which tell as much about their noise as all
 _FLAT = 1.25
 _LIKE_PHOTONS = 2.5
 """Counts whose variance is within this factor of their mean are taken for photons."""
@@ -118,6 +119,22 @@ def counts_per_photon(amplitude: NDArray[np.floating], bad_pixels: NDArray[np.bo
     if least > 1.0 / _LIKE_PHOTONS and (least < _LIKE_PHOTONS or max(found) > _FLAT * least):
         return 1.0
     return max(least, float(np.finfo(np.float32).tiny))
+
+
+def photon_unit(
+    amplitude: NDArray[np.floating], sound: NDArray[np.int64], bad_pixels: NDArray[np.bool_]
+) -> float:
+    """Counts of one photon, by some of a scan's patterns.
+
+    Parameters
+    ----------
+    amplitude, bad_pixels
+        As :func:`counts_per_photon` takes them.
+    sound
+        Indices of the patterns that count. Without any, the answer is 1.
+    """
+    some = sound[np.unique(np.linspace(0, len(sound) - 1, _SOME).astype(np.int64))]
+    return counts_per_photon(amplitude[some], bad_pixels) if len(some) else 1.0
 
 
 def noise_of_root(mean: NDArray[np.float64], error: float) -> float:

@@ -7,8 +7,11 @@ in the patterns' order, which stands for drift, and of the direction of travel, 
 They are kept only if another object that starts anew explains the patterns better with them, and fitted again
 as long as that is so: each time they can go several pixels further.
 
-A scale of the positions and the focus of a computed probe are nearly the same thing: both say how large the
-object's shadow is. What the probe's pupil (:mod:`.pupil`) explains as well is left to the probe.
+A stretch of the positions, along one axis or both, and the focus and astigmatism of a probe are nearly the
+same thing: all say how large the object's shadow is. What the probe's pupil (:mod:`.pupil`) explains as well
+is left to the probe. A probe that a network has learnt may be wrong in other ways, too, which positions make
+up for in part. So they are moved only if they would explain the patterns better even without the stretch, or
+if they still do once the probe is free pixel by pixel.
 """
 
 from __future__ import annotations
@@ -26,11 +29,15 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .config import RefinementConfig
 from .model import Gradients, Iterate, ScanModel
-from .noise import PHOTONS
+from .noise import PHOTONS, photon_unit
 from .pupil import where_patterns_differ, with_pupil_corrected
 from .start import Window
 from .trials import Learning, Stopped, Trials
 
+_IDLE = 0.3
+"""Pixels, root mean square over the scan: what has come no farther when a trial asks is left to each
+position by itself. Of right positions it was mostly 0.1 to 0.2, of turns and drifts by a pixel or more 0.5
+and more."""
 _RATE = 0.2  # pixels, root mean square over the scan, of one step of one coefficient
 _ROUNDS = 8
 _GOES_ON = 0.99  # of the error, for one more round, and for a trial of what a fit has found
@@ -75,6 +82,7 @@ def better_beginning(
     *,
     pupil: bool,
     terms: bool,
+    refined_error: Callable[[RawData, Array], float],
 ) -> Beginning:
     """The probe put right in its pupil, and the positions by what all have in common.
 
@@ -94,6 +102,8 @@ def better_beginning(
         Asked before every batch. Once it says so, what was found until then is returned.
     pupil, terms
         Whether to try either.
+    refined_error
+        The error of a scan after a short refinement from a flat object and a probe like ``probe``.
     """
     usable = raw if len(sound) == raw.n_patterns else raw.select(sound)  # selecting copies the patterns
 
@@ -112,12 +122,16 @@ def better_beginning(
         bench = _Bench(tried, np.arange(len(part)), start.shape, config, arrays, should_stop)
         if not bench.has_terms:
             return Beginning(other)
-        chosen = _choice(bench, probe, other, lambda moved: in_pupil(moved_by(tried, moved)))
-        if chosen is None:
+        choice = _choice(bench, probe, other, lambda moved: in_pupil(moved_by(tried, moved)))
+        if choice is None:
             return Beginning(other)
-        whole = _Bench(raw, sound, start.shape, config, arrays, should_stop)
-        found = whole.fitted(chosen)
-        if not whole.is_clearly_better(found.error, found.error_before):
+        chosen, fit = choice
+        if not bench.is_better_without_stretch(chosen, fit):
+            there = refined_error(tried, probe if other is None else other)
+            if not refined_error(moved_by(tried, fit.moved), chosen) < _BETTER * there:
+                return Beginning(other)
+        found = _Bench(raw, sound, start.shape, config, arrays, should_stop).fitted(chosen)
+        if found is None:
             return Beginning(other)
     except Stopped:
         return Beginning(other)
@@ -131,20 +145,25 @@ def _choice(
     given: Array,
     other: Array | None,
     in_pupil: Callable[[NDArray[np.float64]], Array | None],
-) -> Array | None:
-    """The probe to fit the positions with, the given one or that of the pupil; None where they are right."""
+) -> tuple[Array, _Fit] | None:
+    """The probe to fit the positions with, the given one or that of the pupil, and what was found with it.
+
+    None where they are right.
+    """
     found = bench.fitted(given)
-    gains = bench.is_clearly_better(found.error, found.error_before)
     if other is None:
-        return given if gains else None
+        return None if found is None else (given, found)
     # a wrong scale may have passed for a wrong focus: is the probe as it was given better, elsewhere?
     held = bench.fitted(other)
-    if gains and found.error < _HOPELESS * held.error:
-        anew = in_pupil(found.moved)
-        error = found.error if anew is None else bench.error(anew, found.moved)
-        if error < held.error and bench.is_clearly_better(error, held.error_before, _OTHER_PROBE):
-            return given
-    return other if bench.is_clearly_better(held.error, held.error_before) else None
+    if found is not None:
+        there = bench.error(other) if held is None else held.error_before
+        least = there if held is None else held.error
+        if found.error < _HOPELESS * least:
+            anew = in_pupil(found.moved)
+            error = found.error if anew is None else bench.error(anew, found.moved)
+            if error < least and bench.is_clearly_better(error, there, _OTHER_PROBE):
+                return given, found
+    return None if held is None else (other, held)
 
 
 def moved_by(raw: RawData, moved: NDArray[np.float64]) -> RawData:
@@ -240,7 +259,8 @@ class _Bench:
         order = sound[neighbourhood_order(self._positions[sound])]
         mean = self._model.mean_counts(sound)
         self._trials = Trials(self._model, arrays, config.error_metric, order, mean, should_stop)
-        self._noise = float(np.minimum(mean, PHOTONS).sum())
+        photons = PHOTONS * photon_unit(raw.diff3d, sound, raw.bad_pixels)
+        self._noise = float(np.minimum(mean, photons).sum())
         self._terms = position_terms(self._positions)
 
     @property
@@ -252,14 +272,18 @@ class _Bench:
         """Whether an error is lower by more than what right positions gain, too."""
         return error < before * (gain if error < _FAR_FROM_NOISE * self._noise else _CLEARLY_BETTER)
 
-    def fitted(self, probe: Array) -> _Fit:
-        """Displacements under a probe, round after round as long as the error falls."""
+    def fitted(self, probe: Array) -> _Fit | None:
+        """Displacements under a probe, round after round as long as the error falls.
+
+        None if they do not make it clearly lower.
+        """
         moved = np.zeros_like(self._positions)
-        before = error = self.error(probe, moved)
-        for _ in range(_ROUNDS):
+        before = error = math.inf
+        for number in range(_ROUNDS):
             coefficients = np.zeros((self._terms.shape[1], 2))
-            learning = self._learning(moved, coefficients)
-            reached = self._trials.error(self._start(probe, moved), learning)
+            reached = self._trials.error(self._start(probe, moved), self._learning(moved, coefficients))
+            if number == 0 and math.isfinite(reached):
+                before = error = self.error(probe)
             # it had more epochs than a trial has
             if not reached < _GOES_ON * error:
                 break
@@ -271,13 +295,21 @@ class _Bench:
             moved, error = tried, found
             if not goes_on:
                 break
-        return _Fit(moved - moved.mean(axis=0), error, before)
+        better = math.isfinite(error) and self.is_clearly_better(error, before)
+        return _Fit(moved - moved.mean(axis=0), error, before) if better else None
 
-    def error(self, probe: Array, moved: NDArray[np.float64]) -> float:
+    def is_better_without_stretch(self, probe: Array, fit: _Fit) -> bool:
+        """Whether displacements less the symmetric part of their affine map are still clearly better."""
+        centred = self._positions - self._positions.mean(axis=0)
+        affine = np.linalg.lstsq(centred, fit.moved, rcond=None)[0]
+        error = self.error(probe, fit.moved - centred @ (affine + affine.T) / 2.0)
+        return self.is_clearly_better(error, fit.error_before)
+
+    def error(self, probe: Array, moved: NDArray[np.float64] | float = 0.0) -> float:
         """Mean error of a pattern in the last epoch of a short trial."""
         return self._trials.error(self._start(probe, moved))
 
-    def _start(self, probe: Array, moved: NDArray[np.float64]) -> Iterate:
+    def _start(self, probe: Array, moved: NDArray[np.float64] | float) -> Iterate:
         return Iterate(self._arrays.put(self._canvas), probe, self._positions + moved)
 
     def _learning(self, moved: NDArray[np.float64], coefficients: NDArray[np.float64]) -> Learning:
@@ -290,7 +322,11 @@ class _Bench:
         def apply(iterate: Iterate) -> None:
             iterate.positions = self._positions + self._within(moved + self._terms @ coefficients)
 
-        return Learning(coefficients, _RATE, probe=False, positions=True, slope=slope, apply=apply)
+        def is_worth_it() -> bool:
+            # what a first round left is worth a second one in any case
+            return bool(moved.any()) or float(((self._terms @ coefficients) ** 2).sum(1).mean()) > _IDLE**2
+
+        return Learning(coefficients, _RATE, False, True, slope, apply, is_worth_it)
 
     def _within(self, moved: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.clip(moved, self._least, self._most)

@@ -24,7 +24,7 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .config import RefinementConfig
 from .model import Gradients, Iterate, ScanModel, chequerboard
-from .noise import PHOTONS, noise_of_root
+from .noise import PHOTONS, noise_of_root, photon_unit
 from .start import Window
 from .trials import Learning, Stopped, Trials
 
@@ -113,6 +113,8 @@ class _Bench:
         mean = self._model.mean_counts(np.arange(raw.n_patterns))
         self._trials = Trials(self._model, arrays, config.error_metric, self._order, mean, should_stop)
         self._mean = scipy.fft.ifftshift(mean)
+        everything = np.arange(raw.n_patterns)
+        self._photons = PHOTONS * photon_unit(raw.diff3d, everything, raw.bad_pixels)
         # what a modulus that is the same for all patterns fits best
         root = raw.diff3d.mean(0, dtype=np.float64) ** 2
         best = mean if config.error_metric == "poisson" else np.where(raw.bad_pixels, 0.0, root)
@@ -135,7 +137,7 @@ class _Bench:
         fitted = self._fitted(base, focus)
         candidates = ((focus, error_of_focus), (fitted, self._error(self._with_phase(base, fitted))))
         for coefficients, found in candidates:
-            noise = min(noise_of_root(self._mean, found), PHOTONS)
+            noise = min(noise_of_root(self._mean, found), self._photons)
             least = _PER_TERM * noise * len(self._terms) / len(self._order)
             # where the modulus was wrong, that the phase is, too, is no surprise
             if found < error - least and (error < given or self._clearly(found, error)):
@@ -146,7 +148,7 @@ class _Bench:
         return self._is_mostly_noise(error) or found < _CLEARLY_BETTER * error
 
     def _is_mostly_noise(self, error: float) -> bool:
-        return error < _FAR_FROM_NOISE * float(np.minimum(self._mean, PHOTONS).sum())
+        return error < _FAR_FROM_NOISE * float(np.minimum(self._mean, self._photons).sum())
 
     def _with_modulus(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
         power = (np.abs(spectrum) ** 2).sum(0)

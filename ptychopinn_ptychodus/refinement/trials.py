@@ -22,6 +22,7 @@ from .object_steps import ObjectSteps, decay
 TRIAL, FIT = 8, 16
 """Epochs of a trial, and of a fit in which coefficients learn."""
 _WAIT = 2  # epochs before coefficients learn
+_LOOK = 6  # epochs before it is asked whether they are worth it
 _BATCHES = 6
 """Fewer than in a refinement: what steps on few patterns make of noise would hide what a trial is to tell."""
 
@@ -46,6 +47,8 @@ class Learning:
         Of the error by the values, from the iterate, its gradients and the patterns of a batch.
     apply
         Puts into the iterate what the values stand for.
+    is_worth_it
+        Whether the values have come so far, in the first epochs, that the fit is to go on.
     """
 
     values: NDArray[np.float64]
@@ -54,6 +57,7 @@ class Learning:
     positions: bool
     slope: Callable[[Iterate, Gradients, NDArray[np.int64]], NDArray[np.float64]]
     apply: Callable[[Iterate], None]
+    is_worth_it: Callable[[], bool] = lambda: True
 
 
 class Trials:
@@ -91,7 +95,8 @@ class Trials:
     def error(self, start: Iterate, learning: Learning | None = None) -> float:
         """Fit an object from the start's, which is left as it is, and coefficients if there are any.
 
-        Returns the mean error of a pattern in the last epoch, which is infinite where it overflowed.
+        Returns the mean error of a pattern in the last epoch. It is infinite where it overflowed, and where
+        the coefficients were not worth it.
 
         Raises
         ------
@@ -128,4 +133,6 @@ class Trials:
                     adam.step(slope, learns.rate * min(1.0, 2.0 * (1.0 - done / epochs)))
                     learns.apply(iterate)
             steps.learn(iterate, error)
+            if learning is not None and epoch + 1 == _LOOK and not learning.is_worth_it():
+                return math.inf
         return error

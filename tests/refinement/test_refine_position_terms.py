@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from refinement_support import correlation, displaced, made_scan, true_positions, with_patterns
+from scipy import ndimage
 
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import raster_positions
@@ -38,9 +39,15 @@ def off_by(found: np.ndarray, scan: RawData) -> float:
     return float(np.sqrt(((wrong - wrong.mean(0)) ** 2).sum(1).mean()))
 
 
+def refined_error(scan: RawData, probe: np.ndarray) -> float:
+    flat = np.ones((124, 120), np.complex64)
+    free = np.asarray(probe * chequerboard(scan.N), np.complex64)
+    return refine(scan, flat, free, CONFIG, device="cpu", pupil=False, terms=False).error
+
+
 def beginning(scan: RawData, arrays: Arrays, *, sound: np.ndarray | None = None, **how: object) -> Beginning:
     """With the scan's own probe, which is right and in scale; its pupil is not tried."""
-    options = {"pupil": False, "terms": True, "should_stop": None} | how
+    options = {"pupil": False, "terms": True, "should_stop": None, "refined_error": refined_error} | how
     probe = arrays.put(np.asarray(scan.probeGuess * chequerboard(scan.N), np.complex64))
     flat = np.ones((124, 120), np.complex64)
     indices = np.arange(len(scan)) if sound is None else sound
@@ -89,6 +96,42 @@ def test_a_focus_that_is_off_is_not_taken_for_a_scale(scan: RawData, flat: np.nd
     config = replace(CONFIG, epochs=10)
     found = refine(scan, flat, probe, config, device="cpu")
     assert off_by(found.positions, scan) < 0.1
+
+
+@pytest.mark.parametrize("magnified", [0.97, 1.02])
+def test_a_probe_of_another_size_is_not_taken_for_a_scale(
+    scan: RawData, flat: np.ndarray, magnified: float
+) -> None:
+    """Other positions make up for it in part, a probe that is free as a whole. Its pupil is not tried."""
+    away = (np.indices((scan.N, scan.N)) - (scan.N - 1) / 2) / magnified + (scan.N - 1) / 2
+    probe = scan.probeGuess[0]
+    wrong = ndimage.map_coordinates(probe.real, away) + 1j * ndimage.map_coordinates(probe.imag, away)
+    config = replace(CONFIG, epochs=10)
+    found = refine(scan, flat, wrong, config, device="cpu", pupil=False)
+    assert off_by(found.positions, scan) < 0.05
+    assert correlation(found.object, scan) > 0.998
+
+
+def test_a_stretch_is_left_to_a_free_probe_that_explains_as_much(scan: RawData) -> None:
+    recorded = displaced(scan, errors(scan, "scale", 2.0))
+    tried = []
+
+    def refined_error(scan: RawData, _: np.ndarray) -> float:
+        tried.append(true_positions(scan))
+        return 1.0
+
+    assert beginning(recorded, NumpyArrays(), refined_error=refined_error).moved is None
+    there, moved = tried
+    np.testing.assert_array_equal(there, true_positions(recorded))
+    assert off_by(moved, scan) < 0.3
+
+
+def test_a_turn_is_nothing_that_a_probe_could_explain(scan: RawData) -> None:
+    def refined_error(*_: object) -> float:
+        raise AssertionError("nobody has to ask")
+
+    recorded = displaced(scan, errors(scan, "turn", 2.0))
+    assert beginning(recorded, NumpyArrays(), refined_error=refined_error).moved is not None
 
 
 def test_positions_that_are_not_to_be_refined_are_kept_to_the_bit(scan: RawData, flat: np.ndarray) -> None:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from refinement_support import made_scan
 
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
@@ -36,10 +37,12 @@ def test_starts_that_cannot_be_used_are_refused(
         refine(scan, **arguments, device="cpu")
 
 
-def test_a_scan_without_counts_is_refused(scan: RawData, flat: np.ndarray) -> None:
-    dark = scan.select(slice(None))
+@pytest.mark.parametrize("part_of_a_scan", [False, True])
+def test_a_scan_without_counts_is_refused(scan: RawData, flat: np.ndarray, part_of_a_scan: bool) -> None:
+    """A part knows how much light the whole scan has; its own patterns are dark all the same."""
+    dark = scan.select(np.arange(len(scan))) if part_of_a_scan else made_scan(photons=1e6, seed=1)
     dark.diff3d = np.zeros_like(scan.diff3d)
-    with pytest.raises(ValueError, match="no counts"):
+    with pytest.raises(ValueError, match="no counts" if part_of_a_scan else "no light"):
         refine(dark, flat, scan.probeGuess, QUICK, device="cpu")
 
 
