@@ -31,6 +31,7 @@ use_one_thread()
 import h5py
 import numpy as np
 from _errors import ERRORS, moved, off_by, overlap
+from _peer import STAND_IN
 from _scans import (
     REFERENCES,
     ROOT,
@@ -95,17 +96,6 @@ if __name__ == "__main__":
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(usage.ru_utime + usage.ru_stime)
     sys.exit(code)
-"""
-STAND_IN = """
-import importlib.util, sys, types
-if importlib.util.find_spec("torchvision") is None:
-    class GaussianBlur:
-        def __init__(self, *args, **kwargs):
-            raise RuntimeError("this stand-in for torchvision does not blur")
-    transforms = types.ModuleType("torchvision.transforms")
-    transforms.GaussianBlur = GaussianBlur
-    sys.modules["torchvision"] = types.ModuleType("torchvision")
-    sys.modules["torchvision.transforms"] = transforms
 """
 
 
