@@ -32,7 +32,7 @@ from .model import Gradients, Iterate, ScanModel
 from .noise import PHOTONS, photon_unit
 from .pupil import where_patterns_differ, with_pupil_corrected
 from .start import Window
-from .trials import Learning, Stopped, Trials
+from .trials import Learning, Stopped, Trials, Watch
 
 _IDLE = 0.3
 """Pixels, root mean square over the scan: what has come no farther when a trial asks is left to each
@@ -78,7 +78,7 @@ def better_beginning(
     probe: Array,
     config: RefinementConfig,
     arrays: Arrays,
-    should_stop: Callable[[], bool] | None,
+    watch: Watch,
     *,
     pupil: bool,
     terms: bool,
@@ -98,8 +98,8 @@ def better_beginning(
         (modes, N, N) as :class:`.model.Iterate` has it, in scale.
     config, arrays
         As for the refinement.
-    should_stop
-        Asked before every batch. Once it says so, what was found until then is returned.
+    watch
+        Who watches the trials. Once it says stop, what was found until then is returned.
     pupil, terms
         Whether to try either.
     refined_error
@@ -110,7 +110,7 @@ def better_beginning(
     def in_pupil(scan: RawData) -> Array | None:
         if not pupil:
             return None
-        return with_pupil_corrected(scan, start, arrays.copy(probe), config, arrays, should_stop)
+        return with_pupil_corrected(scan, start, arrays.copy(probe), config, arrays, watch)
 
     other = in_pupil(usable)
     if not terms:
@@ -119,7 +119,7 @@ def better_beginning(
     part = where_patterns_differ(usable)
     tried = usable.select(part)
     try:
-        bench = _Bench(tried, np.arange(len(part)), start.shape, config, arrays, should_stop)
+        bench = _Bench(tried, np.arange(len(part)), start.shape, config, arrays, watch)
         if not bench.has_terms:
             return Beginning(other)
         choice = _choice(bench, probe, other, lambda moved: in_pupil(moved_by(tried, moved)))
@@ -130,7 +130,7 @@ def better_beginning(
             there = refined_error(tried, probe if other is None else other)
             if not refined_error(moved_by(tried, fit.moved), chosen) < _BETTER * there:
                 return Beginning(other)
-        found = _Bench(raw, sound, start.shape, config, arrays, should_stop).fitted(chosen)
+        found = _Bench(raw, sound, start.shape, config, arrays, watch).fitted(chosen)
         if found is None:
             return Beginning(other)
     except Stopped:
@@ -243,7 +243,7 @@ class _Bench:
         shape: tuple[int, ...],
         config: RefinementConfig,
         arrays: Arrays,
-        should_stop: Callable[[], bool] | None,
+        watch: Watch,
     ) -> None:
         self._arrays = arrays
         self._model = ScanModel(raw, arrays, config.error_metric)
@@ -258,7 +258,7 @@ class _Bench:
         self._canvas = window.cut(np.ones(shape, np.complex64))
         order = sound[neighbourhood_order(self._positions[sound])]
         mean = self._model.mean_counts(sound)
-        self._trials = Trials(self._model, arrays, config.error_metric, order, mean, should_stop)
+        self._trials = Trials(self._model, arrays, config.error_metric, order, mean, watch)
         photons = PHOTONS * photon_unit(raw.diff3d, sound, raw.bad_pixels)
         self._noise = float(np.minimum(mean, photons).sum())
         self._terms = position_terms(self._positions)

@@ -11,7 +11,6 @@ object that starts anew explains the patterns better with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +25,7 @@ from .config import RefinementConfig
 from .model import Gradients, Iterate, ScanModel, chequerboard
 from .noise import PHOTONS, noise_of_root, photon_unit
 from .start import Window
-from .trials import Learning, Stopped, Trials
+from .trials import Learning, Stopped, Trials, Watch
 
 _PIXELS = 1 << 20  # of the patterns of a trial
 _NEIGHBOURS = 12
@@ -47,7 +46,7 @@ def with_pupil_corrected(
     probe: Array,
     config: RefinementConfig,
     arrays: Arrays,
-    should_stop: Callable[[], bool] | None,
+    watch: Watch,
 ) -> Array | None:
     """A probe put right in its pupil.
 
@@ -61,8 +60,8 @@ def with_pupil_corrected(
         (modes, N, N) as :class:`.model.Iterate` has it, in scale.
     config, arrays
         As for the refinement.
-    should_stop
-        Asked before every batch.
+    watch
+        Who watches the trials.
 
     Returns
     -------
@@ -71,15 +70,20 @@ def with_pupil_corrected(
     """
     part = raw.select(where_patterns_differ(raw))
     try:
-        return _Bench(part, start, probe, config, arrays, should_stop).corrected()
+        return _Bench(part, start, probe, config, arrays, watch).corrected()
     except Stopped:
         return None
 
 
+def patterns_to_try(raw: RawData) -> int:
+    """How many patterns trials are made on: all, or 2^20 pixels of them."""
+    return min(_PIXELS // raw.N**2, raw.n_patterns)
+
+
 def where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
-    """Up to 2^20 pixels of patterns that lie together, around where they differ from the mean one most."""
-    wanted = _PIXELS // raw.N**2
-    if raw.n_patterns <= wanted:
+    """Those to try: patterns that lie together, around where they differ from the mean one most."""
+    wanted = patterns_to_try(raw)
+    if wanted == raw.n_patterns:
         return np.arange(raw.n_patterns)
     mean = raw.diff3d.mean(0)
     differences = np.array([float(((pattern - mean) ** 2).sum()) for pattern in raw.diff3d])
@@ -100,7 +104,7 @@ class _Bench:
         probe: Array,
         config: RefinementConfig,
         arrays: Arrays,
-        should_stop: Callable[[], bool] | None,
+        watch: Watch,
     ) -> None:
         self._arrays = arrays
         self._model = ScanModel(raw, arrays, config.error_metric)
@@ -111,7 +115,7 @@ class _Bench:
         self._order = neighbourhood_order(self._start.positions)
         self._spectrum = self._to_pupil(probe)
         mean = self._model.mean_counts(np.arange(raw.n_patterns))
-        self._trials = Trials(self._model, arrays, config.error_metric, self._order, mean, should_stop)
+        self._trials = Trials(self._model, arrays, config.error_metric, self._order, mean, watch)
         self._mean = scipy.fft.ifftshift(mean)
         everything = np.arange(raw.n_patterns)
         self._photons = PHOTONS * photon_unit(raw.diff3d, everything, raw.bad_pixels)

@@ -47,16 +47,20 @@ class WorkDone:
     def __init__(self, total: float, on_progress: Callable[[float], None] | None) -> None:
         self._total = total
         self._tell = on_progress
-        self._done = self._fraction = 0.0
+        self._before = self._done = self._fraction = 0.0
 
     def reach(self, done: float) -> None:
-        """So much is done since the start, in the unit of the total; more than the total is the total."""
-        done = min(done, self._total)
+        """So much is done of this part, in the unit of the total; more than the total is the total."""
+        done = min(self._before + done, self._total)
         if done > self._done:
             self._fraction += (1.0 - self._fraction) * (done - self._done) / (self._total - self._done)
             self._done = done
         if self._tell is not None:
             self._tell(self._fraction)
+
+    def begin_part(self, before: float) -> None:
+        """Another part begins, before which there is so much work, whether it was as much or not."""
+        self._before = before
 
     def add(self, more: float) -> None:
         """There is more to do: what was told stays, and what is left of the scale has to do for it."""

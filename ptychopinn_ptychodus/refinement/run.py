@@ -144,13 +144,13 @@ class Run:
     def loop(
         self,
         on_epoch: Callable[[RefinementReport], None] | None,
-        on_progress: Callable[[float], None] | None,
+        work: WorkDone,
         should_stop: Callable[[], bool] | None,
     ) -> None:
-        """All epochs, or as many as there is time for."""
+        """All epochs, or as many as there is time for; the unit of the work is an epoch."""
         config, begin, patterns = self._config, time.monotonic(), 0
         self._scale = 1.0
-        self._work = WorkDone(float(max(config.epochs, 1)), on_progress)
+        self._work = work
         self._accepted, best_error = self.iterate.copy(self._arrays), self.start_error * _START_MARGIN
         self._rest()
         for epoch in range(config.epochs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,10 +17,16 @@ from .config import RefinementConfig
 from .misfits import tell_of_misfits
 from .model import Iterate, Light, chequerboard
 from .position_terms import better_beginning
-from .report import Refined, RefinementReport
+from .pupil import patterns_to_try
+from .report import Refined, RefinementReport, WorkDone
 from .run import POSITIONS_WAIT, Run
 from .start import Window, check_object, checked_probe
+from .trials import Watch
 
+logger = logging.getLogger(__name__)
+
+_TRIED = 70  # epochs of trials before the first one, as it mostly is
+_LIGHT = 0.5  # of the time of an epoch takes one of a trial, which knows no free probe
 _SHORT = 8
 """Epochs of a refinement that tells whether a free probe makes up for what moved positions explain. After
 fewer, a probe that a network had spoilt was still on its way."""
@@ -55,8 +62,8 @@ def refine(
     on_epoch
         Called after every epoch with a report of it.
     on_progress
-        Called after every batch with the part of the work that is done, 0 to 1. An epoch given up half-way is
-        done.
+        Called after every batch with the part of the work that is done, 0 to 1. What is tried before the
+        first epoch is part of it; an epoch given up half-way is done.
     should_stop
         Asked before every batch; when it answers True, the estimate of the last good epoch is returned.
     device
@@ -105,7 +112,18 @@ def refine(
         return run, window
 
     run, window = begun(0.0)
-    if config.epochs:
+    tries_pupil = pupil and config.probe and config.epochs > 0
+    tries_terms = terms and config.positions and config.epochs > POSITIONS_WAIT
+    part = patterns_to_try(raw)
+    before = _TRIED * _LIGHT * part / raw.n_patterns if tries_pupil or tries_terms else 0.0
+    work = WorkDone(before + max(config.epochs, 1), on_progress)
+    if tries_pupil or tries_terms:
+        fitted = 0
+
+        def on_patterns(count: int) -> None:
+            nonlocal fitted
+            fitted += count
+            work.reach(min(_LIGHT * fitted / raw.n_patterns, before))
 
         def refined_error(scan: RawData, wave: Array) -> float:
             return refine(
@@ -120,6 +138,10 @@ def refine(
                 terms=False,
             ).error
 
+        if not quiet:
+            logger.info(
+                "The probe and the positions are tried first, on %d of %d patterns.", part, raw.n_patterns
+            )
         found = better_beginning(
             raw,
             sound,
@@ -127,15 +149,16 @@ def refine(
             run.iterate.probe,
             config,
             arrays,
-            should_stop,
-            pupil=pupil and config.probe,
-            terms=terms and config.positions and config.epochs > POSITIONS_WAIT,
+            Watch(should_stop or (lambda: False), on_patterns),
+            pupil=tries_pupil,
+            terms=tries_terms,
             refined_error=refined_error,
         )
         if found.moved is not None:
             run, window = begun(float(np.abs(found.moved).max()))
         run.begin_with(found)
-    run.loop(on_epoch, on_progress, should_stop)
+    work.begin_part(before)
+    run.loop(on_epoch, work, should_stop)
     run.solve_object(should_stop)
     run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count

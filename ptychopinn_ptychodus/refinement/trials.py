@@ -32,6 +32,22 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Who watches trials.
+
+    Attributes
+    ----------
+    should_stop
+        Asked before every batch.
+    on_patterns
+        Told after every batch how many patterns it had.
+    """
+
+    should_stop: Callable[[], bool] = lambda: False
+    on_patterns: Callable[[int], None] = lambda _: None
+
+
+@dataclass(frozen=True)
 class Learning:
     """Coefficients that learn together with an object.
 
@@ -73,8 +89,8 @@ class Trials:
         Numbers of the patterns, neighbours after each other.
     mean
         (N, N) their mean in counts, as :meth:`.model.ScanModel.mean_counts` has it.
-    should_stop
-        Asked before every batch.
+    watch
+        Who watches them.
     """
 
     def __init__(
@@ -84,13 +100,13 @@ class Trials:
         metric: str,
         order: NDArray[np.int64],
         mean: NDArray[np.float64],
-        should_stop: Callable[[], bool] | None,
+        watch: Watch,
     ) -> None:
         self._model, self._arrays = model, arrays
         self._config = RefinementConfig(metric=metric)  # trials take the usual steps
         self._order, self._mean = order, mean
         self._batches = max(min(_BATCHES, len(order) // SMALLEST_BATCH), 1)
-        self._should_stop = should_stop
+        self._watch = watch
 
     def error(self, start: Iterate, learning: Learning | None = None) -> float:
         """Fit an object from the start's, which is left as it is, and coefficients if there are any.
@@ -114,7 +130,7 @@ class Trials:
             learns = learning if epoch >= _WAIT else None
             error = 0.0
             for number, indices in enumerate(spread_batches(self._order, self._batches, rng)):
-                if self._should_stop is not None and self._should_stop():
+                if self._watch.should_stop():
                     raise Stopped
                 found = self._model.gradients(
                     iterate,
@@ -132,6 +148,7 @@ class Trials:
                     slope = learns.slope(iterate, found, indices)
                     adam.step(slope, learns.rate * min(1.0, 2.0 * (1.0 - done / epochs)))
                     learns.apply(iterate)
+                self._watch.on_patterns(len(indices))
             steps.learn(iterate, error)
             if learning is not None and epoch + 1 == _LOOK and not learning.is_worth_it():
                 return math.inf

@@ -23,7 +23,7 @@ def _error(actual: torch.Tensor, expected: np.ndarray) -> float:
 
 @given(seed=st.integers(0, 2**31), gridsize=st.sampled_from([1, 2, 3]), spread=st.floats(0.0, 30.0))
 @settings(max_examples=25, deadline=None)
-def test_merge_and_extract_agree_with_the_referee(seed: int, gridsize: int, spread: float) -> None:
+def test_merge_and_extract_agree_with_the_reference(seed: int, gridsize: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     channels = gridsize**2
     patches = _complex(rng, 2, channels, 32, 32)
@@ -31,7 +31,7 @@ def test_merge_and_extract_agree_with_the_referee(seed: int, gridsize: int, spre
     merged = forward.extract(
         forward.merge(torch.from_numpy(patches), torch.from_numpy(offsets)), torch.from_numpy(offsets), 32
     )
-    # a common region for the batch: groups are refereed one by one, each with a region of its own
+    # a common region for the batch: the reference takes groups one by one, each with a region of its own
     for group in range(2):
         expected = simulation.merge_and_extract(patches[group], offsets[group])
         # float32 coordinates of a region some 100 px wide are good to 1e-5 px
@@ -39,7 +39,7 @@ def test_merge_and_extract_agree_with_the_referee(seed: int, gridsize: int, spre
 
 
 @pytest.mark.parametrize("modes", [1, 3])
-def test_diffraction_agrees_with_the_referee(rng: np.random.Generator, modes: int) -> None:
+def test_diffraction_agrees_with_the_reference(rng: np.random.Generator, modes: int) -> None:
     patches, probe = _complex(rng, 2, 4, 64, 64), _complex(rng, modes, 64, 64)
     actual = forward.intensity(forward.illuminate(torch.from_numpy(patches), torch.from_numpy(probe)))
     for group in range(2):
@@ -75,7 +75,7 @@ def test_smoothing_keeps_a_constant_and_spreads_a_point() -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_losses_agree_with_the_referee(rng: np.random.Generator, masked: bool) -> None:
+def test_losses_agree_with_the_reference(rng: np.random.Generator, masked: bool) -> None:
     counts = rng.poisson(50.0, (2, 4, 16, 16)).astype(np.float32)
     counts[0, 0, :2] = 0.0  # λ - n log λ is finite where nothing was counted
     expected = counts * rng.uniform(0.5, 1.5, counts.shape).astype(np.float32) + 0.1

@@ -70,7 +70,7 @@ def test_true_object_predicts_the_measured_counts_whatever_the_probe_scale(
         assert float(module.expected_counts(flat).sum()) == pytest.approx(scan.photons_per_pattern, rel=1e-3)
 
 
-def test_expected_counts_agree_with_the_referee(make_scan: Callable[..., RawData]) -> None:
+def test_expected_counts_agree_with_the_reference(make_scan: Callable[..., RawData]) -> None:
     scan = make_scan(modes=2)
     module = _module(scan)
     patches = np.moveaxis(_grouped(scan).patches_for([0, 7]), -1, 1)

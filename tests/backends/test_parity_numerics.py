@@ -57,7 +57,7 @@ SPREADS = st.just(0.0) | st.floats(1e-3, 30.0)
 
 @given(seed=st.integers(0, 2**31), gridsize=st.sampled_from([1, 2, 3]), spread=SPREADS)
 @settings(max_examples=15, deadline=None)
-def test_merge_and_extract_agree_with_the_referee(seed: int, gridsize: int, spread: float) -> None:
+def test_merge_and_extract_agree_with_the_reference(seed: int, gridsize: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     channels = gridsize**2
     patches = _complex(rng, 2, channels, 32, 32)
@@ -93,7 +93,7 @@ def test_resampling_and_its_gradient_are_those_of_pytorch(
 
 
 @pytest.mark.parametrize("modes", [1, 3])
-def test_diffraction_agrees_with_the_referee(rng: np.random.Generator, modes: int) -> None:
+def test_diffraction_agrees_with_the_reference(rng: np.random.Generator, modes: int) -> None:
     patches, probe = _complex(rng, 2, 4, 64, 64), _complex(rng, modes, 64, 64)
     actual = forward.intensity(forward.illuminate(tf.constant(patches), probe))
     for group in range(2):

@@ -450,7 +450,7 @@ def test_gradient_of_the_probe_through_a_few_steps(
         (64, 2, {"architecture": "unrolled"}),
     ],
 )
-def test_stitched_objects_are_those_of_the_referee(n: int, gridsize: int, model: dict[str, Any]) -> None:
+def test_stitched_objects_are_those_of_the_reference(n: int, gridsize: int, model: dict[str, Any]) -> None:
     trio = _trio(_groups(gridsize, 1, n, count=5), **model)
     with torch.no_grad(), in_double():
         patches = trio.reference(trio.double_batch["amplitude"], trio.double_batch["offsets"]).numpy()

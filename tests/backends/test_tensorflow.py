@@ -127,7 +127,7 @@ def test_flat_object_predicts_the_measured_counts_whatever_the_probe_scale(
 
 
 @pytest.mark.parametrize("probe_mask", [False, True])
-def test_expected_counts_agree_with_the_referee(
+def test_expected_counts_agree_with_the_reference(
     make_scan: Callable[..., RawData], tmp_path: Path, probe_mask: bool
 ) -> None:
     bench = Bench(get_engine("tensorflow"), make_scan(modes=2), tmp_path)

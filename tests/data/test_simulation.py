@@ -95,7 +95,7 @@ def test_offsets_move_along_x_first() -> None:
     assert np.abs(region[border + 4, border + 7]) == pytest.approx(1 / 1.001)
 
 
-def test_referee_losses_are_smallest_at_the_truth() -> None:
+def test_losses_of_the_reference_are_smallest_at_the_truth() -> None:
     expected = sim.predicted_counts(random_patches(0, 2, 16), random_patches(1, 1, 16), 1.0)
     counts = np.random.default_rng(0).poisson(expected)
     best = sim.poisson_nll(counts, expected)

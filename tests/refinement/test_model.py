@@ -104,7 +104,7 @@ def arrays(request: pytest.FixtureRequest) -> Arrays:
 
 
 @pytest.mark.parametrize("metric", ["amplitude", "poisson"])
-def test_the_error_is_that_of_the_referee(
+def test_the_error_is_that_of_the_reference(
     problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray], arrays: Arrays, metric: str
 ) -> None:
     raw, canvas, probe, positions = problem
@@ -120,7 +120,7 @@ def test_the_error_is_that_of_the_referee(
 
 
 @pytest.mark.parametrize("metric", ["amplitude", "poisson"])
-def test_gradients_are_those_of_the_referee(
+def test_gradients_are_those_of_the_reference(
     problem: tuple[RawData, np.ndarray, np.ndarray, np.ndarray], arrays: Arrays, metric: str
 ) -> None:
     raw, canvas, probe, positions = problem

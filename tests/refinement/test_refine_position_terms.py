@@ -16,6 +16,7 @@ from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArr
 from ptychopinn_ptychodus.refinement.model import chequerboard
 from ptychopinn_ptychodus.refinement.position_terms import Beginning, better_beginning, position_terms
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.trials import Watch
 
 CONFIG = RefinementConfig(epochs=6)
 
@@ -47,7 +48,7 @@ def refined_error(scan: RawData, probe: np.ndarray) -> float:
 
 def beginning(scan: RawData, arrays: Arrays, *, sound: np.ndarray | None = None, **how: object) -> Beginning:
     """With the scan's own probe, which is right and in scale; its pupil is not tried."""
-    options = {"pupil": False, "terms": True, "should_stop": None, "refined_error": refined_error} | how
+    options = {"pupil": False, "terms": True, "watch": Watch(), "refined_error": refined_error} | how
     probe = arrays.put(np.asarray(scan.probeGuess * chequerboard(scan.N), np.complex64))
     flat = np.ones((124, 120), np.complex64)
     indices = np.arange(len(scan)) if sound is None else sound
@@ -150,7 +151,7 @@ def test_it_is_left_undone_when_it_is_asked_to_stop(scan: RawData, calls: int) -
         return len(asked) >= calls
 
     recorded = displaced(scan, errors(scan, "turn", 2.0))
-    assert beginning(recorded, NumpyArrays(), should_stop=stop).moved is None
+    assert beginning(recorded, NumpyArrays(), watch=Watch(stop)).moved is None
     assert len(asked) == calls
 
 

@@ -32,6 +32,26 @@ def test_reports_count_epochs_and_progress_ends_at_one(scan: RawData, flat: np.n
     assert fractions[-1] == pytest.approx(1.0)
 
 
+def test_progress_is_told_before_the_first_epoch(scan: RawData, flat: np.ndarray) -> None:
+    fractions: list[float] = []
+    before: list[int] = []
+    refine(
+        scan,
+        flat,
+        scan.probeGuess,
+        RefinementConfig(epochs=3),
+        on_epoch=lambda report: before.append(len(fractions)) if report.epoch == 1 else None,
+        on_progress=fractions.append,
+        device="cpu",
+    )
+    tried = fractions[: before[0] - 24]
+    assert len(set(tried)) > 50
+    assert 0.0 < tried[0] < 0.1
+    assert 0.3 < tried[-1] < 1.0
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1.0)
+
+
 def test_progress_ends_at_one_when_the_last_epoch_is_given_up(scan: RawData) -> None:
     batches: list[bool] = []
     fractions: list[float] = []

@@ -20,6 +20,7 @@ from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
 from ptychopinn_ptychodus.refinement.pupil import with_pupil_corrected
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.trials import Watch
 
 N = 64
 
@@ -106,7 +107,7 @@ def test_it_is_left_undone_when_it_is_asked_to_stop(weak_raster: RawData) -> Non
         return len(calls) == 3
 
     flat, probe = np.ones((132, 132), np.complex64), weak_raster.probeGuess
-    assert with_pupil_corrected(weak_raster, flat, probe, RefinementConfig(), arrays, stop) is None
+    assert with_pupil_corrected(weak_raster, flat, probe, RefinementConfig(), arrays, Watch(stop)) is None
     assert len(calls) == 3
 
 

@@ -31,7 +31,7 @@ def test_a_flat_object_becomes_the_true_one(scan: RawData, flat: np.ndarray, met
     assert not result.stopped
 
 
-def test_the_result_explains_the_patterns_as_the_referee_computes_them(
+def test_the_result_explains_the_patterns_as_the_reference_computes_them(
     scan: RawData, flat: np.ndarray
 ) -> None:
     result = refine(scan, flat, scan.probeGuess, RefinementConfig(epochs=15), device="cpu")
