@@ -58,6 +58,10 @@ class WorkDone:
         if self._tell is not None:
             self._tell(self._fraction)
 
+    def advance(self, more: float, at_most: float) -> None:
+        """So much more is done of this part, which is no more than ``at_most`` in all."""
+        self.reach(min(self._done - self._before + more, at_most))
+
     def begin_part(self, before: float) -> None:
         """Another part begins, before which there is so much work, whether it was as much or not."""
         self._before = before

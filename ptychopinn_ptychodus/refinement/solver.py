@@ -118,26 +118,6 @@ def refine(
     before = _TRIED * _LIGHT * part / raw.n_patterns if tries_pupil or tries_terms else 0.0
     work = WorkDone(before + max(config.epochs, 1), on_progress)
     if tries_pupil or tries_terms:
-        fitted = 0
-
-        def on_patterns(count: int) -> None:
-            nonlocal fitted
-            fitted += count
-            work.reach(min(_LIGHT * fitted / raw.n_patterns, before))
-
-        def refined_error(scan: RawData, wave: Array) -> float:
-            return refine(
-                scan,
-                np.ones_like(start),
-                np.asarray(arrays.get(wave) * chequerboard(scan.N), np.complex64),
-                replace(config, epochs=_SHORT, metric=config.error_metric),
-                should_stop=should_stop,
-                device=arrays,
-                quiet=True,
-                pupil=False,
-                terms=False,
-            ).error
-
         if not quiet:
             logger.info(
                 "The probe and the positions are tried first, on %d of %d patterns.", part, raw.n_patterns
@@ -149,10 +129,13 @@ def refine(
             run.iterate.probe,
             config,
             arrays,
-            Watch(should_stop or (lambda: False), on_patterns),
+            Watch(
+                should_stop or (lambda: False),
+                lambda count: work.advance(_LIGHT * count / raw.n_patterns, before),
+            ),
             pupil=tries_pupil,
             terms=tries_terms,
-            refined_error=refined_error,
+            refined_error=_short_refinement(start, config, arrays, should_stop),
         )
         if found.moved is not None:
             run, window = begun(float(np.abs(found.moved).max()))
@@ -181,3 +164,27 @@ def refine(
         light=Light(run.beam.intensities, run.background.level),
         stopped=run.stopped,
     )
+
+
+def _short_refinement(
+    start: NDArray[np.complex64],
+    config: RefinementConfig,
+    arrays: Arrays,
+    should_stop: Callable[[], bool] | None,
+) -> Callable[[RawData, Array], float]:
+    """A function of a scan and a probe: the error after a few epochs from a flat object."""
+
+    def error(scan: RawData, wave: Array) -> float:
+        return refine(
+            scan,
+            np.ones_like(start),
+            np.asarray(arrays.get(wave) * chequerboard(scan.N), np.complex64),
+            replace(config, epochs=_SHORT, metric=config.error_metric),
+            should_stop=should_stop,
+            device=arrays,
+            quiet=True,
+            pupil=False,
+            terms=False,
+        ).error
+
+    return error
