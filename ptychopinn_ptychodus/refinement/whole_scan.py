@@ -27,6 +27,9 @@ _BYTES = 1 << 30
 _STEPS_JUDGED = 5
 _LEAST_GAIN = 0.01
 """Gain in the logarithm of the probability, a pixel, by the last so many steps that calls for more."""
+_MANY_PIXELS = 1 << 16
+"""... of so many pixels at most: an error on the scale of a large object is a matter of few numbers, and what it
+is worth does not grow with the object."""
 _PATTERNS = 64
 """Patterns between two questions whether to stop."""
 
@@ -118,7 +121,7 @@ def most_probable(
         Whether the posterior was asked to stop.
     """
     latest, costs = posterior.start, [math.inf]
-    least_gain = _LEAST_GAIN * latest.size / 2
+    least_gain = _LEAST_GAIN * min(latest.size / 2, _MANY_PIXELS)
 
     def after_step(intermediate_result: scipy.optimize.OptimizeResult) -> None:
         nonlocal latest

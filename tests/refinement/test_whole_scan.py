@@ -278,3 +278,22 @@ def test_the_unit_of_the_counts_makes_no_difference(dim: RawData, unit: float) -
     found = refine(scaled, flat, dim.probeGuess, CONFIG, device="cpu", quiet=True)
     expected = correlation(from_flat(dim, CONFIG).object, dim)
     assert correlation(found.object, dim) == pytest.approx(expected, abs=0.003)
+
+
+def test_what_is_worth_a_step_does_not_grow_with_the_object_for_ever() -> None:
+    """An error on the scale of a large object is a matter of few numbers: here sixty, of very different curvature."""
+    curvature = np.geomspace(1.0, 1e5, 60)
+    best = np.sqrt(8e3 / curvature) * np.where(np.arange(60) % 2, 1.0, -1.0)
+
+    class FewNumbers:
+        start = np.zeros(2 * 512 * 512)
+
+        def __call__(self, numbers: np.ndarray) -> tuple[float, np.ndarray]:
+            slope = np.zeros_like(numbers)
+            slope[:60] = curvature * (numbers[:60] - best)
+            return 0.5 * float((curvature * (numbers[:60] - best) ** 2).sum()), slope
+
+    problem = FewNumbers()
+    found, stopped = most_probable(problem, 200)  # type: ignore[arg-type]
+    assert not stopped
+    assert problem(found)[0] < 0.1 * problem(problem.start)[0]
