@@ -28,8 +28,8 @@ _STEPS_JUDGED = 5
 _LEAST_GAIN = 0.01
 """Gain in the logarithm of the probability, a pixel, by the last so many steps that calls for more."""
 _MANY_PIXELS = 1 << 16
-"""... of so many pixels at most: an error on the scale of a large object is a matter of few numbers, and what it
-is worth does not grow with the object."""
+"""... of so many pixels at most: an error on the scale of a large object is a matter of few numbers, and what
+it is worth does not grow with the object."""
 _PATTERNS = 64
 """Patterns between two questions whether to stop."""
 

@@ -281,7 +281,7 @@ def test_the_unit_of_the_counts_makes_no_difference(dim: RawData, unit: float) -
 
 
 def test_what_is_worth_a_step_does_not_grow_with_the_object_for_ever() -> None:
-    """An error on the scale of a large object is a matter of few numbers: here sixty, of very different curvature."""
+    """An error on the scale of a large object is a matter of few numbers: here sixty, unlike in curvature."""
     curvature = np.geomspace(1.0, 1e5, 60)
     best = np.sqrt(8e3 / curvature) * np.where(np.arange(60) % 2, 1.0, -1.0)
 
