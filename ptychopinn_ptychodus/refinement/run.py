@@ -297,7 +297,8 @@ class Run:
             if self._config.epochs and not self.stopped:
                 logger.log(
                     self._warn,
-                    "Refinement did not improve on the start (error %.3g, then %.3g): the start is kept.",
+                    "Refinement did not improve on the start (error %.3g, then %.3g): the start is kept. "
+                    'Where a pattern has some hundred photons or fewer, refine with the metric "poisson".',
                     self.start_error,
                     self.error,
                 )
