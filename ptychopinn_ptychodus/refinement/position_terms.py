@@ -29,10 +29,10 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .config import RefinementConfig
 from .model import Gradients, Iterate, ScanModel
-from .noise import PHOTONS, photon_unit
+from .noise import photon_unit
 from .pupil import where_patterns_differ, with_pupil_corrected
 from .start import Window
-from .trials import Learning, Stopped, Trials, Watch
+from .trials import CLEARLY_BETTER, Learning, Stopped, Trials, Watch
 
 _IDLE = 0.3
 """Pixels, root mean square over the scan: what has come no farther when a trial asks is left to each
@@ -44,8 +44,6 @@ _GOES_ON = 0.99  # of the error, for one more round, and for a trial of what a f
 _BETTER = 0.99  # of the error; right positions gain up to 0.4 % from a fit
 _OTHER_PROBE = 0.98
 """... with another probe, too: where the focus alone is off by 4 %, another scale instead gains 1.5 %."""
-_FAR_FROM_NOISE = 2.0  # times what noise leaves
-_CLEARLY_BETTER = 0.8  # of an error that is far from noise, which may have other causes
 _HOPELESS = 1.1
 """Of the best error so far: the probe's pupil is not tried on positions that explain less than that."""
 _DEGREE = 6  # of the drift
@@ -258,9 +256,8 @@ class _Bench:
         self._canvas = window.cut(np.ones(shape, np.complex64))
         order = sound[neighbourhood_order(self._positions[sound])]
         mean = self._model.mean_counts(sound)
-        self._trials = Trials(self._model, arrays, config.error_metric, order, mean, watch)
-        photons = PHOTONS * photon_unit(raw.diff3d, sound, raw.bad_pixels)
-        self._noise = float(np.minimum(mean, photons).sum())
+        per_photon = photon_unit(raw.diff3d, sound, raw.bad_pixels)
+        self._trials = Trials(self._model, arrays, config.error_metric, order, mean, per_photon, watch)
         self._terms = position_terms(self._positions)
 
     @property
@@ -270,7 +267,7 @@ class _Bench:
 
     def is_clearly_better(self, error: float, before: float, gain: float = _BETTER) -> bool:
         """Whether an error is lower by more than what right positions gain, too."""
-        return error < before * (gain if error < _FAR_FROM_NOISE * self._noise else _CLEARLY_BETTER)
+        return error < before * (gain if self._trials.is_mostly_noise(error) else CLEARLY_BETTER)
 
     def fitted(self, probe: Array) -> _Fit | None:
         """Displacements under a probe, round after round as long as the error falls.

@@ -23,17 +23,14 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .config import RefinementConfig
 from .model import Gradients, Iterate, ScanModel, chequerboard
-from .noise import PHOTONS, noise_of_root, photon_unit
+from .noise import noise_of_root, photon_unit
 from .start import Window
-from .trials import Learning, Stopped, Trials, Watch
+from .trials import CLEARLY_BETTER, Learning, Stopped, Trials, Watch
 
 _PIXELS = 1 << 20  # of the patterns of a trial
 _NEIGHBOURS = 12
 _LEAST_LIGHT = 1e-3  # of the strongest in the pupil: with less, a probe's phase there is chance
 _BETTER = 0.99  # of the error, for another modulus
-_FAR_FROM_NOISE = 2.0  # times what noise leaves
-_CLEARLY_BETTER = 0.8
-"""... of an error that is far from noise: wrong positions can be explained in part by another focus, too."""
 
 _FOCUS_STEP, _FARTHEST_FOCUS = 1.5, 9.0  # rad of defocus at the rim
 _PER_TERM = 10.0  # times the noise of a pixel, for each coefficient of the phase
@@ -115,10 +112,9 @@ class _Bench:
         self._order = neighbourhood_order(self._start.positions)
         self._spectrum = self._to_pupil(probe)
         mean = self._model.mean_counts(np.arange(raw.n_patterns))
-        self._trials = Trials(self._model, arrays, config.error_metric, self._order, mean, watch)
+        per_photon = photon_unit(raw.diff3d, np.arange(raw.n_patterns), raw.bad_pixels)
+        self._trials = Trials(self._model, arrays, config.error_metric, self._order, mean, per_photon, watch)
         self._mean = scipy.fft.ifftshift(mean)
-        everything = np.arange(raw.n_patterns)
-        self._photons = PHOTONS * photon_unit(raw.diff3d, everything, raw.bad_pixels)
         # what a modulus that is the same for all patterns fits best
         root = raw.diff3d.mean(0, dtype=np.float64) ** 2
         best = mean if config.error_metric == "poisson" else np.where(raw.bad_pixels, 0.0, root)
@@ -141,7 +137,7 @@ class _Bench:
         fitted = self._fitted(base, focus)
         candidates = ((focus, error_of_focus), (fitted, self._error(self._with_phase(base, fitted))))
         for coefficients, found in candidates:
-            noise = min(noise_of_root(self._mean, found), self._photons)
+            noise = min(noise_of_root(self._mean, found), self._trials.photons)
             least = _PER_TERM * noise * len(self._terms) / len(self._order)
             # where the modulus was wrong, that the phase is, too, is no surprise
             if found < error - least and (error < given or self._clearly(found, error)):
@@ -149,10 +145,7 @@ class _Bench:
         return self._to_sample(spectrum) if error < given else None
 
     def _clearly(self, found: float, error: float) -> bool:
-        return self._is_mostly_noise(error) or found < _CLEARLY_BETTER * error
-
-    def _is_mostly_noise(self, error: float) -> bool:
-        return error < _FAR_FROM_NOISE * float(np.minimum(self._mean, self._photons).sum())
+        return self._trials.is_mostly_noise(error) or found < CLEARLY_BETTER * error
 
     def _with_modulus(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
         power = (np.abs(spectrum) ** 2).sum(0)
@@ -178,7 +171,7 @@ class _Bench:
         Far from noise they are zero.
         """
         best = np.zeros(len(self._terms))
-        if not self._is_mostly_noise(error):
+        if not self._trials.is_mostly_noise(error):
             return best, error
         errors = {0.0: error}
 

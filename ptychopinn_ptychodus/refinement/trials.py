@@ -17,6 +17,7 @@ from .arrays import Arrays
 from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
 from .model import Gradients, Iterate, ScanModel
+from .noise import PHOTONS
 from .object_steps import ObjectSteps, decay
 
 TRIAL, FIT = 8, 16
@@ -25,6 +26,11 @@ _WAIT = 2  # epochs before coefficients learn
 _LOOK = 6  # epochs before it is asked whether they are worth it
 _BATCHES = 6
 """Fewer than in a refinement: what steps on few patterns make of noise would hide what a trial is to tell."""
+
+
+CLEARLY_BETTER = 0.8
+"""Of an error that is far from noise: whatever is tried may explain a part of what has other causes."""
+_FAR_FROM_NOISE = 2.0  # times what noise leaves
 
 
 class Stopped(Exception):
@@ -89,8 +95,15 @@ class Trials:
         Numbers of the patterns, neighbours after each other.
     mean
         (N, N) their mean in counts, as :meth:`.model.ScanModel.mean_counts` has it.
+    per_photon
+        Counts of one photon, see :func:`.noise.photon_unit`.
     watch
         Who watches them.
+
+    Attributes
+    ----------
+    photons
+        Variance that photons give to the root of a pixel's counts.
     """
 
     def __init__(
@@ -100,6 +113,7 @@ class Trials:
         metric: str,
         order: NDArray[np.int64],
         mean: NDArray[np.float64],
+        per_photon: float,
         watch: Watch,
     ) -> None:
         self._model, self._arrays = model, arrays
@@ -107,6 +121,12 @@ class Trials:
         self._order, self._mean = order, mean
         self._batches = max(min(_BATCHES, len(order) // SMALLEST_BATCH), 1)
         self._watch = watch
+        self.photons = PHOTONS * per_photon
+        self._noise = float(np.minimum(mean, self.photons).sum())
+
+    def is_mostly_noise(self, error: float) -> bool:
+        """Whether an error, as :meth:`error` has it, is not far from what photons alone would leave."""
+        return error < _FAR_FROM_NOISE * self._noise
 
     def error(self, start: Iterate, learning: Learning | None = None) -> float:
         """Fit an object from the start's, which is left as it is, and coefficients if there are any.
