@@ -47,6 +47,9 @@ class Arrays(Protocol):
     def copy(self, array: Array) -> Array:
         """A copy on the device."""
 
+    def empty_like(self, array: Array, count: int) -> Array:
+        """``count`` arrays like this one, (count, …), of any values."""
+
     def fft(self, waves: Array) -> Array:
         """Orthonormal 2-D FFT of the last two axes; ``waves`` may be overwritten."""
 
@@ -80,6 +83,9 @@ class NumpyArrays:
 
     def copy(self, array: Array) -> Array:
         return array.copy()
+
+    def empty_like(self, array: Array, count: int) -> Array:
+        return np.empty((count, *array.shape), array.dtype)
 
     def fft(self, waves: Array) -> Array:
         return scipy.fft.fft2(waves, norm="ortho", overwrite_x=True, workers=self._workers)
@@ -120,6 +126,9 @@ class TorchArrays:
 
     def copy(self, array: Array) -> Array:
         return array.clone()
+
+    def empty_like(self, array: Array, count: int) -> Array:
+        return array.new_empty((count, *array.shape))
 
     def fft(self, waves: Array) -> Array:
         return self.xp.fft.fft2(waves, norm="ortho")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..data.raw import RawData
 from .arrays import Array, Arrays
+from .held import HeldProbes
 
 OUTLIER_RATIO = 3.0
 """Beyond √n = 3 √λ the Poisson gradient, which has no bound there, goes on like that of the amplitude."""
@@ -195,6 +196,7 @@ class ScanModel:
         self._recorded = raw.incident_photons / raw.photons_per_pattern
         self.light = Light()
         self._far = far_pixels(~raw.bad_pixels)
+        self._held: HeldProbes | None = None
         self._tiny = _TINY * float(np.sqrt(raw.photons_per_pattern)) / raw.N
         self._omega = frequencies(raw.N)
         self._omega32 = arrays.put(self._omega.astype(np.float32))
@@ -209,6 +211,11 @@ class ScanModel:
         self._light = light
         relative = self._recorded if light.intensities is None else self._recorded * light.intensities
         self._exposures = None if np.abs(relative - 1).max() < _SAME else relative.astype(np.float32)
+
+    def hold(self, iterate: Iterate) -> None:
+        """Remember moved probes of this very probe at these very positions, both of which stay the same."""
+        if self._held is None or not self._held.are_of(iterate.probe, iterate.positions):
+            self._held = HeldProbes(iterate.probe, iterate.positions, self._arrays)
 
     def corners(
         self, positions: NDArray[np.float64]
@@ -300,7 +307,7 @@ class ScanModel:
         slopes, curvatures, errors, sums = [], [], [], []
         far = FarPixels()
         for part in self._chunks(iterate, indices):
-            rows, columns, ramp, probes, patches, waves = self._propagate(iterate, spectrum, part)
+            rows, columns, probes, patches, waves = self._propagate(iterate, spectrum, part)
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
             if light:
@@ -320,7 +327,7 @@ class ScanModel:
             # in Fourier space, where a probe is moved by a ramp, both gradients are one product away
             back *= xp.conj(patches)[:, None]
             back = arrays.fft(back)
-            back *= xp.conj(ramp)[:, None]
+            back *= xp.conj(self._ramp(iterate.positions[part]))[:, None]
             if probe:
                 probe_spectrum += back.sum(0)
                 brightness = _modulus_squared(patches)
@@ -355,19 +362,30 @@ class ScanModel:
 
     def _propagate(
         self, iterate: Iterate, spectrum: Array, part: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array, Array, Array]:
-        """Corners, ramps (B, N, N), moved probes, patches (B, N, N), and waves at the detector.
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array, Array]:
+        """Corners, moved probes, patches (B, N, N), and waves at the detector.
 
         Probes and waves are (B, modes, N, N).
         """
         arrays = self._arrays
-        rows, columns, rest = self.corners(iterate.positions[part])
-        along = [arrays.put(np.exp(-1j * np.outer(r, self._omega)).astype(np.complex64)) for r in rest.T]
-        ramp = along[1][:, :, None] * along[0][:, None, :]
-        probes = arrays.ifft(spectrum * ramp[:, None])
+        rows, columns, _ = self.corners(iterate.positions[part])
+        probes = self._moved_probes(iterate, spectrum, part)
         patches = arrays.cut(iterate.canvas, rows, columns, self._size)
         waves = arrays.fft(probes * patches[:, None])
-        return rows, columns, ramp, probes, patches, waves
+        return rows, columns, probes, patches, waves
+
+    def _moved_probes(self, iterate: Iterate, spectrum: Array, part: NDArray[np.int64]) -> Array:
+        def made(part: NDArray[np.int64]) -> Array:
+            return self._arrays.ifft(spectrum * self._ramp(iterate.positions[part])[:, None])
+
+        held = self._held
+        return held.of(part, made) if held and held.are_of(iterate.probe, iterate.positions) else made(part)
+
+    def _ramp(self, positions: NDArray[np.float64]) -> Array:
+        """What the spectrum of a probe at these positions is multiplied by, (B, N, N)."""
+        rest = self.corners(positions)[-1]
+        x, y = (self._arrays.put(np.exp(-1j * np.outer(r, self._omega)).astype(np.complex64)) for r in rest.T)
+        return y[:, :, None] * x[:, None, :]
 
     def _amplitudes(self, part: NDArray[np.int64], waves: Array) -> tuple[Array, Array]:
         """√n and √λ, (B, N, N), zero on bad pixels."""

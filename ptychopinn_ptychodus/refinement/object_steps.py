@@ -94,6 +94,7 @@ class ObjectSteps:
         which may be before all steps are taken. See :mod:`.whole_scan`.
         """
         arrays = self._arrays
+        model.hold(iterate)
         light = self._mean_illumination * self._batches
         curvature = object_curvature(model, arrays, iterate, light, self._prior.turn, per_photon)
         field = self._prior.field(arrays.get(iterate.canvas), curvature)

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from .arrays import Array, Arrays
+from .coarse import CoarseScan
 from .config import RefinementConfig
 from .model import Gradients, Iterate, ScanModel
-from .noise import photon_unit
 from .pupil import where_patterns_differ, with_pupil_corrected
 from .start import Window
-from .trials import CLEARLY_BETTER, Learning, Stopped, Trials, Watch
+from .trials import CLEARLY_BETTER, Course, Learning, Stopped, Trials, Watch
 
 _IDLE = 0.3
 """Pixels, root mean square over the scan: what has come no farther when a trial asks is left to each
@@ -78,6 +78,7 @@ def better_beginning(
     arrays: Arrays,
     watch: Watch,
     *,
+    per_photon: float,
     pupil: bool,
     terms: bool,
     refined_error: Callable[[RawData, Array], float],
@@ -98,6 +99,8 @@ def better_beginning(
         As for the refinement.
     watch
         Who watches the trials. Once it says stop, what was found until then is returned.
+    per_photon
+        Counts of one photon, see :func:`.noise.photon_unit`.
     pupil, terms
         Whether to try either.
     refined_error
@@ -108,7 +111,7 @@ def better_beginning(
     def in_pupil(scan: RawData) -> Array | None:
         if not pupil:
             return None
-        return with_pupil_corrected(scan, start, arrays.copy(probe), config, arrays, watch)
+        return with_pupil_corrected(scan, start, arrays.copy(probe), config, arrays, watch, per_photon)
 
     other = in_pupil(usable)
     if not terms:
@@ -117,7 +120,7 @@ def better_beginning(
     part = where_patterns_differ(usable)
     tried = usable.select(part)
     try:
-        bench = _Bench(tried, np.arange(len(part)), start.shape, config, arrays, watch)
+        bench = _Bench(tried, np.arange(len(part)), start.shape, config, arrays, watch, per_photon)
         if not bench.has_terms:
             return Beginning(other)
         choice = _choice(bench, probe, other, lambda moved: in_pupil(moved_by(tried, moved)))
@@ -128,14 +131,17 @@ def better_beginning(
             there = refined_error(tried, probe if other is None else other)
             if not refined_error(moved_by(tried, fit.moved), chosen) < _BETTER * there:
                 return Beginning(other)
-        found = _Bench(raw, sound, start.shape, config, arrays, watch).fitted(chosen)
-        if found is None:
-            return Beginning(other)
+        if len(part) < raw.n_patterns:
+            whole = _Bench(raw, sound, start.shape, config, arrays, watch, per_photon)
+            of_whole = whole.fitted(chosen)
+            if of_whole is None:
+                return Beginning(other)
+            fit = of_whole
     except Stopped:
         return Beginning(other)
     if chosen is probe:
-        return Beginning(in_pupil(moved_by(usable, found.moved[sound])), found.moved)
-    return Beginning(other, found.moved)
+        return Beginning(in_pupil(moved_by(usable, fit.moved[sound])), fit.moved)
+    return Beginning(other, fit.moved)
 
 
 def _choice(
@@ -232,7 +238,7 @@ class _Fit:
 
 
 class _Bench:
-    """Trials of positions on a scan."""
+    """Trials of positions on a scan. Displacements are in the scan's pixels, trials in coarser ones."""
 
     def __init__(
         self,
@@ -242,22 +248,24 @@ class _Bench:
         config: RefinementConfig,
         arrays: Arrays,
         watch: Watch,
+        per_photon: float,
     ) -> None:
         self._arrays = arrays
-        self._model = ScanModel(raw, arrays, config.error_metric)
-        self._reach = raw.N / 2.0
-        window = Window(shape, raw, self._reach)
+        self._coarse = coarse = CoarseScan(raw, arrays, per_photon)
+        tried = coarse.raw
+        reach = raw.N / 2.0
+        window = Window(coarse.shape(shape), tried, reach / coarse.finer)
         where = np.stack((raw.xcoords, raw.ycoords), -1)
         # centres stay on the object
         edge = np.array([shape[1] - 1.0, shape[0] - 1.0])
-        self._least, self._most = np.maximum(-where, -self._reach), np.minimum(edge - where, self._reach)
-        self._positions = window.inside(where)
+        self._least, self._most = np.maximum(-where, -reach), np.minimum(edge - where, reach)
+        self._positions = window.inside(np.stack((tried.xcoords, tried.ycoords), -1))
         # the start's object was made with the positions as they are
-        self._canvas = window.cut(np.ones(shape, np.complex64))
+        self._canvas = window.cut(np.ones(coarse.shape(shape), np.complex64))
         order = sound[neighbourhood_order(self._positions[sound])]
-        mean = self._model.mean_counts(sound)
-        per_photon = photon_unit(raw.diff3d, sound, raw.bad_pixels)
-        self._trials = Trials(self._model, arrays, config.error_metric, order, mean, per_photon, watch)
+        model = ScanModel(tried, arrays, config.error_metric)
+        mean = model.mean_counts(sound)
+        self._trials = Trials(model, arrays, config.error_metric, order, mean, per_photon, watch)
         self._terms = position_terms(self._positions)
 
     @property
@@ -275,39 +283,48 @@ class _Bench:
         None if they do not make it clearly lower.
         """
         moved = np.zeros_like(self._positions)
-        before = error = math.inf
+        before: Course | None = None
         for number in range(_ROUNDS):
             coefficients = np.zeros((self._terms.shape[1], 2))
-            reached = self._trials.error(self._start(probe, moved), self._learning(moved, coefficients))
-            if number == 0 and math.isfinite(reached):
-                before = error = self.error(probe)
+            reached = self._trials.run(self._start(probe, moved), self._learning(moved, coefficients))
+            if number == 0:
+                if not reached.is_whole:
+                    return None
+                before = course = self._tried(probe)
             # it had more epochs than a trial has
-            if not reached < _GOES_ON * error:
+            if not reached.error < _GOES_ON * course.error:
                 break
             tried = self._within(moved + self._terms @ coefficients)
-            found = self.error(probe, tried)
-            if not found < error:
+            found = self._tried(probe, tried, course)
+            if not found.error < course.error:
                 break
-            goes_on = found < _GOES_ON * error
-            moved, error = tried, found
+            goes_on = found.error < _GOES_ON * course.error
+            moved, course = tried, found
             if not goes_on:
                 break
-        better = math.isfinite(error) and self.is_clearly_better(error, before)
-        return _Fit(moved - moved.mean(axis=0), error, before) if better else None
+        assert before is not None
+        better = math.isfinite(course.error) and self.is_clearly_better(course.error, before.error)
+        return _Fit(moved - moved.mean(axis=0), course.error, before.error) if better else None
 
     def is_better_without_stretch(self, probe: Array, fit: _Fit) -> bool:
         """Whether displacements less the symmetric part of their affine map are still clearly better."""
-        centred = self._positions - self._positions.mean(axis=0)
+        centred = self._coarse.finer * (self._positions - self._positions.mean(axis=0))
         affine = np.linalg.lstsq(centred, fit.moved, rcond=None)[0]
         error = self.error(probe, fit.moved - centred @ (affine + affine.T) / 2.0)
         return self.is_clearly_better(error, fit.error_before)
 
     def error(self, probe: Array, moved: NDArray[np.float64] | float = 0.0) -> float:
         """Mean error of a pattern in the last epoch of a short trial."""
-        return self._trials.error(self._start(probe, moved))
+        return self._tried(probe, moved).error
+
+    def _tried(
+        self, probe: Array, moved: NDArray[np.float64] | float = 0.0, rival: Course | None = None
+    ) -> Course:
+        return self._trials.run(self._start(probe, moved), rival=rival)
 
     def _start(self, probe: Array, moved: NDArray[np.float64] | float) -> Iterate:
-        return Iterate(self._arrays.put(self._canvas), probe, self._positions + moved)
+        positions = self._positions + moved / self._coarse.finer
+        return Iterate(self._arrays.put(self._canvas), self._coarse.probe(probe), positions)
 
     def _learning(self, moved: NDArray[np.float64], coefficients: NDArray[np.float64]) -> Learning:
         """Coefficients (K, 2) of what positions are moved by beyond ``moved``."""
@@ -317,7 +334,8 @@ class _Bench:
             return np.asarray(self._terms[dealt].T @ found.positions)
 
         def apply(iterate: Iterate) -> None:
-            iterate.positions = self._positions + self._within(moved + self._terms @ coefficients)
+            tried = self._within(moved + self._terms @ coefficients)
+            iterate.positions = self._positions + tried / self._coarse.finer
 
         def is_worth_it() -> bool:
             # what a first round left is worth a second one in any case

@@ -95,10 +95,12 @@ class ObjectPrior:
         arrays, xp = self._arrays, self._arrays.xp
         real, imaginary = (1.0 / (1.0 + step * hold) for hold in self._hold)
         spectrum = arrays.fft(canvas * self._turn)
-        # the weights are real and even, so that conj(F^-1(w Y)) is F^-1(w F(conj(y)))
-        both = arrays.ifft(spectrum * (0.5 * (real + imaginary)))
-        both += xp.conj(arrays.ifft(spectrum * (0.5 * (real - imaginary))))
-        return both * self._turn.conjugate()
+        # F(conj(y)) is conj(Y) at the opposite frequency, and the weights are even
+        opposite = xp.conj(xp.roll(xp.flip(spectrum, (0, 1)), (1, 1), (0, 1)))
+        opposite *= 0.5 * (real - imaginary)
+        spectrum *= 0.5 * (real + imaginary)
+        spectrum += opposite
+        return arrays.ifft(spectrum) * self._turn.conjugate()
 
     def field(self, canvas: NDArray[np.complex64], curvature: Curvature) -> ObjectField:
         """The canvas learnt from, in coordinates in which its posterior is about white."""

@@ -21,11 +21,12 @@ from scipy.spatial import cKDTree
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from .arrays import Array, Arrays
+from .coarse import CoarseScan
 from .config import RefinementConfig
-from .model import Gradients, Iterate, ScanModel, chequerboard
-from .noise import noise_of_root, photon_unit
+from .model import Gradients, Iterate, ScanModel
+from .noise import noise_of_root
 from .start import Window
-from .trials import CLEARLY_BETTER, Learning, Stopped, Trials, Watch
+from .trials import CLEARLY_BETTER, Course, Learning, Stopped, Trials, Watch
 
 _PIXELS = 1 << 20  # of the patterns of a trial
 _NEIGHBOURS = 12
@@ -35,6 +36,9 @@ _BETTER = 0.99  # of the error, for another modulus
 _FOCUS_STEP, _FARTHEST_FOCUS = 1.5, 9.0  # rad of defocus at the rim
 _PER_TERM = 10.0  # times the noise of a pixel, for each coefficient of the phase
 _RATE = 0.15  # rad
+_IDLE = 0.1
+"""rad, root of the squares' sum: a phase that has come no farther when a trial asks is left to the pixels.
+Right probes came to 0.1 at most, those with the wrong optics to 0.35 and more."""
 
 
 def with_pupil_corrected(
@@ -44,6 +48,7 @@ def with_pupil_corrected(
     config: RefinementConfig,
     arrays: Arrays,
     watch: Watch,
+    per_photon: float,
 ) -> Array | None:
     """A probe put right in its pupil.
 
@@ -59,6 +64,8 @@ def with_pupil_corrected(
         As for the refinement.
     watch
         Who watches the trials.
+    per_photon
+        Counts of one photon, see :func:`.noise.photon_unit`.
 
     Returns
     -------
@@ -67,7 +74,7 @@ def with_pupil_corrected(
     """
     part = raw.select(where_patterns_differ(raw))
     try:
-        return _Bench(part, start, probe, config, arrays, watch).corrected()
+        return _Bench(part, start, probe, config, arrays, watch, per_photon).corrected()
     except Stopped:
         return None
 
@@ -92,7 +99,10 @@ def where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
 
 
 class _Bench:
-    """Trials of probes on one part of a scan."""
+    """Trials of probes on one part of a scan.
+
+    Spectra are those of whole patterns, zero frequency at (N/2, N/2).
+    """
 
     def __init__(
         self,
@@ -102,50 +112,57 @@ class _Bench:
         config: RefinementConfig,
         arrays: Arrays,
         watch: Watch,
+        per_photon: float,
     ) -> None:
         self._arrays = arrays
-        self._model = ScanModel(raw, arrays, config.error_metric)
-        window = Window((start.shape[0], start.shape[1]), raw, 0.0)
-        positions = window.inside(np.stack((raw.xcoords, raw.ycoords), -1))
-        self._start = Iterate(arrays.put(window.cut(start)), probe, positions)
-        self._board = chequerboard(raw.N)
-        self._order = neighbourhood_order(self._start.positions)
+        self._coarse = coarse = CoarseScan(raw, arrays, per_photon)
+        tried = coarse.raw
+        object_ = coarse.object(start)
+        window = Window((object_.shape[0], object_.shape[1]), tried, 0.0)
+        positions = window.inside(np.stack((tried.xcoords, tried.ycoords), -1))
+        self._start = Iterate(arrays.put(window.cut(object_)), coarse.probe(probe), positions)
+        self._order = neighbourhood_order(positions)
         self._spectrum = self._to_pupil(probe)
-        mean = self._model.mean_counts(np.arange(raw.n_patterns))
-        per_photon = photon_unit(raw.diff3d, np.arange(raw.n_patterns), raw.bad_pixels)
-        self._trials = Trials(self._model, arrays, config.error_metric, self._order, mean, per_photon, watch)
-        self._mean = scipy.fft.ifftshift(mean)
+        mean = ScanModel(raw, arrays, config.error_metric).mean_counts(np.arange(raw.n_patterns))
+        self._mean = coarse.middle(mean)
+        self._trials = Trials(
+            ScanModel(tried, arrays, config.error_metric),
+            arrays,
+            config.error_metric,
+            self._order,
+            self._mean,
+            per_photon,
+            watch,
+        )
         # what a modulus that is the same for all patterns fits best
         root = raw.diff3d.mean(0, dtype=np.float64) ** 2
-        best = mean if config.error_metric == "poisson" else np.where(raw.bad_pixels, 0.0, root)
-        self._best = scipy.fft.ifftshift(best)
-        self._good = scipy.fft.ifftshift(~raw.bad_pixels)
-        self._terms = _aberrations(self._mean)
+        self._best = mean if config.error_metric == "poisson" else np.where(raw.bad_pixels, 0.0, root)
+        self._good = ~raw.bad_pixels
+        self._terms = _aberrations(mean)
 
     def corrected(self) -> Array | None:
         """With the patterns' modulus, and with another phase, as far as that is better; None if it is not."""
-        spectrum, error = self._spectrum, self._error(self._spectrum)
-        given = error
-        if not math.isfinite(given):
+        given = self._tried(self._spectrum)
+        if not math.isfinite(given.error):
             return None
+        spectrum, course = self._spectrum, given
         other = self._with_modulus(spectrum)
-        found = self._error(other)
-        if found < _BETTER * error and self._clearly(found, error):
-            spectrum, error = other, found
+        found = self._tried(other, course)
+        if found.error < _BETTER * course.error and self._clearly(found, course):
+            spectrum, course = other, found
         base = spectrum
-        focus, error_of_focus = self._focus(base, error)
-        fitted = self._fitted(base, focus)
-        candidates = ((focus, error_of_focus), (fitted, self._error(self._with_phase(base, fitted))))
-        for coefficients, found in candidates:
-            noise = min(noise_of_root(self._mean, found), self._trials.photons)
+        focus, of_focus = self._focus(base, course)
+        for coefficients, found in ((focus, of_focus), self._fitted(base, focus, course)):
+            noise = min(noise_of_root(self._mean, found.error), self._trials.photons)
             least = _PER_TERM * noise * len(self._terms) / len(self._order)
             # where the modulus was wrong, that the phase is, too, is no surprise
-            if found < error - least and (error < given or self._clearly(found, error)):
-                spectrum, error = self._with_phase(base, coefficients), found
-        return self._to_sample(spectrum) if error < given else None
+            is_expected = course.error < given.error
+            if found.error < course.error - least and (is_expected or self._clearly(found, course)):
+                spectrum, course = self._with_phase(base, coefficients), found
+        return self._to_sample(spectrum) if course.error < given.error else None
 
-    def _clearly(self, found: float, error: float) -> bool:
-        return self._trials.is_mostly_noise(error) or found < CLEARLY_BETTER * error
+    def _clearly(self, found: Course, before: Course) -> bool:
+        return self._trials.is_mostly_noise(before.error) or found.error < CLEARLY_BETTER * before.error
 
     def _with_modulus(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
         power = (np.abs(spectrum) ** 2).sum(0)
@@ -158,28 +175,27 @@ class _Bench:
     def _with_phase(
         self, spectrum: NDArray[np.complex64], coefficients: NDArray[np.float64]
     ) -> NDArray[np.complex64]:
-        phase = np.tensordot(coefficients, self._terms, 1)
-        return np.asarray(spectrum * np.exp(1j * phase), np.complex64)
+        return _turned(spectrum, self._terms, coefficients)
 
-    def _error(self, spectrum: NDArray[np.complex64]) -> float:
-        """Mean error of a pattern in the last epoch of a short trial."""
-        return self._trials.error(replace(self._start, probe=self._to_sample(spectrum)))
+    def _tried(self, spectrum: NDArray[np.complex64], rival: Course | None = None) -> Course:
+        """A short trial."""
+        return self._trials.run(self._begin(self._coarse.middle(spectrum)), rival=rival)
 
-    def _focus(self, spectrum: NDArray[np.complex64], error: float) -> tuple[NDArray[np.float64], float]:
-        """Coefficients of the defocus with the least error, downhill from none, and that error.
+    def _focus(self, spectrum: NDArray[np.complex64], course: Course) -> tuple[NDArray[np.float64], Course]:
+        """Coefficients of the defocus with the least error, downhill from none, and its trial.
 
         Far from noise they are zero.
         """
         best = np.zeros(len(self._terms))
-        if not self._trials.is_mostly_noise(error):
-            return best, error
-        errors = {0.0: error}
+        if not self._trials.is_mostly_noise(course.error):
+            return best, course
+        courses = {0.0: course}
 
         def error_at(defocus: float) -> float:
-            if defocus not in errors:
-                phase = self._with_phase(spectrum, np.eye(1, len(self._terms))[0] * defocus)
-                errors[defocus] = self._error(phase)
-            return errors[defocus]
+            if defocus not in courses:
+                other = self._with_phase(spectrum, np.eye(1, len(self._terms))[0] * defocus)
+                courses[defocus] = self._tried(other, courses[float(best[0])])
+            return courses[defocus].error
 
         for step in (_FOCUS_STEP, _FOCUS_STEP / 2):
             while abs(best[0]) < _FARTHEST_FOCUS:
@@ -187,41 +203,65 @@ class _Bench:
                 if error_at(other) >= error_at(float(best[0])):
                     break
                 best[0] = other
-        return best, errors[float(best[0])]
+        return best, courses[float(best[0])]
 
-    def _fitted(self, spectrum: NDArray[np.complex64], start: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Coefficients that have learnt from a start."""
+    def _fitted(
+        self, spectrum: NDArray[np.complex64], start: NDArray[np.float64], rival: Course
+    ) -> tuple[NDArray[np.float64], Course]:
+        """Coefficients that have learnt from a start, and a trial of them."""
         coefficients = start.copy()
+        middle, terms = self._coarse.middle(spectrum), self._coarse.middle(self._terms)
 
         def slope(iterate: Iterate, found: Gradients, _: NDArray[np.int64]) -> NDArray[np.float64]:
             pupil, of_pupil = self._to_pupil(iterate.probe), self._to_pupil(found.probe)
             turn = (np.conj(pupil) * of_pupil).sum(0).imag
-            return np.asarray((self._terms * turn).sum((1, 2)))
+            return np.asarray((terms * turn).sum((1, 2)))
 
         def apply(iterate: Iterate) -> None:
-            iterate.probe = self._to_sample(self._with_phase(spectrum, coefficients))
+            iterate.probe = self._coarse.probe_of(_turned(middle, terms, coefficients))
 
-        begin = replace(self._start, probe=self._to_sample(self._with_phase(spectrum, coefficients)))
-        learning = Learning(coefficients, _RATE, probe=True, positions=False, slope=slope, apply=apply)
-        self._trials.error(begin, learning)
-        return coefficients
+        def is_worth_it() -> bool:
+            return float(((coefficients - start) ** 2).sum()) > _IDLE**2
+
+        begin = self._begin(_turned(middle, terms, coefficients))
+        learning = Learning(
+            coefficients,
+            _RATE,
+            probe=True,
+            positions=False,
+            slope=slope,
+            apply=apply,
+            is_worth_it=is_worth_it,
+        )
+        if not self._trials.run(begin, learning).is_whole:
+            return start, rival
+        return coefficients, self._tried(self._with_phase(spectrum, coefficients), rival)
+
+    def _begin(self, middle: NDArray[np.complex64]) -> Iterate:
+        """What a trial of a spectrum begins with, of which only the middle is given."""
+        return replace(self._start, probe=self._coarse.probe_of(middle))
 
     def _to_pupil(self, probe: Array) -> NDArray[np.complex64]:
-        waves = self._arrays.get(probe) * self._board
-        return np.asarray(scipy.fft.fft2(waves, norm="ortho"), np.complex64)
+        return np.asarray(self._arrays.get(self._arrays.fft(self._arrays.copy(probe))), np.complex64)
 
     def _to_sample(self, spectrum: NDArray[np.complex64]) -> Array:
-        waves = scipy.fft.ifft2(spectrum, norm="ortho") * self._board
-        return self._arrays.put(waves.astype(np.complex64))
+        return self._arrays.ifft(self._arrays.put(spectrum))
+
+
+def _turned(
+    spectrum: NDArray[np.complex64], terms: NDArray[np.float32], coefficients: NDArray[np.float64]
+) -> NDArray[np.complex64]:
+    """A spectrum with a phase of these terms."""
+    return np.asarray(spectrum * np.exp(1j * np.tensordot(coefficients, terms, 1)), np.complex64)
 
 
 def _aberrations(mean: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(8, N, N): defocus, astigmatism, coma, trefoil and spherical aberration, zero frequency first.
+    """(8, N, N): defocus, astigmatism, coma, trefoil and spherical aberration, zero frequency at (N/2, N/2).
 
     They are of the order of 1 at the rim of the pupil, an even disk of which would have the second moment
     of the mean pattern. A linear phase is left out: it moves the probe, and the object can move as well.
     """
-    frequency = scipy.fft.fftfreq(len(mean))
+    frequency = scipy.fft.fftshift(scipy.fft.fftfreq(len(mean)))
     squared = frequency[:, None] ** 2 + frequency**2
     rim = math.sqrt(2.0 * float((squared * mean).sum() / mean.sum()))
     x, y = np.broadcast_arrays(frequency[None, :] / rim, frequency[:, None] / rim)

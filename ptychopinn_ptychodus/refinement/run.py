@@ -88,9 +88,9 @@ class Run:
         self.start_error = self.error = math.nan
         self.weights = np.ones(count)
         self._mean = mean = model.mean_counts(sound)
-        self._per_photon = photon_unit(raw.diff3d, sound, raw.bad_pixels)
-        photons = expected_error(mean / self._per_photon, config.error_metric)
-        self._noise = self._per_photon * float(photons.sum())
+        self.per_photon = photon_unit(raw.diff3d, sound, raw.bad_pixels)
+        photons = expected_error(mean / self.per_photon, config.error_metric)
+        self._noise = self.per_photon * float(photons.sum())
         self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
 
@@ -120,7 +120,7 @@ class Run:
         self._misfits = Misfits(iterate.positions, found.counts)
         self.beam = Beam(iterate.positions, found.counts)
         light = float(self._mean[~self._raw.bad_pixels].mean())
-        most = most_background(self._model, iterate.probe, self._sound, self._per_photon)
+        most = most_background(self._model, iterate.probe, self._sound, self.per_photon)
         self.background = Background(most, light)
         self._power = float(power(iterate.probe).sum())
         self.start = iterate.copy(self._arrays)
@@ -264,7 +264,7 @@ class Run:
                 self._work.reach(done + part * _EPOCHS_A_ROUND)
 
             self.stopped = self._object_steps.solve(
-                model, self.iterate, self.weights, self._per_photon, _STEPS, on_progress, should_stop
+                model, self.iterate, self.weights, self.per_photon, _STEPS, on_progress, should_stop
             )
             if self.stopped:
                 return

@@ -133,6 +133,7 @@ def refine(
                 should_stop or (lambda: False),
                 lambda count: work.advance(_LIGHT * count / raw.n_patterns, before),
             ),
+            per_photon=run.per_photon,
             pupil=tries_pupil,
             terms=tries_terms,
             refined_error=_short_refinement(start, config, arrays, should_stop),

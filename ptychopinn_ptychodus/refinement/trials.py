@@ -22,6 +22,8 @@ from .object_steps import ObjectSteps, decay
 
 TRIAL, FIT = 8, 16
 """Epochs of a trial, and of a fit in which coefficients learn."""
+_HOPELESS_AFTER, _HOPELESS = 4, 1.1
+"""Epochs after which a trial that is that much worse than its rival was has never come out better."""
 _WAIT = 2  # epochs before coefficients learn
 _LOOK = 6  # epochs before it is asked whether they are worth it
 _BATCHES = 6
@@ -82,6 +84,27 @@ class Learning:
     is_worth_it: Callable[[], bool] = lambda: True
 
 
+@dataclass(frozen=True)
+class Course:
+    """How the error of a trial fell.
+
+    Attributes
+    ----------
+    errors
+        Mean error of a pattern in each epoch.
+    is_whole
+        Whether it came to its end: it did not overflow, and was not given up.
+    """
+
+    errors: tuple[float, ...]
+    is_whole: bool = True
+
+    @property
+    def error(self) -> float:
+        """That of the last epoch, or infinity if it did not come to its end."""
+        return self.errors[-1] if self.is_whole else math.inf
+
+
 class Trials:
     """Fits of objects to some patterns of a scan.
 
@@ -128,11 +151,11 @@ class Trials:
         """Whether an error, as :meth:`error` has it, is not far from what photons alone would leave."""
         return error < _FAR_FROM_NOISE * self._noise
 
-    def error(self, start: Iterate, learning: Learning | None = None) -> float:
+    def run(self, start: Iterate, learning: Learning | None = None, rival: Course | None = None) -> Course:
         """Fit an object from the start's, which is left as it is, and coefficients if there are any.
 
-        Returns the mean error of a pattern in the last epoch. It is infinite where it overflowed, and where
-        the coefficients were not worth it.
+        It is given up where it is far behind a rival, another trial on the same patterns, and where the
+        coefficients are not worth it.
 
         Raises
         ------
@@ -141,10 +164,11 @@ class Trials:
         """
         epochs = TRIAL if learning is None else FIT
         iterate = replace(start, canvas=self._arrays.copy(start.canvas))
+        self._model.hold(iterate)
         steps = ObjectSteps(self._model, self._arrays, self._config, start, self._batches, self._mean)
         adam = None if learning is None else Adam(learning.values)
         rng = np.random.default_rng(0)
-        error = math.nan
+        errors: list[float] = []
         for epoch in range(epochs):
             steps.prepare(iterate)
             learns = learning if epoch >= _WAIT else None
@@ -160,7 +184,7 @@ class Trials:
                 )
                 error += float(found.errors.sum()) / len(self._order)
                 if not math.isfinite(error):
-                    return math.inf
+                    return Course((*errors, error), is_whole=False)
                 done = epoch + number / self._batches
                 rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
                 steps.step(iterate, found.canvas, indices, rate)
@@ -169,7 +193,17 @@ class Trials:
                     adam.step(slope, learns.rate * min(1.0, 2.0 * (1.0 - done / epochs)))
                     learns.apply(iterate)
                 self._watch.on_patterns(len(indices))
-            steps.learn(iterate, error)
+            errors.append(error)
+            if rival is not None and _is_hopeless(errors, rival):
+                return Course(tuple(errors), is_whole=False)
             if learning is not None and epoch + 1 == _LOOK and not learning.is_worth_it():
-                return math.inf
-        return error
+                return Course(tuple(errors), is_whole=False)
+            steps.learn(iterate, error)
+        return Course(tuple(errors))
+
+
+def _is_hopeless(errors: list[float], rival: Course) -> bool:
+    count = len(errors)
+    if not _HOPELESS_AFTER <= count <= len(rival.errors):
+        return False
+    return errors[-1] > _HOPELESS * rival.errors[count - 1]
