@@ -46,6 +46,8 @@ _OTHER_PROBE = 0.98
 """... with another probe, too: where the focus alone is off by 4 %, another scale instead gains 1.5 %."""
 _HOPELESS = 1.1
 """Of the best error so far: the probe's pupil is not tried on positions that explain less than that."""
+_SPEEDS_UP = 3.0
+"""Times what a round gained: more is not to be hoped for of each of those that are left."""
 _DEGREE = 6  # of the drift
 _PATTERNS_PER_TERM = 4
 _ALONG = 0.5  # coherence of the directions of travel: with less, there is no axis of travel
@@ -154,19 +156,19 @@ def _choice(
 
     None where they are right.
     """
-    found = bench.fitted(given)
     if other is None:
+        found = bench.fitted(given)
         return None if found is None else (given, found)
-    # a wrong scale may have passed for a wrong focus: is the probe as it was given better, elsewhere?
     held = bench.fitted(other)
-    if found is not None:
-        there = bench.error(other) if held is None else held.error_before
-        least = there if held is None else held.error
-        if found.error < _HOPELESS * least:
-            anew = in_pupil(found.moved)
-            error = found.error if anew is None else bench.error(anew, found.moved)
-            if error < least and bench.is_clearly_better(error, there, _OTHER_PROBE):
-                return given, found
+    there = bench.error(other) if held is None else held.error_before
+    least = there if held is None else held.error
+    # a wrong scale may have passed for a wrong focus: is the probe as it was given better, elsewhere?
+    found = bench.fitted(given, _HOPELESS * least)
+    if found is not None and found.error < _HOPELESS * least:
+        anew = in_pupil(found.moved)
+        error = found.error if anew is None else bench.error(anew, found.moved)
+        if error < least and bench.is_clearly_better(error, there, _OTHER_PROBE):
+            return given, found
     return None if held is None else (other, held)
 
 
@@ -277,10 +279,10 @@ class _Bench:
         """Whether an error is lower by more than what right positions gain, too."""
         return error < before * (gain if self._trials.is_mostly_noise(error) else CLEARLY_BETTER)
 
-    def fitted(self, probe: Array) -> _Fit | None:
+    def fitted(self, probe: Array, wanted: float = math.inf) -> _Fit | None:
         """Displacements under a probe, round after round as long as the error falls.
 
-        None if they do not make it clearly lower.
+        None if they do not make it clearly lower, or if it falls too slowly to come to what is wanted.
         """
         moved = np.zeros_like(self._positions)
         before: Course | None = None
@@ -298,9 +300,11 @@ class _Bench:
             found = self._tried(probe, tried, course)
             if not found.error < course.error:
                 break
-            goes_on = found.error < _GOES_ON * course.error
+            gain = course.error - found.error
             moved, course = tried, found
-            if not goes_on:
+            if course.error - _SPEEDS_UP * (_ROUNDS - number - 1) * gain > wanted:
+                return None
+            if not gain > (1.0 - _GOES_ON) * (course.error + gain):
                 break
         assert before is not None
         better = math.isfinite(course.error) and self.is_clearly_better(course.error, before.error)
