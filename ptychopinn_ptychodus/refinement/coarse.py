@@ -34,6 +34,8 @@ class CoarseScan:
         The library that probes are of.
     per_photon
         Counts of one photon, see :func:`.noise.photon_unit`.
+    whole
+        Leave out nothing.
 
     Attributes
     ----------
@@ -45,9 +47,9 @@ class CoarseScan:
         Those of the patterns' rows that are left, and the columns likewise.
     """
 
-    def __init__(self, raw: RawData, arrays: Arrays, per_photon: float) -> None:
+    def __init__(self, raw: RawData, arrays: Arrays, per_photon: float, *, whole: bool = False) -> None:
         self._arrays = arrays
-        size = _middle(raw, per_photon)
+        size = raw.N if whole else _middle(raw, per_photon)
         first = raw.N // 2 - size // 2
         self.rows = slice(first, first + size)
         self.finer = raw.N / size

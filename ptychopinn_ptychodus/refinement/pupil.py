@@ -11,7 +11,6 @@ object that starts anew explains the patterns better with it.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import scipy.fft
@@ -114,52 +113,54 @@ class _Bench:
         watch: Watch,
         per_photon: float,
     ) -> None:
-        self._arrays = arrays
-        self._coarse = coarse = CoarseScan(raw, arrays, per_photon)
-        tried = coarse.raw
-        object_ = coarse.object(start)
-        window = Window((object_.shape[0], object_.shape[1]), tried, 0.0)
-        positions = window.inside(np.stack((tried.xcoords, tried.ycoords), -1))
-        self._start = Iterate(arrays.put(window.cut(object_)), coarse.probe(probe), positions)
-        self._order = neighbourhood_order(positions)
+        self._arrays, self._config, self._watch = arrays, config, watch
+        self._raw, self._object, self._per_photon = raw, start, per_photon
         self._spectrum = self._to_pupil(probe)
-        mean = ScanModel(raw, arrays, config.error_metric).mean_counts(np.arange(raw.n_patterns))
-        self._mean = coarse.middle(mean)
-        self._trials = Trials(
-            ScanModel(tried, arrays, config.error_metric),
-            arrays,
-            config.error_metric,
-            self._order,
-            self._mean,
-            per_photon,
-            watch,
-        )
+        model = ScanModel(raw, arrays, config.error_metric)
+        self._whole_mean = mean = model.mean_counts(np.arange(raw.n_patterns))
         # what a modulus that is the same for all patterns fits best
         root = raw.diff3d.mean(0, dtype=np.float64) ** 2
         self._best = mean if config.error_metric == "poisson" else np.where(raw.bad_pixels, 0.0, root)
         self._good = ~raw.bad_pixels
         self._terms = _aberrations(mean)
+        self._look_at(CoarseScan(raw, arrays, per_photon))
+
+    def _look_at(self, coarse: CoarseScan) -> None:
+        """Trials from now on are on that much of the patterns."""
+        arrays, metric, tried = self._arrays, self._config.error_metric, coarse.raw
+        object_ = coarse.object(self._object)
+        window = Window((object_.shape[0], object_.shape[1]), tried, 0.0)
+        positions = window.inside(np.stack((tried.xcoords, tried.ycoords), -1))
+        self._coarse = coarse
+        self._canvas, self._positions = arrays.put(window.cut(object_)), positions
+        self._order = neighbourhood_order(positions)
+        self._mean = coarse.middle(self._whole_mean)
+        model = ScanModel(tried, arrays, metric)
+        self._trials = Trials(model, arrays, metric, self._order, self._mean, self._per_photon, self._watch)
 
     def corrected(self) -> Array | None:
         """With the patterns' modulus, and with another phase, as far as that is better; None if it is not."""
-        given = self._tried(self._spectrum)
-        if not math.isfinite(given.error):
+        course = self._tried(self._spectrum)
+        if not math.isfinite(course.error):
             return None
-        spectrum, course = self._spectrum, given
+        spectrum, is_better = self._spectrum, False
         other = self._with_modulus(spectrum)
         found = self._tried(other, course)
         if found.error < _BETTER * course.error and self._clearly(found, course):
-            spectrum, course = other, found
+            spectrum, course, is_better = other, found, True
+        if not self._trials.is_mostly_noise(course.error):
+            # what is wrong with a phase that is far from right is not all in the middle
+            self._look_at(CoarseScan(self._raw, self._arrays, self._per_photon, whole=True))
+            course = self._tried(spectrum)
         base = spectrum
         focus, of_focus = self._focus(base, course)
         for coefficients, found in ((focus, of_focus), self._fitted(base, focus, course)):
             noise = min(noise_of_root(self._mean, found.error), self._trials.photons)
             least = _PER_TERM * noise * len(self._terms) / len(self._order)
             # where the modulus was wrong, that the phase is, too, is no surprise
-            is_expected = course.error < given.error
-            if found.error < course.error - least and (is_expected or self._clearly(found, course)):
-                spectrum, course = self._with_phase(base, coefficients), found
-        return self._to_sample(spectrum) if course.error < given.error else None
+            if found.error < course.error - least and (is_better or self._clearly(found, course)):
+                spectrum, course, is_better = self._with_phase(base, coefficients), found, True
+        return self._to_sample(spectrum) if is_better else None
 
     def _clearly(self, found: Course, before: Course) -> bool:
         return self._trials.is_mostly_noise(before.error) or found.error < CLEARLY_BETTER * before.error
@@ -239,7 +240,7 @@ class _Bench:
 
     def _begin(self, middle: NDArray[np.complex64]) -> Iterate:
         """What a trial of a spectrum begins with, of which only the middle is given."""
-        return replace(self._start, probe=self._coarse.probe_of(middle))
+        return Iterate(self._canvas, self._coarse.probe_of(middle), self._positions)
 
     def _to_pupil(self, probe: Array) -> NDArray[np.complex64]:
         return np.asarray(self._arrays.get(self._arrays.fft(self._arrays.copy(probe))), np.complex64)

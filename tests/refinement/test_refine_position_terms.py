@@ -48,7 +48,8 @@ def refined_error(scan: RawData, probe: np.ndarray) -> float:
 
 def beginning(scan: RawData, arrays: Arrays, *, sound: np.ndarray | None = None, **how: object) -> Beginning:
     """With the scan's own probe, which is right and in scale; its pupil is not tried."""
-    options = {"pupil": False, "terms": True, "watch": Watch(), "refined_error": refined_error} | how
+    options = {"pupil": False, "terms": True, "watch": Watch(), "per_photon": 1.0}
+    options = options | {"refined_error": refined_error} | how
     probe = arrays.put(np.asarray(scan.probeGuess * chequerboard(scan.N), np.complex64))
     flat = np.ones((124, 120), np.complex64)
     indices = np.arange(len(scan)) if sound is None else sound

@@ -107,7 +107,8 @@ def test_it_is_left_undone_when_it_is_asked_to_stop(weak_raster: RawData) -> Non
         return len(calls) == 3
 
     flat, probe = np.ones((132, 132), np.complex64), weak_raster.probeGuess
-    assert with_pupil_corrected(weak_raster, flat, probe, RefinementConfig(), arrays, Watch(stop)) is None
+    config = RefinementConfig()
+    assert with_pupil_corrected(weak_raster, flat, probe, config, arrays, Watch(stop), 1.0) is None
     assert len(calls) == 3
 
 
