@@ -149,6 +149,11 @@ class _Bench:
         if found.error < _BETTER * course.error and self._clearly(found, course):
             spectrum, course, is_better = other, found, True
         if not self._trials.is_mostly_noise(course.error):
+            other = self._beyond_focus(spectrum)
+            found = self._tried(other, course)
+            if self._clearly(found, course):
+                spectrum, course, is_better = other, found, True
+        if not self._trials.is_mostly_noise(course.error):
             # what is wrong with a phase that is far from right is not all in the middle
             self._look_at(CoarseScan(self._raw, self._arrays, self._per_photon, whole=True))
             course = self._tried(spectrum)
@@ -172,6 +177,10 @@ class _Bench:
         # the probe's power is a matter of the whole scan and of its object, not of the patterns here
         ratio *= np.sqrt(power.sum() / (power * ratio**2).sum())
         return np.asarray(spectrum * ratio, np.complex64)
+
+    def _beyond_focus(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """That of the complex conjugate of the probe, which lies as far on the other side of the focus."""
+        return self._to_pupil(self._arrays.put(np.conj(self._arrays.get(self._to_sample(spectrum)))))
 
     def _with_phase(
         self, spectrum: NDArray[np.complex64], coefficients: NDArray[np.float64]
