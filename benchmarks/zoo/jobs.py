@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .kinds import Kind
 from .lsqml import SETTINGS, lsqml
@@ -19,6 +19,15 @@ from .pictures import draw
 from .results import refined, scores
 
 REFINEMENT = "refinement"
+
+
+class Key(NamedTuple):
+    """What tells a job from others, by the names that it has in a file of results."""
+
+    kind: str
+    seed: int
+    epochs: int
+    way: str
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,9 @@ class Job:
     way: str = REFINEMENT
 
     @property
-    def key(self) -> dict[str, Any]:
-        """What tells it from others in a file of results."""
-        return {"kind": self.name, "seed": self.seed, "epochs": self.epochs, "way": self.way}
+    def key(self) -> Key:
+        """What tells it from others."""
+        return Key(self.name, self.seed, self.epochs, self.way)
 
 
 def measured(job: Job, peer: str | None, images: Path | None) -> dict[str, Any]:
@@ -52,7 +61,7 @@ def measured(job: Job, peer: str | None, images: Path | None) -> dict[str, Any]:
         images.mkdir(parents=True, exist_ok=True)
         end = "" if job.way == REFINEMENT else f", {job.way}"
         draw(scan, found.object, found.probe, images / f"{job.name}, seed {job.seed}{end}.png")
-    return job.key | scores(scan, found)
+    return job.key._asdict() | scores(scan, found)
 
 
 class Results:
@@ -73,10 +82,10 @@ class Results:
     def __init__(
         self, jobs: list[Job], file: Path | None, peer: str | None, images: Path | None, at_a_time: int
     ) -> None:
-        self._known: dict[str, dict[str, Any]] = {}
+        self._known: dict[Key, dict[str, Any]] = {}
         for line in file.read_text().splitlines() if file is not None and file.exists() else ():
             self._keep({"way": REFINEMENT} | json.loads(line))
-        left = [job for job in jobs if json.dumps(job.key) not in self._known]
+        left = [job for job in jobs if job.key not in self._known]
         how = partial(measured, peer=peer, images=images)
         with ProcessPoolExecutor(at_a_time, get_context("spawn")) as pool:
             for done in as_completed([pool.submit(how, job) for job in left]):
@@ -87,7 +96,7 @@ class Results:
                         lines.write(json.dumps(one) + "\n")
 
     def _keep(self, one: dict[str, Any]) -> None:
-        self._known[json.dumps({name: one[name] for name in ("kind", "seed", "epochs", "way")})] = one
+        self._known[Key(*(one[name] for name in Key._fields))] = one
 
     def __getitem__(self, job: Job) -> dict[str, Any]:
-        return self._known[json.dumps(job.key)]
+        return self._known[job.key]

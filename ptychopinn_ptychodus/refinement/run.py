@@ -31,7 +31,7 @@ from .beam import Beam
 from .config import SMALLEST_BATCH, RefinementConfig
 from .misfits import Misfits
 from .model import OUTLIER_RATIO, FarPixels, Gradients, Iterate, Light, ScanModel, power
-from .noise import expected_error, noise_of_root, photon_unit
+from .noise import expected_error, noise_of_root
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
 from .position_steps import PositionSteps
 from .position_terms import Beginning
@@ -66,6 +66,7 @@ class Run:
         iterate: Iterate,
         config: RefinementConfig,
         sound: NDArray[np.int64],
+        per_photon: float,
         quiet: bool,
     ) -> None:
         self._log = logging.DEBUG if quiet else logging.INFO
@@ -88,9 +89,9 @@ class Run:
         self.start_error = self.error = math.nan
         self.weights = np.ones(count)
         self._mean = mean = model.mean_counts(sound)
-        self.per_photon = photon_unit(raw.diff3d, sound, raw.bad_pixels)
-        photons = expected_error(mean / self.per_photon, config.error_metric)
-        self._noise = self.per_photon * float(photons.sum())
+        self._per_photon = per_photon
+        photons = expected_error(mean / self._per_photon, config.error_metric)
+        self._noise = self._per_photon * float(photons.sum())
         self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
 
@@ -120,7 +121,7 @@ class Run:
         self._misfits = Misfits(iterate.positions, found.counts)
         self.beam = Beam(iterate.positions, found.counts)
         light = float(self._mean[~self._raw.bad_pixels].mean())
-        most = most_background(self._model, iterate.probe, self._sound, self.per_photon)
+        most = most_background(self._model, iterate.probe, self._sound, self._per_photon)
         self.background = Background(most, light)
         self._power = float(power(iterate.probe).sum())
         self.start = iterate.copy(self._arrays)
@@ -264,7 +265,7 @@ class Run:
                 self._work.reach(done + part * _EPOCHS_A_ROUND)
 
             self.stopped = self._object_steps.solve(
-                model, self.iterate, self.weights, self.per_photon, _STEPS, on_progress, should_stop
+                model, self.iterate, self.weights, self._per_photon, _STEPS, on_progress, should_stop
             )
             if self.stopped:
                 return

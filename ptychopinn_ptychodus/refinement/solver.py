@@ -16,6 +16,7 @@ from .arrays import Array, Arrays, arrays_for
 from .config import RefinementConfig
 from .misfits import tell_of_misfits
 from .model import Iterate, Light, chequerboard
+from .noise import photon_unit
 from .position_terms import better_beginning
 from .pupil import patterns_to_try
 from .report import Refined, RefinementReport, WorkDone
@@ -25,8 +26,8 @@ from .trials import Watch
 
 logger = logging.getLogger(__name__)
 
-_TRIED = 70  # epochs of trials before the first one, as it mostly is
-_LIGHT = 0.5  # of the time of an epoch takes one of a trial, which knows no free probe
+_TRIED = 40  # epochs of trials before the first one, as it mostly is
+_LIGHT = 0.2  # of the time of an epoch takes one of a trial: larger pixels, and no free probe
 _SHORT = 8
 """Epochs of a refinement that tells whether a free probe makes up for what moved positions explain. After
 fewer, a probe that a network had spoilt was still on its way."""
@@ -98,6 +99,7 @@ def refine(
     arrays = arrays_for(device) if isinstance(device, str) else device
     # frames without beam, and flashes, would spoil whatever is a mean of patterns
     sound = np.flatnonzero(sound_frames(raw))
+    per_photon = photon_unit(raw.diff3d, sound, raw.bad_pixels)
 
     def begun(further: float) -> tuple[Run, Window]:
         reach = config.position_range + further if config.positions else 0.0
@@ -107,7 +109,7 @@ def refine(
             probe=arrays.put(modes * chequerboard(raw.N)),
             positions=window.inside(positions),
         )
-        run = Run(raw, arrays, iterate, config, sound, quiet)
+        run = Run(raw, arrays, iterate, config, sound, per_photon, quiet)
         run.fit_scale()
         return run, window
 
@@ -133,7 +135,7 @@ def refine(
                 should_stop or (lambda: False),
                 lambda count: work.advance(_LIGHT * count / raw.n_patterns, before),
             ),
-            per_photon=run.per_photon,
+            per_photon=per_photon,
             pupil=tries_pupil,
             terms=tries_terms,
             refined_error=_short_refinement(start, config, arrays, should_stop),

@@ -80,3 +80,21 @@ def test_nothing_is_held_before_anything_is_learnt() -> None:
     canvas = noisy(phase_object(), 400.0)
     prior = ObjectPrior(pupil_pattern(1e4), SHAPE, NumpyArrays())
     np.testing.assert_array_equal(prior.held(canvas, 1.0), canvas)
+
+
+@pytest.mark.parametrize("shape", [(120, 128), (125, 81)])
+def test_both_parts_are_held_each_by_its_own_power(shape: tuple[int, int]) -> None:
+    """Two Fourier transforms do what filters of the real and of the imaginary part do."""
+    rng = np.random.default_rng(3)
+    canvas = 1.0 + 0.2 * (rng.normal(size=shape) + 0.1j * rng.normal(size=shape))
+    canvas = np.asarray(canvas * np.exp(0.7j), np.complex64)
+    prior = ObjectPrior(pupil_pattern(1e3), shape, NumpyArrays())
+    prior.learn(canvas, np.full(shape, 100.0, np.float32), 200.0)
+    turned, step = canvas * prior.turn, 0.4
+    parts = [
+        np.fft.ifft2(np.fft.fft2(part) / (1.0 + step * hold)).real
+        for part, hold in zip((turned.real, turned.imag), prior._hold, strict=True)
+    ]
+    expected = (parts[0] + 1j * parts[1]) * np.conj(prior.turn)
+    assert not np.allclose(expected, canvas, atol=1e-3)
+    np.testing.assert_allclose(prior.held(canvas, step), expected, atol=1e-5)

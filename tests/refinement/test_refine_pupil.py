@@ -15,12 +15,13 @@ from ptychopinn_ptychodus.data.simulation import (
     make_object,
     raster_positions,
 )
-from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.refinement import RefinementConfig, pupil
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
+from ptychopinn_ptychodus.refinement.model import chequerboard
 from ptychopinn_ptychodus.refinement.pupil import with_pupil_corrected
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
-from ptychopinn_ptychodus.refinement.trials import Watch
+from ptychopinn_ptychodus.refinement.trials import TRIAL, Watch
 
 N = 64
 
@@ -97,6 +98,55 @@ def test_the_focus_is_found_where_noise_hides_which_way_to_go(truth: np.ndarray,
 
 def test_a_probe_that_is_right_stays_so(weak_raster: RawData, truth: np.ndarray) -> None:
     assert overlap(refined(weak_raster, truth, pupil=True).probe, truth) > 0.99
+
+
+@pytest.fixture(scope="module")
+def near_focus() -> RawData:
+    """A strong object under a lens that is 6 rad from its focus."""
+    return weak_scan(lens(0.22, 6.0), photons=1e6, seed=2, contrast=1.0)
+
+
+def pupil_of(raw: RawData, probe: np.ndarray, on_patterns: list[int]) -> np.ndarray | None:
+    arrays, flat = NumpyArrays(), np.ones((132, 132), np.complex64)
+    # in scale: as bright as the patterns
+    scaled = probe * np.sqrt((raw.diff3d**2).sum((1, 2)).mean() / (np.abs(probe) ** 2).sum())
+    wave = np.asarray(scaled[None] * chequerboard(N), np.complex64)
+    watch = Watch(on_patterns=on_patterns.append)
+    found = with_pupil_corrected(raw, flat, wave, RefinementConfig(), arrays, watch, 1.0)
+    return None if found is None else found * chequerboard(N)
+
+
+def test_a_probe_on_the_other_side_of_the_focus_is_found(near_focus: RawData) -> None:
+    truth = lens(0.22, 6.0)
+    wrong = lens(0.22, -6.0)
+    assert overlap(wrong, truth) < 0.3
+    found = pupil_of(near_focus, wrong, [])
+    assert found is not None
+    assert overlap(found, truth) > 0.99
+
+
+def test_one_that_is_farther_from_it_there_is_found_too(near_focus: RawData) -> None:
+    found = pupil_of(near_focus, lens(0.22, -7.2), [])
+    assert found is not None
+    assert overlap(found, lens(0.22, 6.0)) > 0.98
+
+
+def test_the_other_side_is_not_tried_where_the_probe_is_right(
+    near_focus: RawData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    beyond = pupil._Bench._beyond_focus
+    monkeypatch.setattr(
+        pupil._Bench, "_beyond_focus", lambda self, spectrum: (calls.append(1), beyond(self, spectrum))[1]
+    )
+    seen: list[int] = []
+    found = pupil_of(near_focus, lens(0.22, 6.0), seen)
+    assert found is None or overlap(found, lens(0.22, 6.0)) > 0.999
+    assert not calls
+    # the whole of it is less than that of eight trials that are not given up
+    assert sum(seen) < 8 * TRIAL * len(near_focus)
+    pupil_of(near_focus, lens(0.22, -6.0), [])
+    assert calls
 
 
 def test_it_is_left_undone_when_it_is_asked_to_stop(weak_raster: RawData) -> None:
