@@ -14,9 +14,15 @@ from ptychopinn_ptychodus.data.simulation import raster_positions
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.model import chequerboard
-from ptychopinn_ptychodus.refinement.position_terms import Beginning, better_beginning, position_terms
+from ptychopinn_ptychodus.refinement.position_terms import (
+    Beginning,
+    _Bench,
+    _Fit,
+    better_beginning,
+    position_terms,
+)
 from ptychopinn_ptychodus.refinement.solver import refine
-from ptychopinn_ptychodus.refinement.trials import Watch
+from ptychopinn_ptychodus.refinement.trials import FIT, TRIAL, Watch
 
 CONFIG = RefinementConfig(epochs=6)
 
@@ -70,6 +76,28 @@ def test_errors_of_ten_pixels_are_found_round_after_round(scan: RawData) -> None
     moved = beginning(displaced(scan, by), NumpyArrays()).moved
     assert moved is not None
     assert off_by(true_positions(scan) + by + moved, scan) < 0.5
+
+
+def test_what_cannot_catch_up_is_given_up(scan: RawData) -> None:
+    """Positions are tried again with the probe as it was given: not for eight rounds that lead nowhere."""
+    recorded = displaced(scan, errors(scan, "turn", 10.0))
+
+    def fitted(probe: np.ndarray, wanted: float) -> tuple[object, int]:
+        seen: list[int] = []
+        watch, arrays = Watch(on_patterns=seen.append), NumpyArrays()
+        bench = _Bench(recorded, np.arange(len(scan)), (124, 120), CONFIG, arrays, watch, 1.0)
+        wave = arrays.put(np.asarray(probe * chequerboard(scan.N), np.complex64))
+        found = bench.fitted(wave, wanted)
+        return found, sum(seen)
+
+    right = fitted(scan.probeGuess, np.inf)[0]
+    assert isinstance(right, _Fit)
+    # the first rounds gain little, the later ones much: what can catch up does
+    assert isinstance(fitted(scan.probeGuess, 1.1 * right.error)[0], _Fit)
+    wrong = np.roll(scan.probeGuess, 13, -1) + scan.probeGuess
+    found, patterns = fitted(wrong, 1.1 * right.error)
+    assert found is None
+    assert patterns <= 2 * (FIT + 2 * TRIAL) * len(scan)
 
 
 def test_refinement_goes_on_from_them(scan: RawData, flat: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from ptychopinn_ptychodus.refinement import RefinementConfig, held, solver
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
 from ptychopinn_ptychodus.refinement.coarse import CoarseScan
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.start import Window
 from ptychopinn_ptychodus.refinement.trials import FIT, TRIAL, Course, Learning, Trials, Watch
 
 N = 64
@@ -99,6 +100,13 @@ def test_patterns_with_light_up_to_their_rim_stay_whole(scan: RawData) -> None:
     assert CoarseScan(soft_scan(1e3), ARRAYS, 1.0, whole=True).raw.N == N
 
 
+def trial_of(scan: RawData, flat: np.ndarray) -> tuple[ScanModel, Iterate]:
+    window = Window((flat.shape[0], flat.shape[1]), scan, 0.0)
+    probe = np.asarray(scan.probeGuess * chequerboard(scan.N), np.complex64)
+    where = window.inside(true_positions(scan))
+    return ScanModel(scan, ARRAYS, "amplitude"), Iterate(window.cut(flat), probe, where)
+
+
 # ---------------------------------------------------------------------- probes in memory
 
 
@@ -148,12 +156,6 @@ def test_moved_probes_are_made_once(scan: RawData, flat: np.ndarray, monkeypatch
 
 
 # ---------------------------------------------------------------------- an end to what is clear
-
-
-def trial_of(scan: RawData, flat: np.ndarray) -> tuple[ScanModel, Iterate]:
-    model = ScanModel(scan, ARRAYS, "amplitude")
-    probe = np.asarray(scan.probeGuess * chequerboard(scan.N), np.complex64)
-    return model, Iterate(flat.copy(), probe, true_positions(scan))
 
 
 def trials_on(scan: RawData, model: ScanModel, seen: list[int]) -> Trials:
