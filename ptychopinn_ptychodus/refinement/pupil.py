@@ -153,8 +153,10 @@ class _Bench:
             found = self._tried(other, course)
             if self._clearly(found, course):
                 spectrum, course, is_better = other, found, True
-        if not self._trials.is_mostly_noise(course.error):
-            # what is wrong with a phase that is far from right is not all in the middle
+        is_weak, is_explained = (self._trials.is_mostly_noise(e) for e in (course.errors[0], course.error))
+        if is_weak or not is_explained:
+            # what is wrong with a phase that is far from right is not all in the middle; and where the object
+            # hardly stands out of the noise, little is left to tell probes by
             self._look_at(CoarseScan(self._raw, self._arrays, self._per_photon, whole=True))
             course = self._tried(spectrum)
         base = spectrum
