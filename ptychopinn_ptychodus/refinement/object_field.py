@@ -8,8 +8,9 @@ That is not enough for the phase at scales beyond the probe's size. Patterns har
 object takes part: a phase φ that changes slowly makes O exp(iφ) of O, the details included. A sum O + iφ
 leaves the details as they are, which patterns see well, so that in sums alone the largest scales come last,
 the later the larger they are. So the numbers of the object have others beside them, on a coarse grid: a slow
-factor exp(a + iφ), again in units of what is known of it. They describe nothing that the first could not; they
-are ways to go.
+factor exp(a + iφ), again in units of what is known of it. What it adds to the object is taken at those
+frequencies alone that patterns tell more of than the prior: details may not be there of which the prior is
+sure that there are none. These numbers describe nothing that the first could not; they are ways to go.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 Real = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 _LEAST_KNOWN = 1e-8  # of what is known of the frequency that is known best
 
 
@@ -70,6 +72,7 @@ class ObjectField:
         self._mean, self._turn = mean, turn
         self._precision = 1.0 / known.prior
         self._spread = np.sqrt(1.0 / (self._precision + known.patterns))
+        self._told = known.patterns / (self._precision + known.patterns)
         least = _LEAST_KNOWN * known.factor[np.isfinite(known.factor)].max(initial=0.0)
         self._factor_spread = 1.0 / np.sqrt(np.maximum(known.factor, max(least, np.finfo(np.float32).tiny)))
         self._shape = parts.shape
@@ -80,11 +83,11 @@ class ObjectField:
 
     def canvas(self, numbers: NDArray[np.floating]) -> NDArray[np.complex64]:
         """The object that numbers (n,) stand for, (H, W)."""
-        return self._object(numbers)[0].astype(np.complex64)
+        return self._object(numbers).astype(np.complex64)
 
     def penalty(self, numbers: NDArray[np.floating]) -> float:
         """The negative logarithm of the prior, but for a constant."""
-        return self._held(self._object(numbers)[0])[0]
+        return self._held(self._object(numbers))[0]
 
     def cost(
         self, numbers: NDArray[np.floating], gradient: NDArray[np.complexfloating]
@@ -93,13 +96,15 @@ class ObjectField:
 
         ``gradient`` is ∂L/∂Re O + i ∂L/∂Im O of the likelihood, (H, W).
         """
-        canvas, factor = self._object(numbers)
-        penalty, slope = self._held(canvas)
+        base, more = self._base(numbers), self._more(numbers)
+        penalty, slope = self._held(self._sum(base, more))
         slope += gradient
-        relative = slope * np.conj(canvas)
-        del canvas
-        slope *= np.conj(factor)
-        del factor
+        told = self._by_parts(slope, self._told)
+        slope += told * np.conj(more)
+        more += 1.0
+        more *= base
+        told *= np.conj(more)
+        del base, more
         slope *= self._turn
         of_parts = (
             filtered(part, spread)
@@ -107,41 +112,51 @@ class ObjectField:
         )
         of_factor = (
             _narrowed(part, spread)
-            for part, spread in zip((relative.real, relative.imag), self._factor_spread, strict=True)
+            for part, spread in zip((told.real, told.imag), self._factor_spread, strict=True)
         )
         pieces = (part.astype(np.float32).ravel() for some in (of_parts, of_factor) for part in some)
         return penalty, np.concatenate(list(pieces))
 
-    def _object(self, numbers: NDArray[np.floating]) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-        """The object and the slow factor in it."""
-        size = int(np.prod(self._shape))
-        parts = numbers[:size].reshape(self._shape)
-        grid = numbers[size:].reshape(self._factor_spread.shape)
+    def _object(self, numbers: NDArray[np.floating]) -> Complex:
+        return self._sum(self._base(numbers), self._more(numbers))
+
+    def _base(self, numbers: NDArray[np.floating]) -> Complex:
+        """The object that the numbers of the parts stand for alone, (H, W)."""
         canvas = np.empty(self._shape[1:], np.complex128)
+        parts = numbers[: 2 * self.pixels].reshape(self._shape)
         canvas.real, canvas.imag = (
             filtered(part, spread) for part, spread in zip(parts, self._spread, strict=True)
         )
         canvas *= self._turn.conjugate()
         canvas += self._mean
-        factor = np.empty_like(canvas)
+        return canvas
+
+    def _more(self, numbers: NDArray[np.floating]) -> Complex:
+        """The slow factor less 1, (H, W)."""
+        factor = np.empty(self._shape[1:], np.complex128)
+        grid = numbers[2 * self.pixels :].reshape(self._factor_spread.shape)
         factor.real, factor.imag = (
             _widened(part, spread, self._shape[1:])
             for part, spread in zip(grid, self._factor_spread, strict=True)
         )
-        np.exp(factor, out=factor)
-        canvas *= factor
-        return canvas, factor
+        return np.expm1(factor, out=factor)
 
-    def _held(self, canvas: NDArray[np.complex128]) -> tuple[float, NDArray[np.complex128]]:
+    def _sum(self, base: Complex, more: Complex) -> Complex:
+        return base + self._by_parts(base * more, self._told)
+
+    def _by_parts(self, image: Complex, transfers: Real) -> Complex:
+        """Real and imaginary part of an image, as the object's are meant, each multiplied in Fourier space."""
+        turned = image * self._turn
+        for part, transfer in zip((turned.real, turned.imag), transfers, strict=True):
+            part[:] = filtered(part, transfer)
+        turned *= self._turn.conjugate()
+        return turned
+
+    def _held(self, canvas: Complex) -> tuple[float, Complex]:
         """The penalty of an object, and its gradient, ∂/∂Re O + i ∂/∂Im O."""
-        rest = (canvas - self._mean) * self._turn
-        penalty, slope = 0.0, np.empty_like(rest)
-        parts = zip((rest.real, rest.imag), (slope.real, slope.imag), self._precision, strict=True)
-        for part, of_part, precision in parts:
-            of_part[:] = filtered(part, precision)
-            penalty += 0.5 * float(np.vdot(part, of_part))
-        slope *= self._turn.conjugate()
-        return penalty, slope
+        canvas = canvas - self._mean
+        slope = self._by_parts(canvas, self._precision)
+        return 0.5 * float(np.vdot(canvas, slope).real), slope
 
 
 def coarse_shape(shape: tuple[int, int], highest: float) -> tuple[int, int]:
