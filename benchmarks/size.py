@@ -37,7 +37,7 @@ COLUMNS = (
     "s per 1,000",
     "patterns, MB",
     "peak beyond them, MB",
-    "of it kept for the object, MB",
+    "the object itself, MB",
 )
 
 
@@ -54,7 +54,6 @@ def refined(kind: str, patterns: int, seed: int, alone: bool, image: str) -> dic
     from benchmarks.zoo.make import make
     from benchmarks.zoo.pictures import draw
     from benchmarks.zoo.results import Found, scores
-
     from ptychopinn_ptychodus.refinement import RefinementConfig
     from ptychopinn_ptychodus.refinement.run import Run
     from ptychopinn_ptychodus.refinement.solver import refine
@@ -63,13 +62,13 @@ def refined(kind: str, patterns: int, seed: int, alone: bool, image: str) -> dic
     raw = scan.raw
     assert raw.objectGuess is not None
     _ = raw.incident_photons  # is part of reading a scan
-    left_out = mock.patch.object(Run, "solve_object", lambda *_: None) if alone else contextlib.nullcontext()
+    left_out = (
+        mock.patch.object(Run, "solve_object", return_value=None) if alone else contextlib.nullcontext()
+    )
     forget_peak()
     before, begin = resident_mb(), time.process_time()
     with left_out:
-        found = refine(
-            raw, raw.objectGuess, raw.probeGuess, RefinementConfig(), device="cpu", quiet=True
-        )
+        found = refine(raw, raw.objectGuess, raw.probeGuess, RefinementConfig(), device="cpu", quiet=True)
     seconds, peak = time.process_time() - begin, peak_mb_since()
     result = Found(found.object, found.probe, found.positions, seconds)
     if image:
@@ -164,12 +163,14 @@ def main() -> None:
         options.images.mkdir(parents=True, exist_ok=True)
     print_header(["numpy", "scipy"])
     found: list[dict[str, Any]] = []
-    print_table(f"Refinement of scans like '{options.kind}', seed {options.seed}", COLUMNS, rows(options, found))
+    print_table(
+        f"Refinement of scans like '{options.kind}', seed {options.seed}", COLUMNS, rows(options, found)
+    )
     if len(found) > 1:
         print(
             f"\nFrom {found[0]['patterns']:,} to {found[-1]['patterns']:,} patterns, CPU time grows as their "
-            f"number to the power {exponent(found, 'cpu'):.3f}, and the peak of memory beyond them to the power "
-            f"{exponent(found, 'beyond'):.3f}."
+            f"number to the power {exponent(found, 'cpu'):.3f}, and the peak of memory beyond them to the "
+            f"power {exponent(found, 'beyond'):.3f}."
         )
 
 

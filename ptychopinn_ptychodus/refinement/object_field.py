@@ -145,7 +145,7 @@ class ObjectField:
         return base + self._by_parts(base * more, self._told)
 
     def _by_parts(self, image: Complex, transfers: Real) -> Complex:
-        """Real and imaginary part of an image, as the object's are meant, each multiplied in Fourier space."""
+        """The two parts of an image, as the object's are meant, each multiplied in Fourier space."""
         turned = image * self._turn
         for part, transfer in zip((turned.real, turned.imag), transfers, strict=True):
             part[:] = filtered(part, transfer)

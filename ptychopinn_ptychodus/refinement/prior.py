@@ -103,8 +103,7 @@ class ObjectPrior:
 
     def field(self, canvas: NDArray[np.complex64], curvature: Curvature) -> ObjectField:
         """The canvas learnt from, in coordinates in which its posterior is about white."""
-        height, width = canvas.shape
-        rings = self._rings[:, : width // 2 + 1]
+        rings = self._rings[:, : canvas.shape[1] // 2 + 1]
         rest = (canvas - self._mean_object) * self._turn
         powers, shapes, parts = [], [], []
         for part, power, known in zip((rest.real, rest.imag), self._power, curvature.of_parts, strict=True):
@@ -118,11 +117,10 @@ class ObjectPrior:
         return ObjectField(self._mean_object, self._turn, known, np.stack(parts))
 
     def _known_of_factor(self, curvature: Curvature, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """Curvature of a slow factor, see :class:`.object_field.Known`; none is quicker than a pattern's width."""
+        """What is known of a slow factor, see :class:`.Known`: of periods longer than a pattern's width."""
         highest = 1.0 / len(self._mean)
         coarse = coarse_shape(shape, highest)
-        steps = (np.fft.fftfreq(few) * few / many for few, many in zip(coarse, shape, strict=True))
-        rows, columns = steps
+        rows, columns = (np.fft.fftfreq(few) * few / many for few, many in zip(coarse, shape, strict=True))
         frequency = np.hypot(rows[:, None], columns)
         both = []
         for power, known in zip(self._power, curvature.of_factor, strict=True):

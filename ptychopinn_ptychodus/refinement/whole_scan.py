@@ -27,7 +27,7 @@ _STEPS_JUDGED = 5
 _LEAST_GAIN = 0.01
 """Gain in the logarithm of the probability, a pixel, by the last so many steps that calls for more."""
 _PATTERNS, _PARTS = 64, 32
-"""Patterns between two questions whether to stop, and parts of the scan at most: each makes a canvas of its own."""
+"""Patterns between two questions whether to stop, and parts of the scan at most, since each makes a canvas."""
 
 
 class _Stopped(Exception):
@@ -124,7 +124,8 @@ def most_probable(
     latest, costs = posterior.start, [math.inf]
     least_gain = _LEAST_GAIN * posterior.pixels
     try:
-        for latest, cost in itertools.islice(lbfgs(posterior, latest, _MEMORY), steps):
+        for point, cost in itertools.islice(lbfgs(posterior, posterior.start, _MEMORY), steps):
+            latest = point
             costs.append(cost)
             if on_progress is not None:
                 on_progress((len(costs) - 1) / steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -304,8 +305,6 @@ def test_the_unit_of_the_counts_makes_no_difference(dim: RawData, unit: float) -
     assert correlation(found.object, dim) == pytest.approx(expected, abs=0.003)
 
 
-
-
 def slow_phase(canvas: np.ndarray, truth: np.ndarray) -> float:
     """Root mean square of the error of the phase along the middle rows, less a ramp."""
     middle = slice(len(canvas) // 2 - 12, len(canvas) // 2 + 12)
@@ -337,3 +336,22 @@ def test_the_largest_scales_of_a_strong_object_come_with_its_details() -> None:
     numbers, _ = most_probable(posterior, 10)
     found = posterior.canvas(numbers)
     assert slow_phase(found, truth) < 0.2 * slow_phase(iterate.canvas, truth)
+
+
+def test_memory_grows_by_little_with_the_patterns(dim: RawData) -> None:
+    """More patterns of the same sample: what grows is kept for each of them, or is made of all at once."""
+
+    def peak(times: int) -> int:
+        scan = dim.select(np.tile(np.arange(dim.n_patterns), times))
+        assert scan.incident_photons.size == times * dim.n_patterns
+        tracemalloc.start()
+        try:
+            found = from_flat(scan, RefinementConfig(epochs=4), pupil=False, terms=False)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            assert found.stopped is False
+
+    once, more = peak(1), peak(4)
+    a_pattern = dim.diff3d[0].nbytes
+    assert (more - once) / (3 * dim.n_patterns) < 0.1 * a_pattern
