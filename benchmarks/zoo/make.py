@@ -27,6 +27,7 @@ from .kinds import Beam, Kind
 Rng = np.random.Generator
 Image = NDArray[np.float64]
 
+_AT_ONCE = 1024  # patterns: in double precision, a large scan would not fit into memory
 _SHARPEST = 0.7  # pixels, of the Gaussian that makes objects band-limited
 
 
@@ -49,10 +50,15 @@ def make(kind: Kind, seed: int) -> MadeScan:
     positions += n / 2 + 3 - positions.min(axis=0)
     width, height = (math.ceil(v) for v in positions.max(axis=0) + n / 2 + 3)
     truth = _sample(kind, (height, width), rng)
-    expected = diffraction_intensity(extract_patches(truth, positions[:, 0], positions[:, 1], n), probe)
-    scale = kind.photons / float(expected.sum((1, 2)).mean())
-    expected *= scale
-    counts, bad = _detected(kind, expected, rng)
+
+    def expected(part: slice) -> Image:
+        x, y = positions[part].T
+        return diffraction_intensity(extract_patches(truth, x, y, n), probe)
+
+    parts = [slice(first, first + _AT_ONCE) for first in range(0, len(positions), _AT_ONCE)]
+    sums = np.concatenate([expected(part).sum((1, 2)) for part in parts])
+    scale = kind.photons / float(sums.mean())
+    counts, bad = _detected(kind, lambda part: expected(part) * scale, parts, scale * sums, rng)
     given = _misplaced(kind, positions, span, rng)
     raw = RawData(
         xcoords=given[:, 0],
@@ -249,15 +255,25 @@ def _misplaced(kind: Kind, positions: Image, span: float, rng: Rng) -> Image:
     return positions + (size / rms * error if rms else 0.0)
 
 
-def _detected(kind: Kind, expected: Image, rng: Rng) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    n = expected.shape[-1]
+def _detected(
+    kind: Kind,
+    expected: Callable[[slice], Image],
+    parts: list[slice],
+    sums: NDArray[np.float64],
+    rng: Rng,
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Counts (M, N, N) and bad pixels (N, N), of what is expected in each part of the scan; (M,) its sums."""
+    n, count = kind.size, len(sums)
+    factor, background = np.ones(count), 0.0
     if kind.fluctuation:
-        drift = np.sin(np.linspace(0, rng.uniform(2, 6), len(expected)))
-        factor = 1 + kind.fluctuation * (drift + 0.5 * rng.normal(size=len(expected)))
-        expected = expected * np.clip(factor, 0.1, None)[:, None, None]
+        drift = np.sin(np.linspace(0, rng.uniform(2, 6), count))
+        factor = 1 + kind.fluctuation * (drift + 0.5 * rng.normal(size=count))
+        factor = np.clip(factor, 0.1, None)
     if kind.detector == "background":
-        expected = expected + 0.02 * expected.mean()
-    counts = rng.poisson(expected)
+        background = 0.02 * float((factor * sums).mean()) / n**2
+    counts = np.empty((count, n, n), np.int32)
+    for part in parts:
+        counts[part] = rng.poisson(expected(part) * factor[part, None, None] + background)
     bad = np.zeros((n, n), np.bool_)
     if kind.detector == "gaps":
         bad[:, 3 * n // 5 : 3 * n // 5 + 3] = bad[n // 3 : n // 3 + 2] = True
@@ -267,6 +283,6 @@ def _detected(kind: Kind, expected: Image, rng: Rng) -> tuple[NDArray[np.int64],
     if kind.detector == "saturated":
         most = int(0.5 * counts.max())
         bad = (counts >= most).mean(0) > 0.05
-        counts = np.minimum(counts, most)
+        np.minimum(counts, most, out=counts)
     counts[:, bad] = 0
     return counts, bad

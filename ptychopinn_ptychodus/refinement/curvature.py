@@ -8,6 +8,7 @@ of frequencies, and the change of the gradient along it is the curvature.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ _WIDTH = 1.4  # from a band's middle to either of its ends, a factor
 _CHANGE = 0.01
 """Root mean square of the change: small beside 1, large beside what single precision makes of gradients."""
 _LIT = 0.1  # of the strongest light
+_SLOW = 2.5
+"""Periods on a pattern's width: beyond it, factors are not slow, and are taken for sums."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,14 @@ class Curvature:
         (F,) cycles per pixel, ascending.
     of_parts
         (2, F), of the real and of the imaginary part, 0 or more.
+    of_factor
+        (2, F), of the logarithm of a slow factor of the object, its real part and its phase, 0 or more. The
+        details take part in it, which makes the two differ where an object is strong.
     """
 
     frequencies: NDArray[np.float64]
     of_parts: NDArray[np.float64]
+    of_factor: NDArray[np.float64]
 
 
 def object_curvature(
@@ -77,15 +84,20 @@ def object_curvature(
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     middles = np.geomspace(1.0 / max(height, width), 0.5, _BANDS)
     here = gradient(iterate.canvas)
-    curvature = np.zeros((2, _BANDS))
+    curvature = np.zeros((2, 2, _BANDS))
+    ways = (turn.conjugate(), arrays.get(iterate.canvas))
     for band, middle in enumerate(middles):
         inside = (frequency >= middle / _WIDTH) & (frequency <= middle * _WIDTH) & (frequency > 0)
         field = scipy.fft.ifft2(scipy.fft.fft2(rng.normal(size=(height, width))) * inside).real
         field *= _CHANGE / field.std()
-        for part, factor in enumerate((1.0, 1j)):
-            change = (field * factor * turn.conjugate()).astype(np.complex64)
+        lit = float((of_sample * field**2).sum())
+        for (way, start), (part, factor) in itertools.product(enumerate(ways), enumerate((1.0, 1j))):
+            if way and middle > _SLOW / iterate.probe.shape[-1]:
+                curvature[way, part, band] = curvature[0, part, band]
+                continue
+            change = (field * factor * start).astype(np.complex64)
             there = gradient(iterate.canvas + arrays.put(change))
             # errors are half of what the logarithm lacks, and their gradient is that by the conjugate
             gained = 4.0 * float(np.vdot(change, there - here).real)
-            curvature[part, band] = usual * gained / float((of_sample * field**2).sum())
-    return Curvature(middles, np.maximum(curvature, 0.0) / per_photon)
+            curvature[way, part, band] = usual * gained / lit
+    return Curvature(middles, *(np.maximum(curvature, 0.0) / per_photon))

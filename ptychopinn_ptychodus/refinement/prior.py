@@ -14,9 +14,10 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from .arrays import Array, Arrays
+from .arrays import LEAST, Array, Arrays
 from .curvature import Curvature
 from .noise import PHOTONS, noise_of_root
+from .object_field import Known, ObjectField, coarse_shape, filtered
 
 CAUTION = 2.0
 """Noise is taken for so much more than counts alone make: probe and positions are not known either."""
@@ -104,20 +105,38 @@ class ObjectPrior:
 
     def field(self, canvas: NDArray[np.complex64], curvature: Curvature) -> ObjectField:
         """The canvas learnt from, in coordinates in which its posterior is about white."""
+        rings = self._rings[:, : canvas.shape[1] // 2 + 1]
         rest = (canvas - self._mean_object) * self._turn
-        spread, evenness, start = [], [], []
+        powers, shapes, parts = [], [], []
         for part, power, known in zip((rest.real, rest.imag), self._power, curvature.of_parts, strict=True):
-            of_part = np.sqrt(power)[self._rings]
-            of_part[0, 0] = max(of_part[0, 0], abs(self._mean_object))  # the mean is free
-            shape = np.interp(self._frequency, curvature.frequencies, known)
-            even = 1.0 + of_part**2 * shape[self._rings]
-            kept = (power / (power + self._variance))[self._rings]
-            spread.append(of_part / np.sqrt(even))
-            evenness.append(even)
-            start.append(scipy.fft.ifft2(scipy.fft.fft2(part) * kept / spread[-1]).real)
-        return ObjectField(
-            self._mean_object, self._turn, np.stack(spread), np.stack(evenness), np.stack(start)
-        )
+            of_part = power[rings]
+            of_part[0, 0] = max(of_part[0, 0], abs(self._mean_object) ** 2)  # the mean is free
+            powers.append(of_part)
+            shapes.append(np.interp(self._frequency, curvature.frequencies, known)[rings])
+            kept = (power / (power + self._variance))[rings]
+            parts.append(filtered(part, kept))
+        known = Known(np.stack(powers), np.stack(shapes), self._known_of_factor(curvature, canvas.shape))
+        return ObjectField(self._mean_object, self._turn, known, np.stack(parts))
+
+    def _known_of_factor(self, curvature: Curvature, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """What is known of a slow factor, see :class:`.Known`: of periods longer than a pattern's width."""
+        highest = 1.0 / len(self._mean)
+        coarse = coarse_shape(shape, highest)
+        rows, columns = (np.fft.fftfreq(few) * few / many for few, many in zip(coarse, shape, strict=True))
+        frequency = np.hypot(rows[:, None], columns)
+        both = []
+        for power, known in zip(self._power, curvature.of_factor, strict=True):
+            # it falls as a power of the frequency
+            by_patterns = np.exp(
+                np.interp(
+                    np.log(np.maximum(frequency, LEAST)),
+                    np.log(curvature.frequencies),
+                    np.log(np.maximum(known, LEAST)),
+                )
+            )
+            by_prior = abs(self._mean_object) ** 2 / np.interp(frequency, self._frequency, power)
+            both.append(np.where((frequency > 0) & (frequency <= highest), by_patterns + by_prior, np.inf))
+        return np.stack(both)
 
     @property
     def turn(self) -> complex:
@@ -141,49 +160,3 @@ class ObjectPrior:
         ring = np.hypot(y, x).astype(np.intp).ravel()
         sizes = np.bincount(ring)
         return (np.arange(len(sizes)) + 0.5) / size, np.bincount(ring, meeting.ravel()) / sizes
-
-
-class ObjectField:
-    """An object as numbers in which its posterior is about white.
-
-    In numbers of variance 1 by the prior, those that the patterns determine well would have a curvature of
-    many thousands, and others of 1: methods that know gradients alone would take hundreds of steps. So each
-    spatial frequency of the object's parts is divided by the root of what prior and patterns know of it.
-
-    Attributes
-    ----------
-    start
-        (2, H, W) float64, what stands for the canvas, less what is taken for noise in it.
-    """
-
-    def __init__(
-        self,
-        mean: complex,
-        turn: complex,
-        spread: NDArray[np.float64],
-        evenness: NDArray[np.float64],
-        start: NDArray[np.float64],
-    ) -> None:
-        self._mean, self._turn, self._spread, self._evenness = mean, turn, spread, evenness
-        self.start = start
-
-    def canvas(self, numbers: NDArray[np.float64]) -> NDArray[np.complex64]:
-        """(H, W) of (2, H, W)."""
-        real, imaginary = _filtered(numbers, self._spread)
-        rest: NDArray[np.complex128] = (real + 1j * imaginary) * self._turn.conjugate()
-        return (self._mean + rest).astype(np.complex64)
-
-    def slope(self, gradient: NDArray[np.complexfloating]) -> NDArray[np.float64]:
-        """∂L/∂numbers, (2, H, W), of (H, W) ∂L/∂Re O + i ∂L/∂Im O."""
-        turned = gradient * self._turn
-        return _filtered(np.stack((turned.real, turned.imag)), self._spread)
-
-    def penalty(self, numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """The negative logarithm of the prior, but for a constant, and its gradient, (2, H, W)."""
-        slope = _filtered(numbers, 1.0 / self._evenness)
-        return 0.5 * float((numbers * slope).sum()), slope
-
-
-def _filtered(parts: NDArray[np.floating], transfer: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Both multiplied in Fourier space by something real and even."""
-    return np.asarray(scipy.fft.ifft2(scipy.fft.fft2(parts) * transfer).real)

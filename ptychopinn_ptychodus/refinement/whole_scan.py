@@ -4,34 +4,30 @@ Steps by batches are divided by the illumination, which is right for the object'
 scales changes the patterns little, all the less the larger the scale: those steps approach it slowly, the
 noise of the batches hides it, and its power, which :class:`.ObjectPrior` learns, comes out too low. Here the
 object is solved for by L-BFGS (Liu & Nocedal, Math. Program. 45, 503, 1989) on the whole scan, in coordinates
-in which all frequencies are determined about equally well, see :class:`.prior.ObjectField`.
+in which all frequencies are determined about equally well, see :class:`.object_field.ObjectField`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
-import scipy.optimize
 from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
+from .lbfgs import lbfgs
 from .model import Iterate, ScanModel
-from .prior import ObjectField
+from .object_field import ObjectField
 
-_MEMORY = 20
-"""Steps whose gradients L-BFGS remembers, at most."""
-_BYTES = 1 << 30
-"""... and how much memory they may take: each is two vectors of two float64 a pixel."""
+_MEMORY = 10
+"""Steps whose gradients L-BFGS remembers."""
 _STEPS_JUDGED = 5
 _LEAST_GAIN = 0.01
 """Gain in the logarithm of the probability, a pixel, by the last so many steps that calls for more."""
-_MANY_PIXELS = 1 << 16
-"""... of so many pixels at most: an error on the scale of a large object is a matter of few numbers, and what
-it is worth does not grow with the object."""
-_PATTERNS = 64
-"""Patterns between two questions whether to stop."""
+_PATTERNS, _PARTS = 64, 32
+"""Patterns between two questions whether to stop, and parts of the scan at most, since each makes a canvas."""
 
 
 class _Stopped(Exception):
@@ -41,7 +37,7 @@ class _Stopped(Exception):
 class Posterior:
     """The negative logarithm of an object's probability given all patterns, but for a constant; its gradient.
 
-    Called with the numbers of an object's field, (2 H W,) float64, it returns both, float64.
+    Called with the numbers of an object's field, (n,), it returns both, the gradient as float32.
 
     Parameters
     ----------
@@ -61,7 +57,9 @@ class Posterior:
     Attributes
     ----------
     start
-        (2 H W,) float64, what stands for the iterate's canvas.
+        (n,) float32, what stands for the iterate's canvas.
+    pixels
+        Of the canvas.
     """
 
     def __init__(
@@ -74,17 +72,17 @@ class Posterior:
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self._field = field
-        self.start = field.start.ravel()
+        self.start, self.pixels = field.start, field.pixels
         self._model, self._arrays, self._iterate = model, arrays, iterate
         self._weights, self._should_stop = weights, should_stop
         count = len(weights)
-        self._parts = np.array_split(np.arange(count), -(-count // _PATTERNS))
+        self._parts = np.array_split(np.arange(count), min(-(-count // _PATTERNS), _PARTS))
 
-    def __call__(self, numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def __call__(self, numbers: NDArray[np.floating]) -> tuple[float, NDArray[np.float32]]:
         """Cost and gradient, see the class."""
         tried = Iterate(self.canvas(numbers), self._iterate.probe, self._iterate.positions)
         gradient = tried.canvas * 0
-        value, slope = self._field.penalty(numbers.reshape(self._field.start.shape))
+        value = 0.0
         for part in self._parts:
             if self._should_stop is not None and self._should_stop():
                 raise _Stopped
@@ -92,11 +90,14 @@ class Posterior:
             gradient += found.canvas
             # an error is half of what the likelihood's logarithm lacks, and a canvas' gradient is ∂L/∂O*
             value += 2.0 * float(self._weights[part] @ found.errors)
-        return value, (slope + self._field.slope(self._arrays.get(4.0 * gradient))).ravel()
+        del tried, found
+        gradient *= 4.0
+        penalty, slope = self._field.cost(numbers, self._arrays.get(gradient))
+        return value + penalty, slope
 
-    def canvas(self, numbers: NDArray[np.float64]) -> Array:
+    def canvas(self, numbers: NDArray[np.floating]) -> Array:
         """The object that these numbers stand for, (H, W) complex64 on the device."""
-        return self._arrays.put(self._field.canvas(numbers.reshape(self._field.start.shape)))
+        return self._arrays.put(self._field.canvas(numbers))
 
 
 def most_probable(
@@ -116,32 +117,20 @@ def most_probable(
     Returns
     -------
     numbers
-        (2 H W,) float64, where the last whole step led.
+        (n,) float32, where the last whole step led.
     stopped
         Whether the posterior was asked to stop.
     """
     latest, costs = posterior.start, [math.inf]
-    least_gain = _LEAST_GAIN * min(latest.size / 2, _MANY_PIXELS)
-
-    def after_step(intermediate_result: scipy.optimize.OptimizeResult) -> None:
-        nonlocal latest
-        latest = intermediate_result.x.copy()
-        costs.append(intermediate_result.fun)
-        if on_progress is not None:
-            on_progress((len(costs) - 1) / steps)
-        if len(costs) > _STEPS_JUDGED and costs[-1 - _STEPS_JUDGED] - costs[-1] < least_gain:
-            raise StopIteration
-
-    memory = int(np.clip(_BYTES // (16 * latest.size), 3, _MEMORY))
+    least_gain = _LEAST_GAIN * posterior.pixels
     try:
-        scipy.optimize.minimize(
-            posterior,
-            latest,
-            jac=True,
-            method="L-BFGS-B",
-            callback=after_step,
-            options={"maxiter": steps, "maxcor": memory, "ftol": 0.0, "gtol": 0.0},
-        )
+        for point, cost in itertools.islice(lbfgs(posterior, posterior.start, _MEMORY), steps):
+            latest = point
+            costs.append(cost)
+            if on_progress is not None:
+                on_progress((len(costs) - 1) / steps)
+            if len(costs) > _STEPS_JUDGED and costs[-1 - _STEPS_JUDGED] - costs[-1] < least_gain:
+                break
     except _Stopped:
         return latest, True
     return latest, False
