@@ -33,6 +33,7 @@ from .misfits import Misfits
 from .model import OUTLIER_RATIO, FarPixels, Gradients, Iterate, Light, ScanModel, power
 from .noise import expected_error, noise_of_root, photon_unit
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
+from .pace import pace, probe_step
 from .position_steps import PositionSteps
 from .position_terms import Beginning
 from .report import RefinementReport, WorkDone
@@ -81,6 +82,7 @@ class Run:
         count = len(self._order)
         wanted = _UPDATES_PER_EPOCH if config.batch_size is None else round(count / config.batch_size)
         self._batches = max(min(wanted, count // SMALLEST_BATCH), 1)
+        self._probe_length = config.probe_step * probe_step(count / self._batches, config.epochs)
         self.iterate = iterate
         self.history: list[float] = []
         self._improved = False
@@ -182,7 +184,7 @@ class Run:
                 self._accepted, self._improved = self.iterate.copy(self._arrays), True
                 best_error = min(error, best_error)
                 self._left = left = error * total / float(self.weights.sum())
-                self._object_steps.learn(self.iterate, left)
+                self._object_steps.learn(self.iterate, left, pace(config.epochs))
                 self._position_steps.learn(self.iterate.positions, left)
                 self.weights = self._misfits.weights(errors)
                 if epoch + 1 >= _LIGHT_WAITS:
@@ -349,7 +351,7 @@ class Run:
         iterate = self.iterate
         assert gradients.probe is not None
         assert gradients.object_power is not None
-        size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), LEAST)
+        size = -rate * self._probe_length / max(float(gradients.object_power.max()), LEAST)
         nesterov(iterate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
         # object and probe share one scale, which would wander otherwise
         now = float(power(iterate.probe).sum())
