@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array, Arrays
+from .arrays import LEAST, Array, Arrays
 from .config import RefinementConfig
 from .curvature import object_curvature
 from .model import Iterate, ScanModel
@@ -78,6 +79,14 @@ class ObjectSteps:
         """
         light = self._arrays.get(self._mean_illumination) * self._batches
         self._prior.learn(self._arrays.get(iterate.canvas), light, error, share)
+
+    def change(self, before: Array, now: Array) -> float:
+        """Of one canvas into another, (H, W), over the contrast of that: root mean squares over the light."""
+        light = self._mean_illumination
+        total = float(light.sum())
+        contrast = abs(now - complex((light * now).sum()) / total)
+        changed = abs(now - before)
+        return math.sqrt(float((light * changed**2).sum()) / max(float((light * contrast**2).sum()), LEAST))
 
     def solve(
         self,

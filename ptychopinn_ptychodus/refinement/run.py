@@ -50,8 +50,11 @@ _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter ste
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
 """Error, over what photons leave, up to which the likelihood tells more: a worse fit has another cause."""
-_ROUNDS = 2
+_ROUNDS, _MOST_ROUNDS = 2, 8
 """How often the object is solved for by all patterns at once; what it looks like is learnt in between."""
+_SETTLED = 0.13
+"""Change of an object by a round, over its contrast, up to which there is no further one. Where the counts
+tell little of the phase at large scales, its power is learnt in many rounds; each changes it by a fifth."""
 _STEPS = 40  # of a round, at most
 _EPOCHS_A_ROUND = 5.0  # that take as long as a round, roughly; for how much is done
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
@@ -257,7 +260,10 @@ class Run:
         model = self._likelihood(math.inf)
         self.take_off_ramp()  # which the object's spectrum would be taken for
         self._object_steps.prepare(self.iterate)
-        for number in range(_ROUNDS):
+        for number in range(_MOST_ROUNDS):
+            if number >= _ROUNDS:
+                self._work.add(_EPOCHS_A_ROUND)
+            before = self._arrays.copy(self.iterate.canvas)
             self._object_steps.learn(self.iterate, self._left)
 
             def on_progress(
@@ -271,6 +277,9 @@ class Run:
             if self.stopped:
                 return
             on_progress(1.0)  # the steps may have come to an end before they were all taken
+            changed = self._object_steps.change(before, self.iterate.canvas)
+            if number + 1 >= _ROUNDS and not changed > _SETTLED:
+                return
 
     @property
     def _changed_metric(self) -> bool:
