@@ -33,6 +33,7 @@ from .misfits import Misfits
 from .model import OUTLIER_RATIO, FarPixels, Gradients, Iterate, Light, ScanModel, power
 from .noise import expected_error, noise_of_root
 from .object_steps import STEADY, ObjectSteps, decay, nesterov
+from .pace import pace, probe_step
 from .position_steps import PositionSteps
 from .position_terms import Beginning
 from .report import RefinementReport, WorkDone
@@ -49,8 +50,11 @@ _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter ste
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
 """Error, over what photons leave, up to which the likelihood tells more: a worse fit has another cause."""
-_ROUNDS = 2
+_ROUNDS, _MOST_ROUNDS = 2, 8
 """How often the object is solved for by all patterns at once; what it looks like is learnt in between."""
+_SETTLED = 0.13
+"""Change of an object by a round, over its contrast, up to which there is no further one. Where the counts
+tell little of the phase at large scales, its power is learnt in many rounds; each changes it by a fifth."""
 _STEPS = 40  # of a round, at most
 _EPOCHS_A_ROUND = 5.0  # that take as long as a round, roughly; for how much is done
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
@@ -82,6 +86,7 @@ class Run:
         count = len(self._order)
         wanted = _UPDATES_PER_EPOCH if config.batch_size is None else round(count / config.batch_size)
         self._batches = max(min(wanted, count // SMALLEST_BATCH), 1)
+        self._probe_length = config.probe_step * probe_step(count / self._batches, config.epochs)
         self.iterate = iterate
         self.history: list[float] = []
         self._improved = False
@@ -183,7 +188,7 @@ class Run:
                 self._accepted, self._improved = self.iterate.copy(self._arrays), True
                 best_error = min(error, best_error)
                 self._left = left = error * total / float(self.weights.sum())
-                self._object_steps.learn(self.iterate, left)
+                self._object_steps.learn(self.iterate, left, pace(config.epochs))
                 self._position_steps.learn(self.iterate.positions, left)
                 self.weights = self._misfits.weights(errors)
                 if epoch + 1 >= _LIGHT_WAITS:
@@ -256,7 +261,10 @@ class Run:
         model = self._likelihood(math.inf)
         self.take_off_ramp()  # which the object's spectrum would be taken for
         self._object_steps.prepare(self.iterate)
-        for number in range(_ROUNDS):
+        for number in range(_MOST_ROUNDS):
+            if number >= _ROUNDS:
+                self._work.add(_EPOCHS_A_ROUND)
+            before = self._arrays.copy(self.iterate.canvas)
             self._object_steps.learn(self.iterate, self._left)
 
             def on_progress(
@@ -270,6 +278,9 @@ class Run:
             if self.stopped:
                 return
             on_progress(1.0)  # the steps may have come to an end before they were all taken
+            changed = self._object_steps.change(before, self.iterate.canvas)
+            if number + 1 >= _ROUNDS and not changed > _SETTLED:
+                return
 
     @property
     def _changed_metric(self) -> bool:
@@ -350,7 +361,7 @@ class Run:
         iterate = self.iterate
         assert gradients.probe is not None
         assert gradients.object_power is not None
-        size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), LEAST)
+        size = -rate * self._probe_length / max(float(gradients.object_power.max()), LEAST)
         nesterov(iterate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
         # object and probe share one scale, which would wander otherwise
         now = float(power(iterate.probe).sum())
