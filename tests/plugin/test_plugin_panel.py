@@ -180,6 +180,7 @@ class TestSections:
             "Loaded Model",
             "Examination of the Scan",
             "Preview",
+            "Effort",
             "Engine",
             "Model",
             "Data and Sampling",
