@@ -138,9 +138,9 @@ _EFFORT = (
         EFFORT,
         NORMAL,
         "Effort",
-        "How long to compute: quick for a first look, normal for a result, thorough where that still improves. "
-        "Choosing one sets Epochs, of training and of refinement; what is set there afterwards, or in a file "
-        "beside it, wins.",
+        "How long to compute: quick for a first look, normal for a result, thorough where that "
+        "still improves. Choosing one sets Epochs, of training and of refinement; what is set there "
+        "afterwards, or in a file beside it, wins.",
         choices=lambda: EFFORTS,
     ),
 )
@@ -647,7 +647,10 @@ def fields_of(config: type, value: Callable[[Setting], Any] = _default) -> dict[
 
 
 def fields_with_effort(config: type, effort: str) -> dict[str, Any]:
-    """The defaults of the fields of a configuration class that settings set; errors as :func:`with_effort`."""
+    """The fields of a configuration class that settings set, at the defaults that an effort has.
+
+    Errors are those of :func:`with_effort`.
+    """
     changed = with_effort(effort)
     return fields_of(config, lambda row: changed.get(row.path, row.default))
 

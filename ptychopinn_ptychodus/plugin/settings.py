@@ -132,7 +132,8 @@ class _EffortSets(Observer):
     """Sets what the effort sets as soon as that is chosen.
 
     Ptychodus reads and writes every value of a settings file, and knows none that is not set. It reads the
-    effort before what that sets (rows of the table come in that order): a file that has both is obeyed in both.
+    effort before what that sets, since rows of the table come in that order: a file that has both is obeyed
+    in both.
     """
 
     def __init__(self, settings: PluginSettings) -> None:
