@@ -51,7 +51,7 @@ from .worker.job import (
     RefineJob,
     TrainJob,
 )
-from .worker.request import ReconstructionRequest, TrainingRequest, neighbor_count
+from .worker.request import ReconstructionRequest, TrainingRequest, automatic_groups, neighbor_count
 from .worker.run_files import RunFiles, require_writable
 from .worker.running import Observer, Run, running
 
@@ -209,12 +209,13 @@ def default_training_config(scan: Scan, *, effort: str = NORMAL, **changes: Any)
     raw = _scan(scan, None)
     model = changes.pop("model", None) or ModelConfig(N=raw.N, **fields_of(ModelConfig))
     fields = fields_with_effort(TrainingConfig, effort)
-    fields["n_groups"] = fields["n_groups"] or len(raw)
     fields["neighbor_count"] = neighbor_count(fields["neighbor_count"], model.gridsize)
     fields["probe_modes"] = max(fields["probe_modes"] or 0, len(raw.probeGuess))
     fields["realspace_mae_weight"] = known_object_weight(fields["realspace_mae_weight"], model.model_type)
     if "backend" not in changes:
         fields["backend"] = available_engine().name
+    sequential = changes.get("sequential_sampling", fields["sequential_sampling"])
+    fields["n_groups"] = fields["n_groups"] or automatic_groups(len(raw), model, sequential=sequential)
     return TrainingConfig(model=model, **{**fields, **changes})
 
 
