@@ -282,7 +282,7 @@ _TRAINING = (
         "Training.Epochs",
         _TRAINING_EPOCHS[NORMAL],
         "Epochs",
-        "Passes over the data. More if the loss still falls at the end, or the scan has few "
+        "Passes over the groups. More if the loss still falls at the end, or the scan has few "
         "patterns. The schedules cosine and one_cycle end with the last epoch: a run that is "
         "stopped early is not as good as a short one.",
         sets={TrainingConfig: "nepochs"},

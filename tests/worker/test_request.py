@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ptychopinn_ptychodus.config import InferenceConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.settings_table import SETTINGS
 from ptychopinn_ptychodus.worker.request import ENOUGH_GROUPS, ReconstructionRequest, TrainingRequest
 
 
@@ -123,3 +124,4 @@ def test_the_time_of_an_epoch_does_not_grow_with_the_scan_where_it_need_not(
     model: dict[str, Any], training: dict[str, Any], patterns: int, expected: int
 ) -> None:
     assert TrainingRequest(model, training).automatic_groups(patterns) == expected
+    assert f" {ENOUGH_GROUPS} at most" in SETTINGS["Data.NumGroups"].tip  # where the user reads of it
