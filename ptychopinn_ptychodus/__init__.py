@@ -31,6 +31,7 @@ __all__ = [
     "__version__",
     "compare",
     "default_execution_config",
+    "default_refinement_config",
     "default_training_config",
     "illumination_mask",
     "make_object",

@@ -40,7 +40,7 @@ from .data.simulation import make_object, make_probe, raster_positions, simulate
 from .files import replacing
 from .ptychodus_io.names import LIBRARY, MODEL_BASENAME
 from .refinement import RefinementConfig, RefinementReport
-from .settings_table import SETTINGS, fields_of, known_object_weight
+from .settings_table import NORMAL, SETTINGS, fields_of, fields_with_effort, known_object_weight
 from .worker.job import (
     DATA_DIRECTORY,
     NETWORK_DIRECTORY,
@@ -51,7 +51,7 @@ from .worker.job import (
     RefineJob,
     TrainJob,
 )
-from .worker.request import ReconstructionRequest, TrainingRequest, neighbor_count
+from .worker.request import ReconstructionRequest, TrainingRequest, automatic_groups, neighbor_count
 from .worker.run_files import RunFiles, require_writable
 from .worker.running import Observer, Run, running
 
@@ -76,6 +76,7 @@ __all__ = [
     "TrainingConfig",
     "compare",
     "default_execution_config",
+    "default_refinement_config",
     "default_training_config",
     "illumination_mask",
     "make_object",
@@ -177,7 +178,7 @@ class Reconstruction:
             np.savez(file, object=self.object, probe=self.probe, positions=self.positions, origin=self.origin)
 
 
-def default_training_config(scan: Scan, **changes: Any) -> TrainingConfig:
+def default_training_config(scan: Scan, *, effort: str = NORMAL, **changes: Any) -> TrainingConfig:
     """The training that :func:`train` runs by itself: the plugin's defaults, with the first engine installed.
 
     The defaults of :class:`.TrainingConfig` itself are those of the PtychoPINN community, and differ.
@@ -186,6 +187,9 @@ def default_training_config(scan: Scan, **changes: Any) -> TrainingConfig:
     ----------
     scan
         What is to be trained on; it decides on N and on the number of groups.
+    effort
+        How long to train: ``"quick"``, ``"normal"`` or ``"thorough"``. It sets ``nepochs``, unless
+        ``changes`` do.
     changes
         Fields of :class:`.TrainingConfig` that are to be different.
 
@@ -193,6 +197,8 @@ def default_training_config(scan: Scan, **changes: Any) -> TrainingConfig:
     ------
     EngineUnavailableError
         If no framework is installed, and ``changes`` name no backend.
+    ValueError
+        If there is no such effort.
 
     Examples
     --------
@@ -202,13 +208,14 @@ def default_training_config(scan: Scan, **changes: Any) -> TrainingConfig:
     """
     raw = _scan(scan, None)
     model = changes.pop("model", None) or ModelConfig(N=raw.N, **fields_of(ModelConfig))
-    fields = fields_of(TrainingConfig)
-    fields["n_groups"] = fields["n_groups"] or len(raw)
+    fields = fields_with_effort(TrainingConfig, effort)
     fields["neighbor_count"] = neighbor_count(fields["neighbor_count"], model.gridsize)
     fields["probe_modes"] = max(fields["probe_modes"] or 0, len(raw.probeGuess))
     fields["realspace_mae_weight"] = known_object_weight(fields["realspace_mae_weight"], model.model_type)
     if "backend" not in changes:
         fields["backend"] = available_engine().name
+    sequential = changes.get("sequential_sampling", fields["sequential_sampling"])
+    fields["n_groups"] = fields["n_groups"] or automatic_groups(len(raw), model, sequential=sequential)
     return TrainingConfig(model=model, **{**fields, **changes})
 
 
@@ -226,6 +233,30 @@ def default_execution_config(**changes: Any) -> ExecutionConfig:
     'one_cycle'
     """
     return ExecutionConfig(**{**fields_of(ExecutionConfig), **changes})
+
+
+def default_refinement_config(*, effort: str = NORMAL, **changes: Any) -> RefinementConfig:
+    """The refinement of :func:`reconstruct` and :func:`refine`, as long as an effort has it.
+
+    Parameters
+    ----------
+    effort
+        ``"quick"``, ``"normal"``, which is :class:`.RefinementConfig` itself, or ``"thorough"``. It sets
+        ``epochs``, unless ``changes`` do.
+    changes
+        Fields of :class:`.RefinementConfig` that are to be different.
+
+    Raises
+    ------
+    ValueError
+        If there is no such effort.
+
+    Examples
+    --------
+    >>> default_refinement_config(effort="thorough").epochs
+    30
+    """
+    return RefinementConfig(**{**fields_with_effort(RefinementConfig, effort), **changes})
 
 
 def open_model(path: str | Path) -> Model:

@@ -36,6 +36,11 @@ PREFIX = "PtychoPINNPlugin"
 
 AUTO = "auto"
 
+EFFORTS = ("quick", "normal", "thorough")
+NORMAL = "normal"
+EFFORT = "Training.Effort"
+"""The setting that sets others: those whose rows have ``by_effort``."""
+
 Values = Callable[[str], Any]
 """The value that the setting ``Group.Name`` has now."""
 
@@ -87,6 +92,9 @@ class Setting:
         What the window shows for 0, where that is no number.
     applies
         Whether it means anything, by settings and model type. Where it does not, it is not shown.
+    by_effort
+        The value that each choice of :data:`EFFORT` sets, that of :data:`NORMAL` being the default; empty if
+        the effort has no say in it.
     """
 
     path: str
@@ -100,6 +108,7 @@ class Setting:
     choices: Callable[[], tuple[str, ...]] = tuple
     zero: str = ""
     applies: Applies = _always
+    by_effort: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -120,6 +129,21 @@ class Setting:
         """What a configuration is given for ``value``."""
         return (value or None) if self.optional else value
 
+
+_TRAINING_EPOCHS = {"quick": 2, NORMAL: 6, "thorough": 12}
+_REFINEMENT_EPOCHS = {"quick": 5, NORMAL: RefinementConfig.epochs, "thorough": 30}
+
+_EFFORT = (
+    Setting(
+        EFFORT,
+        NORMAL,
+        "Effort",
+        "How long to compute: quick for a first look, normal for a result, thorough where that "
+        "still improves. Choosing one sets Epochs, of training and of refinement; what is set there "
+        "afterwards, or in a file beside it, wins.",
+        choices=lambda: EFFORTS,
+    ),
+)
 
 _ENGINE = (
     Setting(
@@ -222,11 +246,12 @@ _DATA = (
         0,
         "Groups",
         "Groups of patterns in an epoch. More than there are patterns draws some positions more "
-        "than once, with other neighbours: use it for small scans.",
+        "than once, with other neighbours: use it for small scans. 0 is one per pattern; for the "
+        "unrolled network, which learns steps rather than the scan, 512 at most.",
         sets={TrainingConfig: "n_groups"},
         minimum=0,
         optional=True,
-        zero="one per pattern",
+        zero="automatic",
     ),
     Setting(
         "Data.NeighborCount",
@@ -255,13 +280,14 @@ _DATA = (
 _TRAINING = (
     Setting(
         "Training.Epochs",
-        6,
+        _TRAINING_EPOCHS[NORMAL],
         "Epochs",
-        "Passes over the data. More if the loss still falls at the end, or the scan has few "
+        "Passes over the groups. More if the loss still falls at the end, or the scan has few "
         "patterns. The schedules cosine and one_cycle end with the last epoch: a run that is "
         "stopped early is not as good as a short one.",
         sets={TrainingConfig: "nepochs"},
         minimum=1,
+        by_effort=_TRAINING_EPOCHS,
     ),
     Setting(
         "Training.BatchSize",
@@ -361,7 +387,7 @@ _INFERENCE = (
 _REFINEMENT = (
     Setting(
         "Refinement.Epochs",
-        RefinementConfig.epochs,
+        _REFINEMENT_EPOCHS[NORMAL],
         "Epochs",
         "Passes over the scan in which the network's object is fitted to all patterns, as "
         "iterative solvers do; 0 is none. 10 after a trained network; 30 where that is poor. The "
@@ -369,6 +395,7 @@ _REFINEMENT = (
         sets={RefinementConfig: "epochs"},
         minimum=0,
         zero="off",
+        by_effort=_REFINEMENT_EPOCHS,
     ),
     Setting(
         "Refinement.Probe",
@@ -577,6 +604,7 @@ _ADVANCED = (
 )
 
 SECTIONS: dict[str, tuple[Setting, ...]] = {
+    "Effort": _EFFORT,
     "Engine": _ENGINE,
     "Model": _MODEL,
     "Data and Sampling": _DATA,
@@ -617,6 +645,46 @@ def fields_of(config: type, value: Callable[[Setting], Any] = _default) -> dict[
     return {
         row.sets[config]: row.in_configuration(value(row)) for row in SETTINGS.values() if config in row.sets
     }
+
+
+def fields_with_effort(config: type, effort: str) -> dict[str, Any]:
+    """The fields of a configuration class that settings set, at the defaults that an effort has.
+
+    Errors are those of :func:`with_effort`.
+    """
+    changed = with_effort(effort)
+    return fields_of(config, lambda row: changed.get(row.path, row.default))
+
+
+def with_effort(effort: str) -> dict[str, int]:
+    """The values, by ``Group.Name``, of the settings that an effort sets.
+
+    Raises
+    ------
+    ValueError
+        If there is no such effort; the message lists them.
+    """
+    if effort not in EFFORTS:
+        known = ", ".join(map(repr, EFFORTS))
+        raise ValueError(f"The setting {SETTINGS[EFFORT].full_name} = {effort!r} is not valid: use {known}.")
+    return {path: row.by_effort[effort] for path, row in SETTINGS.items() if row.by_effort}
+
+
+def effort_says(values: Values) -> str:
+    """What has come of the effort: each setting that it sets, as it is now, and what the effort says to it.
+
+    Raises
+    ------
+    ValueError
+        As :func:`with_effort`.
+    """
+    effort, parts = values(EFFORT), []
+    for path, meant in with_effort(effort).items():
+        row, value = SETTINGS[path], values(path)
+        shown = row.zero if row.zero and value == 0 else str(value)
+        aside = "" if value == meant else f" ({effort}: {meant})"
+        parts.append(f"{row.group} {row.label} {shown}{aside}")
+    return ", ".join(parts)
 
 
 def known_object_weight(weight: float, model_type: str) -> float:

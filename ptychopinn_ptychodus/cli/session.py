@@ -17,7 +17,7 @@ from ..ptychodus_io.names import DIFFRACTION_FILE, GOAL, KEYS, LIBRARY, NETWORK_
 from ..ptychodus_io.standard_files import check_standard_files
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay, TimeLeft
-from .settings import assign, open_settings_file
+from .settings import assign_all, open_settings_file
 
 if TYPE_CHECKING:
     from ptychodus.api.workflow import ProductWorkflowAPI
@@ -254,8 +254,7 @@ def open_session(
             )
         for path in settings_files:
             open_settings_file(core.settings_registry, path)
-        for assignment in assignments:
-            assign(core.settings_registry, assignment)
+        assign_all(core.settings_registry, assignments)
         chosen = core.processing_core.algorithm_parameter.get_value()
         by_settings = {key: name for name, key in KEYS.items()}.get(chosen, "PINN")
         with core:

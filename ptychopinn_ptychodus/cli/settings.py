@@ -9,10 +9,11 @@ from __future__ import annotations
 import configparser
 import difflib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..settings_table import PREFIX
+from ..settings_table import EFFORT, PREFIX
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,19 @@ def open_settings_file(registry: SettingsRegistry, path: Path) -> None:
     registry.open_settings(path)
 
 
+def assign_all(registry: SettingsRegistry, assignments: Iterable[str]) -> None:
+    """Take in each ``Section.Key=value``, the later over the earlier; errors are those of :func:`assign`.
+
+    The effort comes first wherever it stands: what it sets may be set otherwise beside it.
+    """
+    for assignment in sorted(assignments, key=lambda text: not _is_effort(text)):
+        assign(registry, assignment)
+
+
+def _is_effort(assignment: str) -> bool:
+    return assignment.partition("=")[0].strip() == PREFIX + EFFORT
+
+
 def assign(registry: SettingsRegistry, assignment: str) -> None:
     """Take in ``Section.Key=value``.
 
@@ -80,6 +94,8 @@ def assign(registry: SettingsRegistry, assignment: str) -> None:
     value = value.strip()
     _check(parameters[key], section, key, value, "")
     parameters[key].set_value_from_string(value)
+    if _is_effort(assignment):  # also if it is at this one: it has to replace what a file has set
+        parameters[key].notify_observers()
 
 
 def _check(parameter: Any, section: str, key: str, value: str, where: str) -> None:

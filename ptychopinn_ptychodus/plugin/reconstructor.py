@@ -29,6 +29,7 @@ from ..backends.registry import engine_for, guess_engine
 from ..data.examination import ExaminationError, Report
 from ..files import replacing
 from ..ptychodus_io.names import GOAL, MODEL_BASENAME
+from ..settings_table import EFFORT
 from ..worker.wire import ChildDiedError
 from .reconstruction import ReconstructionRun
 from .selection import BACKEND_SETTING, model_file_type, preferred_backend
@@ -200,6 +201,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
 
     def train(self, input_path: Path, output_path: Path) -> Generator[TrainOutput, None, None]:
         with self._reporting("Training failed"):
+            self._say_effort()
             job = make_train_job(
                 self._settings,
                 self.model_type,
@@ -215,10 +217,15 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         with self._reporting("Reconstruction failed"):
             model_path = self.require_model()
             engine = self._engine_for(model_path)
+            self._say_effort()
             run = ReconstructionRun(self._settings, self.model_type, self._shown, self._task, self._logger)
             yield from run.outputs(parameters, model_path, engine.name)
 
     # ---- helpers
+
+    def _say_effort(self) -> None:
+        effort = self._settings.shown(EFFORT)
+        self._logger.info('Effort "%s": %s.', effort, self._settings.effort_says())
 
     @contextlib.contextmanager
     def _reporting(self, what: str) -> Iterator[None]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ptychodus.api.observer import Observable, Observer
 from ptychodus.api.parameters import ParameterBase, ParameterGroup
 from ptychodus.api.settings import SettingsRegistry
 
@@ -20,13 +21,17 @@ from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConf
 from ..data.examination import ExaminationConfig
 from ..refinement import RefinementConfig
 from ..settings_table import (
+    EFFORT,
+    EFFORTS,
     GROUPS,
     PREFIX,
     SETTING_OF_FIELD,
     SETTINGS,
     Setting,
+    effort_says,
     fields_of,
     known_object_weight,
+    with_effort,
 )
 from ..worker.request import ReconstructionRequest, TrainingRequest, neighbor_count
 
@@ -71,6 +76,7 @@ class PluginSettings:
 
     def __init__(self, registry: SettingsRegistry) -> None:
         self._groups = {group: SettingsGroup(registry, group) for group in GROUPS}
+        self._effort = _EffortSets(self)  # observers are all that Ptychodus keeps of it
 
     @property
     def groups(self) -> list[SettingsGroup]:
@@ -102,6 +108,17 @@ class PluginSettings:
         """The fields of a configuration class that settings set; errors are those of :meth:`value`."""
         return fields_of(config, self._checked)
 
+    def set_by_effort(self) -> None:
+        """Set what the effort sets, whatever it is at; an effort that there is not sets nothing."""
+        effort = self.shown(EFFORT)
+        if effort in EFFORTS:
+            for path, value in with_effort(effort).items():
+                self[path].set_value(value)
+
+    def effort_says(self) -> str:
+        """What has come of the effort, see :func:`.settings_table.effort_says`."""
+        return effort_says(self.shown)
+
     def _checked(self, row: Setting) -> Any:
         value: Any = ParameterBase.get_value(self[row.path])
         minimum, maximum = row.minimum, row.maximum
@@ -109,6 +126,23 @@ class PluginSettings:
             limits = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
             raise ValueError(f"The setting {row.full_name} = {value!r} is not valid: use a value {limits}.")
         return value
+
+
+class _EffortSets(Observer):
+    """Sets what the effort sets as soon as that is chosen.
+
+    Ptychodus reads and writes every value of a settings file, and knows none that is not set. It reads the
+    effort before what that sets, since rows of the table come in that order: a file that has both is obeyed
+    in both.
+    """
+
+    def __init__(self, settings: PluginSettings) -> None:
+        super().__init__()
+        self._settings = settings
+        settings[EFFORT].add_observer(self)
+
+    def _update(self, observable: Observable) -> None:
+        self._settings.set_by_effort()
 
 
 @contextmanager

@@ -38,8 +38,9 @@ class TrainJob:
     Attributes
     ----------
     asked
-        What was asked for. If it does not say ``n_groups``, there is one group for each pattern that is
-        learnt from. ``probe_modes`` are at least as many as the probe has.
+        What was asked for. If it does not say ``n_groups``, there are as many as
+        :func:`.automatic_groups` says for the patterns that are learnt from. ``probe_modes`` are at least as
+        many as the probe has.
     validation_fraction
         Part of the patterns that is held out if the directory has no test data.
     preview

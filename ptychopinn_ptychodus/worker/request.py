@@ -25,6 +25,21 @@ Configuration = type[ModelConfig | TrainingConfig | InferenceConfig]
 
 _OF_THE_DATA = ("N", "model", "nphotons")
 
+ENOUGH_GROUPS = 512
+"""Groups of an epoch that are enough for a learnt solver: it learns steps, and not the scan."""
+
+
+def automatic_groups(patterns: int, model: ModelConfig, *, sequential: bool) -> int:
+    """What the setting ``NumGroups`` stands for where it is not set, for a scan of so many patterns.
+
+    One group per pattern, but no more than :data:`ENOUGH_GROUPS` for ``unrolled``, so that the time of a
+    training does not grow with the scan. Not where groups have no overlap (gridsize 1), nor where they would
+    be the first ones of the scan alone (``sequential``).
+    """
+    if model.architecture != "unrolled" or model.channels == 1 or sequential:
+        return patterns
+    return min(patterns, ENOUGH_GROUPS)
+
 
 def neighbor_count(setting: int | None, gridsize: int) -> int:
     """What the setting ``NeighborCount`` stands for; where it is not set, a little more than a group needs.
@@ -131,6 +146,11 @@ class TrainingRequest:
     def channels(self) -> int:
         """Patterns per group, gridsize²."""
         return int(self.model.get("gridsize", ModelConfig.gridsize)) ** 2
+
+    def automatic_groups(self, patterns: int) -> int:
+        """See :func:`automatic_groups`."""
+        sequential = self.training.get("sequential_sampling", TrainingConfig.sequential_sampling)
+        return automatic_groups(patterns, ModelConfig(**self.model), sequential=sequential)
 
     @property
     def n_subsample(self) -> int | None:

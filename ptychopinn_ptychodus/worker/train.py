@@ -12,6 +12,7 @@ import numpy as np
 from ..backends.registry import get_engine
 from ..config import TrainingConfig
 from ..data.raw import RawData
+from ..formatting import counted
 from ..ptychodus_io.ingest import TrainingData, read_training_directory, require_object, require_same
 from .examination import examined
 from .job import DATA_DIRECTORY, VALIDATION_DIRECTORY, TrainJob
@@ -49,7 +50,7 @@ def train(
 
     config = asked.complete(
         raw.N,
-        n_groups=asked.training.get("n_groups") or training.n_patterns,
+        n_groups=asked.training.get("n_groups") or asked.automatic_groups(training.n_patterns),
         probe_modes=_probe_modes(asked.training.get("probe_modes"), len(training.probeGuess)),
         nphotons=training.photons_per_pattern,
     )
@@ -57,16 +58,21 @@ def train(
     engine = get_engine(config.backend)
     engine.require()
     logger.info(
-        "Training on %d patterns of %d × %d (%s), %d for validation, with %s.",
+        "Training on %d patterns of %d × %d (%s), %d for validation, in %s of %d groups, with %s.",
         training.n_patterns,
         raw.N,
         raw.N,
         data.source,
         0 if validation is None else validation.n_patterns,
+        counted(config.nepochs, "epoch"),
+        config.n_groups,
         engine.title,
     )
     container = training.grouped_for(config, config.n_groups)
-    held_out = None if validation is None else validation.grouped_for(config, None)
+    held_out = None
+    if validation is not None:
+        enough = asked.automatic_groups(validation.n_patterns)
+        held_out = validation.grouped_for(config, None if enough == validation.n_patterns else enough)
     messages = TrainingMessages(
         send,
         [container, held_out],

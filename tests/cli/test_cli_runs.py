@@ -29,6 +29,7 @@ from ptychopinn_ptychodus.plugin.reconstruction import ReconstructionRun
 from ptychopinn_ptychodus.ptychodus_io import standard_scan
 from ptychopinn_ptychodus.ptychodus_io.names import GOAL, NETWORK_DONE
 from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.settings_table import with_effort
 
 POSITIONS = 5  # along each axis, as in the fixture
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -60,6 +61,20 @@ def test_later_settings_win(tmp_path: Path) -> None:
     assignments = ["PtychoPINNPluginTraining.Epochs=6"]
     with open_session(settings_files=[first, second], assignments=assignments) as app:
         assert epochs_of(app) == 6
+
+
+def test_an_effort_gives_way_to_what_is_set_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "settings.ini"
+    path.write_text("[PtychoPINNPluginTraining]\nEffort = quick\nEpochs = 30\n")
+    efforts = {effort: f"PtychoPINNPluginTraining.Effort={effort}" for effort in ("quick", "thorough")}
+    with open_session(settings_files=[path]) as app:
+        assert epochs_of(app) == 30
+    for effort, assignment in efforts.items():  # said later than the file, even if the file says the same
+        with open_session(settings_files=[path], assignments=[assignment]) as app:
+            assert epochs_of(app) == with_effort(effort)["Training.Epochs"]
+    assignments = ["PtychoPINNPluginTraining.Epochs=7", efforts["thorough"]]
+    with open_session(settings_files=[path], assignments=assignments) as app:
+        assert epochs_of(app) == 7
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ptychodus.api.settings import SettingsRegistry
 from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.plugin.settings import PluginSettings
+from ptychopinn_ptychodus.settings_table import with_effort
 
 if TYPE_CHECKING:
     from PyQt5.QtWidgets import QApplication, QWidget
@@ -180,6 +181,7 @@ class TestSections:
             "Loaded Model",
             "Examination of the Scan",
             "Preview",
+            "Effort",
             "Engine",
             "Model",
             "Data and Sampling",
@@ -299,6 +301,24 @@ class TestEdits:
         page = open_page(make_library())
         assert page.row("Data.NumSubsample").widget.text() == "all"
         assert page.row("Inference.BatchSize").widget.text() == "automatic"
+
+    def test_an_effort_shows_what_it_has_set(
+        self, open_page: Callable[..., SettingsPage], application: QApplication
+    ) -> None:
+        page = open_page(make_library(Refinement_Epochs=10))
+        assert page.rows[0].setting.path == "Training.Effort"
+        quick = with_effort("quick")
+        for _ in range(2):  # chosen once more, it sets once more what has been changed
+            set_in(page, "Training.Effort", "quick")
+            page.row("Training.Effort").widget.activated.emit(0)
+            application.processEvents()
+            assert {path: shown_in(page, path) for path in quick} == quick
+            epochs, refinement = quick["Training.Epochs"], quick["Refinement.Epochs"]
+            assert page.effort_says.text() == f"Training Epochs {epochs}, Refinement Epochs {refinement}"
+            set_in(page, "Training.Epochs", 30)
+            application.processEvents()
+            assert f"Training Epochs 30 (quick: {epochs}), " in page.effort_says.text()
+            assert shown_in(page, "Training.Effort") == "quick"
 
     def test_scrolling_past_a_box_changes_nothing(
         self, open_page: Callable[..., SettingsPage], application: QApplication

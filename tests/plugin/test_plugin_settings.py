@@ -41,8 +41,9 @@ OTHER_VALUES = {
     "Metric": "poisson",
     "PatternValues": "counts",
 }
-# They choose the engine, and what is held out: no field of a configuration.
+# They choose the engine, what is held out, and what other settings are: no field of a configuration.
 ELSEWHERE = {
+    "PtychoPINNPluginTraining.Effort",
     "PtychoPINNPluginModel.Backend",
     "PtychoPINNPluginData.ValidationFraction",
     "PtychoPINNPluginTraining.Preview",

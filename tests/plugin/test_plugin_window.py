@@ -137,7 +137,8 @@ def test_the_window(
     assert lines, done.stdout + done.stderr
     seen = json.loads(lines[0].removeprefix("SEEN "))
     assert seen["lazy"]
-    assert seen["page"][:4] == ["Loaded Model", "Examination of the Scan", "Preview", "Engine"]
+    boxes = ["Loaded Model", "Examination of the Scan", "Preview", "Effort", "Engine"]
+    assert seen["page"][:5] == boxes
     assert "Refinement" in seen["page"]
     assert seen["fits"]
     assert seen["frameworks"] == []

@@ -17,6 +17,7 @@ import pytest
 import ptychopinn_ptychodus
 from ptychopinn_ptychodus import api
 from ptychopinn_ptychodus.data.metrics import illumination_mask
+from ptychopinn_ptychodus.settings_table import EFFORTS, with_effort
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
 CPU = api.default_execution_config(accelerator="cpu")
@@ -106,6 +107,18 @@ def test_the_package_offers_what_the_interface_offers() -> None:
 
 
 # ---- training
+
+
+def test_an_effort_is_as_long_as_the_plugin_s(scan: api.RawData) -> None:
+    for effort in EFFORTS:
+        meant = with_effort(effort)
+        training = api.default_training_config(scan, effort=effort, backend="pytorch")
+        assert training.nepochs == meant["Training.Epochs"]
+        assert api.default_refinement_config(effort=effort).epochs == meant["Refinement.Epochs"]
+    assert api.default_training_config(scan, effort="quick", nepochs=30, backend="pytorch").nepochs == 30
+    assert api.default_refinement_config() == api.RefinementConfig()
+    with pytest.raises(ValueError, match=r"Effort = 'great'"):
+        api.default_training_config(scan, effort="great")
 
 
 @needs_torch

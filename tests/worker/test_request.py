@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ptychopinn_ptychodus.config import InferenceConfig, ModelConfig, TrainingConfig
-from ptychopinn_ptychodus.worker.request import ReconstructionRequest, TrainingRequest
+from ptychopinn_ptychodus.settings_table import SETTINGS
+from ptychopinn_ptychodus.worker.request import ENOUGH_GROUPS, ReconstructionRequest, TrainingRequest
 
 
 def config() -> TrainingConfig:
@@ -106,3 +108,20 @@ def test_a_request_for_a_reconstruction_is_checked_without_a_model() -> None:
         ReconstructionRequest(MODEL, {"horizon": 3})
     with pytest.raises(ValueError, match=r"ModelConfig has no field 'horizon'.*pip install --upgrade"):
         ReconstructionRequest(MODEL, {}, {"horizon": 3})
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "patterns", "expected"),
+    [
+        ({"architecture": "unrolled", "gridsize": 2}, {}, 100, 100),
+        ({"architecture": "unrolled", "gridsize": 2}, {}, 100_000, ENOUGH_GROUPS),
+        ({"architecture": "unrolled", "gridsize": 1}, {}, 100_000, 100_000),
+        ({"architecture": "unrolled", "gridsize": 2}, {"sequential_sampling": True}, 100_000, 100_000),
+        ({"architecture": "cnn", "gridsize": 2}, {}, 100_000, 100_000),
+    ],
+)
+def test_the_time_of_an_epoch_does_not_grow_with_the_scan_where_it_need_not(
+    model: dict[str, Any], training: dict[str, Any], patterns: int, expected: int
+) -> None:
+    assert TrainingRequest(model, training).automatic_groups(patterns) == expected
+    assert f" {ENOUGH_GROUPS} at most" in SETTINGS["Data.NumGroups"].tip  # where the user reads of it

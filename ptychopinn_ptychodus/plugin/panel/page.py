@@ -21,14 +21,14 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
-from ...settings_table import SECTIONS, Setting
+from ...settings_table import EFFORT, SECTIONS, Setting
 from ..reconstructor import PtychoPINNReconstructor
 from ..settings import PluginSettings
 from .engines import EngineRows, EngineStates
 from .findings import FindingsBox
 from .model import ModelBox
 from .preview import PreviewBox
-from .widgets import Form, Relay, WheelGuard, align, tool_tip
+from .widgets import Form, InfoLabel, Relay, WheelGuard, align, tool_tip
 
 try:
     controllers: Any = importlib.import_module("ptychodus.controller.parameters")
@@ -111,6 +111,10 @@ class SettingsPage(QWidget):
         layout.addWidget(self.preview_box)
         *sections, (folded_title, folded) = SECTIONS.items()
         forms = {title: self._add_section(layout, title, rows) for title, rows in sections}
+        self.effort_says = InfoLabel()
+        forms["Effort"].add_wide(self.effort_says)
+        # as Ptychodus tells of changes only: chosen once more, it sets once more what it sets
+        self.row(EFFORT).widget.activated.connect(lambda _: settings.set_by_effort())
         self._engine_rows = EngineRows(engine_states, settings, forms["Engine"])
         self._add_folded_section(layout, folded_title, folded)
         layout.addStretch()
@@ -120,8 +124,8 @@ class SettingsPage(QWidget):
         for kind in (QAbstractSpinBox, QComboBox):
             for widget in self.findChildren(kind):
                 wheel.guard(widget)
-        Relay(self._show_what_applies, self).watch(*(group.group for group in settings.groups))
-        self._show_what_applies()
+        Relay(self._show_settings, self).watch(*(group.group for group in settings.groups))
+        self._show_settings()
         engine_states.refresh()
         self.model_box.refresh()
         align(self.model_box.form, *self._forms)
@@ -160,6 +164,13 @@ class SettingsPage(QWidget):
             self._advanced.get_widget().toggled.connect(contents.setVisible)
             contents.setVisible(False)
         layout.addWidget(self._advanced.get_widget())
+
+    def _show_settings(self) -> None:
+        self._show_what_applies()
+        try:
+            self.effort_says.show_text(self._settings.effort_says())
+        except ValueError as exc:
+            self.effort_says.show_text(str(exc))
 
     def _show_what_applies(self) -> None:
         """Also what does not apply and is set all the same: it would be refused, or count, unseen."""
