@@ -32,7 +32,10 @@ _SHARPEST = 0.7  # pixels, of the Gaussian that makes objects band-limited
 
 @dataclass(frozen=True)
 class MadeScan:
-    """A scan of the collection and the truth: object (H, W), probe (modes, N, N), positions (M, 2) [x, y]."""
+    """A scan of the collection and the truth: object (H, W), probe (modes, N, N), positions (M, 2) [x, y].
+
+    The probe is the mean one where it varies.
+    """
 
     raw: RawData
     object: NDArray[np.complex64]
@@ -42,14 +45,22 @@ class MadeScan:
 
 def make(kind: Kind, seed: int) -> MadeScan:
     """One scan of a kind; each kind has random numbers of its own for each seed."""
-    rng = np.random.default_rng([seed, zlib.crc32(repr(kind).encode())])
-    n, probe = kind.size, beam(kind.beam, kind.size)
+    name = repr(kind) if kind.varying == Kind.varying else f"{kind}, {kind.varying}"
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    n = kind.size
     span = kind.step * kind.beam.width * n
     positions = _turned(_path(kind, span, rng), kind.turned)
     positions += n / 2 + 3 - positions.min(axis=0)
     width, height = (math.ceil(v) for v in positions.max(axis=0) + n / 2 + 3)
     truth = _sample(kind, (height, width), rng)
-    expected = diffraction_intensity(extract_patches(truth, positions[:, 0], positions[:, 1], n), probe)
+    patches = extract_patches(truth, positions[:, 0], positions[:, 1], n)
+    probes = _probes(kind, len(positions), rng)
+    if len(probes) == 1:
+        expected = diffraction_intensity(patches, probes[0])
+    else:
+        pairs = zip(patches, probes, strict=True)
+        expected = np.concatenate([diffraction_intensity(patch[None], one) for patch, one in pairs])
+    probe = probes.mean(0)
     scale = kind.photons / float(expected.sum((1, 2)).mean())
     expected *= scale
     counts, bad = _detected(kind, expected, rng)
@@ -69,8 +80,8 @@ def make(kind: Kind, seed: int) -> MadeScan:
 # ---------------------------------------------------------------------- the beam
 
 
-def beam(about: Beam, n: int) -> NDArray[np.complex64]:
-    """(modes, n, n) complex64, ``Σ|P|² = 1``."""
+def beam(about: Beam, n: int, aside: float = 0.0) -> NDArray[np.complex64]:
+    """(modes, n, n) complex64, ``Σ|P|² = 1``; ``aside`` is where along x the pupil is, part of its radius."""
     y, x = np.indices((n, n)) - (n - 1) / 2
     if about.aperture is None:
         first = 0.5 * (1 - np.tanh((np.hypot(x, y) - about.width * n / 2) / 1.5)) + 0j
@@ -79,7 +90,8 @@ def beam(about: Beam, n: int) -> NDArray[np.complex64]:
         fx, fy = frequency[None, :], frequency[:, None]
         radius, angle = np.hypot(fx, fy) / about.aperture, np.arctan2(fy, fx)
         soft = 2 / (n * about.aperture)
-        pupil = 0.5 * (1 - np.tanh((radius - 1) / soft))
+        edge = np.hypot(fx / about.aperture - aside, fy / about.aperture) if aside else radius
+        pupil = 0.5 * (1 - np.tanh((edge - 1) / soft))
         if about.stop:
             pupil = pupil * 0.5 * (1 + np.tanh((radius - about.stop) / soft))
         # the cone has the slope of the phase at the rim
@@ -98,6 +110,24 @@ def beam(about: Beam, n: int) -> NDArray[np.complex64]:
         modes.append(mode * math.sqrt(power / float((np.abs(mode) ** 2).sum())))
     stack = np.stack(modes)
     return np.asarray(stack / np.sqrt((np.abs(stack) ** 2).sum()), np.complex64)
+
+
+def _probes(kind: Kind, count: int, rng: Rng) -> NDArray[np.complex64]:
+    """(1, modes, N, N), or (count, modes, N, N) where they vary, of the same power."""
+    (how, size), n = kind.varying, kind.size
+    if how == "nothing":
+        return beam(kind.beam, n)[None]
+    if how == "mixture":
+        modes = beam(replace(kind.beam, modes=(0.5, 0.5)), n) * math.sqrt(2)
+        by = size * rng.normal(size=count)[:, None, None]
+        mixed = (modes[0] + by * modes[1]) / np.sqrt(1 + by**2)
+        return np.asarray(mixed[:, None], np.complex64)
+    drift = math.sqrt(2) * size * np.sin(np.linspace(0, rng.uniform(4, 9), count) + rng.uniform(0, 6))
+    made = {
+        "pupil": lambda by: beam(kind.beam, n, by),
+        "focus": lambda by: beam(replace(kind.beam, width=(1 + by) * kind.beam.width), n),
+    }[how]
+    return np.stack([made(by) for by in drift])
 
 
 def _known(kind: Kind) -> Beam:
@@ -257,6 +287,11 @@ def _detected(kind: Kind, expected: Image, rng: Rng) -> tuple[NDArray[np.int64],
         expected = expected * np.clip(factor, 0.1, None)[:, None, None]
     if kind.detector == "background":
         expected = expected + 0.02 * expected.mean()
+    if kind.detector == "halo":
+        y, x = np.indices((n, n)) / n - 0.5
+        # round something beside the beam, and a shadow's edge
+        halo = np.exp(-((x - 0.1) ** 2 + (y + 0.05) ** 2) / 0.06) * (1 + 0.7 * np.tanh((x + 0.6 * y - 0.1) / 0.05))
+        expected = expected + 0.05 * expected.mean() * halo / halo.mean()
     counts = rng.poisson(expected)
     bad = np.zeros((n, n), np.bool_)
     if kind.detector == "gaps":
