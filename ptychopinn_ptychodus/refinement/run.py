@@ -37,6 +37,7 @@ from .position_steps import PositionSteps
 from .position_terms import Beginning
 from .report import RefinementReport, WorkDone
 from .start import StartError
+from .varying_probe import VaryingProbe
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ _UPDATES_PER_EPOCH = 24
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 POSITIONS_WAIT = 2.0  # epochs
 _LIGHT_WAITS = 2  # epochs, for an object that explains counts by its absorption
+_VARIATION_WAITS = 4  # epochs, for an object and positions that are near their own
 _LIGHT_PASSES = 3  # over the scan, for a background that starts late
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
@@ -93,6 +95,7 @@ class Run:
         self._noise = self._per_photon * float(photons.sum())
         self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
+        self.varying = VaryingProbe(model, arrays, config, self._order, self._noise)
 
     def fit_scale(self) -> None:
         """Scale the probe to where the metric of the sound patterns is least.
@@ -189,6 +192,8 @@ class Run:
                     self.beam.learn(modelled, noise_of_root(self._mean, left))
                     self.background.learn(far)
                     self._model.light = Light(self.beam.intensities, self.background.level)
+                if config.probe and epoch + 1 >= _VARIATION_WAITS:
+                    self.varying.learn(self.iterate, self.weights, left)
                 by_amplitudes = config.metric == "auto" and not self._model.by_likelihood
                 is_late = epoch + 1 >= math.ceil(STEADY * config.epochs)
                 if by_amplitudes and is_late and left <= _NEAR_NOISE * self._noise:
@@ -224,7 +229,7 @@ class Run:
         found = self._model.compare(self.iterate, self._scan)
         # amplitudes that fit best have less power than the counts, which the object would take on now
         factor = math.sqrt(float(found.counts[self._sound].sum() / found.modelled[self._sound].sum()))
-        self.iterate.probe *= factor
+        self.iterate.scale(factor)
         self._probe_velocity *= factor
         self._power *= factor**2
         self._accepted = self.iterate.copy(self._arrays)
@@ -282,8 +287,12 @@ class Run:
         iterate, get, put = self.iterate, self._arrays.get, self._arrays.put
         light = get(self._model.illumination(iterate, self._scan))
         touched = get(self._model.touched(iterate, self._scan))
-        canvas, probe = without_ramp(get(iterate.canvas), get(iterate.probe), light, touched)
-        self.iterate = replace(iterate, canvas=put(canvas), probe=put(probe))
+        probe, varied = get(iterate.probe), iterate.variation
+        waves = probe[None] if varied is None else np.concatenate((probe[None], get(varied.shapes)))
+        canvas, waves = without_ramp(get(iterate.canvas), waves, light, touched)
+        if varied is not None:
+            varied = replace(varied, shapes=put(waves[1:]))
+        self.iterate = replace(iterate, canvas=put(canvas), probe=put(waves[0]), variation=varied)
 
     def finish(self) -> Iterate:
         """The last estimate, or the start if that was better after all."""
@@ -326,6 +335,7 @@ class Run:
 
     def _rest(self) -> None:
         self._object_steps.rest()
+        self.varying.rest()
         self._probe_velocity = self.iterate.probe * 0
 
     def _update(self, indices: NDArray[np.int64], done: float) -> Gradients:
@@ -341,6 +351,7 @@ class Run:
         self._object_steps.step(iterate, gradients.canvas, indices, rate * warm)
         if probe:
             self._step_probe(gradients, rate)
+            self.varying.step(iterate, gradients, indices, rate)
         if positions:
             self._position_steps.step(iterate.positions, gradients, indices, self._scale)
         return gradients

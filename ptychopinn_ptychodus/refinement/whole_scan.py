@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import scipy.optimize
@@ -82,7 +83,7 @@ class Posterior:
 
     def __call__(self, numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Cost and gradient, see the class."""
-        tried = Iterate(self.canvas(numbers), self._iterate.probe, self._iterate.positions)
+        tried = replace(self._iterate, canvas=self.canvas(numbers))
         gradient = tried.canvas * 0
         value, slope = self._field.penalty(numbers.reshape(self._field.start.shape))
         for part in self._parts:
