@@ -95,9 +95,7 @@ class Iterate:
     def copy(self, arrays: Arrays) -> Iterate:
         """A copy that shares nothing."""
         variation = None if self.variation is None else self.variation.copy(arrays)
-        return Iterate(
-            arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy(), variation
-        )
+        return Iterate(arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy(), variation)
 
     def scale(self, factor: float) -> None:
         """Multiply the probe, whatever it varies by included."""
@@ -168,8 +166,10 @@ class VariationGradients:
         (K, modes, N, N) complex ∂L/∂E_j*.
     power
         (K, N, N) real Σ_k e_k c_kj² |O_k|², which they are to be measured by.
-    weights, curvature
-        (B, K) float64: ∂L/∂c_kj / 2, and e_k Σ_m |E_jm|² |O_k|².
+    weights
+        (B, K) float64 ∂L/∂c_kj / 2.
+    curvature
+        (B, K, K) float64 e_k Re Σ_m E_im* E_jm |O_k|²: what changing the weights changes.
     """
 
     shapes: Array
@@ -401,9 +401,7 @@ class ScanModel:
             variation=None if varying is None else varying.total(),
         )
 
-    def probe_gradients(
-        self, iterate: Iterate, indices: NDArray[np.int64]
-    ) -> Iterator[Array]:
+    def probe_gradients(self, iterate: Iterate, indices: NDArray[np.int64]) -> Iterator[Array]:
         """∂L/∂P* of some of these patterns at a time, each by its own probe; (B, modes, N, N), Fourier space."""
         xp, spectra = self._arrays.xp, self._spectra(iterate)
         for part in self._chunks(iterate, indices):
@@ -525,8 +523,10 @@ class _VariationSums:
         self._arrays = arrays
         self._weights = variation.weights
         self._spectra = spectra.reshape(len(spectra), -1)
-        self._powers = _modulus_squared(variation.shapes).sum(1).reshape(len(spectra), -1)
-        self._shapes, self._power = self._spectra * 0, self._powers * 0
+        shapes = variation.shapes
+        products = (arrays.xp.conj(shapes)[:, None] * shapes).real.sum(2)
+        self._products = products.reshape(len(shapes) ** 2, -1)
+        self._shapes, self._power = self._spectra * 0, self._products[: len(shapes)] * 0
         self._slopes: list[NDArray[Any]] = []
         self._curvatures: list[NDArray[Any]] = []
         self._shape = variation.shapes.shape
@@ -546,7 +546,8 @@ class _VariationSums:
         self._shapes += arrays.put(weights.astype(np.complex64)) @ back
         self._power += arrays.put((weights**2).astype(np.float32)) @ brightness
         self._slopes.append(arrays.get((back @ xp.conj(self._spectra).T).real))
-        self._curvatures.append(arrays.get(brightness @ self._powers.T))
+        curvature = arrays.get(brightness @ self._products.T)
+        self._curvatures.append(curvature.reshape(len(part), len(weights), -1))
 
     def total(self) -> VariationGradients:
         """The sums."""

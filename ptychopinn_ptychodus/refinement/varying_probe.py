@@ -3,12 +3,13 @@
 In pattern k, each mode m of the probe is ``P_m + Σ_j c_kj E_jm``: a few shapes E_j, the same for the whole
 scan, by weights c_kj that are real, as what a motion does to a wave is (orthogonal probe relaxation; Odstrčil
 et al., Opt. Express 24, 8360, 2016). The shapes are the strongest that the gradients of single patterns have
-in common. No shape has a part of what is known by other names: a probe that is brighter is the beam's, see
-:mod:`.beam`, one that is elsewhere on the sample the positions'.
+in common, and take steps from there.
 
 A fixed probe is wrong for every pattern in its own way where the object is not found yet, too, or where a
 position is wrong: but then three numbers a pattern do not put it right. So a probe is taken to vary only if
-the shapes that half of the patterns asked for explain most of what the others do not fit.
+shapes by which one half of some patterns differ explain most of what the other half does not fit. These have
+no part of what has another name: a probe that is brighter is the beam's matter, see :mod:`.beam`, and one that is
+elsewhere on the sample the positions'.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from .arrays import LEAST, Array, Arrays
 from .config import RefinementConfig
-from .model import Gradients, Iterate, ScanModel, Variation, frequencies, power
+from .model import Gradients, Iterate, ScanModel, Variation, VariationGradients, frequencies, power
 from .object_steps import nesterov
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ _EXPLAINED = 0.5
 """Of what is not fitted in other patterns, beyond noise. On scans of 62 kinds whose probe is steady, it is
 up to 0.4 while the object is not found yet; on those whose probe varies, two thirds and more."""
 _PASSES = 3  # over the patterns, for weights of shapes that are new
+_FLOOR = 1e-3  # of the sum of a pattern's curvatures
+_MOMENTUM = 0.5  # of the shapes: more, and steps of shapes and of weights outrun each other
 _LENGTH = 1.5  # of a step of the weights; 2 would solve for one alone if phases at the detector were any
 
 
@@ -70,13 +73,13 @@ class VaryingProbe:
         self._noise = noise
         self._velocity: Array = None
 
-    def learn(self, iterate: Iterate, weights: NDArray[np.float64], error: float) -> bool:
-        """After an epoch: begin, if the patterns call for it, or keep the probe the mean one.
+    def begin(self, iterate: Iterate, weights: NDArray[np.float64], error: float) -> bool:
+        """Let the probe vary if the patterns call for it.
 
         Parameters
         ----------
         iterate
-            The estimate, whose variation is changed.
+            The estimate so far, of a probe that is the same for all patterns; it is given a variation.
         weights
             (M,) what each pattern counts for: broken ones are not asked.
         error
@@ -85,12 +88,8 @@ class VaryingProbe:
         Returns
         -------
         bool
-            Whether the probe was found to vary only now.
+            Whether it does.
         """
-        self.rest()
-        if iterate.variation is not None:
-            self._keep_apart(iterate, iterate.variation)
-            return False
         if error < _FAR_FROM_NOISE * self._noise:
             return False
         whole = self._order[weights[self._order] == 1.0]
@@ -107,9 +106,24 @@ class VaryingProbe:
             return False
         iterate.variation = tried.variation
         self._fit_weights(iterate, np.sort(self._order))
-        assert iterate.variation is not None
-        self._keep_apart(iterate, iterate.variation)
+        self.keep_mean(iterate)
         return True
+
+    def keep_mean(self, iterate: Iterate) -> None:
+        """After an epoch: let the probe be the mean one, and the shapes the principal ones. Momentum is lost."""
+        self.rest()
+        variation = iterate.variation
+        if variation is None:
+            return
+        arrays = self._arrays
+        mean = variation.weights.mean(axis=0)
+        iterate.probe += (variation.shapes * arrays.put(mean.astype(np.float32))[:, None, None, None]).sum(0)
+        variation.weights -= mean
+        shapes = _real(arrays.get(arrays.fft(arrays.copy(variation.shapes))))
+        q, r = np.linalg.qr(shapes.T.astype(np.float64))
+        left, sizes, right = np.linalg.svd(variation.weights @ r.T, full_matrices=False)
+        variation.shapes = self._as_strong_as_probe(iterate, right @ q.T)
+        variation.weights = left * sizes / math.sqrt(float(power(iterate.probe).sum()))
 
     def rest(self) -> None:
         """Lose all momentum."""
@@ -127,8 +141,8 @@ class VaryingProbe:
         step = found.shapes * self._arrays.put(size.astype(np.float32))[:, None, None, None]
         if self._velocity is None:
             self._velocity = step * 0
-        nesterov(variation.shapes, self._velocity, step, self._config.momentum)
-        variation.weights[indices] -= rate * found.weights / np.maximum(found.curvature, LEAST)
+        nesterov(variation.shapes, self._velocity, step, _MOMENTUM)
+        variation.weights[indices] -= rate * _solved(found)
 
     def tell(self, iterate: Iterate) -> None:
         """Say in the log how much the probe varies, if it does."""
@@ -160,21 +174,7 @@ class VaryingProbe:
         for _ in range(_PASSES):
             found = self._model.gradients(iterate, indices, probe=True, positions=False).variation
             assert found is not None
-            iterate.variation.weights[indices] -= (
-                _LENGTH * found.weights / np.maximum(found.curvature, LEAST)
-            )
-
-    def _keep_apart(self, iterate: Iterate, variation: Variation) -> None:
-        """Let the probe be the mean one, and shapes apart from each other and from what is known otherwise."""
-        arrays = self._arrays
-        mean = variation.weights.mean(axis=0)
-        iterate.probe += (variation.shapes * arrays.put(mean.astype(np.float32))[:, None, None, None]).sum(0)
-        variation.weights -= mean
-        shapes = self._apart(iterate, arrays.get(arrays.fft(arrays.copy(variation.shapes))))
-        q, r = np.linalg.qr(shapes.T.astype(np.float64))
-        left, sizes, right = np.linalg.svd(variation.weights @ r.T, full_matrices=False)
-        variation.shapes = self._as_strong_as_probe(iterate, right @ q.T)
-        variation.weights = left * sizes / math.sqrt(float(power(iterate.probe).sum()))
+            iterate.variation.weights[indices] -= _LENGTH * _solved(found)
 
     def _apart(self, iterate: Iterate, spectra: NDArray[np.complexfloating]) -> NDArray[np.float32]:
         """Far fields (B, modes, N, N) as real vectors, (B, 2 modes N²), less what has another name.
@@ -203,6 +203,23 @@ def strength(variation: Variation, probe: Array) -> float:
     each = (variation.weights**2).mean(axis=0)
     sizes = [float(power(shape).sum()) for shape in variation.shapes]
     return math.sqrt(float(each @ np.array(sizes)) / float(power(probe).sum()))
+
+
+def turned_alike(
+    shapes: NDArray[np.complex64], modes: NDArray[np.complex64], orthogonal: NDArray[np.complex64]
+) -> NDArray[np.complex64]:
+    """Shapes (K, modes, N, N) for modes that are mixed to orthogonal ones, (modes, N, N) both: mixed likewise."""
+    mixture = orthogonal.reshape(len(modes), -1) @ np.linalg.pinv(modes.reshape(len(modes), -1))
+    return np.einsum("nm,kmyx->knyx", mixture, shapes).astype(np.complex64)
+
+
+def _solved(found: VariationGradients) -> NDArray[np.float64]:
+    """What changes of the weights, (B, K), would take their slopes to 0 if the curvature were all."""
+    curvature = found.curvature
+    floor = _FLOOR * np.trace(curvature, axis1=1, axis2=2)[:, None, None] + LEAST
+    return np.asarray(
+        np.linalg.solve(curvature + floor * np.eye(curvature.shape[1]), found.weights[..., None])[..., 0]
+    )
 
 
 def _real(values: NDArray[np.complexfloating]) -> NDArray[np.float32]:
