@@ -68,9 +68,9 @@ class Kind:
     size
         N.
     varying
-        How the beam changes in shape during the scan: ``"nothing"``; ``"pupil"``, which moves sideways, by a
-        part of its radius; ``"focus"``, by a part of the width; or ``"mixture"`` with another shape, at random,
-        by a part of the amplitude. And by how much, root mean square.
+        What changes the beam's shape during the scan, and by how much, root mean square: ``"nothing"``;
+        ``"pupil"``, which moves sideways, by a part of its radius; ``"focus"``, by a part of the width; or
+        ``"mixture"`` with another shape, at random, by a part of the amplitude.
     """
 
     beam: Beam = field(default_factory=Beam)

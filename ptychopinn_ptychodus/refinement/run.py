@@ -378,7 +378,9 @@ class Run:
         """Take one step; ``done`` epochs are done. Returns how the batch's patterns agreed before it."""
         config, iterate = self._config, self.iterate
         probe = config.probe and done >= _WARM_UP
-        positions = config.positions and done >= POSITIONS_WAIT
+        # shapes of a probe that varies explain small displacements, too, and are better at it at first
+        wait = POSITIONS_WAIT if iterate.variation is None else max(POSITIONS_WAIT, STEADY * config.epochs)
+        positions = config.positions and done >= wait
         gradients = self._model.gradients(
             iterate, indices, probe=probe, positions=positions, light=True, weights=self.weights
         )
