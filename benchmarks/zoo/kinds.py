@@ -58,7 +58,8 @@ class Kind:
     photons
         Of a pattern.
     detector
-        ``"whole"``, ``"gaps"``, ``"beamstop"``, ``"background"`` or ``"saturated"``.
+        ``"whole"``, ``"gaps"``, ``"beamstop"``, ``"background"``, ``"halo"`` (a background that is not even)
+        or ``"saturated"``.
     wrong
         What is wrong with the positions: ``"nothing"``, ``"noise"``, ``"drift"``, ``"scale"``, ``"rotation"``
         or ``"backlash"``, and by how many pixels, root mean square.
@@ -66,6 +67,10 @@ class Kind:
         Of the beam's intensity from pattern to pattern, and as a drift; relative.
     size
         N.
+    varying
+        What changes the beam's shape during the scan, and by how much, root mean square: ``"nothing"``;
+        ``"pupil"``, which moves sideways, by a part of its radius; ``"focus"``, by a part of the width; or
+        ``"mixture"`` with another shape, at random, by a part of the amplitude.
     """
 
     beam: Beam = field(default_factory=Beam)
@@ -80,6 +85,8 @@ class Kind:
     wrong: tuple[str, float] = ("nothing", 0.0)
     fluctuation: float = 0.0
     size: int = 64
+    # no part of a description that names it not, so that the scans of all other kinds stay what they were
+    varying: tuple[str, float] = field(default=("nothing", 0.0), repr=False)
 
 
 _NEAR = Beam(aperture=0.24, width=0.25)
@@ -149,8 +156,12 @@ KINDS: dict[str, Kind] = {
     "gaps": Kind(detector="gaps"),
     "beamstop": Kind(detector="beamstop"),
     "background": Kind(detector="background"),
+    "uneven background": Kind(detector="halo"),
     "saturated": Kind(detector="saturated"),
     "unsteady beam": Kind(fluctuation=0.1),
+    "probe moving": Kind(varying=("pupil", 0.15)),
+    "probe moving in focus": Kind(varying=("focus", 0.15)),
+    "probe varying": Kind(varying=("mixture", 0.3)),
     # positions
     "positions 1 px": Kind(wrong=("noise", 1.0)),
     "positions 3 px": Kind(wrong=("noise", 3.0)),
@@ -167,9 +178,11 @@ KINDS: dict[str, Kind] = {
 def drawn_kinds(seed: int, count: int) -> dict[str, Kind]:
     """Kinds that nobody has thought of: each property is that of one of :data:`KINDS`, drawn at random.
 
-    The beam and what is known of it are of the same one, or else it could be known to be anything.
+    The beam and what is known of it are of the same one, or else it could be known to be anything. Beams that
+    vary and uneven backgrounds came later and are not drawn, so that a seed draws what it always did.
     """
-    rng, known = np.random.default_rng([seed, 12]), list(KINDS.values())
+    rng = np.random.default_rng([seed, 12])
+    known = [kind for kind in KINDS.values() if kind.varying == Kind.varying and kind.detector != "halo"]
 
     def value(name: str) -> Any:
         values = list({repr(getattr(kind, name)): getattr(kind, name) for kind in known}.values())
@@ -178,6 +191,6 @@ def drawn_kinds(seed: int, count: int) -> dict[str, Kind]:
     drawn = {}
     for number in range(1, count + 1):
         one = known[rng.integers(len(known))]
-        others = [f.name for f in fields(Kind) if f.name not in ("beam", "known", "size")]
+        others = [f.name for f in fields(Kind) if f.name not in ("beam", "known", "size", "varying")]
         drawn[f"drawn {number}"] = replace(one, size=64, **{name: value(name) for name in others})
     return drawn

@@ -33,7 +33,10 @@ _SHARPEST = 0.7  # pixels, of the Gaussian that makes objects band-limited
 
 @dataclass(frozen=True)
 class MadeScan:
-    """A scan of the collection and the truth: object (H, W), probe (modes, N, N), positions (M, 2) [x, y]."""
+    """A scan of the collection and the truth: object (H, W), probe (modes, N, N), positions (M, 2) [x, y].
+
+    The probe is the mean one where it varies.
+    """
 
     raw: RawData
     object: NDArray[np.complex64]
@@ -43,20 +46,27 @@ class MadeScan:
 
 def make(kind: Kind, seed: int) -> MadeScan:
     """One scan of a kind; each kind has random numbers of its own for each seed."""
-    rng = np.random.default_rng([seed, zlib.crc32(repr(kind).encode())])
-    n, probe = kind.size, beam(kind.beam, kind.size)
+    name = repr(kind) if kind.varying == Kind.varying else f"{kind}, {kind.varying}"
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    n = kind.size
     span = kind.step * kind.beam.width * n
     positions = _turned(_path(kind, span, rng), kind.turned)
     positions += n / 2 + 3 - positions.min(axis=0)
     width, height = (math.ceil(v) for v in positions.max(axis=0) + n / 2 + 3)
     truth = _sample(kind, (height, width), rng)
+    probes = _probes(kind, len(positions), rng)
 
     def expected(part: slice) -> Image:
         x, y = positions[part].T
-        return diffraction_intensity(extract_patches(truth, x, y, n), probe)
+        patches = extract_patches(truth, x, y, n)
+        if len(probes) == 1:
+            return diffraction_intensity(patches, probes[0])
+        pairs = zip(patches, probes[part], strict=True)
+        return np.concatenate([diffraction_intensity(patch[None], one) for patch, one in pairs])
 
     parts = [slice(first, first + _AT_ONCE) for first in range(0, len(positions), _AT_ONCE)]
     sums = np.concatenate([expected(part).sum((1, 2)) for part in parts])
+    probe = probes.mean(0)
     scale = kind.photons / float(sums.mean())
     counts, bad = _detected(kind, lambda part: expected(part) * scale, parts, scale * sums, rng)
     given = _misplaced(kind, positions, span, rng)
@@ -75,8 +85,8 @@ def make(kind: Kind, seed: int) -> MadeScan:
 # ---------------------------------------------------------------------- the beam
 
 
-def beam(about: Beam, n: int) -> NDArray[np.complex64]:
-    """(modes, n, n) complex64, ``Σ|P|² = 1``."""
+def beam(about: Beam, n: int, aside: float = 0.0) -> NDArray[np.complex64]:
+    """(modes, n, n) complex64, ``Σ|P|² = 1``; ``aside`` is where along x the pupil is, part of its radius."""
     y, x = np.indices((n, n)) - (n - 1) / 2
     if about.aperture is None:
         first = 0.5 * (1 - np.tanh((np.hypot(x, y) - about.width * n / 2) / 1.5)) + 0j
@@ -85,7 +95,8 @@ def beam(about: Beam, n: int) -> NDArray[np.complex64]:
         fx, fy = frequency[None, :], frequency[:, None]
         radius, angle = np.hypot(fx, fy) / about.aperture, np.arctan2(fy, fx)
         soft = 2 / (n * about.aperture)
-        pupil = 0.5 * (1 - np.tanh((radius - 1) / soft))
+        edge = np.hypot(fx / about.aperture - aside, fy / about.aperture) if aside else radius
+        pupil = 0.5 * (1 - np.tanh((edge - 1) / soft))
         if about.stop:
             pupil = pupil * 0.5 * (1 + np.tanh((radius - about.stop) / soft))
         # the cone has the slope of the phase at the rim
@@ -104,6 +115,24 @@ def beam(about: Beam, n: int) -> NDArray[np.complex64]:
         modes.append(mode * math.sqrt(power / float((np.abs(mode) ** 2).sum())))
     stack = np.stack(modes)
     return np.asarray(stack / np.sqrt((np.abs(stack) ** 2).sum()), np.complex64)
+
+
+def _probes(kind: Kind, count: int, rng: Rng) -> NDArray[np.complex64]:
+    """(1, modes, N, N), or (count, modes, N, N) where they vary, of the same power."""
+    (how, size), n = kind.varying, kind.size
+    if how == "nothing":
+        return beam(kind.beam, n)[None]
+    if how == "mixture":
+        modes = beam(replace(kind.beam, modes=(0.5, 0.5)), n) * math.sqrt(2)
+        by = size * rng.normal(size=count)[:, None, None]
+        mixed = (modes[0] + by * modes[1]) / np.sqrt(1 + by**2)
+        return np.asarray(mixed[:, None], np.complex64)
+    drift = math.sqrt(2) * size * np.sin(np.linspace(0, rng.uniform(4, 9), count) + rng.uniform(0, 6))
+    made = {
+        "pupil": lambda by: beam(kind.beam, n, by),
+        "focus": lambda by: beam(replace(kind.beam, width=(1 + by) * kind.beam.width), n),
+    }[how]
+    return np.stack([made(by) for by in drift])
 
 
 def _known(kind: Kind) -> Beam:
@@ -264,13 +293,21 @@ def _detected(
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Counts (M, N, N) and bad pixels (N, N), of what is expected in each part of the scan; (M,) its sums."""
     n, count = kind.size, len(sums)
-    factor, background = np.ones(count), 0.0
+    factor, background = np.ones(count), np.zeros((n, n))
     if kind.fluctuation:
         drift = np.sin(np.linspace(0, rng.uniform(2, 6), count))
         factor = 1 + kind.fluctuation * (drift + 0.5 * rng.normal(size=count))
         factor = np.clip(factor, 0.1, None)
+    light = float((factor * sums).mean()) / n**2
     if kind.detector == "background":
-        background = 0.02 * float((factor * sums).mean()) / n**2
+        background = np.full((n, n), 0.02 * light)
+    if kind.detector == "halo":
+        y, x = np.indices((n, n)) / n - 0.5
+        # round something beside the beam, and a shadow's edge
+        halo = np.exp(-((x - 0.1) ** 2 + (y + 0.05) ** 2) / 0.06) * (
+            1 + 0.7 * np.tanh((x + 0.6 * y - 0.1) / 0.05)
+        )
+        background = 0.05 * light * halo / halo.mean()
     counts = np.empty((count, n, n), np.int32)
     for part in parts:
         counts[part] = rng.poisson(expected(part) * factor[part, None, None] + background)

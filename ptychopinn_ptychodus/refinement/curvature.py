@@ -9,7 +9,7 @@ of frequencies, and the change of the gradient along it is the curvature.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
@@ -74,7 +74,7 @@ def object_curvature(
     sample = np.sort(rng.choice(count, min(count, _PATTERNS), replace=False))
 
     def gradient(canvas: Array) -> NDArray[np.complexfloating]:
-        tried = Iterate(canvas, iterate.probe, iterate.positions)
+        tried = replace(iterate, canvas=canvas)
         found = model.gradients(tried, sample, probe=False, positions=False)
         return np.asarray(arrays.get(found.canvas))
 

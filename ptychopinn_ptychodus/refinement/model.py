@@ -51,6 +51,26 @@ def frequencies(size: int) -> NDArray[np.float64]:
 
 
 @dataclass
+class Variation:
+    """How a probe varies from pattern to pattern: in pattern k, mode m is P_m + Σ_j c_kj E_jm.
+
+    Attributes
+    ----------
+    shapes
+        (K, modes, N, N) complex E_j, each as :class:`Iterate` has a probe.
+    weights
+        (M, K) float64 c_kj; on the host.
+    """
+
+    shapes: Array
+    weights: NDArray[np.float64]
+
+    def copy(self, arrays: Arrays) -> Variation:
+        """A copy that shares nothing."""
+        return Variation(arrays.copy(self.shapes), self.weights.copy())
+
+
+@dataclass
 class Iterate:
     """The estimate that a refinement works on, in its own coordinates.
 
@@ -64,15 +84,25 @@ class Iterate:
         (modes, N, N) complex, times the chequerboard, ``Σ_m |F{P_m · O}|²`` in counts.
     positions
         (M, 2) float64 [x, y], pixels of the canvas; on the host.
+    variation
+        Of the probe, whose mean ``probe`` is then; None: it is the same for all patterns.
     """
 
     canvas: Array
     probe: Array
     positions: NDArray[np.float64]
+    variation: Variation | None = None
 
     def copy(self, arrays: Arrays) -> Iterate:
         """A copy that shares nothing."""
-        return Iterate(arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy())
+        variation = None if self.variation is None else self.variation.copy(arrays)
+        return Iterate(arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy(), variation)
+
+    def scale(self, factor: float) -> None:
+        """Multiply the probe, whatever it varies by included."""
+        self.probe *= factor
+        if self.variation is not None:
+            self.variation.shapes *= factor
 
 
 @dataclass(frozen=True)
@@ -128,6 +158,28 @@ class Agreement:
 
 
 @dataclass
+class VariationGradients:
+    """Gradients by what a probe varies by.
+
+    Attributes
+    ----------
+    shapes
+        (K, modes, N, N) complex ∂L/∂E_j*.
+    power
+        (K, N, N) real Σ_k e_k c_kj² |O_k|², which they are to be measured by.
+    weights
+        (B, K) float64 ∂L/∂c_kj / 2.
+    curvature
+        (B, K, K) float64 e_k Re Σ_m E_im* E_jm |O_k|²: what changing the weights changes.
+    """
+
+    shapes: Array
+    power: Array
+    weights: NDArray[np.float64]
+    curvature: NDArray[np.float64]
+
+
+@dataclass
 class Gradients:
     """Gradients of one batch, and what they are to be measured by.
 
@@ -150,6 +202,8 @@ class Gradients:
         (B,) float64, Σ λ of each pattern over good pixels; None unless asked for.
     far
         What the pixels far from the beam say of a background; None unless asked for.
+    variation
+        See :class:`VariationGradients`; None unless the probe varies and its gradient is asked for.
     """
 
     canvas: Array
@@ -160,6 +214,7 @@ class Gradients:
     errors: NDArray[np.float64]
     modelled: NDArray[np.float64] | None
     far: FarPixels | None
+    variation: VariationGradients | None
 
 
 class ScanModel:
@@ -278,9 +333,9 @@ class ScanModel:
         self, iterate: Iterate, indices: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], Array, Array]]:
         """Some of these patterns at a time: their indices, √n and √λ, (B, N, N), zero on bad pixels."""
-        spectrum = self._arrays.fft(self._arrays.copy(iterate.probe))
+        spectra = self._spectra(iterate)
         for part in self._chunks(iterate, indices):
-            waves = self._propagate(iterate, spectrum, part)[-1]
+            waves = self._propagate(iterate, spectra, part)[-1]
             yield part, *self._amplitudes(part, waves)
 
     def gradients(
@@ -299,15 +354,17 @@ class ScanModel:
         patterns, multiply what each adds to the gradients, not its error.
         """
         arrays, xp = self._arrays, self._arrays.xp
-        spectrum = arrays.fft(arrays.copy(iterate.probe))
+        spectra = self._spectra(iterate)
+        spectrum = spectra[0]
         canvas = iterate.canvas * 0
         probe_spectrum = spectrum * 0
         object_power = power(iterate.probe) * 0
         weight = power(iterate.probe)
         slopes, curvatures, errors, sums = [], [], [], []
         far = FarPixels()
+        varying = _VariationSums.of(arrays, iterate, spectra[1]) if probe else None
         for part in self._chunks(iterate, indices):
-            rows, columns, probes, patches, waves = self._propagate(iterate, spectrum, part)
+            rows, columns, probes, patches, waves = self._propagate(iterate, spectra, part)
             measured, modelled = self._amplitudes(part, waves)
             errors.append(self._errors(measured, modelled))
             if light:
@@ -331,7 +388,10 @@ class ScanModel:
             if probe:
                 probe_spectrum += back.sum(0)
                 brightness = _modulus_squared(patches)
-                object_power += (brightness if exposure is None else brightness * exposure).sum(0)
+                brightness = brightness if exposure is None else brightness * exposure
+                object_power += brightness.sum(0)
+                if varying is not None:
+                    varying.add(part, back, brightness)
             if positions:
                 slopes.append(arrays.get(self._slopes(spectrum, back)))
                 curvature = _curvature(xp, patches, weight)
@@ -345,7 +405,20 @@ class ScanModel:
             errors=np.concatenate(errors),
             modelled=np.concatenate(sums) if light else None,
             far=far if light else None,
+            variation=None if varying is None else varying.total(),
         )
+
+    def probe_gradients(self, iterate: Iterate, indices: NDArray[np.int64]) -> Iterator[Array]:
+        """∂L/∂P* of some of these patterns at a time, each by its own probe; (B, modes, N, N), Fourier space."""
+        xp, spectra = self._arrays.xp, self._spectra(iterate)
+        for part in self._chunks(iterate, indices):
+            *_, patches, waves = self._propagate(iterate, spectra, part)
+            factor, exposure = self._factor(*self._amplitudes(part, waves)), self._exposure(part)
+            if exposure is not None:
+                factor *= exposure
+            waves *= factor[:, None]
+            back = self._arrays.fft(self._arrays.ifft(waves) * xp.conj(patches)[:, None])
+            yield back * xp.conj(self._ramp(iterate.positions[part]))[:, None]
 
     # ------------------------------------------------------------------ one chunk
 
@@ -360,8 +433,14 @@ class ScanModel:
             return None
         return self._arrays.put(self._exposures[part])[:, None, None]
 
+    def _spectra(self, iterate: Iterate) -> tuple[Array, Array | None]:
+        """Far fields of the probe, (modes, N, N), and of what it varies by, (K, modes, N, N)."""
+        fft, copy = self._arrays.fft, self._arrays.copy
+        variation = iterate.variation
+        return fft(copy(iterate.probe)), None if variation is None else fft(copy(variation.shapes))
+
     def _propagate(
-        self, iterate: Iterate, spectrum: Array, part: NDArray[np.int64]
+        self, iterate: Iterate, spectra: tuple[Array, Array | None], part: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array, Array]:
         """Corners, moved probes, patches (B, N, N), and waves at the detector.
 
@@ -369,14 +448,22 @@ class ScanModel:
         """
         arrays = self._arrays
         rows, columns, _ = self.corners(iterate.positions[part])
-        probes = self._moved_probes(iterate, spectrum, part)
+        probes = self._moved_probes(iterate, spectra, part)
         patches = arrays.cut(iterate.canvas, rows, columns, self._size)
         waves = arrays.fft(probes * patches[:, None])
         return rows, columns, probes, patches, waves
 
-    def _moved_probes(self, iterate: Iterate, spectrum: Array, part: NDArray[np.int64]) -> Array:
+    def _moved_probes(
+        self, iterate: Iterate, spectra: tuple[Array, Array | None], part: NDArray[np.int64]
+    ) -> Array:
+        spectrum, shapes = spectra
+
         def made(part: NDArray[np.int64]) -> Array:
-            return self._arrays.ifft(spectrum * self._ramp(iterate.positions[part])[:, None])
+            own = spectrum
+            if shapes is not None and iterate.variation is not None:
+                weights = self._arrays.put(iterate.variation.weights[part].astype(np.complex64))
+                own = spectrum + (weights @ shapes.reshape(len(shapes), -1)).reshape(-1, *spectrum.shape)
+            return self._arrays.ifft(own * self._ramp(iterate.positions[part])[:, None])
 
         held = self._held
         return held.of(part, made) if held and held.are_of(iterate.probe, iterate.positions) else made(part)
@@ -446,6 +533,49 @@ class ScanModel:
         xp = self._arrays.xp
         product = (xp.conj(spectrum) * back).sum(1).imag
         return -xp.stack((product.sum(1) @ self._omega32, product.sum(2) @ self._omega32), -1)
+
+
+class _VariationSums:
+    """Sums of :class:`VariationGradients` over chunks of patterns, of what each adds by its own probe."""
+
+    def __init__(self, arrays: Arrays, variation: Variation, spectra: Array) -> None:
+        self._arrays = arrays
+        self._weights = variation.weights
+        self._spectra = spectra.reshape(len(spectra), -1)
+        shapes = variation.shapes
+        products = (arrays.xp.conj(shapes)[:, None] * shapes).real.sum(2)
+        self._products = products.reshape(len(shapes) ** 2, -1)
+        self._shapes, self._power = self._spectra * 0, self._products[: len(shapes)] * 0
+        self._slopes: list[NDArray[Any]] = []
+        self._curvatures: list[NDArray[Any]] = []
+        self._shape = variation.shapes.shape
+
+    @classmethod
+    def of(cls, arrays: Arrays, iterate: Iterate, spectra: Array | None) -> _VariationSums | None:
+        """None for a probe that does not vary."""
+        if iterate.variation is None or spectra is None:
+            return None
+        return cls(arrays, iterate.variation, spectra)
+
+    def add(self, part: NDArray[np.int64], back: Array, brightness: Array) -> None:
+        """Add patterns, ∂L/∂P* of each in Fourier space, (B, modes, N, N), and e_k |O_k|²."""
+        arrays, xp = self._arrays, self._arrays.xp
+        weights = self._weights[part].T
+        back, brightness = back.reshape(len(part), -1), brightness.reshape(len(part), -1)
+        self._shapes += arrays.put(weights.astype(np.complex64)) @ back
+        self._power += arrays.put((weights**2).astype(np.float32)) @ brightness
+        self._slopes.append(arrays.get((back @ xp.conj(self._spectra).T).real))
+        curvature = arrays.get(brightness @ self._products.T)
+        self._curvatures.append(curvature.reshape(len(part), len(weights), -1))
+
+    def total(self) -> VariationGradients:
+        """The sums."""
+        return VariationGradients(
+            shapes=self._arrays.ifft(self._shapes.reshape(self._shape)),
+            power=self._power.reshape(len(self._power), *self._shape[-2:]),
+            weights=np.concatenate(self._slopes).astype(np.float64),
+            curvature=np.concatenate(self._curvatures).astype(np.float64),
+        )
 
 
 def far_pixels(good: NDArray[np.bool_]) -> NDArray[np.int64]:

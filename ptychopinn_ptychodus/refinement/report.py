@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import Light
+from .model import Light, Variation
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,9 @@ class Refined:
     light
         What the beam and the surroundings did: intensities that are not 1 where the beam was unsteady, see
         :mod:`.beam`, and the level of the background, see :mod:`.background`.
+    variation
+        How the probe, which is the mean one, varies from pattern to pattern, see :mod:`.varying_probe`; its
+        shapes as ``probe``, on the host. None: it does not. ``error`` is that of the probe as it varies.
     stopped
         Whether the run was asked to stop.
     """
@@ -108,4 +111,5 @@ class Refined:
     error: float
     weights: NDArray[np.float64]
     light: Light
+    variation: Variation | None
     stopped: bool

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +38,7 @@ from .position_steps import PositionSteps
 from .position_terms import Beginning
 from .report import RefinementReport, WorkDone
 from .start import StartError
+from .varying_probe import VaryingProbe
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ _UPDATES_PER_EPOCH = 24
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 POSITIONS_WAIT = 2.0  # epochs
 _LIGHT_WAITS = 2  # epochs, for an object that explains counts by its absorption
+_VARIATION_ASKED = (
+    4  # epochs between two questions whether the probe varies; the object is found by the first
+)
 _LIGHT_PASSES = 3  # over the scan, for a background that starts late
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
@@ -72,6 +76,7 @@ class Run:
         sound: NDArray[np.int64],
         per_photon: float,
         quiet: bool,
+        varying: bool = True,
     ) -> None:
         self._log = logging.DEBUG if quiet else logging.INFO
         self._warn = logging.DEBUG if quiet else logging.WARNING
@@ -99,6 +104,9 @@ class Run:
         self._noise = self._per_photon * float(photons.sum())
         self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
+        self._may_vary = varying and config.probe
+        self.varying = VaryingProbe(model, arrays, config, self._order, self._noise)
+        self._first = 0
 
     def fit_scale(self) -> None:
         """Scale the probe to where the metric of the sound patterns is least.
@@ -159,7 +167,9 @@ class Run:
         self._work = work
         self._accepted, best_error = self.iterate.copy(self._arrays), self.start_error * _START_MARGIN
         self._rest()
-        for epoch in range(config.epochs):
+        self._beginning = self.iterate.positions.copy()
+        for epoch in self._epochs():
+            since = epoch - self._first
             self._object_steps.prepare(self.iterate)
             error, seen, lost = 0.0, 0, False
             errors, modelled = np.zeros((2, len(self._scan)))
@@ -170,7 +180,7 @@ class Run:
                     self.stopped = True
                     self.iterate = self._accepted
                     return
-                found = self._update(indices, epoch + number / self._batches)
+                found = self._update(indices, since + number / self._batches)
                 assert found.modelled is not None
                 assert found.far is not None
                 errors[indices], modelled[indices] = found.errors, found.modelled
@@ -196,7 +206,7 @@ class Run:
                     self.background.learn(far)
                     self._model.light = Light(self.beam.intensities, self.background.level)
                 by_amplitudes = config.metric == "auto" and not self._model.by_likelihood
-                is_late = epoch + 1 >= math.ceil(STEADY * config.epochs)
+                is_late = since + 1 >= math.ceil(STEADY * config.epochs)
                 if by_amplitudes and is_late and left <= _NEAR_NOISE * self._noise:
                     best_error = self._follow_likelihood()
                     self._work.add(_ROUNDS * _EPOCHS_A_ROUND)
@@ -212,15 +222,46 @@ class Run:
                 self.iterate = self._accepted.copy(self._arrays)
                 self._scale *= 0.5
                 self._rest()
+            self._vary(epoch)
             before = self.history[-1] if self.history else self.start_error
             self.history.append(error if math.isfinite(error) else before)
             if on_epoch is not None:
                 seconds = time.monotonic() - begin
                 on_epoch(
                     RefinementReport(
-                        epoch + 1, config.epochs, self.history[-1], seconds, patterns / max(seconds, 1e-9)
+                        epoch + 1,
+                        self._first + config.epochs,
+                        self.history[-1],
+                        seconds,
+                        patterns / max(seconds, 1e-9),
                     )
                 )
+
+    def _epochs(self) -> Iterator[int]:
+        """Numbers of the epochs; there are more where the probe is found to vary on the way."""
+        epoch = 0
+        while epoch < self._first + self._config.epochs:
+            yield epoch
+            epoch += 1
+
+    def _vary(self, epoch: int) -> None:
+        """After an epoch: let the probe vary if the patterns call for it, and begin again with such a probe.
+
+        Object and positions have taken on what the probe did until then.
+        """
+        self.varying.keep_mean(self.iterate)
+        asks = (epoch + 1) % _VARIATION_ASKED == 0 and self.iterate.variation is None
+        if not (self._may_vary and asks and self._improved and not self._model.by_likelihood):
+            return
+        if self.varying.begin(self.iterate, self.weights, self._left):
+            self._first = epoch + 1
+            self._work.add(float(self._first))
+            # what has been found so far is still there for steps that come to nothing
+            self._accepted = self.iterate.copy(self._arrays)
+            self.iterate.canvas = self._arrays.copy(self.start.canvas)
+            self.iterate.positions = self._beginning.copy()
+            self._position_steps = PositionSteps(self._beginning.copy(), self._config, self._mean)
+            self._rest()
 
     def _follow_likelihood(self) -> float:
         """Steps go by the likelihood from now on; the error of the estimate, whose probe is scaled for it."""
@@ -230,7 +271,7 @@ class Run:
         found = self._model.compare(self.iterate, self._scan)
         # amplitudes that fit best have less power than the counts, which the object would take on now
         factor = math.sqrt(float(found.counts[self._sound].sum() / found.modelled[self._sound].sum()))
-        self.iterate.probe *= factor
+        self.iterate.scale(factor)
         self._probe_velocity *= factor
         self._power *= factor**2
         self._accepted = self.iterate.copy(self._arrays)
@@ -268,7 +309,7 @@ class Run:
             self._object_steps.learn(self.iterate, self._left)
 
             def on_progress(
-                part: float, done: float = self._config.epochs + number * _EPOCHS_A_ROUND
+                part: float, done: float = self._first + self._config.epochs + number * _EPOCHS_A_ROUND
             ) -> None:
                 self._work.reach(done + part * _EPOCHS_A_ROUND)
 
@@ -294,8 +335,12 @@ class Run:
         iterate, get, put = self.iterate, self._arrays.get, self._arrays.put
         light = get(self._model.illumination(iterate, self._scan))
         touched = get(self._model.touched(iterate, self._scan))
-        canvas, probe = without_ramp(get(iterate.canvas), get(iterate.probe), light, touched)
-        self.iterate = replace(iterate, canvas=put(canvas), probe=put(probe))
+        probe, varied = get(iterate.probe), iterate.variation
+        waves = probe[None] if varied is None else np.concatenate((probe[None], get(varied.shapes)))
+        canvas, waves = without_ramp(get(iterate.canvas), waves, light, touched)
+        if varied is not None:
+            varied = replace(varied, shapes=put(waves[1:]))
+        self.iterate = replace(iterate, canvas=put(canvas), probe=put(waves[0]), variation=varied)
 
     def finish(self) -> Iterate:
         """The last estimate, or the start if that was better after all."""
@@ -338,13 +383,16 @@ class Run:
 
     def _rest(self) -> None:
         self._object_steps.rest()
+        self.varying.rest()
         self._probe_velocity = self.iterate.probe * 0
 
     def _update(self, indices: NDArray[np.int64], done: float) -> Gradients:
         """Take one step; ``done`` epochs are done. Returns how the batch's patterns agreed before it."""
         config, iterate = self._config, self.iterate
         probe = config.probe and done >= _WARM_UP
-        positions = config.positions and done >= POSITIONS_WAIT
+        # shapes of a probe that varies explain small displacements, too, and are better at it at first
+        wait = POSITIONS_WAIT if iterate.variation is None else max(POSITIONS_WAIT, STEADY * config.epochs)
+        positions = config.positions and done >= wait
         gradients = self._model.gradients(
             iterate, indices, probe=probe, positions=positions, light=True, weights=self.weights
         )
@@ -353,6 +401,7 @@ class Run:
         self._object_steps.step(iterate, gradients.canvas, indices, rate * warm)
         if probe:
             self._step_probe(gradients, rate)
+            self.varying.step(iterate, gradients, indices, rate)
         if positions:
             self._position_steps.step(iterate.positions, gradients, indices, self._scale)
         return gradients

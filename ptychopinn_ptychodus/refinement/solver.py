@@ -15,7 +15,7 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays, arrays_for
 from .config import RefinementConfig
 from .misfits import tell_of_misfits
-from .model import Iterate, Light, chequerboard
+from .model import Iterate, Light, Variation, chequerboard
 from .noise import photon_unit
 from .position_terms import better_beginning
 from .pupil import patterns_to_try
@@ -23,6 +23,7 @@ from .report import Refined, RefinementReport, WorkDone
 from .run import POSITIONS_WAIT, Run
 from .start import Window, check_object, checked_probe
 from .trials import Watch
+from .varying_probe import turned_alike
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def refine(
     quiet: bool = False,
     pupil: bool = True,
     terms: bool = True,
+    varying: bool = True,
 ) -> Refined:
     """Fit object, probe and positions to a scan, from a start.
 
@@ -74,6 +76,9 @@ def refine(
     terms
         Put right first what the errors of all positions have in common, if they are refined, see
         :mod:`.position_terms`.
+    varying
+        Let the probe vary over the scan where the patterns call for it, if it is refined, see
+        :mod:`.varying_probe`.
     quiet
         Write nothing in the log: for trials, whose outcome is somebody else's to tell.
 
@@ -109,7 +114,7 @@ def refine(
             probe=arrays.put(modes * chequerboard(raw.N)),
             positions=window.inside(positions),
         )
-        run = Run(raw, arrays, iterate, config, sound, per_photon, quiet)
+        run = Run(raw, arrays, iterate, config, sound, per_photon, quiet, varying)
         run.fit_scale()
         return run, window
 
@@ -155,16 +160,24 @@ def refine(
         tell_of_misfits(run.weights)
         run.beam.tell()
         run.background.tell()
-    modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
+        run.varying.tell(final)
+    board = chequerboard(raw.N)
+    modes = np.asarray(arrays.get(final.probe) * board, np.complex64)
+    orthogonal = orthogonal_modes(modes) if config.probe else modes
+    variation = None
+    if final.variation is not None:
+        shapes = np.asarray(arrays.get(final.variation.shapes) * board, np.complex64)
+        variation = Variation(turned_alike(shapes, modes, orthogonal), final.variation.weights)
     return Refined(
         object=window.put_back(start, arrays.get(final.canvas)),
-        probe=orthogonal_modes(modes) if config.probe else modes,
+        probe=orthogonal,
         positions=positions + (final.positions - run.start.positions),  # to the bit where nothing moved
         history=run.history,
         start_error=run.start_error,
         error=run.error,
         weights=run.weights,
         light=Light(run.beam.intensities, run.background.level),
+        variation=variation,
         stopped=run.stopped,
     )
 
@@ -188,6 +201,7 @@ def _short_refinement(
             quiet=True,
             pupil=False,
             terms=False,
+            varying=False,
         ).error
 
     return error

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,7 @@ class Posterior:
 
     def __call__(self, numbers: NDArray[np.floating]) -> tuple[float, NDArray[np.float32]]:
         """Cost and gradient, see the class."""
-        tried = Iterate(self.canvas(numbers), self._iterate.probe, self._iterate.positions)
+        tried = replace(self._iterate, canvas=self.canvas(numbers))
         gradient = tried.canvas * 0
         value = 0.0
         for part in self._parts:

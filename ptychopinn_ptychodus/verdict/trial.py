@@ -256,6 +256,7 @@ class TrialRunner:
                 device=self._arrays,
                 quiet=True,
                 pupil=False,
+                varying=False,
             )
         except StartError:  # the probe has no light where the patterns have it, as one beside the beam
             return Fit(variant, math.inf, 0.0, np.full(len(scan), math.inf))
