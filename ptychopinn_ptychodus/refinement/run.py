@@ -85,7 +85,7 @@ class Run:
         self.history: list[float] = []
         self._improved = False
         self.stopped = False
-        self.start_error = self.error = math.nan
+        self.start_error = self.error = self._left = math.nan
         self.weights = np.ones(count)
         self._mean = mean = model.mean_counts(sound)
         self._per_photon = photon_unit(raw.diff3d, sound, raw.bad_pixels)
@@ -269,6 +269,10 @@ class Run:
             if self.stopped:
                 return
             on_progress(1.0)  # the steps may have come to an end before they were all taken
+
+    def is_far_from_noise(self, times: float) -> bool:
+        """Whether the last good epoch left of the patterns more than so many times what photons leave."""
+        return self._left > times * self._noise
 
     @property
     def _changed_metric(self) -> bool:

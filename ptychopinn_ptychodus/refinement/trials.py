@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .adam import Adam
-from .arrays import Arrays
+from .arrays import Array, Arrays
 from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
 from .model import Gradients, Iterate, ScanModel
@@ -129,10 +129,14 @@ class Trials:
         return error < _FAR_FROM_NOISE * self._noise
 
     def error(self, start: Iterate, learning: Learning | None = None) -> float:
+        """The mean error of a pattern in the last epoch of :meth:`fit`."""
+        return self.fit(start, learning)[1]
+
+    def fit(self, start: Iterate, learning: Learning | None = None) -> tuple[Array, float]:
         """Fit an object from the start's, which is left as it is, and coefficients if there are any.
 
-        Returns the mean error of a pattern in the last epoch. It is infinite where it overflowed, and where
-        the coefficients were not worth it.
+        Returns the canvas, and the mean error of a pattern in the last epoch. The error is infinite where it
+        overflowed, and where the coefficients were not worth it.
 
         Raises
         ------
@@ -160,7 +164,7 @@ class Trials:
                 )
                 error += float(found.errors.sum()) / len(self._order)
                 if not math.isfinite(error):
-                    return math.inf
+                    return iterate.canvas, math.inf
                 done = epoch + number / self._batches
                 rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
                 steps.step(iterate, found.canvas, indices, rate)
@@ -171,5 +175,5 @@ class Trials:
                 self._watch.on_patterns(len(indices))
             steps.learn(iterate, error)
             if learning is not None and epoch + 1 == _LOOK and not learning.is_worth_it():
-                return math.inf
-        return error
+                return iterate.canvas, math.inf
+        return iterate.canvas, error
