@@ -1,15 +1,15 @@
 """A wide search for positions that are wrong by many pixels, each in its own way.
 
-Steps along the gradient find what lies in the same valley of the error, a pixel or two away. Farther off, every
-pattern is compared with what the estimate says of a whole disk of displacements, on a coarse lattice, and goes
-to the best of them (as in Zhang et al., Opt. Express 21, 13592, 2013, but all at once). The object that it is
-compared with was made with the wrong positions: it is blurred, which makes the valleys wide, and sharpens from
-round to round. The probe is left as it is at first: a free one explains the mean of patterns that do not fit
-together, and turns into noise. Once displacements bring no more, short refinements with a free probe follow.
+Steps along the gradient find what lies in the same valley of the error, a pixel or two away. Farther off,
+every pattern is compared with what the estimate says of a whole disk of displacements, on a coarse lattice,
+and goes to the best of them, all patterns at once. The object that it is compared with was made with the
+wrong positions: it is blurred, which makes the valleys wide, and sharpens from round to round. The probe is
+left as it is at first: a free one explains the mean of patterns that do not fit together, and turns into
+noise. Once displacements bring no more, short refinements with a free probe follow.
 
 Errors that have nothing in common have no part in an affine map of the positions. What displacements have of
-one is taken off: an object that is stretched likewise hides it, and it would grow. What is affine in the errors
-is found by :mod:`.position_terms`, before and after.
+one is taken off: an object that is stretched likewise hides it, and it would grow. What is affine in the
+errors is left to :mod:`.position_terms`, before and after.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _SPACING = 3.0  # pixels of the lattice
 _FIRST_REACH = 0.125
 _MOST_REACH = 0.25
 """Of the patterns' size: how far to look at first, and at most in one round."""
+_MARGIN = 1.0  # of the patterns' size: of the object, beyond where patterns were recorded
 _ASKED = 64  # patterns, spread over the scan, that tell whether to search
 _FEW = 0.05  # part of the patterns that may want to go farther than a disk reaches
 _GAIN = 0.02  # of a pattern's error, for another place
@@ -98,11 +99,9 @@ class PositionSearch:
         where = np.stack((raw.xcoords, raw.ycoords), -1)
         edge = np.array([start.shape[1] - 1.0, start.shape[0] - 1.0])
         self._bounds = -where, edge - where  # centres stay on the object
-        # positions may have gone as far as the object reaches, and are tried beyond
-        reach = float(max(*start.shape)) / 2.0
-        self._window = Window(start.shape, raw, min(reach, 2.0 * raw.N))
+        # terms may have moved them by half the patterns' size already, see :mod:`.position_terms`
+        self._window = Window(start.shape, raw, _MARGIN * raw.N)
         self._positions = self._window.inside(where)
-        self._start = start
         self._flat = self._window.cut(np.ones_like(start))
         order = sound[neighbourhood_order(self._positions[sound])]
         self._asked = np.sort(order[:: -(-len(order) // _ASKED)])
@@ -143,7 +142,8 @@ class PositionSearch:
             lengths = np.hypot(*shift[self._sound].T)
             wanted = float(np.quantile(lengths, 1.0 - _FEW))
             # what lies at the edge of the disk may lie beyond it
-            other = min(2.0 * reach, self._most) if wanted > reach - _SPACING else wanted + _SPACING
+            is_short = wanted > reach - 2.0 * _SPACING
+            other = min(2.0 * reach, self._most) if is_short else wanted + 2.0 * _SPACING
             following = remade(self._apart(state.moved, shift), state.probe)
             if not (following.error < _GOES_ON * state.error or other > reach):
                 return following if following.error < state.error else state
@@ -173,7 +173,7 @@ class PositionSearch:
         )
 
     def _shifts(self, state: _State, reach: float, which: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(M, 2), what each pattern is better moved by; 0 where noise may say so, and where it is the same."""
+        """(M, 2), what these patterns are better moved by; 0 for the others, and where noise may say so."""
         positions = self._positions + state.moved
         iterate = Iterate(state.canvas, state.probe, positions)
         here = self._model.compare(iterate, which).errors
@@ -200,7 +200,8 @@ class PositionSearch:
 
     def _within(self, moved: NDArray[np.float64]) -> NDArray[np.float64]:
         least, most = self._bounds
-        return np.clip(moved, least, most)
+        farthest = (_MARGIN - _MOST_REACH) * self._raw.N  # a lattice around it is still on the canvas
+        return np.clip(np.clip(moved, -farthest, farthest), least, most)
 
 
 def tell_of_search(moved: NDArray[np.float64]) -> None:
@@ -216,10 +217,11 @@ def tell_of_search(moved: NDArray[np.float64]) -> None:
 
 def _disk(reach: float) -> NDArray[np.float64]:
     """(K, 2) points of a lattice within a reach, the nearest first, without the centre."""
-    axis = np.arange(-reach, reach + _SPACING / 2.0, _SPACING)
+    count = int(reach / _SPACING)
+    axis = _SPACING * np.arange(-count, count + 1)
     x, y = np.meshgrid(axis, axis)
     points = np.stack((x.ravel(), y.ravel()), -1)
     length = np.hypot(*points.T)
     order = np.argsort(length, kind="stable")[1:]
-    chosen: NDArray[np.float64] = points[order][length[order] <= reach + 1e-9]
+    chosen: NDArray[np.float64] = points[order][length[order] <= reach]
     return chosen
