@@ -165,9 +165,18 @@ KINDS: dict[str, Kind] = {
     # positions
     "positions 1 px": Kind(wrong=("noise", 1.0)),
     "positions 3 px": Kind(wrong=("noise", 3.0)),
+    "positions 10 px": Kind(
+        _ZONE_PLATE, sample=("grains", 1.2), path="spiral", step=0.15, wrong=("noise", 10.0), size=128
+    ),
+    "positions 30 px": Kind(
+        _ZONE_PLATE, sample=("grains", 1.2), path="spiral", step=0.15, wrong=("noise", 30.0), size=128
+    ),
     "positions drift": Kind(wrong=("drift", 3.0)),
     "positions scaled": Kind(wrong=("scale", 2.0)),
     "positions turned": Kind(wrong=("rotation", 2.0)),
+    "positions drift, 30 px": Kind(size=128, step=0.15, wrong=("drift", 30.0)),
+    "positions scaled, 30 px": Kind(size=128, step=0.15, wrong=("scale", 30.0)),
+    "positions turned, 30 px": Kind(size=128, step=0.15, wrong=("rotation", 30.0)),
     "positions with backlash": Kind(wrong=("backlash", 1.5)),
     # size
     "128": Kind(size=128, step=0.15),

@@ -52,8 +52,9 @@ class RefinementConfig:
     position_limit
         Longest step of a position in one epoch, pixels, each axis.
     position_range
-        Farthest that a position may go by itself, pixels, each axis, 64 at most. What all errors have in
-        common comes before that, and may be half the patterns' size.
+        Farthest that a position may go by steps of its own, pixels, each axis, 64 at most. What all errors
+        have in common comes before that, and may be half the patterns' size; so does what the search for
+        positions that are far off (:mod:`.position_search`) finds.
     seed
         Seed of the batches.
 

@@ -96,7 +96,7 @@ class Run:
         self.history: list[float] = []
         self._improved = False
         self.stopped = False
-        self.start_error = self.error = math.nan
+        self.start_error = self.error = self._left = math.nan
         self.weights = np.ones(count)
         self._mean = mean = model.mean_counts(sound)
         self._per_photon = per_photon
@@ -322,6 +322,10 @@ class Run:
             changed = self._object_steps.change(before, self.iterate.canvas)
             if number + 1 >= _ROUNDS and not changed > _SETTLED:
                 return
+
+    def is_far_from_noise(self, times: float) -> bool:
+        """Whether the last good epoch left of the patterns more than so many times what photons leave."""
+        return self._left > times * self._noise
 
     @property
     def _changed_metric(self) -> bool:

@@ -17,12 +17,13 @@ from .config import RefinementConfig
 from .misfits import tell_of_misfits
 from .model import Iterate, Light, Variation, chequerboard
 from .noise import photon_unit
-from .position_terms import better_beginning
+from .position_search import WORTH_IT, PositionSearch, tell_of_search
+from .position_terms import better_beginning, moved_by
 from .pupil import patterns_to_try
 from .report import Refined, RefinementReport, WorkDone
 from .run import POSITIONS_WAIT, Run
 from .start import Window, check_object, checked_probe
-from .trials import Watch
+from .trials import CLEARLY_BETTER, Watch
 from .varying_probe import turned_alike
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def refine(
     pupil: bool = True,
     terms: bool = True,
     varying: bool = True,
+    search: bool = True,
 ) -> Refined:
     """Fit object, probe and positions to a scan, from a start.
 
@@ -79,6 +81,10 @@ def refine(
     varying
         Let the probe vary over the scan where the patterns call for it, if it is refined, see
         :mod:`.varying_probe`.
+    search
+        Look far around for each position, if they are refined, ``terms`` among it, and what the epochs leave
+        of the patterns is far from noise, see :mod:`.position_search`. What is found is refined like another
+        scan, epoch 1 first, and kept if it explains the patterns clearly better.
     quiet
         Write nothing in the log: for trials, whose outcome is somebody else's to tell.
 
@@ -119,6 +125,7 @@ def refine(
         return run, window
 
     run, window = begun(0.0)
+    short = _short_refinement(start, config, arrays, should_stop)
     tries_pupil = pupil and config.probe and config.epochs > 0
     tries_terms = terms and config.positions and config.epochs > POSITIONS_WAIT
     part = patterns_to_try(raw)
@@ -143,13 +150,37 @@ def refine(
             per_photon=per_photon,
             pupil=tries_pupil,
             terms=tries_terms,
-            refined_error=_short_refinement(start, config, arrays, should_stop),
+            refined_error=lambda scan, wave: short(scan, wave).error,
         )
         if found.moved is not None:
             run, window = begun(float(np.abs(found.moved).max()))
         run.begin_with(found)
     work.begin_part(before)
+    begun_with = run.iterate.copy(arrays)
     run.loop(on_epoch, work, should_stop)
+    if search and tries_terms and not run.stopped and run.is_far_from_noise(WORTH_IT):
+        looked = PositionSearch(
+            raw, sound, start, config, arrays, Watch(should_stop or (lambda: False)), short, per_photon
+        )
+        moved = looked.found(begun_with.probe, begun_with.positions - run.start.positions)
+        if moved is not None:
+            again = refine(
+                moved_by(raw, moved),
+                object_,
+                probe,
+                config,
+                on_epoch=on_epoch,
+                should_stop=should_stop,
+                device=arrays,
+                quiet=quiet,
+                pupil=pupil,
+                search=False,
+            )
+            if again.error < CLEARLY_BETTER * run.history[-1]:
+                if not quiet:
+                    tell_of_search(again.positions - positions)
+                return replace(again, start_error=run.start_error)
+            run.stopped = again.stopped
     run.solve_object(should_stop)
     run.take_off_ramp()
     # what was made of pixels beyond the object is not handed over, and must not count
@@ -187,10 +218,10 @@ def _short_refinement(
     config: RefinementConfig,
     arrays: Arrays,
     should_stop: Callable[[], bool] | None,
-) -> Callable[[RawData, Array], float]:
-    """A function of a scan and a probe: the error after a few epochs from a flat object."""
+) -> Callable[[RawData, Array], Refined]:
+    """A function of a scan and a probe: what a few epochs arrive at from a flat object."""
 
-    def error(scan: RawData, wave: Array) -> float:
+    def refined(scan: RawData, wave: Array) -> Refined:
         return refine(
             scan,
             np.ones_like(start),
@@ -202,6 +233,7 @@ def _short_refinement(
             pupil=False,
             terms=False,
             varying=False,
-        ).error
+            search=False,
+        )
 
-    return error
+    return refined

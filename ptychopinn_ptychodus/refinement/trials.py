@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .adam import Adam
-from .arrays import Arrays
+from .arrays import Array, Arrays
 from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
 from .model import Gradients, Iterate, ScanModel
@@ -92,11 +92,14 @@ class Course:
     ----------
     errors
         Mean error of a pattern in each epoch.
+    canvas
+        The object it came to, as :class:`.model.Iterate` has it.
     is_whole
         Whether it came to its end: it did not overflow, and was not given up.
     """
 
     errors: tuple[float, ...]
+    canvas: Array = field(repr=False, compare=False)
     is_whole: bool = True
 
     @property
@@ -184,7 +187,7 @@ class Trials:
                 )
                 error += float(found.errors.sum()) / len(self._order)
                 if not math.isfinite(error):
-                    return Course((*errors, error), is_whole=False)
+                    return Course((*errors, error), iterate.canvas, is_whole=False)
                 done = epoch + number / self._batches
                 rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
                 steps.step(iterate, found.canvas, indices, rate)
@@ -195,11 +198,11 @@ class Trials:
                 self._watch.on_patterns(len(indices))
             errors.append(error)
             if rival is not None and _is_hopeless(errors, rival):
-                return Course(tuple(errors), is_whole=False)
+                return Course(tuple(errors), iterate.canvas, is_whole=False)
             if learning is not None and epoch + 1 == _LOOK and not learning.is_worth_it():
-                return Course(tuple(errors), is_whole=False)
+                return Course(tuple(errors), iterate.canvas, is_whole=False)
             steps.learn(iterate, error)
-        return Course(tuple(errors))
+        return Course(tuple(errors), iterate.canvas)
 
 
 def _is_hopeless(errors: list[float], rival: Course) -> bool:
