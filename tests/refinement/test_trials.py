@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from refinement_support import displaced, true_positions
@@ -14,7 +16,7 @@ from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
 from ptychopinn_ptychodus.refinement.coarse import CoarseScan
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
 from ptychopinn_ptychodus.refinement.start import Window
-from ptychopinn_ptychodus.refinement.trials import FIT, TRIAL, Course, Learning, Trials, Watch
+from ptychopinn_ptychodus.refinement.trials import FIT, TRIAL, Learning, Trials, Watch
 
 N = 64
 ARRAYS = NumpyArrays()
@@ -188,7 +190,7 @@ def test_a_little_behind_is_no_reason(scan: RawData, flat: np.ndarray) -> None:
     model, right = trial_of(scan, flat)
     trials = trials_on(scan, model, [])
     good = trials.run(right)
-    ahead = Course(tuple(0.95 * error for error in good.errors))
+    ahead = replace(good, errors=tuple(0.95 * error for error in good.errors))
     assert trials.run(right, rival=ahead).is_whole
 
 
