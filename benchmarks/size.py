@@ -49,11 +49,11 @@ def refined(kind: str, patterns: int, seed: int, alone: bool, image: str) -> dic
     import contextlib
     from dataclasses import replace
 
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from benchmarks.zoo.kinds import KINDS
-    from benchmarks.zoo.make import make
-    from benchmarks.zoo.pictures import draw
-    from benchmarks.zoo.results import Found, scores
+    from zoo.kinds import KINDS
+    from zoo.make import make
+    from zoo.pictures import draw
+    from zoo.results import Found, scores
+
     from ptychopinn_ptychodus.refinement import RefinementConfig
     from ptychopinn_ptychodus.refinement.run import Run
     from ptychopinn_ptychodus.refinement.solver import refine

@@ -159,7 +159,7 @@ class ObjectField:
         return 0.5 * float(np.vdot(canvas, slope).real), slope
 
 
-def coarse_shape(shape: tuple[int, int], highest: float) -> tuple[int, int]:
+def coarse_shape(shape: tuple[int, ...], highest: float) -> tuple[int, int]:
     """Points of a grid, odd, that holds all frequencies of an image up to ``highest`` cycles per pixel."""
     return 2 * int(shape[0] * highest) + 1, 2 * int(shape[1] * highest) + 1
 

@@ -28,7 +28,7 @@ _STEPS_JUDGED = 5
 _LEAST_GAIN = 0.01
 """Gain in the logarithm of the probability, a pixel, by the last so many steps that calls for more."""
 _PATTERNS, _PARTS = 64, 32
-"""Patterns between two questions whether to stop, and parts of the scan at most, since each makes a canvas."""
+"""Patterns between two questions whether to stop, and parts of the scan at most: each makes a canvas."""
 
 
 class _Stopped(Exception):
@@ -73,7 +73,8 @@ class Posterior:
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self._field = field
-        self.start, self.pixels = field.start, field.pixels
+        self.start: NDArray[np.floating] = field.start
+        self.pixels = field.pixels
         self._model, self._arrays, self._iterate = model, arrays, iterate
         self._weights, self._should_stop = weights, should_stop
         count = len(weights)
@@ -103,7 +104,7 @@ class Posterior:
 
 def most_probable(
     posterior: Posterior, steps: int, on_progress: Callable[[float], None] | None = None
-) -> tuple[NDArray[np.float64], bool]:
+) -> tuple[NDArray[np.floating], bool]:
     """Go from the posterior's start towards its most probable object; no step leads to a less probable one.
 
     Parameters
