@@ -410,9 +410,9 @@ _REFINEMENT = (
         RefinementConfig.positions,
         "Positions",
         "Refine the positions: first what their errors have in common, such as a turn or a drift of tens of "
-        "pixels, then each by up to 4 pixels, from the third epoch on, and once more from the beginning where "
-        "a search finds that many are farther off; the result's product has them. Switch "
-        "it off if they are known exactly.",
+        "pixels, then each by up to 4 pixels, from the third epoch on, and once more from the beginning "
+        "where a search finds that many are farther off; the result's product has them. Switch it off if "
+        "they are known exactly.",
         sets={RefinementConfig: "positions"},
         applies=_refined,
     ),

@@ -119,22 +119,27 @@ class PositionSearch:
         probe
             (modes, N, N) as :class:`.model.Iterate` has it, in scale.
         begun
-            (M, 2) displacements to begin with, or with none if patterns fit better then.
+            (M, 2) displacements to begin with, or with none if that leads to a better fit.
         """
         if len(self._sound) < _FEWEST:
             return None
         try:
-            states = [self._fitted(begun, probe)]
-            if begun.any():  # terms that were fitted to errors of another kind
-                states.append(self._fitted(np.zeros_like(begun), probe))
-            state = min(states, key=lambda state: state.error)
-            shifts = self._shifts(state, self._first_reach, self._asked)[self._asked]
-            if not float((shifts != 0).any(axis=1).mean()) >= _ENOUGH:
+            # terms may have been fitted to errors of another kind. Before a search, that does not show: with
+            # positions that lie farther apart, patterns share less of an object, and always fit better
+            beginnings = [begun, np.zeros_like(begun)] if begun.any() else [begun]
+            states = [self._fitted(moved, probe) for moved in beginnings]
+            states = [self._followed(state, self._fitted) for state in states if self._is_far_off(state)]
+            if not states:
                 return None
-            state = self._followed(state, self._fitted)
+            state = min(states, key=lambda state: state.error)
             return self._followed(self._short(state.moved, state.probe), self._short).moved
         except Stopped:
             return None
+
+    def _is_far_off(self, state: _State) -> bool:
+        """Whether a good part of the patterns that are asked are better elsewhere."""
+        shifts = self._shifts(state, self._first_reach, self._asked)[self._asked]
+        return float((shifts != 0).any(axis=1).mean()) >= _ENOUGH
 
     def _followed(self, state: _State, remade: Callable[[NDArray[np.float64], Array], _State]) -> _State:
         """Round after round as long as the error falls."""
