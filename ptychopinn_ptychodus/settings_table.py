@@ -683,7 +683,7 @@ def effort_says(values: Values) -> str:
         row, value = SETTINGS[path], values(path)
         shown = row.zero if row.zero and value == 0 else str(value)
         aside = "" if value == meant else f" ({effort}: {meant})"
-        parts.append(f"{row.group} {row.label} {shown}{aside}")
+        parts.append(f"{row.group} {row.label}".lower() + f" {shown}{aside}")
     return ", ".join(parts)
 
 
