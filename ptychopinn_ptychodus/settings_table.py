@@ -247,7 +247,7 @@ _DATA = (
         "Groups",
         "Groups of patterns in an epoch. More than there are patterns draws some positions more "
         "than once, with other neighbours: use it for small scans. 0 is one per pattern; for the "
-        "unrolled network, which learns steps rather than the scan, 512 at most.",
+        "unrolled network, which learns steps rather than the scan, 400 at most.",
         sets={TrainingConfig: "n_groups"},
         minimum=0,
         optional=True,
@@ -684,7 +684,7 @@ def effort_says(values: Values) -> str:
         row, value = SETTINGS[path], values(path)
         shown = row.zero if row.zero and value == 0 else str(value)
         aside = "" if value == meant else f" ({effort}: {meant})"
-        parts.append(f"{row.group} {row.label} {shown}{aside}")
+        parts.append(f"{row.group} {row.label}".lower() + f" {shown}{aside}")
     return ", ".join(parts)
 
 

@@ -86,7 +86,7 @@ def test_a_run_says_what_has_come_of_the_effort(
         run(next(iter(library)).train(standard_directory, tmp_path / "out"))
     quick = with_effort("quick")["Training.Epochs"]
     refinement = with_effort("quick")["Refinement.Epochs"]
-    said = f"Training Epochs 1 (quick: {quick}), Refinement Epochs off (quick: {refinement})."
+    said = f"training epochs 1 (quick: {quick}), refinement epochs off (quick: {refinement})."
     assert f'Effort "quick": {said}' in caplog.text
 
 

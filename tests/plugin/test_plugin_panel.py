@@ -314,10 +314,10 @@ class TestEdits:
             application.processEvents()
             assert {path: shown_in(page, path) for path in quick} == quick
             epochs, refinement = quick["Training.Epochs"], quick["Refinement.Epochs"]
-            assert page.effort_says.text() == f"Training Epochs {epochs}, Refinement Epochs {refinement}"
+            assert page.effort_says.text() == f"training epochs {epochs}, refinement epochs {refinement}"
             set_in(page, "Training.Epochs", 30)
             application.processEvents()
-            assert f"Training Epochs 30 (quick: {epochs}), " in page.effort_says.text()
+            assert f"training epochs 30 (quick: {epochs}), " in page.effort_says.text()
             assert shown_in(page, "Training.Effort") == "quick"
 
     def test_scrolling_past_a_box_changes_nothing(
