@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
@@ -86,8 +87,8 @@ def test_nothing_is_held_before_anything_is_learnt() -> None:
 def test_both_parts_are_held_each_by_its_own_power(shape: tuple[int, int]) -> None:
     """Two Fourier transforms do what filters of the real and of the imaginary part do."""
     rng = np.random.default_rng(3)
-    canvas = 1.0 + 0.2 * (rng.normal(size=shape) + 0.1j * rng.normal(size=shape))
-    canvas = np.asarray(canvas * np.exp(0.7j), np.complex64)
+    rough = rng.normal(size=shape) + 0.1j * rng.normal(size=shape)
+    canvas: NDArray[np.complex64] = ((1.0 + 0.2 * rough) * np.exp(0.7j)).astype(np.complex64)
     prior = ObjectPrior(pupil_pattern(1e3), shape, NumpyArrays())
     prior.learn(canvas, np.full(shape, 100.0, np.float32), 200.0)
     turned, step = canvas * prior.turn, 0.4

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from refinement_support import correlation
 
 from ptychopinn_ptychodus.data.raw import RawData
@@ -136,9 +137,12 @@ def test_the_other_side_is_not_tried_where_the_probe_is_right(
 ) -> None:
     calls: list[int] = []
     beyond = pupil._Bench._beyond_focus
-    monkeypatch.setattr(
-        pupil._Bench, "_beyond_focus", lambda self, spectrum: (calls.append(1), beyond(self, spectrum))[1]
-    )
+
+    def counted(self: pupil._Bench, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        calls.append(1)
+        return beyond(self, spectrum)
+
+    monkeypatch.setattr(pupil._Bench, "_beyond_focus", counted)
     seen: list[int] = []
     found = pupil_of(near_focus, lens(0.22, 6.0), seen)
     assert found is None or overlap(found, lens(0.22, 6.0)) > 0.999

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from ptychopinn_ptychodus.data.grouping import neighbourhood_order
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity, extract_patches, raster_positions
 from ptychopinn_ptychodus.refinement import RefinementConfig, held, solver
-from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
+from ptychopinn_ptychodus.refinement.arrays import Array, NumpyArrays
 from ptychopinn_ptychodus.refinement.coarse import CoarseScan
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.noise import photon_unit
 from ptychopinn_ptychodus.refinement.start import Window
 from ptychopinn_ptychodus.refinement.trials import FIT, TRIAL, Learning, Trials, Watch
 
@@ -146,10 +148,16 @@ def test_held_probes_are_not_taken_for_others(scan: RawData, flat: np.ndarray) -
 def test_moved_probes_are_made_once(scan: RawData, flat: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the three Fourier transforms of a gradient one is saved, from the second pass on."""
     model, iterate = trial_of(scan, flat)
-    every, calls = np.arange(len(scan)), []
+    every = np.arange(len(scan))
+    calls: list[int] = []
     model.hold(iterate)
     ifft = NumpyArrays.ifft
-    monkeypatch.setattr(NumpyArrays, "ifft", lambda self, waves: (calls.append(1), ifft(self, waves))[1])
+
+    def counted(self: NumpyArrays, waves: Array) -> Array:
+        calls.append(1)
+        return ifft(self, waves)
+
+    monkeypatch.setattr(NumpyArrays, "ifft", counted)
     for _ in range(2):
         calls.append(0)
         model.gradients(iterate, every, probe=False, positions=False)
@@ -219,8 +227,12 @@ def test_the_unit_of_the_counts_is_looked_for_once(
 ) -> None:
     """Also where positions are moved, for which a refinement begins anew."""
     calls: list[int] = []
-    found = solver.photon_unit
-    monkeypatch.setattr(solver, "photon_unit", lambda *args: (calls.append(1), found(*args))[1])
+
+    def counted(*args: Any) -> float:
+        calls.append(1)
+        return photon_unit(*args)
+
+    monkeypatch.setattr(solver, "photon_unit", counted)
     centred = true_positions(scan) - true_positions(scan).mean(axis=0)
     recorded = displaced(scan, 0.06 * centred[:, ::-1] * (1, -1))
     config = RefinementConfig(epochs=3)
