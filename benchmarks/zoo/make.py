@@ -290,9 +290,8 @@ def _detected(kind: Kind, expected: Image, rng: Rng) -> tuple[NDArray[np.int64],
     if kind.detector == "halo":
         y, x = np.indices((n, n)) / n - 0.5
         # round something beside the beam, and a shadow's edge
-        halo = np.exp(-((x - 0.1) ** 2 + (y + 0.05) ** 2) / 0.06) * (
-            1 + 0.7 * np.tanh((x + 0.6 * y - 0.1) / 0.05)
-        )
+        halo = np.exp(-((x - 0.1) ** 2 + (y + 0.05) ** 2) / 0.06)
+        halo *= 1 + 0.7 * np.tanh((x + 0.6 * y - 0.1) / 0.05)
         expected = expected + 0.05 * expected.mean() * halo / halo.mean()
     counts = rng.poisson(expected)
     bad = np.zeros((n, n), np.bool_)
