@@ -8,8 +8,8 @@ in common, and take steps from there.
 A fixed probe is wrong for every pattern in its own way where the object is not found yet, too, or where a
 position is wrong: but then three numbers a pattern do not put it right. So a probe is taken to vary only if
 shapes by which one half of some patterns differ explain most of what the other half does not fit. These have
-no part of what has another name: a probe that is brighter is the beam's matter, see :mod:`.beam`, and one that
-is elsewhere on the sample the positions'.
+no part of what has another name: a probe that is brighter is a matter of the beam, see :mod:`.beam`, and one
+that is elsewhere on the sample one of the positions.
 """
 
 from __future__ import annotations
@@ -149,9 +149,9 @@ class VaryingProbe:
         if iterate.variation is not None:
             logger.warning(
                 "The probe changes from pattern to pattern, by %.1f %% of its amplitude root mean square, as "
-                "that of a beam does that moves on its lens or in focus: each pattern was fitted with its own, "
-                "a mixture of %d shapes with the mean one. The mean one is the probe that is handed over: with "
-                "it alone, the patterns fit worse than the error says.",
+                "that of a beam does that moves on its lens: each pattern was fitted with its own, a mixture "
+                "of %d shapes with the mean one. The mean one is handed over; with it alone, patterns fit "
+                "worse than the error says.",
                 100.0 * strength(iterate.variation, iterate.probe),
                 len(iterate.variation.shapes),
             )
