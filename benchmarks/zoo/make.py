@@ -304,9 +304,8 @@ def _detected(
     if kind.detector == "halo":
         y, x = np.indices((n, n)) / n - 0.5
         # round something beside the beam, and a shadow's edge
-        halo = np.exp(-((x - 0.1) ** 2 + (y + 0.05) ** 2) / 0.06) * (
-            1 + 0.7 * np.tanh((x + 0.6 * y - 0.1) / 0.05)
-        )
+        halo = np.exp(-((x - 0.1) ** 2 + (y + 0.05) ** 2) / 0.06)
+        halo *= 1 + 0.7 * np.tanh((x + 0.6 * y - 0.1) / 0.05)
         background = 0.05 * light * halo / halo.mean()
     counts = np.empty((count, n, n), np.int32)
     for part in parts:

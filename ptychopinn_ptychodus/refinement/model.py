@@ -409,7 +409,7 @@ class ScanModel:
         )
 
     def probe_gradients(self, iterate: Iterate, indices: NDArray[np.int64]) -> Iterator[Array]:
-        """∂L/∂P* of some of these patterns at a time, each by its own probe; (B, modes, N, N), Fourier space."""
+        """∂L/∂P* of each pattern by its own probe, some at a time; (B, modes, N, N) in Fourier space."""
         xp, spectra = self._arrays.xp, self._spectra(iterate)
         for part in self._chunks(iterate, indices):
             *_, patches, waves = self._propagate(iterate, spectra, part)

@@ -8,8 +8,8 @@ in common, and take steps from there.
 A fixed probe is wrong for every pattern in its own way where the object is not found yet, too, or where a
 position is wrong: but then three numbers a pattern do not put it right. So a probe is taken to vary only if
 shapes by which one half of some patterns differ explain most of what the other half does not fit. These have
-no part of what has another name: a probe that is brighter is the beam's matter, see :mod:`.beam`, and one that is
-elsewhere on the sample the positions'.
+no part of what has another name: a probe that is brighter is a matter of the beam, see :mod:`.beam`, and one
+that is elsewhere on the sample one of the positions.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _ELEMENTS = 1 << 23
 _FEWEST = 16  # patterns on either side
 _FAR_FROM_NOISE = 1.5  # times what photons leave
 _EXPLAINED = 0.5
-"""Of what is not fitted in other patterns, beyond noise. On scans of 62 kinds whose probe is steady, it is
-up to 0.4 while the object is not found yet; on those whose probe varies, two thirds and more."""
+"""Of what is not fitted in other patterns, beyond noise. On scans of many kinds whose probe is steady, it is
+up to 0.42, where an object of strong phase is not found yet; on those whose probe varies, 0.6 to 0.8."""
 _PASSES = 3  # over the patterns, for weights of shapes that are new
 _FLOOR = 1e-3  # of the sum of a pattern's curvatures
 _MOMENTUM = 0.5  # of the shapes: more, and steps of shapes and of weights outrun each other
@@ -110,7 +110,7 @@ class VaryingProbe:
         return True
 
     def keep_mean(self, iterate: Iterate) -> None:
-        """After an epoch: let the probe be the mean one, and the shapes the principal ones. Momentum is lost."""
+        """After an epoch: let the probe be the mean one, and the shapes the principal ones, at rest."""
         self.rest()
         variation = iterate.variation
         if variation is None:
@@ -149,8 +149,9 @@ class VaryingProbe:
         if iterate.variation is not None:
             logger.warning(
                 "The probe changes from pattern to pattern, by %.1f %% of its amplitude root mean square, as "
-                "a beam does that moves on its lens or in focus: each pattern was fitted with its own mixture "
-                "of %d shapes. The probe that is found is the mean one.",
+                "that of a beam does that moves on its lens: each pattern was fitted with its own, a mixture "
+                "of %d shapes with the mean one. The mean one is handed over; with it alone, patterns fit "
+                "worse than the error says.",
                 100.0 * strength(iterate.variation, iterate.probe),
                 len(iterate.variation.shapes),
             )
@@ -158,7 +159,7 @@ class VaryingProbe:
     # ------------------------------------------------------------------ shapes and weights
 
     def _shapes(self, iterate: Iterate, learnt: NDArray[np.int64]) -> Variation:
-        """Shapes that the gradients of these patterns have in common, as strong as the probe, with no weight."""
+        """Shapes that the gradients of these patterns have in common, as strong as the probe; no weights."""
         parts = [np.asarray(self._arrays.get(p)) for p in self._model.probe_gradients(iterate, learnt)]
         slopes = self._apart(iterate, np.concatenate(parts))
         # principal components, by way of the products of all pairs
@@ -208,7 +209,7 @@ def strength(variation: Variation, probe: Array) -> float:
 def turned_alike(
     shapes: NDArray[np.complex64], modes: NDArray[np.complex64], orthogonal: NDArray[np.complex64]
 ) -> NDArray[np.complex64]:
-    """Shapes (K, modes, N, N) for modes that are mixed to orthogonal ones, (modes, N, N) both: mixed likewise."""
+    """Shapes (K, modes, N, N), mixed as modes are to be orthogonal ones, (modes, N, N) both."""
     mixture = orthogonal.reshape(len(modes), -1) @ np.linalg.pinv(modes.reshape(len(modes), -1))
     return np.einsum("nm,kmyx->knyx", mixture, shapes).astype(np.complex64)
 

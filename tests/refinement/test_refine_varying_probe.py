@@ -210,9 +210,9 @@ def varied(scan: RawData, arrays: Arrays) -> Iterate:
     modes = np.stack((first, 0.4 * second_shape(first))) * chequerboard(scan.N)
     shapes = np.stack((modes[::-1], modes * (1, 1j, -1)[1]))
     return Iterate(
-        arrays.put(scan.objectGuess.astype(np.complex64)),
+        arrays.put(np.pad(scan.objectGuess, 8, mode="edge").astype(np.complex64)),  # patches reach beyond it
         arrays.put(modes.astype(np.complex64)),
-        np.stack((scan.xcoords, scan.ycoords), -1),
+        np.stack((scan.xcoords, scan.ycoords), -1) + 8.0,
         Variation(
             arrays.put(shapes.astype(np.complex64)), rng.normal(size=(len(scan), 2)) * np.array([0.3, 0.1])
         ),
