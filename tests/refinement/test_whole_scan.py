@@ -22,6 +22,7 @@ from ptychopinn_ptychodus.refinement import RefinementConfig, run
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.curvature import Curvature, object_curvature
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.object_steps import ObjectSteps
 from ptychopinn_ptychodus.refinement.prior import ObjectPrior
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
@@ -229,7 +230,7 @@ def test_a_weak_object_shows_more_than_steps_by_batches_find(monkeypatch: pytest
     weak = np.exp(0.15j * hills / hills.std()).astype(np.complex64)
     scan = simulate_scan(weak, make_probe(N), x, y, photons=3e4, seed=5)
     whole = correlation(from_flat(scan, CONFIG).object, scan)
-    monkeypatch.setattr(run, "_ROUNDS", 0)
+    monkeypatch.setattr(run, "_MOST_ROUNDS", 0)
     by_batches = correlation(from_flat(scan, CONFIG).object, scan)
     # a part of what was missing that no chance makes
     assert 1 - whole < 0.85 * (1 - by_batches)
@@ -238,6 +239,42 @@ def test_a_weak_object_shows_more_than_steps_by_batches_find(monkeypatch: pytest
 def test_more_epochs_do_not_spoil_the_object(dim: RawData) -> None:
     few, many = (correlation(from_flat(dim, RefinementConfig(epochs=n)).object, dim) for n in (10, 30))
     assert many > few - 0.005
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Has as many entries as the object was solved for."""
+    counted: list[None] = []
+    solve = ObjectSteps.solve
+
+    def counting(*arguments: Any) -> bool:
+        counted.append(None)
+        return solve(*arguments)
+
+    monkeypatch.setattr(ObjectSteps, "solve", counting)
+    return counted
+
+
+def test_a_bright_object_is_solved_for_twice(rounds: list[None]) -> None:
+    from_flat(made_scan(photons=1e6, seed=1), CONFIG)
+    assert len(rounds) == 2
+
+
+def test_a_large_scale_under_few_counts_is_solved_for_until_it_is_there(
+    rounds: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its power, which the object is held by, is learnt from what is found of it."""
+    x, y = raster_positions(13, 13, 5.0, origin=30.0)
+    edge = np.tanh((np.indices((124, 120))[0] - 60.0) / 4.0)
+    scan = simulate_scan(np.exp(0.08j * edge).astype(np.complex64), make_probe(N), x, y, photons=3e4, seed=5)
+    parts: list[float] = []
+    often = correlation(from_flat(scan, CONFIG, on_progress=parts.append).object, scan)
+    assert len(rounds) > 4
+    assert parts == sorted(parts)
+    assert parts[-1] == pytest.approx(1.0)
+    monkeypatch.setattr(run, "_MOST_ROUNDS", 2)
+    twice = correlation(from_flat(scan, CONFIG).object, scan)
+    assert 1 - often < 0.8 * (1 - twice)
 
 
 def test_stopped_while_it_solves_it_keeps_what_it_has(dim: RawData) -> None:
