@@ -2,8 +2,8 @@
 
 More epochs bring what is slow, such as a strong object or positions that are far off. Once the error is near
 what the noise of photons leaves, further ones fit that noise: they bring a probe and an object that were good
-before nearer to it, and the bias of few counts. So from the epoch on at which the noise is reached, there are as many more epochs, of
-shrinking steps, as it took to get there, and no more.
+before nearer to it, and the bias of few counts. So from the epoch on at which the noise is reached, there are
+as many more, of shrinking steps, as it took to get there, and no more.
 
 Patterns held out tell less. Their error is that of an estimate that follows the last batches, and so falls as
 long as the steps shrink: the last epoch always has the least, whether the object got worse on the way or not.

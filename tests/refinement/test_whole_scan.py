@@ -241,40 +241,39 @@ def test_more_epochs_do_not_spoil_the_object(dim: RawData) -> None:
     assert many > few - 0.005
 
 
-@pytest.fixture
-def rounds(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """Has as many entries as the object was solved for."""
-    counted: list[None] = []
+@pytest.mark.parametrize(("change", "rounds"), [(0.1, 2), (0.2, 8)])
+def test_the_object_is_solved_for_as_long_as_that_changes_it(
+    dim: RawData, monkeypatch: pytest.MonkeyPatch, change: float, rounds: int
+) -> None:
+    """Its power, which it is held by, is learnt from what is found of it."""
+    solved: list[None] = []
     solve = ObjectSteps.solve
 
-    def counting(*arguments: Any) -> bool:
-        counted.append(None)
+    def counted(*arguments: Any) -> bool:
+        solved.append(None)
         return solve(*arguments)
 
-    monkeypatch.setattr(ObjectSteps, "solve", counting)
-    return counted
-
-
-def test_a_bright_object_is_solved_for_twice(rounds: list[None]) -> None:
-    from_flat(made_scan(photons=1e6, seed=1), CONFIG)
-    assert len(rounds) == 2
-
-
-def test_a_large_scale_under_few_counts_is_solved_for_until_it_is_there(
-    rounds: list[None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its power, which the object is held by, is learnt from what is found of it."""
-    x, y = raster_positions(13, 13, 5.0, origin=30.0)
-    edge = np.tanh((np.indices((124, 120))[0] - 60.0) / 4.0)
-    scan = simulate_scan(np.exp(0.08j * edge).astype(np.complex64), make_probe(N), x, y, photons=3e4, seed=5)
+    monkeypatch.setattr(ObjectSteps, "solve", counted)
+    monkeypatch.setattr(ObjectSteps, "change", lambda *_: change)
     parts: list[float] = []
-    often = correlation(from_flat(scan, CONFIG, on_progress=parts.append).object, scan)
-    assert len(rounds) > 4
+    from_flat(dim, CONFIG, on_progress=parts.append, pupil=False, terms=False)
+    assert len(solved) == rounds
     assert parts == sorted(parts)
     assert parts[-1] == pytest.approx(1.0)
-    monkeypatch.setattr(run, "_MOST_ROUNDS", 2)
-    twice = correlation(from_flat(scan, CONFIG).object, scan)
-    assert 1 - often < 0.8 * (1 - twice)
+
+
+def test_a_change_is_measured_by_the_contrast_where_there_is_light(problem: Problem) -> None:
+    mean = problem.model.mean_counts(np.arange(problem.raw.n_patterns))
+    steps = ObjectSteps(problem.model, problem.arrays, CONFIG, problem.iterate, 1, mean)
+    steps.prepare(problem.iterate)
+    canvas = problem.iterate.canvas
+    light = problem.light / problem.light.sum()
+    on_host = problem.arrays.get(canvas)
+    average = complex((light * on_host).sum())
+    assert steps.change(canvas, canvas) == 0.0
+    assert steps.change(average + (canvas - average) * 0.7, canvas) == pytest.approx(0.3, rel=1e-3)
+    dark = np.where(problem.light > 0, 0.0, 5.0).astype(np.complex64)
+    assert steps.change(canvas + problem.arrays.put(dark), canvas) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_stopped_while_it_solves_it_keeps_what_it_has(dim: RawData) -> None:
