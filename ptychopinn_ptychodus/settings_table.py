@@ -390,7 +390,8 @@ _REFINEMENT = (
         _REFINEMENT_EPOCHS[NORMAL],
         "Epochs",
         "Passes over the scan in which the network's object is fitted to all patterns, as "
-        "iterative solvers do; 0 is none. 10 after a trained network; 30 where that is poor. The "
+        "iterative solvers do; 0 is none. 10 after a trained network; 30 where that is poor. More "
+        "than 10 end early where nothing is left but the noise of photons. The "
         "window shows the network's object first; without the window it is a file of its own.",
         sets={RefinementConfig: "epochs"},
         minimum=0,

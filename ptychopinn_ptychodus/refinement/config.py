@@ -19,7 +19,9 @@ class RefinementConfig:
     Attributes
     ----------
     epochs
-        Number of passes over the scan. 0 returns the start, with its probe scaled to the data.
+        Number of passes over the scan. With ``"auto"``, of more than 10 there are no more than twice as many
+        as led to the noise of photons, see :mod:`.schedule`. 0 returns the start, with its probe scaled to
+        the data.
     batch_size
         Number of patterns in one update, which are spread evenly over the scan. It is 4 or more: with fewer,
         momentum adds up steps that have little to do with each other. None takes one pattern in 24 of the
@@ -35,7 +37,7 @@ class RefinementConfig:
         ``"amplitude"`` is Σ (√λ - √n)² over good pixels, with expected counts λ and measured counts n. It
         forgives what the model does not know, such as a background. ``"poisson"`` is the Poisson likelihood,
         which makes more of few counts. ``"auto"`` measures errors, and takes steps, by amplitudes; once
-        the error is near that of photon noise, after half of the epochs or later, steps follow the
+        the error is near that of photon noise, after half of the epochs or five, steps follow the
         likelihood, and steps of the object by all patterns at once follow the epochs.
     probe_modes
         Number of incoherent modes of the probe; modes that it lacks are added. None keeps those that it has.

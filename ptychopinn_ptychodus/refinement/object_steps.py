@@ -12,13 +12,10 @@ from .arrays import LEAST, Array, Arrays
 from .config import RefinementConfig
 from .curvature import object_curvature
 from .model import Iterate, ScanModel
-from .pace import step_by_few
 from .prior import ObjectPrior
 from .whole_scan import Posterior, most_probable
 
-STEADY = 0.5
-"""Part of the work that is done with full steps."""
-_LAST_STEP = 0.02  # of a full one
+_FULL_BATCH = 40  # patterns for a step of full length
 
 
 class ObjectSteps:
@@ -54,7 +51,8 @@ class ObjectSteps:
         self._batches = batches
         count = len(start.positions)
         self._scan = np.arange(count)
-        self._length = config.object_step * step_by_few(count / batches)
+        # with few patterns a step follows their noise, all the more the longer it is
+        self._length = config.object_step * min(1.0, math.sqrt(count / batches / _FULL_BATCH))
         self._prior = ObjectPrior(mean, start.canvas.shape, arrays)
         self.rest()
 
@@ -72,13 +70,10 @@ class ObjectSteps:
         self._pull = xp.clip(self._config.ridge * strongest - self._mean_illumination, 0.0, None)
         self._touched = self._model.touched(iterate, self._scan) > 0
 
-    def learn(self, iterate: Iterate, error: float, share: float = 1.0) -> None:
-        """After an epoch: what objects of its kind look like; ``error`` is the mean of a pattern.
-
-        ``share`` is how far what was learnt before follows, see :meth:`.prior.ObjectPrior.learn`.
-        """
+    def learn(self, iterate: Iterate, error: float) -> None:
+        """After an epoch: what objects of its kind look like; ``error`` is the mean of a pattern."""
         light = self._arrays.get(self._mean_illumination) * self._batches
-        self._prior.learn(self._arrays.get(iterate.canvas), light, error, share)
+        self._prior.learn(self._arrays.get(iterate.canvas), light, error)
 
     def change(self, before: Array, now: Array) -> float:
         """Of one canvas into another, (H, W), over the contrast of that: root mean squares over the light."""
@@ -132,8 +127,3 @@ def nesterov(point: Array, velocity: Array, step: Array, momentum: float) -> Non
     point += step
     step = velocity * momentum
     point += step
-
-
-def decay(done: float) -> float:
-    """Part of a full step when that part of the work is done."""
-    return 1.0 if done < STEADY else _LAST_STEP + (1.0 - _LAST_STEP) * (1.0 - done) / (1.0 - STEADY)

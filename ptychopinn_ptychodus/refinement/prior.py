@@ -52,9 +52,7 @@ class ObjectPrior:
         self._power: list[NDArray[np.float64]] = []
         self._hold: list[Array] = []
 
-    def learn(
-        self, canvas: NDArray[np.complex64], light: NDArray[np.float32], error: float, share: float = 1.0
-    ) -> None:
+    def learn(self, canvas: NDArray[np.complex64], light: NDArray[np.float32], error: float) -> None:
         """Bring the powers up to date.
 
         Parameters
@@ -63,10 +61,6 @@ class ObjectPrior:
             (H, W) estimate, and its illumination by the whole scan in counts.
         error
             Mean error of a pattern, in counts.
-        share
-            How far the powers go from what they were to what is found, in their logarithm: 1 is all the way.
-            An object is held by what was learnt from it before, so that a power which does not stand out
-            falls each time.
         """
         noise = min(noise_of_root(self._mean, error), PHOTONS)
         dose = float(np.median(light[light > _LIT * light.max()]))
@@ -87,10 +81,7 @@ class ObjectPrior:
                 power = power / np.maximum(kept, _LEAST_POWER) ** HASTE
             else:
                 power = power - variance
-            power = np.maximum(power, _LEAST_POWER * noise / dose)
-            if before and share < 1.0:
-                power = before[number] * (power / before[number]) ** share
-            self._power.append(power)
+            self._power.append(np.maximum(power, _LEAST_POWER * noise / dose))
             hold = (noise / dose / self._power[-1])[self._rings]
             hold[0, 0] = 0.0  # the mean is free
             self._hold.append(self._arrays.put(hold.astype(np.float32)))

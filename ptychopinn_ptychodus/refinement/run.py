@@ -32,11 +32,11 @@ from .config import SMALLEST_BATCH, RefinementConfig
 from .misfits import Misfits
 from .model import OUTLIER_RATIO, FarPixels, Gradients, Iterate, Light, ScanModel, power
 from .noise import expected_error, noise_of_root
-from .object_steps import STEADY, ObjectSteps, decay, nesterov
-from .pace import pace, probe_step
+from .object_steps import ObjectSteps, nesterov
 from .position_steps import PositionSteps
 from .position_terms import Beginning
 from .report import RefinementReport, WorkDone
+from .schedule import STEADY, Schedule
 from .start import StartError
 from .varying_probe import VaryingProbe
 
@@ -84,6 +84,7 @@ class Run:
         self._raw = raw
         self._arrays = arrays
         self._config = config
+        self._schedule = Schedule(config.epochs)
         self._sound = sound
         self._rng = np.random.default_rng(config.seed)
         self._order = neighbourhood_order(iterate.positions)
@@ -91,7 +92,6 @@ class Run:
         count = len(self._order)
         wanted = _UPDATES_PER_EPOCH if config.batch_size is None else round(count / config.batch_size)
         self._batches = max(min(wanted, count // SMALLEST_BATCH), 1)
-        self._probe_length = config.probe_step * probe_step(count / self._batches, config.epochs)
         self.iterate = iterate
         self.history: list[float] = []
         self._improved = False
@@ -198,7 +198,7 @@ class Run:
                 self._accepted, self._improved = self.iterate.copy(self._arrays), True
                 best_error = min(error, best_error)
                 self._left = left = error * total / float(self.weights.sum())
-                self._object_steps.learn(self.iterate, left, pace(config.epochs))
+                self._object_steps.learn(self.iterate, left)
                 self._position_steps.learn(self.iterate.positions, left)
                 self.weights = self._misfits.weights(errors)
                 if epoch + 1 >= _LIGHT_WAITS:
@@ -206,8 +206,9 @@ class Run:
                     self.background.learn(far)
                     self._model.light = Light(self.beam.intensities, self.background.level)
                 by_amplitudes = config.metric == "auto" and not self._model.by_likelihood
-                is_late = since + 1 >= math.ceil(STEADY * config.epochs)
+                is_late = self._schedule.is_late(since + 1)
                 if by_amplitudes and is_late and left <= _NEAR_NOISE * self._noise:
+                    self._schedule.wind_down(since + 1)
                     best_error = self._follow_likelihood()
                     self._work.add(_ROUNDS * _EPOCHS_A_ROUND)
             else:  # not "if error >": NaN compares with nothing
@@ -227,20 +228,14 @@ class Run:
             self.history.append(error if math.isfinite(error) else before)
             if on_epoch is not None:
                 seconds = time.monotonic() - begin
-                on_epoch(
-                    RefinementReport(
-                        epoch + 1,
-                        self._first + config.epochs,
-                        self.history[-1],
-                        seconds,
-                        patterns / max(seconds, 1e-9),
-                    )
-                )
+                speed = patterns / max(seconds, 1e-9)
+                last = self._first + self._schedule.epochs
+                on_epoch(RefinementReport(epoch + 1, last, self.history[-1], seconds, speed))
 
     def _epochs(self) -> Iterator[int]:
         """Numbers of the epochs; there are more where the probe is found to vary on the way."""
         epoch = 0
-        while epoch < self._first + self._config.epochs:
+        while epoch < self._first + self._schedule.epochs:
             yield epoch
             epoch += 1
 
@@ -254,7 +249,7 @@ class Run:
         if not (self._may_vary and asks and self._improved and not self._model.by_likelihood):
             return
         if self.varying.begin(self.iterate, self.weights, self._left):
-            self._first = epoch + 1
+            self._first, self._schedule = epoch + 1, Schedule(self._config.epochs)
             self._work.add(float(self._first))
             # what has been found so far is still there for steps that come to nothing
             self._accepted = self.iterate.copy(self._arrays)
@@ -400,7 +395,7 @@ class Run:
         gradients = self._model.gradients(
             iterate, indices, probe=probe, positions=positions, light=True, weights=self.weights
         )
-        rate = self._scale * decay(done / config.epochs)
+        rate = self._scale * self._schedule.step(done)
         warm = min(1.0, (done + 1.0 / self._batches) / _WARM_UP)
         self._object_steps.step(iterate, gradients.canvas, indices, rate * warm)
         if probe:
@@ -414,7 +409,7 @@ class Run:
         iterate = self.iterate
         assert gradients.probe is not None
         assert gradients.object_power is not None
-        size = -rate * self._probe_length / max(float(gradients.object_power.max()), LEAST)
+        size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), LEAST)
         nesterov(iterate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
         # object and probe share one scale, which would wander otherwise
         now = float(power(iterate.probe).sum())

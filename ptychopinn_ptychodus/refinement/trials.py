@@ -18,7 +18,8 @@ from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
 from .model import Gradients, Iterate, ScanModel
 from .noise import PHOTONS
-from .object_steps import ObjectSteps, decay
+from .object_steps import ObjectSteps
+from .schedule import decay
 
 TRIAL, FIT = 8, 16
 """Epochs of a trial, and of a fit in which coefficients learn."""

@@ -23,6 +23,7 @@ from ptychopinn_ptychodus.refinement import RefinementConfig, run
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.curvature import Curvature, object_curvature
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.object_steps import ObjectSteps
 from ptychopinn_ptychodus.refinement.prior import ObjectPrior
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
@@ -254,7 +255,7 @@ def test_a_weak_object_shows_more_than_steps_by_batches_find(monkeypatch: pytest
     weak = np.exp(0.15j * hills / hills.std()).astype(np.complex64)
     scan = simulate_scan(weak, make_probe(N), x, y, photons=3e4, seed=5)
     whole = correlation(from_flat(scan, CONFIG).object, scan)
-    monkeypatch.setattr(run, "_ROUNDS", 0)
+    monkeypatch.setattr(run, "_MOST_ROUNDS", 0)
     by_batches = correlation(from_flat(scan, CONFIG).object, scan)
     # a part of what was missing that no chance makes
     assert 1 - whole < 0.85 * (1 - by_batches)
@@ -263,6 +264,41 @@ def test_a_weak_object_shows_more_than_steps_by_batches_find(monkeypatch: pytest
 def test_more_epochs_do_not_spoil_the_object(dim: RawData) -> None:
     few, many = (correlation(from_flat(dim, RefinementConfig(epochs=n)).object, dim) for n in (10, 30))
     assert many > few - 0.005
+
+
+@pytest.mark.parametrize(("change", "rounds"), [(0.1, 2), (0.2, 8)])
+def test_the_object_is_solved_for_as_long_as_that_changes_it(
+    dim: RawData, monkeypatch: pytest.MonkeyPatch, change: float, rounds: int
+) -> None:
+    """Its power, which it is held by, is learnt from what is found of it."""
+    solved: list[None] = []
+    solve = ObjectSteps.solve
+
+    def counted(*arguments: Any) -> bool:
+        solved.append(None)
+        return solve(*arguments)
+
+    monkeypatch.setattr(ObjectSteps, "solve", counted)
+    monkeypatch.setattr(ObjectSteps, "change", lambda *_: change)
+    parts: list[float] = []
+    from_flat(dim, CONFIG, on_progress=parts.append, pupil=False, terms=False)
+    assert len(solved) == rounds
+    assert parts == sorted(parts)
+    assert parts[-1] == pytest.approx(1.0)
+
+
+def test_a_change_is_measured_by_the_contrast_where_there_is_light(problem: Problem) -> None:
+    mean = problem.model.mean_counts(np.arange(problem.raw.n_patterns))
+    steps = ObjectSteps(problem.model, problem.arrays, CONFIG, problem.iterate, 1, mean)
+    steps.prepare(problem.iterate)
+    canvas = problem.iterate.canvas
+    light = problem.light / problem.light.sum()
+    on_host = problem.arrays.get(canvas)
+    average = complex((light * on_host).sum())
+    assert steps.change(canvas, canvas) == 0.0
+    assert steps.change(average + (canvas - average) * 0.7, canvas) == pytest.approx(0.3, rel=1e-3)
+    dark = np.where(problem.light > 0, 0.0, 5.0).astype(np.complex64)
+    assert steps.change(canvas + problem.arrays.put(dark), canvas) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_stopped_while_it_solves_it_keeps_what_it_has(dim: RawData) -> None:
