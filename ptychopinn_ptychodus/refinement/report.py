@@ -98,6 +98,9 @@ class Refined:
         :mod:`.beam`, and the level of the background, see :mod:`.background`.
     stopped
         Whether the run was asked to stop.
+    metric
+        ``"amplitude"`` or ``"poisson"``, by which errors are measured: that of the settings, or the one that
+        ``"auto"`` has chosen.
     """
 
     object: NDArray[np.complex64]
@@ -109,3 +112,4 @@ class Refined:
     weights: NDArray[np.float64]
     light: Light
     stopped: bool
+    metric: str

@@ -14,6 +14,7 @@ from ..data.probe import orthogonal_modes
 from ..data.raw import RawData
 from .arrays import Array, Arrays, arrays_for
 from .config import RefinementConfig
+from .few_counts import tell_what_is_seen, with_metric_chosen
 from .misfits import tell_of_misfits
 from .model import Iterate, Light, chequerboard
 from .position_terms import better_beginning
@@ -99,7 +100,7 @@ def refine(
     # frames without beam, and flashes, would spoil whatever is a mean of patterns
     sound = np.flatnonzero(sound_frames(raw))
 
-    def begun(further: float) -> tuple[Run, Window]:
+    def begun(further: float) -> tuple[Iterate, Window]:
         reach = config.position_range + further if config.positions else 0.0
         window = Window(start.shape, raw, reach)
         iterate = Iterate(
@@ -107,11 +108,12 @@ def refine(
             probe=arrays.put(modes * chequerboard(raw.N)),
             positions=window.inside(positions),
         )
-        run = Run(raw, arrays, iterate, config, sound, quiet)
-        run.fit_scale()
-        return run, window
+        return iterate, window
 
-    run, window = begun(0.0)
+    iterate, window = begun(0.0)
+    config = with_metric_chosen(config, raw, sound, iterate, arrays)
+    run = Run(raw, arrays, iterate, config, sound, quiet)
+    run.fit_scale()
     tries_pupil = pupil and config.probe and config.epochs > 0
     tries_terms = terms and config.positions and config.epochs > POSITIONS_WAIT
     part = patterns_to_try(raw)
@@ -138,7 +140,9 @@ def refine(
             refined_error=_short_refinement(start, config, arrays, should_stop),
         )
         if found.moved is not None:
-            run, window = begun(float(np.abs(found.moved).max()))
+            iterate, window = begun(float(np.abs(found.moved).max()))
+            run = Run(raw, arrays, iterate, config, sound, quiet)
+            run.fit_scale()
         run.begin_with(found)
     work.begin_part(before)
     run.loop(on_epoch, work, should_stop)
@@ -152,6 +156,8 @@ def refine(
         tell_of_misfits(run.weights)
         run.beam.tell()
         run.background.tell()
+        if run.finest is not None:
+            tell_what_is_seen(run.mean_photons, run.finest)
     modes = np.asarray(arrays.get(final.probe) * chequerboard(raw.N), np.complex64)
     return Refined(
         object=window.put_back(start, arrays.get(final.canvas)),
@@ -163,6 +169,7 @@ def refine(
         weights=run.weights,
         light=Light(run.beam.intensities, run.background.level),
         stopped=run.stopped,
+        metric=config.error_metric,
     )
 
 
