@@ -16,9 +16,10 @@ class RefinementReport:
     """State of a refinement after one epoch.
 
     ``error`` sums up the epoch's batches as they came, each before its step, over the counts of the whole
-    scan: for ``metric="amplitude"``, and mostly for ``"auto"``, see :attr:`Refined.metric`, Σ (√λ - √n)² / Σ n over good pixels, for ``"poisson"``
-    half the deviance in place of the numerator. Of an epoch given up half-way it is the sum up to there, of
-    one that overflowed the error before it; always finite.
+    scan: by amplitudes Σ (√λ - √n)² / Σ n over good pixels, by the likelihood half the deviance in place of
+    the numerator. It is by the likelihood for ``metric="poisson"``, and where ``"auto"`` chose that from the
+    beginning, see :class:`Refined`. Of an epoch given up half-way it is the sum up to there, of one that
+    overflowed the error before it; always finite.
     """
 
     epoch: int
