@@ -423,7 +423,8 @@ _REFINEMENT = (
         "Metric",
         "What is fitted: amplitude, the square roots of the counts; poisson, the likelihood of "
         "the counts, which is better for few photons; auto, amplitudes first, and the likelihood "
-        "for the later half if the fit is near what photon noise leaves by then.",
+        "for the later half if the fit is near what photon noise leaves by then, or from the beginning where "
+        "most bright pixels count less than about eight photons.",
         sets={RefinementConfig: "metric"},
         choices=lambda: METRICS,
         applies=_refined,

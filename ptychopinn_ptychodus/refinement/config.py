@@ -25,7 +25,7 @@ class RefinementConfig:
     batch_size
         Number of patterns in one update, which are spread evenly over the scan. It is 4 or more: with fewer,
         momentum adds up steps that have little to do with each other. None takes one pattern in 24 of the
-        scan, but 4 or more.
+        scan, but 4 or more, and more for the likelihood of few counts.
     probe
         Whether the probe is refined. It waits for the second epoch, since the object goes first. The probe's
         total power stays as the data determine it at the start.
@@ -38,7 +38,9 @@ class RefinementConfig:
         forgives what the model does not know, such as a background. ``"poisson"`` is the Poisson likelihood,
         which makes more of few counts. ``"auto"`` measures errors, and takes steps, by amplitudes; once
         the error is near that of photon noise, after half of the epochs or five, steps follow the
-        likelihood, and steps of the object by all patterns at once follow the epochs.
+        likelihood, and steps of the object by all patterns at once follow the epochs. Where counts are so few
+        that amplitudes are no measure, see :mod:`.few_counts`, it is ``"poisson"`` from the beginning.
+        With that, such steps follow, too, if nothing but photons' noise is left.
     probe_modes
         Number of incoherent modes of the probe; modes that it lacks are added. None keeps those that it has.
     object_step, probe_step, position_step

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from .arrays import LEAST, Array, Arrays
 from .config import RefinementConfig
-from .curvature import object_curvature
+from .curvature import Curvature, object_curvature
 from .model import Iterate, ScanModel
 from .prior import ObjectPrior
 from .whole_scan import Posterior, most_probable
 
 _FULL_BATCH = 40  # patterns for a step of full length
+_HARDLY = 0.1  # change of the logarithm of an object's power
 
 
 class ObjectSteps:
@@ -92,21 +93,69 @@ class ObjectSteps:
         steps: int,
         on_progress: Callable[[float], None] | None,
         should_stop: Callable[[], bool] | None,
+        known: Curvature | None = None,
     ) -> bool:
         """Put the most probable object in the place of the iterate's, where patches touch it.
 
-        The likelihood is that of photons, of ``per_photon`` counts each. Returns whether it was stopped,
+        The likelihood is that of photons, of ``per_photon`` counts each; ``known`` is how much they tell
+        around the iterate, which is measured unless it is given. Returns whether it was stopped,
         which may be before all steps are taken. See :mod:`.whole_scan`.
         """
         arrays = self._arrays
         model.hold(iterate)
-        light = self._mean_illumination * self._batches
-        curvature = object_curvature(model, arrays, iterate, light, self._prior.turn, per_photon)
-        field = self._prior.field(arrays.get(iterate.canvas), curvature)
+        if known is None:
+            known = self._known(model, iterate, per_photon)
+        field = self._prior.field(arrays.get(iterate.canvas), known)
         posterior = Posterior(model, arrays, iterate, field, weights / per_photon, should_stop)
         numbers, stopped = most_probable(posterior, steps, on_progress)
         iterate.canvas += (posterior.canvas(numbers) - iterate.canvas) * self._touched
         return stopped
+
+    def solve_anew(
+        self,
+        model: ScanModel,
+        iterate: Iterate,
+        weights: NDArray[np.float64],
+        per_photon: float,
+        steps: int,
+        rounds: int,
+        on_progress: Callable[[float], None],
+        should_stop: Callable[[], bool] | None,
+    ) -> tuple[bool, float]:
+        """As :meth:`solve`, and what objects of its kind look like is learnt on the way, from nothing.
+
+        The powers are those of any object first, and learnt from the most probable one, round after round,
+        ``rounds`` at most, until they hardly change.
+
+        Returns
+        -------
+        stopped
+            Whether it was stopped.
+        finest
+            Frequency up to which something of the object stands out of the noise, cycles per pixel; 0: none.
+        """
+        get, finest = self._arrays.get, 0.0
+        light = get(self._mean_illumination) * self._batches
+        self._prior.begin_anew(get(iterate.canvas), light)
+        known = self._known(model, iterate, per_photon)
+        for number in range(rounds):
+
+            def tell(part: float, done: int = number) -> None:
+                on_progress((done + part) / rounds)
+
+            if self.solve(model, iterate, weights, per_photon, steps, tell, should_stop, known):
+                return True, finest
+            known = self._known(model, iterate, per_photon)
+            changed = self._prior.learn_by(get(iterate.canvas), light, known)
+            finest = self._prior.finest(known)
+            if abs(math.log(changed)) < _HARDLY:
+                break
+        on_progress(1.0)
+        return False, finest
+
+    def _known(self, model: ScanModel, iterate: Iterate, per_photon: float) -> Curvature:
+        light = self._mean_illumination * self._batches
+        return object_curvature(model, self._arrays, iterate, light, self._prior.turn, per_photon)
 
     def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
         """One step, in place, by the gradient of a batch, which is overwritten."""

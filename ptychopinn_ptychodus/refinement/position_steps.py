@@ -80,13 +80,17 @@ class PositionSteps:
         With σ² the variance of a pixel's √n, the patterns know a displacement to 2 σ² over the curvature: no
         more than half of what moving the object changes shows in the moduli of the far field.
         """
-        if np.isnan(self._curvature).any():
-            return
         noise = CAUTION * noise_of_root(self._mean, error)
+        # where the object is flat, or all noise, the patterns tell nothing, and steps have no other bound
+        most = self._config.position_range**2
+        if np.isnan(self._curvature).any():
+            self._hold = np.full(2, noise / most)
+            return
         known = self._curvature / max(2.0 * noise, LEAST)
         moved = ((positions - self._start) ** 2).mean(axis=0)
         signal = known * (moved if self._variance is None else self._variance)
         kept = (signal / (1.0 + signal)).mean(axis=0)
         least = _LEAST_VARIANCE / np.maximum(known.mean(axis=0), LEAST)
-        self._variance = np.maximum(moved / np.maximum(kept, LEAST) ** HASTE, least)
+        found = np.maximum(moved / np.maximum(kept, LEAST) ** HASTE, least)
+        self._variance = np.minimum(found, most)
         self._hold = noise / self._variance

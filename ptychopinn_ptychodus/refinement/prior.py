@@ -27,6 +27,9 @@ HASTE = 0.5
 
 _LEAST_POWER = 1e-6  # of the noise
 _LIT = 0.1  # of the strongest light
+_LEAST_KEPT = 1e-3
+_USUAL_POWER, _FALLS = 0.05, -2.0
+"""Variance of either part of an object of which nothing is known, and the exponent of its spectrum."""
 
 
 class ObjectPrior:
@@ -63,16 +66,13 @@ class ObjectPrior:
             Mean error of a pattern, in counts.
         """
         noise = min(noise_of_root(self._mean, error), PHOTONS)
-        dose = float(np.median(light[light > _LIT * light.max()]))
-        window = np.minimum(light / dose, 1.0)
-        mean = complex((window * canvas).sum() / window.sum())
-        self._turn = complex(np.exp(-1j * np.angle(mean)))
-        rest = (canvas - mean) * self._turn * window
+        dose = _usual(light)
+        rest, window = self._centred(canvas, light)
         known = np.interp(self._frequency, *self._transfer(noise))
         # of each part; the modulus of the far field shows half of a change of the wave
         variance = 2.0 * CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
         before, self._power, self._hold = self._power, [], []
-        self._mean_object, self._variance = mean, variance
+        self._variance = variance
         for number, part in enumerate((rest.real, rest.imag)):
             spectrum = np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2)
             power = self._of_rings(spectrum)
@@ -85,6 +85,56 @@ class ObjectPrior:
             hold = (noise / dose / self._power[-1])[self._rings]
             hold[0, 0] = 0.0  # the mean is free
             self._hold.append(self._arrays.put(hold.astype(np.float32)))
+
+    def begin_anew(self, canvas: NDArray[np.complex64], light: NDArray[np.float32]) -> None:
+        """Forget the powers for those of any object, large scales stronger than fine ones.
+
+        ``canvas`` and ``light`` are as :meth:`learn` takes them; of the canvas, the mean alone is learnt.
+
+        A part that has been taken for noise once is held at zero, and its power is learnt from that. Where
+        counts are few, that happens to objects that are there, since steps by batches do not bring them out.
+        """
+        frequency = np.maximum(self._frequency, self._frequency[self._frequency > 0].min())
+        shape = frequency**_FALLS
+        usual = _USUAL_POWER * shape / (float((shape * self._sizes).sum()) / self._sizes.sum())
+        self._power = [usual.copy(), usual.copy()]
+        self._variance = np.zeros_like(usual)  # nothing of the canvas is taken for noise
+        self._centred(canvas, light)
+
+    def learn_by(self, canvas: NDArray[np.complex64], light: NDArray[np.float32], known: Curvature) -> float:
+        """Bring the powers up to date by the most probable object and what is known of it.
+
+        Parameters
+        ----------
+        canvas, light
+            As :meth:`learn` takes them; the canvas is the most probable one by the present powers.
+        known
+            How much the patterns tell of it.
+
+        Returns
+        -------
+        float
+            The power of all frequencies, over what it was.
+        """
+        rest, window = self._centred(canvas, light)
+        before, self._power = self._power, []
+        for part, old, of_part in zip((rest.real, rest.imag), before, known.of_parts, strict=True):
+            spectrum = np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2)
+            told = old * np.interp(self._frequency, known.frequencies, of_part)
+            kept = np.maximum(told / (1.0 + told), _LEAST_KEPT)
+            self._power.append(np.maximum(self._of_rings(spectrum) / kept, _LEAST_POWER * _USUAL_POWER))
+        sums = [float((np.sum(powers, axis=0) * self._sizes).sum()) for powers in (self._power, before)]
+        return sums[0] / sums[1]
+
+    def finest(self, known: Curvature) -> float:
+        """The finest frequency, cycles per pixel, at which a part stands out of the noise; 0 if none does."""
+        finest = 0.0
+        for power, of_part in zip(self._power, known.of_parts, strict=True):
+            out = power * np.interp(self._frequency, known.frequencies, of_part) > 1.0
+            out &= self._sizes > 0
+            out[0] = False  # the mean is free
+            finest = max(finest, float(self._frequency[out].max(initial=0.0)))
+        return finest
 
     def held(self, canvas: Array, step: float) -> Array:
         """The proximal step of the prior: a canvas after a gradient step of that length, a new array.
@@ -143,6 +193,15 @@ class ObjectPrior:
         """What the canvas learnt from is multiplied by for a mean of phase 0, of modulus 1."""
         return self._turn
 
+    def _centred(
+        self, canvas: NDArray[np.complex64], light: NDArray[np.float32]
+    ) -> tuple[NDArray[np.complexfloating], NDArray[np.floating]]:
+        """The canvas less its mean, which is kept, at phase 0, where it is lit, and how far it is lit."""
+        window = np.minimum(light / _usual(light), 1.0)
+        self._mean_object = mean = complex((window * canvas).sum() / window.sum())
+        self._turn = complex(np.exp(-1j * np.angle(mean)))
+        return (canvas - mean) * self._turn * window, window
+
     def _of_rings(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(self._rings.ravel(), values.ravel()) / np.maximum(self._sizes, 1))
 
@@ -160,3 +219,8 @@ class ObjectPrior:
         ring = np.hypot(y, x).astype(np.intp).ravel()
         sizes = np.bincount(ring)
         return (np.arange(len(sizes)) + 0.5) / size, np.bincount(ring, meeting.ravel()) / sizes
+
+
+def _usual(light: NDArray[np.float32]) -> float:
+    """The usual illumination where there is light."""
+    return float(np.median(light[light > _LIT * light.max()]))

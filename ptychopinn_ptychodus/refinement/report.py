@@ -16,9 +16,10 @@ class RefinementReport:
     """State of a refinement after one epoch.
 
     ``error`` sums up the epoch's batches as they came, each before its step, over the counts of the whole
-    scan: for ``metric="amplitude"`` and ``"auto"`` Σ (√λ - √n)² / Σ n over good pixels, for ``"poisson"``
-    half the deviance in place of the numerator. Of an epoch given up half-way it is the sum up to there, of
-    one that overflowed the error before it; always finite.
+    scan: by amplitudes Σ (√λ - √n)² / Σ n over good pixels, by the likelihood half the deviance in place of
+    the numerator. It is by the likelihood for ``metric="poisson"``, and where ``"auto"`` chose that from the
+    beginning, see :class:`Refined`. Of an epoch given up half-way it is the sum up to there, of one that
+    overflowed the error before it; always finite.
     """
 
     epoch: int
@@ -101,6 +102,9 @@ class Refined:
         shapes as ``probe``, on the host. None: it does not. ``error`` is that of the probe as it varies.
     stopped
         Whether the run was asked to stop.
+    metric
+        ``"amplitude"`` or ``"poisson"``, by which errors are measured: that of the settings, or the one that
+        ``"auto"`` has chosen.
     """
 
     object: NDArray[np.complex64]
@@ -113,3 +117,4 @@ class Refined:
     light: Light
     variation: Variation | None
     stopped: bool
+    metric: str

@@ -29,12 +29,14 @@ from .background import Background, most_background
 from .batches import spread_batches
 from .beam import Beam
 from .config import SMALLEST_BATCH, RefinementConfig
+from .few_counts import NEAR_NOISE, ROUNDS, most_batches
 from .misfits import Misfits
 from .model import OUTLIER_RATIO, FarPixels, Gradients, Iterate, Light, ScanModel, power
 from .noise import expected_error, noise_of_root
 from .object_steps import ObjectSteps, nesterov
 from .position_steps import PositionSteps
 from .position_terms import Beginning
+from .probe_prior import ProbePrior
 from .report import RefinementReport, WorkDone
 from .schedule import STEADY, Schedule
 from .start import StartError
@@ -97,11 +99,15 @@ class Run:
         self._improved = False
         self.stopped = False
         self.start_error = self.error = self._left = math.nan
+        self.finest: float | None = None  # see ObjectSteps.solve_anew, which few counts come to
         self.weights = np.ones(count)
         self._mean = mean = model.mean_counts(sound)
         self._per_photon = per_photon
         photons = expected_error(mean / self._per_photon, config.error_metric)
         self._noise = self._per_photon * float(photons.sum())
+        if config.batch_size is None and config.error_metric == "poisson":
+            photons_each = float(mean.sum()) / self._per_photon
+            self._batches = min(self._batches, most_batches(count * photons_each, iterate.canvas))
         self._object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
         self._may_vary = varying and config.probe
@@ -164,6 +170,8 @@ class Run:
         """All epochs, or as many as there is time for; the unit of the work is an epoch."""
         config, begin, patterns = self._config, time.monotonic(), 0
         self._scale = 1.0
+        self._probe_prior = ProbePrior(self._mean, self.iterate.probe, self._arrays)
+        self._object_power = 0.0  # of the whole scan, once the probe is refined
         self._work = work
         self._accepted, best_error = self.iterate.copy(self._arrays), self.start_error * _START_MARGIN
         self._rest()
@@ -200,6 +208,8 @@ class Run:
                 self._left = left = error * total / float(self.weights.sum())
                 self._object_steps.learn(self.iterate, left)
                 self._position_steps.learn(self.iterate.positions, left)
+                if config.error_metric == "poisson" and self._object_power > 0:
+                    self._probe_prior.learn(self.iterate.probe, self._object_power, left)
                 self.weights = self._misfits.weights(errors)
                 if epoch + 1 >= _LIGHT_WAITS:
                     self.beam.learn(modelled, noise_of_root(self._mean, left))
@@ -291,12 +301,15 @@ class Run:
 
     def solve_object(self, should_stop: Callable[[], bool] | None) -> None:
         """The object alone, from all patterns at once, where photons are all that is left."""
-        if not self._changed_metric or self.stopped:
+        if self.stopped or not (self._changed_metric or self._is_all_noise()):
             return
         logger.log(self._log, "The object is solved for by all patterns at once.")
         model = self._likelihood(math.inf)
         self.take_off_ramp()  # which the object's spectrum would be taken for
         self._object_steps.prepare(self.iterate)
+        if not self._changed_metric:
+            self._solve_anew(model, should_stop)
+            return
         for number in range(_MOST_ROUNDS):
             if number >= _ROUNDS:
                 self._work.add(_EPOCHS_A_ROUND)
@@ -321,6 +334,34 @@ class Run:
     def is_far_from_noise(self, times: float) -> bool:
         """Whether the last good epoch left of the patterns more than so many times what photons leave."""
         return self._left > times * self._noise
+
+    def _solve_anew(self, model: ScanModel, should_stop: Callable[[], bool] | None) -> None:
+        more = ROUNDS * _EPOCHS_A_ROUND
+        self._work.add(more)
+        epochs = self._config.epochs
+        self.stopped, self.finest = self._object_steps.solve_anew(
+            model,
+            self.iterate,
+            self.weights,
+            self._per_photon,
+            _STEPS,
+            ROUNDS,
+            lambda part: self._work.reach(epochs + part * more),
+            should_stop,
+        )
+
+    def _is_all_noise(self) -> bool:
+        """Whether the likelihood was followed from the beginning, and has nothing but photons' noise left."""
+        if self._config.error_metric != "poisson" or not self._config.epochs:
+            return False
+        errors = self._model.compare(self.iterate, self._scan).errors
+        mean_error = float(self.weights @ errors) / float(self.weights.sum())
+        return mean_error <= NEAR_NOISE * self._noise
+
+    @property
+    def mean_photons(self) -> NDArray[np.float64]:
+        """The mean pattern in photons, (N, N)."""
+        return self._mean / self._per_photon
 
     @property
     def _changed_metric(self) -> bool:
@@ -353,10 +394,13 @@ class Run:
             if self._config.epochs and not self.stopped:
                 logger.log(
                     self._warn,
-                    "Refinement did not improve on the start (error %.3g, then %.3g): the start is kept. "
-                    'Where a pattern has some hundred photons or fewer, refine with the metric "poisson".',
+                    "Refinement did not improve on the start (error %.3g, then %.3g): the start is kept.%s",
                     self.start_error,
                     self.error,
+                    ""
+                    if self._config.metric == "poisson"
+                    else " Where a pattern has some hundred photons or fewer, refine with the metric "
+                    '"poisson".',
                 )
             self.iterate, self.error = self.start, self.start_error
         return self.iterate
@@ -409,8 +453,12 @@ class Run:
         iterate = self.iterate
         assert gradients.probe is not None
         assert gradients.object_power is not None
-        size = -rate * self._config.probe_step / max(float(gradients.object_power.max()), LEAST)
-        nesterov(iterate.probe, self._probe_velocity, gradients.probe * size, self._config.momentum)
+        length = rate * self._config.probe_step
+        of_object = max(float(gradients.object_power.max()), LEAST)
+        self._object_power = of_object * self._batches
+        towards = gradients.probe * (-length / of_object)
+        towards = self._probe_prior.held(iterate.probe + towards, length) - iterate.probe
+        nesterov(iterate.probe, self._probe_velocity, towards, self._config.momentum)
         # object and probe share one scale, which would wander otherwise
         now = float(power(iterate.probe).sum())
         factor = math.sqrt(self._power / now) if now > 0 else math.nan

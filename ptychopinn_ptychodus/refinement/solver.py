@@ -14,6 +14,7 @@ from ..data.probe import orthogonal_modes
 from ..data.raw import RawData
 from .arrays import Array, Arrays, arrays_for
 from .config import RefinementConfig
+from .few_counts import tell_what_is_seen, with_metric_chosen
 from .misfits import tell_of_misfits
 from .model import Iterate, Light, Variation, chequerboard
 from .noise import photon_unit
@@ -112,7 +113,7 @@ def refine(
     sound = np.flatnonzero(sound_frames(raw))
     per_photon = photon_unit(raw.diff3d, sound, raw.bad_pixels)
 
-    def begun(further: float) -> tuple[Run, Window]:
+    def begun(further: float) -> tuple[Iterate, Window]:
         reach = config.position_range + further if config.positions else 0.0
         window = Window(start.shape, raw, reach)
         iterate = Iterate(
@@ -120,11 +121,16 @@ def refine(
             probe=arrays.put(modes * chequerboard(raw.N)),
             positions=window.inside(positions),
         )
+        return iterate, window
+
+    def started(iterate: Iterate) -> Run:
         run = Run(raw, arrays, iterate, config, sound, per_photon, quiet, varying)
         run.fit_scale()
-        return run, window
+        return run
 
-    run, window = begun(0.0)
+    iterate, window = begun(0.0)
+    config = with_metric_chosen(config, raw, sound, iterate, arrays, per_photon)
+    run = started(iterate)
     short = _short_refinement(start, config, arrays, should_stop)
     tries_pupil = pupil and config.probe and config.epochs > 0
     tries_terms = terms and config.positions and config.epochs > POSITIONS_WAIT
@@ -153,7 +159,8 @@ def refine(
             refined_error=lambda scan, wave: short(scan, wave).error,
         )
         if found.moved is not None:
-            run, window = begun(float(np.abs(found.moved).max()))
+            iterate, window = begun(float(np.abs(found.moved).max()))
+            run = started(iterate)
         run.begin_with(found)
     work.begin_part(before)
     begun_with = run.iterate.copy(arrays)
@@ -192,6 +199,8 @@ def refine(
         run.beam.tell()
         run.background.tell()
         run.varying.tell(final)
+        if run.finest is not None:
+            tell_what_is_seen(run.mean_photons, run.finest)
     board = chequerboard(raw.N)
     modes = np.asarray(arrays.get(final.probe) * board, np.complex64)
     orthogonal = orthogonal_modes(modes) if config.probe else modes
@@ -210,6 +219,7 @@ def refine(
         light=Light(run.beam.intensities, run.background.level),
         variation=variation,
         stopped=run.stopped,
+        metric=config.error_metric,
     )
 
 

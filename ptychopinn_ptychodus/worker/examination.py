@@ -53,13 +53,17 @@ def judged(
     """
     if not job.examination.judge:
         return []
+    if refined is not None:
+        metric = refined.metric
+    else:
+        metric = "amplitude" if job.refinement is None else job.refinement.error_metric
     try:
         finding = judge(
             raw,
             found.object,
             found.probe,
             found.positions,
-            metric="amplitude" if job.refinement is None else job.refinement.error_metric,
+            metric=metric,
             error=None if refined is None else refined.error,
             weights=None if refined is None else refined.weights,
             light=Light() if refined is None else refined.light,

@@ -1,0 +1,128 @@
+"""Scans so dim that amplitudes are no measure, whose likelihood ``"auto"`` follows from the beginning.
+
+Where a pixel counts a photon now and then, the mean of √n is far below √λ, and the fit by amplitudes goes
+there: steps towards it lead away from the object before they lead to it. Amplitudes forgive what the model
+does not know, such as scattered light; but where noise is nearly all that an empty object leaves of the
+likelihood, there is little to forgive.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.raw import RawData
+from .arrays import Array, Arrays
+from .config import RefinementConfig
+from .model import Iterate, ScanModel
+from .noise import expected_error
+
+logger = logging.getLogger(__name__)
+
+_LEFT_BY_AMPLITUDES = 0.95
+"""Of the patterns' light, if each pixel is fitted by itself: with less, amplitudes are no measure."""
+NEAR_NOISE = 1.25
+"""Error by the likelihood, over what photons leave, up to which there is little to forgive."""
+_OF_A_PIXEL, _LEAST_BATCHES = 0.4, 4
+"""Photons of a batch to a pixel of the object, at least, and batches that there are whatever they have."""
+ROUNDS = 10
+"""In which the object's spectrum is learnt from nothing, at most; three or four do mostly."""
+
+
+def with_metric_chosen(
+    config: RefinementConfig,
+    raw: RawData,
+    sound: NDArray[np.int64],
+    start: Iterate,
+    arrays: Arrays,
+    per_photon: float,
+) -> RefinementConfig:
+    """The settings with ``"poisson"`` in place of ``"auto"``, where the likelihood is to be followed.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    raw
+        The scan.
+    sound
+        Numbers of the patterns that count; without any, the settings stay.
+    start
+        Its probe may have any scale.
+    arrays
+        The library to work with.
+    per_photon
+        Counts of one photon, see :func:`.noise.photon_unit`.
+    """
+    if config.metric != "auto" or not len(sound):
+        return config
+    model = ScanModel(raw, arrays, "poisson")
+    mean = model.mean_counts(sound)
+    if not mean.any() or left_by_amplitudes(mean / per_photon) > _LEFT_BY_AMPLITUDES:
+        return config
+    agreement = model.compare(start, sound)
+    counts, modelled = (float(values.sum()) for values in (agreement.counts, agreement.modelled))
+    if not (math.isfinite(modelled) and modelled > 0):
+        return config  # which is told of where the start is put in scale
+    error = float(model.compare(_in_scale(start, counts / modelled), sound).errors.mean())
+    noise = per_photon * float(expected_error(mean / per_photon, "poisson").sum())
+    return replace(config, metric="poisson") if error <= NEAR_NOISE * noise else config
+
+
+def left_by_amplitudes(mean: NDArray[np.float64]) -> float:
+    """What part of their light patterns keep where each pixel is fitted by its amplitude, ``(E √n)²``.
+
+    ``mean`` is any shape, in photons, not all zero.
+    """
+    rate = np.maximum(mean, np.finfo(np.float64).tiny)
+    # E(√n - √λ)² = 2λ - 2√λ E √n
+    mean_root = (2.0 * rate - expected_error(rate, "amplitude")) / (2.0 * np.sqrt(rate))
+    return float((mean_root**2).sum() / rate.sum())
+
+
+def most_batches(photons: float, canvas: Array) -> int:
+    """In how many batches a scan can be dealt out, so that steps do not follow the noise of each.
+
+    ``photons`` are those of all patterns, ``canvas`` is (H, W).
+    """
+    return max(int(photons / (_OF_A_PIXEL * canvas.shape[0] * canvas.shape[1])), _LEAST_BATCHES)
+
+
+def _in_scale(iterate: Iterate, factor: float) -> Iterate:
+    """The same with so many times the power of its probe."""
+    return replace(iterate, probe=iterate.probe * math.sqrt(factor))
+
+
+def tell_what_is_seen(mean: NDArray[np.float64], finest: float) -> None:
+    """Warn of what an object from few counts shows, and what it does not.
+
+    Parameters
+    ----------
+    mean
+        (N, N) mean pattern in photons.
+    finest
+        Frequency up to which something of the object stands out of the noise, cycles per pixel; 0: none does.
+    """
+    if left_by_amplitudes(mean) > _LEFT_BY_AMPLITUDES:
+        return
+    photons, lit = float(mean.sum()), float((mean**2).sum() / mean.sum())
+    if finest > 0:
+        logger.warning(
+            "The patterns have %.3g photons each, %.2g in a bright pixel. Whatever is finer than %.2g pixels "
+            "in the object is lost in their noise, and what is coarser is uncertain: count longer, or take "
+            "more patterns, before anything is read from it.",
+            photons,
+            lit,
+            0.5 / finest,
+        )
+    else:
+        logger.warning(
+            "The patterns have %.3g photons each, %.2g in a bright pixel, and nothing of the object stands "
+            "out of their noise: what is shown is NOT A RECONSTRUCTION. Count longer, or take more patterns.",
+            photons,
+            lit,
+        )
