@@ -7,7 +7,8 @@ by defaults from a flat object. ``--alone`` names the sizes at which the epochs 
 themselves, without the steps on the whole scan that follow them. Exponents are of a fit of all sizes to a
 power of the number of patterns. With ``--images``, pictures of the results are left there.
 
-100,000 patterns of 64 × 64 are 1.6 GB, 3.2 GB while they are made, and take a quarter of an hour.
+100,000 patterns of 64 × 64 are 1.6 GB, and 3.2 GB while they are made. What a process has free
+from making a scan is used again, so that peaks of small scans are too small.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .noise import PHOTONS
 
-_BEYOND = 0.5
+BEYOND = 0.5
 """Light beyond the middle, over what noise leaves in it, at most: larger pixels fold it in as an error."""
 _T = TypeVar("_T", bound=np.generic)
 _SOME = 64  # patterns by which that is told
@@ -34,6 +34,8 @@ class CoarseScan:
         The library that probes are of.
     per_photon
         Counts of one photon, see :func:`.noise.photon_unit`.
+    beyond
+        See :data:`BEYOND`.
     whole
         Leave out nothing.
 
@@ -47,9 +49,11 @@ class CoarseScan:
         Those of the patterns' rows that are left, and the columns likewise.
     """
 
-    def __init__(self, raw: RawData, arrays: Arrays, per_photon: float, *, whole: bool = False) -> None:
+    def __init__(
+        self, raw: RawData, arrays: Arrays, per_photon: float, *, beyond: float = BEYOND, whole: bool = False
+    ) -> None:
         self._arrays = arrays
-        size = raw.N if whole else _middle(raw, per_photon)
+        size = raw.N if whole else _middle(raw, per_photon, beyond)
         first = raw.N // 2 - size // 2
         self.rows = slice(first, first + size)
         self.finer = raw.N / size
@@ -109,7 +113,7 @@ class CoarseScan:
         return (where + 0.5) / self.finer - 0.5
 
 
-def _middle(raw: RawData, per_photon: float) -> int:
+def _middle(raw: RawData, per_photon: float, beyond: float) -> int:
     """The least even number of rows and columns that is enough, and of which a Fourier transform is quick."""
     some = np.unique(np.linspace(0, raw.n_patterns - 1, _SOME).astype(np.int64))
     light = (raw.diff3d[some].astype(np.float64) ** 2).mean(0) * ~raw.bad_pixels
@@ -122,6 +126,6 @@ def _middle(raw: RawData, per_photon: float) -> int:
     )
     for size in range(raw.N // 2, raw.N, 2):
         is_quick = scipy.fft.next_fast_len(size, real=True) == size
-        if is_quick and light_within[-1] - light_within[size] <= _BEYOND * noise_within[size]:
+        if is_quick and light_within[-1] - light_within[size] <= beyond * noise_within[size]:
             return size
     return raw.N

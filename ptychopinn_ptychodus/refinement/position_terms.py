@@ -48,6 +48,9 @@ _HOPELESS = 1.1
 """Of the best error so far: the probe's pupil is not tried on positions that explain less than that."""
 _SPEEDS_UP = 3.0
 """Times what a round gained: more is not to be hoped for of each of those that are left."""
+_BEYOND = 0.1
+"""Light beyond what is looked at, see :data:`.coarse.BEYOND`: with five times as much, turned positions were
+found to 0.13 pixels instead of 0.08."""
 _DEGREE = 6  # of the drift
 _PATTERNS_PER_TERM = 4
 _ALONG = 0.5  # coherence of the directions of travel: with less, there is no axis of travel
@@ -253,7 +256,7 @@ class _Bench:
         per_photon: float,
     ) -> None:
         self._arrays = arrays
-        self._coarse = coarse = CoarseScan(raw, arrays, per_photon)
+        self._coarse = coarse = CoarseScan(raw, arrays, per_photon, beyond=_BEYOND)
         tried = coarse.raw
         reach = raw.N / 2.0
         window = Window(coarse.shape(shape), tried, reach / coarse.finer)

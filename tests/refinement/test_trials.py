@@ -88,6 +88,13 @@ def test_counts_that_are_no_photons_make_more_noise() -> None:
     assert CoarseScan(raw, ARRAYS, 1e6).raw.N < CoarseScan(raw, ARRAYS, 1.0).raw.N
 
 
+def test_the_less_may_be_beyond_the_more_is_looked_at() -> None:
+    raw = soft_scan(1e7)
+    sizes = [CoarseScan(raw, ARRAYS, 1.0, beyond=beyond).raw.N for beyond in (0.0, 0.1, 10.0)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[2]
+
+
 def test_patterns_with_light_up_to_their_rim_stay_whole(scan: RawData) -> None:
     flat = np.ones_like(scan.diff3d)
     lit = RawData(
