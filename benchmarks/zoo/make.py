@@ -128,11 +128,11 @@ def _probes(kind: Kind, count: int, rng: Rng) -> NDArray[np.complex64]:
         mixed = (modes[0] + by * modes[1]) / np.sqrt(1 + by**2)
         return np.asarray(mixed[:, None], np.complex64)
     drift = math.sqrt(2) * size * np.sin(np.linspace(0, rng.uniform(4, 9), count) + rng.uniform(0, 6))
-    made = {
+    makers: dict[str, Callable[[float], NDArray[np.complex64]]] = {
         "pupil": lambda by: beam(kind.beam, n, by),
         "focus": lambda by: beam(replace(kind.beam, width=(1 + by) * kind.beam.width), n),
-    }[how]
-    return np.stack([made(by) for by in drift])
+    }
+    return np.stack([makers[how](by) for by in drift])
 
 
 def _known(kind: Kind) -> Beam:

@@ -211,7 +211,7 @@ def turned_alike(
 ) -> NDArray[np.complex64]:
     """Shapes (K, modes, N, N), mixed as modes are to be orthogonal ones, (modes, N, N) both."""
     mixture = orthogonal.reshape(len(modes), -1) @ np.linalg.pinv(modes.reshape(len(modes), -1))
-    return np.einsum("nm,kmyx->knyx", mixture, shapes).astype(np.complex64)
+    return np.asarray(np.einsum("nm,kmyx->knyx", mixture, shapes), np.complex64)
 
 
 def _solved(found: VariationGradients) -> NDArray[np.float64]:
