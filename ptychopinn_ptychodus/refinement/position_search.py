@@ -48,6 +48,7 @@ _ENOUGH = 0.1
 """Part of the patterns that must be better elsewhere. Of right positions none are, under a wrong probe hardly
 any."""
 _FEWEST = 16  # patterns
+_AT_A_TIME = 1024  # patterns, before it is asked whether to stop
 _ROUNDS = 16
 _GOES_ON = 0.97  # of the error, for one more round
 
@@ -183,17 +184,19 @@ class PositionSearch:
         """(M, 2), what these patterns are better moved by; 0 for the others, and where noise may say so."""
         positions = self._positions + state.moved
         iterate = Iterate(state.canvas, state.probe, positions)
-        here = self._model.compare(iterate, which).errors
-        needed = _GAIN * here + _DEVIATIONS**2 * self._per_photon
-        least, best = here - needed, np.zeros((len(which), 2))
-        for shift in _disk(reach):
-            if self._watch.should_stop():
-                raise Stopped
-            errors = self._model.compare(replace(iterate, positions=positions + shift), which).errors
-            better = errors < least
-            least, best = np.where(better, errors, least), np.where(better[:, None], shift, best)
         shifts = np.zeros_like(positions)
-        shifts[which] = best
+        for part in np.array_split(which, -(-len(which) // _AT_A_TIME)):
+            here = self._model.compare(iterate, part).errors
+            least = here - _GAIN * here - _DEVIATIONS**2 * self._per_photon
+            best = np.zeros((len(part), 2))
+            for shift in _disk(reach):
+                if self._watch.should_stop():
+                    raise Stopped
+                moved = replace(iterate, positions=positions + shift)
+                errors = self._model.compare(moved, part).errors
+                better = errors < least
+                least, best = np.where(better, errors, least), np.where(better[:, None], shift, best)
+            shifts[part] = best
         return shifts
 
     def _apart(self, moved: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float64]:
