@@ -22,8 +22,9 @@ from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .config import RefinementConfig
+from .few_counts import is_dim
 from .model import Gradients, Iterate, ScanModel, chequerboard
-from .noise import noise_of_root, photon_unit
+from .noise import PHOTONS, noise_of_root, photon_unit
 from .start import Window
 from .trials import CLEARLY_BETTER, Learning, Stopped, Trials, Watch
 
@@ -114,6 +115,10 @@ class _Bench:
         mean = self._model.mean_counts(np.arange(raw.n_patterns))
         per_photon = photon_unit(raw.diff3d, np.arange(raw.n_patterns), raw.bad_pixels)
         self._trials = Trials(self._model, arrays, config.error_metric, self._order, mean, per_photon, watch)
+        # a modulus of the mean pattern's fits the noise of that, which is most of a gain where counts are few
+        sums = np.minimum(mean * raw.n_patterns, PHOTONS * per_photon)
+        self._dim = config.error_metric == "poisson" and is_dim(mean / per_photon)
+        self._of_noise = float(sums.sum()) / raw.n_patterns if self._dim else 0.0
         self._mean = scipy.fft.ifftshift(mean)
         # what a modulus that is the same for all patterns fits best
         root = raw.diff3d.mean(0, dtype=np.float64) ** 2
@@ -130,7 +135,7 @@ class _Bench:
             return None
         other = self._with_modulus(spectrum)
         found = self._error(other)
-        if found < _BETTER * error and self._clearly(found, error):
+        if found < min(_BETTER * error, error - self._of_noise) and self._clearly(found, error):
             spectrum, error = other, found
         base = spectrum
         focus, error_of_focus = self._focus(base, error)
@@ -139,6 +144,8 @@ class _Bench:
         for coefficients, found in candidates:
             noise = min(noise_of_root(self._mean, found), self._trials.photons)
             least = _PER_TERM * noise * len(self._terms) / len(self._order)
+            if self._dim:  # steps of the trials make more noise in the error than coefficients do
+                least = max(least, (1.0 - _BETTER) * error)
             # where the modulus was wrong, that the phase is, too, is no surprise
             if found < error - least and (error < given or self._clearly(found, error)):
                 spectrum, error = self._with_phase(base, coefficients), found
