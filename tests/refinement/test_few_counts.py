@@ -90,7 +90,6 @@ def test_changes_of_a_probe_that_noise_makes_are_taken_back_and_others_are_not()
         prior = ProbePrior(mean, start, arrays)
         assert prior.held(changed, 1.0) is changed
         prior.learn(changed, objects, float(0.25 * size * size))
-        prior.learn(changed, objects, float(0.25 * size * size))
         factor = np.vdot(start, changed) / np.vdot(start, start)
         before, after = (np.linalg.norm(one - factor * start) for one in (changed, prior.held(changed, 1.0)))
         kept.append(after / before)
