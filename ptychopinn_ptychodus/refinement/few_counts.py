@@ -62,7 +62,7 @@ def with_metric_chosen(
         return config
     model = ScanModel(raw, arrays, "poisson")
     mean = model.mean_counts(sound)
-    if not mean.any() or left_by_amplitudes(mean / per_photon) > _LEFT_BY_AMPLITUDES:
+    if not mean.any() or not is_dim(mean / per_photon):
         return config
     agreement = model.compare(start, sound)
     counts, modelled = (float(values.sum()) for values in (agreement.counts, agreement.modelled))
@@ -71,6 +71,11 @@ def with_metric_chosen(
     error = float(model.compare(_in_scale(start, counts / modelled), sound).errors.mean())
     noise = per_photon * float(expected_error(mean / per_photon, "poisson").sum())
     return replace(config, metric="poisson") if error <= NEAR_NOISE * noise else config
+
+
+def is_dim(mean: NDArray[np.float64]) -> bool:
+    """Whether amplitudes are no measure of patterns whose mean this is, in photons, not all zero."""
+    return left_by_amplitudes(mean) <= _LEFT_BY_AMPLITUDES
 
 
 def left_by_amplitudes(mean: NDArray[np.float64]) -> float:
@@ -107,7 +112,7 @@ def tell_what_is_seen(mean: NDArray[np.float64], finest: float) -> None:
     finest
         Frequency up to which something of the object stands out of the noise, cycles per pixel; 0: none does.
     """
-    if left_by_amplitudes(mean) > _LEFT_BY_AMPLITUDES:
+    if not is_dim(mean):
         return
     photons, lit = float(mean.sum()), float((mean**2).sum() / mean.sum())
     if finest > 0:

@@ -22,8 +22,9 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .coarse import CoarseScan
 from .config import RefinementConfig
+from .few_counts import is_dim
 from .model import Gradients, Iterate, ScanModel
-from .noise import noise_of_root
+from .noise import PHOTONS, noise_of_root
 from .start import Window
 from .trials import CLEARLY_BETTER, Course, Learning, Stopped, Trials, Watch
 
@@ -118,6 +119,10 @@ class _Bench:
         self._spectrum = self._to_pupil(probe)
         model = ScanModel(raw, arrays, config.error_metric)
         self._whole_mean = mean = model.mean_counts(np.arange(raw.n_patterns))
+        # a modulus of the mean pattern's fits the noise of that, which is most of a gain where counts are few
+        sums = np.minimum(mean * raw.n_patterns, PHOTONS * per_photon)
+        self._dim = config.error_metric == "poisson" and is_dim(mean / per_photon)
+        self._of_noise = float(sums.sum()) / raw.n_patterns if self._dim else 0.0
         # what a modulus that is the same for all patterns fits best
         root = raw.diff3d.mean(0, dtype=np.float64) ** 2
         self._best = mean if config.error_metric == "poisson" else np.where(raw.bad_pixels, 0.0, root)
@@ -146,7 +151,8 @@ class _Bench:
         spectrum, is_better = self._spectrum, False
         other = self._with_modulus(spectrum)
         found = self._tried(other, course)
-        if found.error < _BETTER * course.error and self._clearly(found, course):
+        most = min(_BETTER * course.error, course.error - self._of_noise)
+        if found.error < most and self._clearly(found, course):
             spectrum, course, is_better = other, found, True
         if not self._trials.is_mostly_noise(course.error):
             other = self._beyond_focus(spectrum)
@@ -164,6 +170,8 @@ class _Bench:
         for coefficients, found in ((focus, of_focus), self._fitted(base, focus, course)):
             noise = min(noise_of_root(self._mean, found.error), self._trials.photons)
             least = _PER_TERM * noise * len(self._terms) / len(self._order)
+            if self._dim:  # steps of the trials make more noise in the error than coefficients do
+                least = max(least, (1.0 - _BETTER) * course.error)
             # where the modulus was wrong, that the phase is, too, is no surprise
             if found.error < course.error - least and (is_better or self._clearly(found, course)):
                 spectrum, course, is_better = self._with_phase(base, coefficients), found, True

@@ -23,7 +23,8 @@ from ptychopinn_ptychodus.refinement.solver import refine
 def refined(scan: RawData, metric: str = "auto") -> Refined:
     assert scan.objectGuess is not None
     config = RefinementConfig(metric=metric)
-    return refine(scan, np.ones_like(scan.objectGuess), scan.probeGuess, config, device="cpu")
+    flat = np.ones_like(scan.objectGuess)
+    return refine(scan, flat, scan.probeGuess, config, device="cpu", pupil=False, terms=False)
 
 
 @pytest.mark.parametrize("seed", [31, 41])
@@ -35,7 +36,7 @@ def test_a_hundred_photons_show_an_object_and_spoil_neither_probe_nor_positions(
         result = refined(scan)
     assert result.metric == "poisson"
     assert result.error < result.start_error
-    assert correlation(result.object, scan) > 0.5
+    assert correlation(result.object, scan) > 0.6
     truth = scan.probeGuess[0]
     light = np.abs(truth)
     # a shift and a ramp apart, which go with the object's
@@ -59,8 +60,8 @@ def test_bright_scans_and_what_the_model_does_not_know_are_left_to_amplitudes(sc
     haze = np.random.default_rng(0).poisson(np.linspace(0.0, 0.5, 64), dim.diff3d.shape)
     foggy = with_patterns(dim, np.sqrt(dim.diff3d**2 + haze).astype(np.float32))
     for one in (scan, foggy):
-        assert one.objectGuess is None or one.N == 64
-        result = refine(one, np.ones((124, 120), complex), one.probeGuess, config, device="cpu")
+        flat = np.ones((124, 120), complex)
+        result = refine(one, flat, one.probeGuess, config, device="cpu", pupil=False, terms=False)
         assert result.metric == "amplitude"
 
 
@@ -88,7 +89,6 @@ def test_changes_of_a_probe_that_noise_makes_are_taken_back_and_others_are_not()
         changed = (start + change).astype(np.complex64)
         prior = ProbePrior(mean, start, arrays)
         assert prior.held(changed, 1.0) is changed
-        prior.learn(changed, objects, float(0.25 * size * size))
         prior.learn(changed, objects, float(0.25 * size * size))
         factor = np.vdot(start, changed) / np.vdot(start, start)
         before, after = (np.linalg.norm(one - factor * start) for one in (changed, prior.held(changed, 1.0)))
