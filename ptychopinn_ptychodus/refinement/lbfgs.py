@@ -18,7 +18,7 @@ Vector = NDArray[np.floating]
 _ENOUGH = 1e-4
 """Part of what the slope promises that a step has to gain."""
 _SHORTEST, _LONGEST = 0.1, 0.5  # of a step that failed, for the next
-_TRIES = 8
+_TRIES = 24  # where a dark pixel has counted a photon, the cost falls steeply, but not far
 _CURVED = 1e-6
 """Cosine between a step and what it changes of the slope, below which the cost is not taken for convex."""
 
