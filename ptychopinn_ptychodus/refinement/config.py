@@ -19,9 +19,9 @@ class RefinementConfig:
     Attributes
     ----------
     epochs
-        Number of passes over the scan. With ``"auto"``, of more than 10 there are no more than twice as many
-        as led to the noise of photons, see :mod:`.schedule`. 0 returns the start, with its probe scaled to
-        the data.
+        Number of passes over the scan. Of more than 10 there are no more than twice as many as led to the
+        noise of photons, see :mod:`.schedule`, unless the metric is ``"amplitude"``. 0 returns the start,
+        with its probe scaled to the data.
     batch_size
         Number of patterns in one update, which are spread evenly over the scan. It is 4 or more: with fewer,
         momentum adds up steps that have little to do with each other. None takes one pattern in 24 of the

@@ -56,6 +56,9 @@ _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter ste
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
 _NEAR_NOISE = 1.08
 """Error, over what photons leave, up to which the likelihood tells more: a worse fit has another cause."""
+_FALLS = 0.03
+"""Of the error in an epoch: more, and what is still to be found shows, however near the noise is."""
+_FALLS_MUCH = 0.15  # ... and more, that a strong object is only being found, under any probe
 _ROUNDS, _MOST_ROUNDS = 2, 8
 """How often the object is solved for by all patterns at once; what it looks like is learnt in between."""
 _SETTLED = 0.13
@@ -215,10 +218,11 @@ class Run:
                     self.beam.learn(modelled, noise_of_root(self._mean, left))
                     self.background.learn(far)
                     self._model.light = Light(self.beam.intensities, self.background.level)
-                by_amplitudes = config.metric == "auto" and not self._model.by_likelihood
-                is_late = self._schedule.is_late(since + 1)
-                if by_amplitudes and is_late and left <= _NEAR_NOISE * self._noise:
+                is_late = config.metric != "amplitude" and self._schedule.is_late(since + 1)
+                at_noise = is_late and left <= _NEAR_NOISE * self._noise
+                if at_noise and self.history and error > (1.0 - _FALLS) * self.history[-1]:
                     self._schedule.wind_down(since + 1)
+                if at_noise and not self._model.by_likelihood:
                     best_error = self._follow_likelihood()
                     self._work.add(_ROUNDS * _EPOCHS_A_ROUND)
             else:  # not "if error >": NaN compares with nothing
@@ -233,8 +237,8 @@ class Run:
                 self.iterate = self._accepted.copy(self._arrays)
                 self._scale *= 0.5
                 self._rest()
-            self._vary(epoch)
             before = self.history[-1] if self.history else self.start_error
+            self._vary(epoch, error > (1.0 - _FALLS_MUCH) * before)
             self.history.append(error if math.isfinite(error) else before)
             if on_epoch is not None:
                 seconds = time.monotonic() - begin
@@ -249,13 +253,14 @@ class Run:
             yield epoch
             epoch += 1
 
-    def _vary(self, epoch: int) -> None:
+    def _vary(self, epoch: int, is_settled: bool) -> None:
         """After an epoch: let the probe vary if the patterns call for it, and begin again with such a probe.
 
-        Object and positions have taken on what the probe did until then.
+        Object and positions have taken on what the probe did until then. As long as the error falls, a probe
+        that is the same for all patterns may be all that is needed.
         """
         self.varying.keep_mean(self.iterate)
-        asks = (epoch + 1) % _VARIATION_ASKED == 0 and self.iterate.variation is None
+        asks = is_settled and (epoch + 1) % _VARIATION_ASKED == 0 and self.iterate.variation is None
         if not (self._may_vary and asks and self._improved and not self._model.by_likelihood):
             return
         if self.varying.begin(self.iterate, self.weights, self._left):

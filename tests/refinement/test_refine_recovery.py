@@ -131,7 +131,8 @@ def test_the_amplitude_starts_from_the_scale_that_fits_it_best(scan: RawData) ->
     assert scan.objectGuess is not None
     x, y = true_positions(scan).T
     dim = simulate_scan(scan.objectGuess, scan.probeGuess, x, y, photons=30, seed=3)
-    found = refine(dim, scan.objectGuess, dim.probeGuess * 3, RefinementConfig(epochs=0), device="cpu")
+    config = RefinementConfig(epochs=0, metric="amplitude")
+    found = refine(dim, scan.objectGuess, dim.probeGuess * 3, config, device="cpu")
     modelled = np.sqrt(diffraction_intensity(extract_patches(found.object, x, y, dim.N), found.probe))
     rest = [((scale * modelled - dim.diff3d) ** 2).sum() for scale in (0.95, 1.0, 1.05)]
     assert rest[1] == min(rest)
