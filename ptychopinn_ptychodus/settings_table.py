@@ -247,7 +247,7 @@ _DATA = (
         "Groups",
         "Groups of patterns in an epoch. More than there are patterns draws some positions more "
         "than once, with other neighbours: use it for small scans. 0 is one per pattern; for the "
-        "unrolled network, which learns steps rather than the scan, 400 at most.",
+        "unrolled network, which learns steps rather than the scan, 1000 at most.",
         sets={TrainingConfig: "n_groups"},
         minimum=0,
         optional=True,

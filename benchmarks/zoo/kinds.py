@@ -184,14 +184,29 @@ KINDS: dict[str, Kind] = {
 """Kinds by name. The first of each group is what the others of it depart from."""
 
 
+_LATER = frozenset(
+    (
+        "uneven background",
+        "probe moving",
+        "probe moving in focus",
+        "probe varying",
+        "positions 10 px",
+        "positions 30 px",
+        "positions drift, 30 px",
+        "positions scaled, 30 px",
+        "positions turned, 30 px",
+    )
+)
+
+
 def drawn_kinds(seed: int, count: int) -> dict[str, Kind]:
     """Kinds that nobody has thought of: each property is that of one of :data:`KINDS`, drawn at random.
 
-    The beam and what is known of it are of the same one, or else it could be known to be anything. Beams that
-    vary and uneven backgrounds came later and are not drawn, so that a seed draws what it always did.
+    The beam and what is known of it are of the same one, or else it could be known to be anything. Kinds that
+    came later are not drawn, so that a seed draws what it always did.
     """
     rng = np.random.default_rng([seed, 12])
-    known = [kind for kind in KINDS.values() if kind.varying == Kind.varying and kind.detector != "halo"]
+    known = [kind for name, kind in KINDS.items() if name not in _LATER]
 
     def value(name: str) -> Any:
         values = list({repr(getattr(kind, name)): getattr(kind, name) for kind in known}.values())

@@ -25,7 +25,7 @@ Configuration = type[ModelConfig | TrainingConfig | InferenceConfig]
 
 _OF_THE_DATA = ("N", "model", "nphotons")
 
-ENOUGH_GROUPS = 400
+ENOUGH_GROUPS = 1000
 """Groups of an epoch that are enough for a learnt solver: it learns steps, and not the scan."""
 
 

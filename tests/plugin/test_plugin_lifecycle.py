@@ -226,11 +226,11 @@ class TestTrainingData:
     ) -> None:
         (tmp_path / "in").mkdir()
         reconstructor = pinn(Training_Epochs=1, Model_GridSize=2, Data_ValidationFraction=0.0)
-        reconstructor.export_training_data(tmp_path / "in" / "a.npz", scan(600))
+        reconstructor.export_training_data(tmp_path / "in" / "a.npz", scan(1200))
         run(reconstructor.train(tmp_path / "in", tmp_path / "out"))
-        assert json.loads((tmp_path / "out" / "model.ckpt").read_text())["groups"] == 400
-        assert "Training on 600 patterns of 64 × 64" in log.text
-        assert "in 1 epoch of 400 groups" in log.text
+        assert json.loads((tmp_path / "out" / "model.ckpt").read_text())["groups"] == 1000
+        assert "Training on 1200 patterns of 64 × 64" in log.text
+        assert "in 1 epoch of 1000 groups" in log.text
 
     def test_no_file_is_left_with_too_few_patterns_for_a_group(
         self, tmp_path: Path, scan: Callable[..., ReconstructInput], log: pytest.LogCaptureFixture
