@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..data.raw import RawData
 from .arrays import Array, Arrays
-from .held import HeldProbes
+from .moved_probes import HeldProbes
 
 OUTLIER_RATIO = 3.0
 """Beyond √n = 3 √λ the Poisson gradient, which has no bound there, goes on like that of the amplitude."""

@@ -12,7 +12,7 @@ from refinement_support import displaced, true_positions
 from ptychopinn_ptychodus.data.grouping import neighbourhood_order
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity, extract_patches, raster_positions
-from ptychopinn_ptychodus.refinement import RefinementConfig, held, solver
+from ptychopinn_ptychodus.refinement import RefinementConfig, moved_probes, solver
 from ptychopinn_ptychodus.refinement.arrays import Array, NumpyArrays
 from ptychopinn_ptychodus.refinement.coarse import CoarseScan
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
@@ -126,7 +126,7 @@ def test_held_probes_change_nothing(
     scan: RawData, flat: np.ndarray, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     """All of them, or as many as there is room for."""
-    monkeypatch.setattr(held, "_ELEMENTS", room)
+    monkeypatch.setattr(moved_probes, "_ELEMENTS", room)
     model, iterate = trial_of(scan, flat)
     some = np.array([0, 5, 7, 19, 20, 100, 160])
     free = model.gradients(iterate, some, probe=True, positions=True)
