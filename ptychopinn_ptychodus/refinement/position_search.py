@@ -215,11 +215,12 @@ class PositionSearch:
 
 
 def tell_of_search(moved: NDArray[np.float64]) -> None:
-    """Say in the log how far positions were moved, (M, 2) pixels."""
+    """Warn of how far positions were moved, (M, 2) pixels."""
     length = np.hypot(*moved.T)
-    logger.info(
+    logger.warning(
         "Positions were far off, each in its own way, and were searched for: they are moved by %.3g pixels, "
-        "root mean square, and by %.3g at most.",
+        "root mean square, and by %.3g at most. Patterns fit better there; whether positions are right shows "
+        "in the object alone.",
         math.sqrt(float((length**2).mean())),
         float(length.max()),
     )

@@ -166,6 +166,8 @@ def refine(
     begun_with = run.iterate.copy(arrays)
     run.loop(on_epoch, work, should_stop)
     if search and tries_terms and not run.stopped and run.is_far_from_noise(WORTH_IT):
+        if not quiet:
+            logger.info("The error is far from noise: positions that may be far off are searched for.")
         looked = PositionSearch(
             raw, sound, start, config, arrays, Watch(should_stop or (lambda: False)), short, per_photon
         )
