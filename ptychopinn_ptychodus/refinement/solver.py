@@ -183,6 +183,7 @@ def refine(
                 device=arrays,
                 quiet=quiet,
                 pupil=pupil,
+                varying=varying,
                 search=False,
             )
             if again.error < CLEARLY_BETTER * run.history[-1]:
@@ -191,11 +192,7 @@ def refine(
                 return replace(again, start_error=run.start_error)
             run.stopped = again.stopped
     run.solve_object(should_stop)
-    run.take_off_ramp()
-    # what was made of pixels beyond the object is not handed over, and must not count
-    shown = window.put_back(start, arrays.get(run.iterate.canvas))
-    run.iterate = replace(run.iterate, canvas=arrays.put(window.cut(shown)))
-    final = run.finish()
+    final = _final(run, window, start, arrays)
     if not quiet:
         tell_of_misfits(run.weights)
         run.beam.tell()
@@ -203,16 +200,10 @@ def refine(
         run.varying.tell(final)
         if run.finest is not None:
             tell_what_is_seen(run.mean_photons, run.finest)
-    board = chequerboard(raw.N)
-    modes = np.asarray(arrays.get(final.probe) * board, np.complex64)
-    orthogonal = orthogonal_modes(modes) if config.probe else modes
-    variation = None
-    if final.variation is not None:
-        shapes = np.asarray(arrays.get(final.variation.shapes) * board, np.complex64)
-        variation = Variation(turned_alike(shapes, modes, orthogonal), final.variation.weights)
+    found_modes, variation = _probe_and_variation(final, arrays, config)
     return Refined(
         object=window.put_back(start, arrays.get(final.canvas)),
-        probe=orthogonal,
+        probe=found_modes,
         positions=positions + (final.positions - run.start.positions),  # to the bit where nothing moved
         history=run.history,
         start_error=run.start_error,
@@ -223,6 +214,28 @@ def refine(
         stopped=run.stopped,
         metric=config.error_metric,
     )
+
+
+def _final(run: Run, window: Window, start: NDArray[np.complex64], arrays: Arrays) -> Iterate:
+    """What is handed over of a run that has come to its end."""
+    run.take_off_ramp()
+    # what was made of pixels beyond the object is not handed over, and must not count
+    shown = window.put_back(start, arrays.get(run.iterate.canvas))
+    run.iterate = replace(run.iterate, canvas=arrays.put(window.cut(shown)))
+    return run.finish()
+
+
+def _probe_and_variation(
+    final: Iterate, arrays: Arrays, config: RefinementConfig
+) -> tuple[NDArray[np.complex64], Variation | None]:
+    """The probe (modes, N, N), its modes orthogonal if it was refined, and its variation, mixed likewise."""
+    board = chequerboard(final.probe.shape[-1])
+    modes = np.asarray(arrays.get(final.probe) * board, np.complex64)
+    orthogonal = orthogonal_modes(modes) if config.probe else modes
+    if final.variation is None:
+        return orthogonal, None
+    shapes = np.asarray(arrays.get(final.variation.shapes) * board, np.complex64)
+    return orthogonal, Variation(turned_alike(shapes, modes, orthogonal), final.variation.weights)
 
 
 def _short_refinement(
