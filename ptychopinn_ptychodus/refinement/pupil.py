@@ -154,11 +154,6 @@ class _Bench:
         most = min(_BETTER * course.error, course.error - self._of_noise)
         if found.error < most and self._clearly(found, course):
             spectrum, course, is_better = other, found, True
-        if not self._trials.is_mostly_noise(course.error):
-            other = self._beyond_focus(spectrum)
-            found = self._tried(other, course)
-            if self._clearly(found, course):
-                spectrum, course, is_better = other, found, True
         is_weak, is_explained = (self._trials.is_mostly_noise(e) for e in (course.errors[0], course.error))
         if is_weak or not is_explained:
             # what is wrong with a phase that is far from right is not all in the middle; and where the object
@@ -187,10 +182,6 @@ class _Bench:
         # the probe's power is a matter of the whole scan and of its object, not of the patterns here
         ratio *= np.sqrt(power.sum() / (power * ratio**2).sum())
         return np.asarray(spectrum * ratio, np.complex64)
-
-    def _beyond_focus(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """That of the complex conjugate of the probe, which lies as far on the other side of the focus."""
-        return self._to_pupil(self._arrays.put(np.conj(self._arrays.get(self._to_sample(spectrum)))))
 
     def _with_phase(
         self, spectrum: NDArray[np.complex64], coefficients: NDArray[np.float64]

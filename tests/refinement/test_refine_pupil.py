@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from refinement_support import correlation
 
 from ptychopinn_ptychodus.data.raw import RawData
@@ -16,7 +15,7 @@ from ptychopinn_ptychodus.data.simulation import (
     make_object,
     raster_positions,
 )
-from ptychopinn_ptychodus.refinement import RefinementConfig, pupil
+from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
 from ptychopinn_ptychodus.refinement.model import chequerboard
 from ptychopinn_ptychodus.refinement.pupil import with_pupil_corrected
@@ -117,40 +116,19 @@ def pupil_of(raw: RawData, probe: np.ndarray, on_patterns: list[int]) -> np.ndar
     return None if found is None else found * chequerboard(N)
 
 
-def test_a_probe_on_the_other_side_of_the_focus_is_found(near_focus: RawData) -> None:
+def test_the_other_side_of_the_focus_is_not_taken(near_focus: RawData) -> None:
+    """It fits positions of the wrong signs as well as a probe that is wrong: an object turned by half."""
     truth = lens(0.22, 6.0)
-    wrong = lens(0.22, -6.0)
-    assert overlap(wrong, truth) < 0.3
-    found = pupil_of(near_focus, wrong, [])
-    assert found is not None
-    assert overlap(found, truth) > 0.99
+    found = pupil_of(near_focus, lens(0.22, -6.0), [])
+    assert found is None or overlap(found, truth) < 0.5
 
 
-def test_one_that_is_farther_from_it_there_is_found_too(near_focus: RawData) -> None:
-    found = pupil_of(near_focus, lens(0.22, -7.2), [])
-    assert found is not None
-    assert overlap(found, lens(0.22, 6.0)) > 0.98
-
-
-def test_the_other_side_is_not_tried_where_the_probe_is_right(
-    near_focus: RawData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
-    beyond = pupil._Bench._beyond_focus
-
-    def counted(self: pupil._Bench, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        calls.append(1)
-        return beyond(self, spectrum)
-
-    monkeypatch.setattr(pupil._Bench, "_beyond_focus", counted)
+def test_a_right_probe_costs_few_trials(near_focus: RawData) -> None:
     seen: list[int] = []
     found = pupil_of(near_focus, lens(0.22, 6.0), seen)
     assert found is None or overlap(found, lens(0.22, 6.0)) > 0.999
-    assert not calls
     # the whole of it is less than that of eight trials that are not given up
     assert sum(seen) < 8 * TRIAL * len(near_focus)
-    pupil_of(near_focus, lens(0.22, -6.0), [])
-    assert calls
 
 
 def test_it_is_left_undone_when_it_is_asked_to_stop(weak_raster: RawData) -> None:
