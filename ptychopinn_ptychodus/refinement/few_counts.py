@@ -19,7 +19,7 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .config import RefinementConfig
 from .model import Iterate, ScanModel
-from .noise import expected_error
+from .noise import least_error, left_by_photons
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +68,9 @@ def with_metric_chosen(
     counts, modelled = (float(values.sum()) for values in (agreement.counts, agreement.modelled))
     if not (math.isfinite(modelled) and modelled > 0):
         return config  # which is told of where the start is put in scale
-    error = float(model.compare(_in_scale(start, counts / modelled), sound).errors.mean())
-    noise = per_photon * float(expected_error(mean / per_photon, "poisson").sum())
+    in_scale = replace(start, probe=start.probe * math.sqrt(counts / modelled))
+    error = float(model.compare(in_scale, sound).errors.mean())
+    noise = left_by_photons(mean, per_photon, "poisson")
     return replace(config, metric="poisson") if error <= NEAR_NOISE * noise else config
 
 
@@ -83,10 +84,7 @@ def left_by_amplitudes(mean: NDArray[np.float64]) -> float:
 
     ``mean`` is any shape, in photons, not all zero.
     """
-    rate = np.maximum(mean, np.finfo(np.float64).tiny)
-    # E(√n - √λ)² = 2λ - 2√λ E √n
-    mean_root = (2.0 * rate - expected_error(rate, "amplitude")) / (2.0 * np.sqrt(rate))
-    return float((mean_root**2).sum() / rate.sum())
+    return 1.0 - float(least_error(mean).sum() / mean.sum())
 
 
 def most_batches(photons: float, canvas: Array) -> int:
@@ -95,11 +93,6 @@ def most_batches(photons: float, canvas: Array) -> int:
     ``photons`` are those of all patterns, ``canvas`` is (H, W).
     """
     return max(int(photons / (_OF_A_PIXEL * canvas.shape[0] * canvas.shape[1])), _LEAST_BATCHES)
-
-
-def _in_scale(iterate: Iterate, factor: float) -> Iterate:
-    """The same with so many times the power of its probe."""
-    return replace(iterate, probe=iterate.probe * math.sqrt(factor))
 
 
 def tell_what_is_seen(mean: NDArray[np.float64], finest: float) -> None:

@@ -49,6 +49,15 @@ def expected_error(expected: NDArray[np.floating], metric: str) -> NDArray[np.fl
     return np.asarray(np.where(rate < knots[0], small, np.where(rate > _LARGEST, large, inside)))
 
 
+def left_by_photons(mean: NDArray[np.float64], per_photon: float, metric: str) -> float:
+    """The error of a pattern in counts, on average, that the noise of photons alone leaves the right model.
+
+    ``mean`` is the mean pattern in counts, of any shape, and ``per_photon`` are the counts of one photon;
+    ``metric`` is as :func:`expected_error` takes it.
+    """
+    return per_photon * float(expected_error(mean / per_photon, metric).sum())
+
+
 def least_error(expected: NDArray[np.floating]) -> NDArray[np.float64]:
     """What remains of the amplitude metric where the model is free: Var √n = λ - (E √n)².
 

@@ -73,8 +73,7 @@ class ObjectSteps:
 
     def learn(self, iterate: Iterate, error: float) -> None:
         """After an epoch: what objects of its kind look like; ``error`` is the mean of a pattern."""
-        light = self._arrays.get(self._mean_illumination) * self._batches
-        self._prior.learn(self._arrays.get(iterate.canvas), light, error)
+        self._prior.learn(self._arrays.get(iterate.canvas), self._arrays.get(self._illumination), error)
 
     def change(self, before: Array, now: Array) -> float:
         """Of one canvas into another, (H, W), over the contrast of that: root mean squares over the light."""
@@ -135,7 +134,7 @@ class ObjectSteps:
             Frequency up to which something of the object stands out of the noise, cycles per pixel; 0: none.
         """
         get, finest = self._arrays.get, 0.0
-        light = get(self._mean_illumination) * self._batches
+        light = get(self._illumination)
         self._prior.begin_anew(get(iterate.canvas), light)
         known = self._known(model, iterate, per_photon)
         for number in range(rounds):
@@ -154,8 +153,14 @@ class ObjectSteps:
         return False, finest
 
     def _known(self, model: ScanModel, iterate: Iterate, per_photon: float) -> Curvature:
-        light = self._mean_illumination * self._batches
-        return object_curvature(model, self._arrays, iterate, light, self._prior.turn, per_photon)
+        return object_curvature(
+            model, self._arrays, iterate, self._illumination, self._prior.turn, per_photon
+        )
+
+    @property
+    def _illumination(self) -> Array:
+        """Of the canvas by the whole scan, (H, W), as it was when an epoch was prepared."""
+        return self._mean_illumination * self._batches
 
     def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
         """One step, in place, by the gradient of a batch, which is overwritten."""

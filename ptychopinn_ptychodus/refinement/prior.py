@@ -74,8 +74,7 @@ class ObjectPrior:
         before, self._power, self._hold = self._power, [], []
         self._variance = variance
         for number, part in enumerate((rest.real, rest.imag)):
-            spectrum = np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2)
-            power = self._of_rings(spectrum)
+            power = self._power_of(part, window)
             if before:
                 kept = before[number] / (before[number] + variance)
                 power = power / np.maximum(kept, _LEAST_POWER) ** HASTE
@@ -119,10 +118,9 @@ class ObjectPrior:
         rest, window = self._centred(canvas, light)
         before, self._power = self._power, []
         for part, old, of_part in zip((rest.real, rest.imag), before, known.of_parts, strict=True):
-            spectrum = np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2)
             told = old * np.interp(self._frequency, known.frequencies, of_part)
             kept = np.maximum(told / (1.0 + told), _LEAST_KEPT)
-            self._power.append(np.maximum(self._of_rings(spectrum) / kept, _LEAST_POWER * _USUAL_POWER))
+            self._power.append(np.maximum(self._power_of(part, window) / kept, _LEAST_POWER * _USUAL_POWER))
         sums = [float((np.sum(powers, axis=0) * self._sizes).sum()) for powers in (self._power, before)]
         return sums[0] / sums[1]
 
@@ -201,6 +199,10 @@ class ObjectPrior:
         self._mean_object = mean = complex((window * canvas).sum() / window.sum())
         self._turn = complex(np.exp(-1j * np.angle(mean)))
         return (canvas - mean) * self._turn * window, window
+
+    def _power_of(self, part: NDArray[np.floating], window: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Power of a part that was multiplied by the window, by the length of the frequency."""
+        return self._of_rings(np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2))
 
     def _of_rings(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(self._rings.ravel(), values.ravel()) / np.maximum(self._sizes, 1))

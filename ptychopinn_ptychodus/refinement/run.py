@@ -32,7 +32,7 @@ from .config import SMALLEST_BATCH, RefinementConfig
 from .few_counts import NEAR_NOISE, ROUNDS, most_batches
 from .misfits import Misfits
 from .model import OUTLIER_RATIO, FarPixels, Gradients, Iterate, Light, ScanModel, power
-from .noise import expected_error, noise_of_root
+from .noise import left_by_photons, noise_of_root
 from .object_steps import ObjectSteps, nesterov
 from .position_steps import PositionSteps
 from .position_terms import Beginning
@@ -48,9 +48,8 @@ _UPDATES_PER_EPOCH = 24
 _WARM_UP = 1.0  # epochs in which the object's steps grow, and the probe waits for the object
 POSITIONS_WAIT = 2.0  # epochs
 _LIGHT_WAITS = 2  # epochs, for an object that explains counts by its absorption
-_VARIATION_ASKED = (
-    4  # epochs between two questions whether the probe varies; the object is found by the first
-)
+_VARIATION_ASKED = 4
+"""Epochs between two questions whether the probe varies; the object is found by the first."""
 _LIGHT_PASSES = 3  # over the scan, for a background that starts late
 _WORSE = 1.25  # an epoch's error over the best one's that calls for shorter steps
 _LOST = 4.0  # ... and one at which the rest of the epoch is not worth the time
@@ -106,8 +105,7 @@ class Run:
         self.weights = np.ones(count)
         self._mean = mean = model.mean_counts(sound)
         self._per_photon = per_photon
-        photons = expected_error(mean / self._per_photon, config.error_metric)
-        self._noise = self._per_photon * float(photons.sum())
+        self._noise = left_by_photons(mean, per_photon, config.error_metric)
         if config.batch_size is None and config.error_metric == "poisson":
             photons_each = float(mean.sum()) / self._per_photon
             self._batches = min(self._batches, most_batches(count * photons_each, iterate.canvas))
