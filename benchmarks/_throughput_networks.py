@@ -20,7 +20,7 @@ class Way:
 
     precision: str = "32-true"
     channels_last: bool = True
-    graph: str = ""  # 'compiled' (PyTorch), 'eager' or 'XLA' (TensorFlow)
+    graph: str = ""  # 'compiled' or 'CUDA graphs' (PyTorch), 'eager' or 'XLA' (TensorFlow)
     batch: int = 0  # patterns at once, 0: the engine's choice
     workers: int = 0
 
@@ -54,8 +54,8 @@ class TorchNetwork:
         if not way.channels_last:
             # torch has no overload with the format alone
             self.module.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        if way.graph == "compiled":
-            self.module.network.compile()
+        if way.graph:
+            self.module.network.compile(mode="reduce-overhead" if way.graph == "CUDA graphs" else None)
         dtype = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(way.precision)
         self.mixed = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 

@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -47,6 +47,7 @@ ASSEMBLED: dict[Case, int] = {
 # of one GPU, without stitching: patterns per second by N
 PUBLISHED = {64: "6,100", 128: "2,600"}
 
+TABLES = ("stages", "assembly", "options", "training")
 STAGES = ("loading", "to device", "network", "back", "one phase", "stitching")
 STEPS = 4
 TRAINED_ON = 18  # patterns a step, about
@@ -58,6 +59,8 @@ def ways(engine: str, gpu: bool, training: bool) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {"bf16": {"precision": "bf16-mixed"}}
     if gpu:
         found["fp16"] = {"precision": "16-mixed"}
+        if engine == "pytorch":
+            found["CUDA graphs"] = {"graph": "CUDA graphs"}
     if engine == "pytorch":
         found["channels not last"] = {"channels_last": False}
     found |= {graph: {"graph": graph} for graph in graphs}
@@ -162,7 +165,7 @@ def training(engine: str, case: Case, device: str, patterns: int, gpu: bool) -> 
     step()
     found = {}
     for name, way in ways(engine, gpu, training=True).items():
-        if (name, case[0]) == ("compiled", "unrolled"):
+        if case[0] == "unrolled" and name in ("compiled", "CUDA graphs"):
             continue  # training calls a method of its own of this network, which compile() leaves as it is
         _, other = make(engine, case, device, patterns, **way)
         found[name] = compared(step, other.stepper(groups), base, other, gpu, times=STEPS)
@@ -249,7 +252,9 @@ def mb(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def rows_of_stages(cases: dict[Case, tuple[int, int]], chosen: dict[str, str]) -> Iterator[tuple[Any, ...]]:
+def rows_of_stages(
+    cases: Mapping[Case, tuple[int, int]], chosen: Mapping[str, str]
+) -> Iterator[tuple[Any, ...]]:
     for case, numbers in cases.items():
         for engine, device in chosen.items():
             found = measured("stages", engine, case, device, numbers[device != "cpu"])
@@ -262,12 +267,12 @@ def rows_of_stages(cases: dict[Case, tuple[int, int]], chosen: dict[str, str]) -
                 f"{found['patterns'] / found['cpu']:,.0f}",
                 *(f"{100 * spent / total:.1f} %" for spent in found["stages"]),
                 mb(found["MB"]),
-                PUBLISHED[case[1]],
+                PUBLISHED.get(case[1], ""),
             )
 
 
 def rows_of_ways(
-    what: str, cases: dict[Case, tuple[int, int]], chosen: dict[str, str]
+    what: str, cases: Mapping[Case, tuple[int, int]], chosen: Mapping[str, str]
 ) -> Iterator[tuple[Any, ...]]:
     for case, numbers in cases.items():
         for engine, device in chosen.items():
@@ -296,39 +301,28 @@ def rows_of_assembly(device: str) -> Iterator[tuple[Any, ...]]:
             f"{found['patterns']:,} ({found['scan']:,})",
             *(f"{found['patterns'] / found[way]:,.0f}" for way in ("numpy", "torch")),
             f"{found['difference']:.1e}",
-            PUBLISHED[case[1]],
+            PUBLISHED.get(case[1], ""),
         )
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--child"]:
-        what, engine, *rest = json.loads(sys.argv[2])
-        run = {"stages": stages, "options": options, "training": training, "assembly": assembly}
-        result = devices(engine) if what == "devices" else run[what](engine, tuple(rest[0]), *rest[1:])
-        print(json.dumps(result))
-        return
-    tables, engines = ("stages", "assembly", "options", "training"), ("pytorch", "tensorflow")
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "gpu"))
-    parser.add_argument("--tables", nargs="+", default=tables, choices=tables)
-    parser.add_argument("--engines", nargs="+", default=engines, choices=engines)
-    parser.add_argument("--quick", action="store_true", help="see that it works: two small cases")
-    arguments = parser.parse_args()
-    use_one_thread()
-    print_header(("ptychopinn-ptychodus", "torch", "keras"))
-    chosen = {}
-    for engine in arguments.engines:
-        there = in_fresh_process([__file__, "--child", json.dumps(["devices", engine])])
-        device = there["best"] if arguments.device == "auto" else arguments.device
-        chosen[engine] = device
-        name = there["name"] if device != "cpu" else "the CPU"
-        if device == "gpu" and there["best"] == "cpu":
-            raise SystemExit(f"--device gpu: {engine} finds none.")
-        print(f"Device of {engine}: {name}.")
-    cases = QUICK if arguments.quick else CASES
-    few = cases if arguments.quick else {case: CASES[case] for case in COMPARED}
+def print_tables(
+    tables: Sequence[str], cases: Mapping[Case, tuple[int, int]], chosen: Mapping[str, str]
+) -> None:
+    """Measure and print.
+
+    Parameters
+    ----------
+    tables
+        Some of :data:`TABLES`.
+    cases
+        Those of the first table, as :data:`CASES`; those of :data:`COMPARED` among them are of the others, or
+        all if none is.
+    chosen
+        The device of each engine, by the engine's name.
+    """
+    few = {case: cases[case] for case in COMPARED if case in cases} or cases
     model = ("architecture", "N", "gridsize", "engine")
-    if "stages" in arguments.tables:
+    if "stages" in tables:
         print_table(
             "From groups to the stitched object",
             (
@@ -347,7 +341,7 @@ def main() -> None:
             "Published: for PtychoPINN, on one GPU that is not named here, its network's patterns, without "
             "stitching; take no ratio to a CPU.",
         )
-    if "assembly" in arguments.tables and "pytorch" in chosen:
+    if "assembly" in tables and "pytorch" in chosen:
         device = chosen["pytorch"]
         where = "CPU" if device == "cpu" else "GPU"
         print_table(
@@ -367,20 +361,48 @@ def main() -> None:
         )
     columns = (*model, "way", "patterns/s", "gain", "first time, s more", "GPU, peak MB")
     clock = "Wall seconds on a GPU, CPU seconds on a CPU; each way and the default in turn."
-    if "options" in arguments.tables:
+    if "options" in tables:
         print_table(
             "Ways to apply a network",
             columns,
             rows_of_ways("options", few, chosen),
             f"`predict` alone, without assembly. {clock}",
         )
-    if "training" in arguments.tables:
+    if "training" in tables:
         print_table(
             "Ways to train one",
             columns,
             rows_of_ways("training", few, chosen),
             f"Steps of about {TRAINED_ON} patterns on a CPU, 512 on a GPU, loading included. {clock}",
         )
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        what, engine, *rest = json.loads(sys.argv[2])
+        run = {"stages": stages, "options": options, "training": training, "assembly": assembly}
+        result = devices(engine) if what == "devices" else run[what](engine, tuple(rest[0]), *rest[1:])
+        print(json.dumps(result))
+        return
+    engines = ("pytorch", "tensorflow")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "gpu"))
+    parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES)
+    parser.add_argument("--engines", nargs="+", default=engines, choices=engines)
+    parser.add_argument("--quick", action="store_true", help="see that it works: two small cases")
+    arguments = parser.parse_args()
+    use_one_thread()
+    print_header(("ptychopinn-ptychodus", "torch", "keras"))
+    chosen = {}
+    for engine in arguments.engines:
+        there = in_fresh_process([__file__, "--child", json.dumps(["devices", engine])])
+        device = there["best"] if arguments.device == "auto" else arguments.device
+        chosen[engine] = device
+        name = there["name"] if device != "cpu" else "the CPU"
+        if device == "gpu" and there["best"] == "cpu":
+            raise SystemExit(f"--device gpu: {engine} finds none.")
+        print(f"Device of {engine}: {name}.")
+    print_tables(arguments.tables, QUICK if arguments.quick else CASES, chosen)
 
 
 if __name__ == "__main__":
