@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .installed import entry_points, own_version
-from .validation import check, flags, integer, one_of, real
+from .pattern_sizes import CNN_SIZES
+from .validation import check, flags, integer, one_of, pattern_size, real
 
-SUPPORTED_N = (64, 128, 256)
 MODEL_TYPES = ("pinn", "supervised")
 ARCHITECTURES = ("cnn", "unrolled")
 AMP_ACTIVATIONS = ("sigmoid", "swish", "softplus", "relu")
@@ -96,7 +96,7 @@ class ModelConfig:
     gaussian_smoothing_sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        one_of(self, "N", SUPPORTED_N)
+        pattern_size(self, "N")
         integer(self, "gridsize", 1)
         integer(self, "n_filters_scale", 1)
         one_of(self, "model_type", MODEL_TYPES)
@@ -105,6 +105,9 @@ class ModelConfig:
         flags(self, "object_big", "probe_big", "probe_mask", "pad_object")
         real(self, "probe_scale", exclusive=True)
         real(self, "gaussian_smoothing_sigma")
+        if self.architecture == "cnn":
+            sizes = ", ".join(map(str, CNN_SIZES))
+            check(self.N in CNN_SIZES, self, "N", f"{sizes} with architecture = 'cnn', or 'unrolled'")
         if self.architecture == "unrolled":
             # its patches are complex and full-size from the start: nothing to activate, pad or fill up
             for name, default in (("amp_activation", "sigmoid"), ("probe_big", True), ("pad_object", True)):
@@ -319,7 +322,7 @@ class DataConfig:
     any_probe: bool = False
 
     def __post_init__(self) -> None:
-        one_of(self, "N", SUPPORTED_N)
+        pattern_size(self, "N")
         integer(self, "gridsize", 1)
         integer(self, "probe_modes", 1)
         real(self, "input_scale", exclusive=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .pattern_sizes import IN_WORDS, SIZES
+
 
 def check(condition: bool, owner: object, name: str, allowed: str) -> None:
     """Raise ``ValueError`` unless the condition holds, naming the field, its value and what is allowed."""
@@ -18,6 +20,12 @@ def one_of(owner: object, name: str, choices: tuple[Any, ...]) -> None:
     value = getattr(owner, name)
     valid = not isinstance(value, (bool, float)) and value in choices
     check(valid, owner, name, "one of " + ", ".join(map(repr, choices)))
+
+
+def pattern_size(owner: object, name: str) -> None:
+    """The field is an edge N of patterns, in pixels, that is supported: one of :data:`.SIZES`."""
+    value = getattr(owner, name)
+    check(isinstance(value, int) and not isinstance(value, bool) and value in SIZES, owner, name, IN_WORDS)
 
 
 def integer(owner: object, name: str, minimum: int, *, optional: bool = False) -> None:

@@ -22,6 +22,7 @@ from ptychopinn_ptychodus.config import (
     from_dict,
     to_dict,
 )
+from ptychopinn_ptychodus.pattern_sizes import CNN_SIZES, SIZES
 
 
 def test_defaults_are_those_of_the_contract() -> None:
@@ -69,6 +70,10 @@ def test_defaults_are_those_of_the_contract() -> None:
     [
         (ModelConfig, "N", 65),
         (ModelConfig, "N", 64.0),
+        (ModelConfig, "N", True),
+        (ModelConfig, "N", 24),
+        (ModelConfig, "N", 88),
+        (ModelConfig, "N", 1032),
         (ModelConfig, "gridsize", 0),
         (ModelConfig, "gridsize", True),
         (ModelConfig, "model_type", "both"),
@@ -169,6 +174,21 @@ def test_sequential_sampling_has_a_seed_of_its_own() -> None:
     assert TrainingConfig(sequential_sampling=True).seed == 0
 
 
+@pytest.mark.parametrize("n", SIZES)
+def test_every_size_of_patterns_suits_the_architecture_unrolled(n: int) -> None:
+    ModelConfig(N=n, architecture="unrolled")  # which raises for any other
+
+
+def test_a_cnn_of_another_size_is_refused_and_the_other_architecture_named() -> None:
+    with pytest.raises(ValueError, match=r"N = 96.*64, 128.*'cnn'.*'unrolled'"):
+        ModelConfig(N=96)
+
+
+def test_sizes_are_multiples_that_transforms_are_good_at() -> None:
+    assert {32, 40, 96, 168, 192, 512, 1024} < set(SIZES)
+    assert not {24, 44, 88, 100, 104, 1088} & set(SIZES)
+
+
 def test_configurations_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainingConfig().nepochs = 3  # type: ignore[misc]
@@ -176,7 +196,7 @@ def test_configurations_are_frozen() -> None:
 
 models = st.builds(
     ModelConfig,
-    N=st.sampled_from([64, 128, 256]),
+    N=st.sampled_from(CNN_SIZES),
     gridsize=st.integers(1, 4),
     n_filters_scale=st.integers(1, 8),
     amp_activation=st.sampled_from(["sigmoid", "swish", "softplus", "relu"]),

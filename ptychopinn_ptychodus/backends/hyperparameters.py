@@ -6,9 +6,31 @@ imports no framework. Each number is used in the engines' modules that its headi
 
 from __future__ import annotations
 
+import math
+
 # ---- 'cnn': channels of the blocks by N, times n_filters_scale
-ENCODER_FILTERS = {64: (32, 64, 128), 128: (16, 32, 64, 128), 256: (8, 16, 32, 64, 128)}
-DECODER_FILTERS = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
+COARSEST = 8
+"""Edge of the maps between encoder and decoders, whatever N is: each block of either halves or doubles it."""
+
+
+def encoder_filters(n: int) -> tuple[int, ...]:
+    """From N to 8 pixels.
+
+    >>> encoder_filters(64), encoder_filters(256)
+    ((32, 64, 128), (8, 16, 32, 64, 128))
+    """
+    return tuple(max(8, 128 >> block) for block in reversed(range(int(math.log2(n // COARSEST)))))
+
+
+def decoder_filters(n: int) -> tuple[int, ...]:
+    """From 8 to N/2 pixels.
+
+    >>> decoder_filters(64), decoder_filters(256)
+    ((64, 32), (256, 128, 64, 32))
+    """
+    return tuple(min(256, 32 << block) for block in reversed(range(int(math.log2(n // COARSEST)) - 1)))
+
+
 OUTER_CHANNELS = 4
 """Number of a decoder's last channels, which make what is outside ``pad_object``'s centre (``probe_big``)."""
 

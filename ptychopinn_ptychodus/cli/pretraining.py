@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..api import default_execution_config
 from ..backends.base import Engine, EpochReport
 from ..backends.registry import available_engine, get_engine, list_engines
-from ..config import SUPPORTED_N
+from ..pattern_sizes import IN_WORDS, SIZES
 from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
 from ..pretraining import PretrainingConfig
 from ..ptychodus_io.names import MODEL_BASENAME, product_in
@@ -143,10 +143,10 @@ def _read_probe(path: Path) -> NDArray[np.complex64]:
             "Save it again or name another."
         ) from exc
     size = probe.shape[-1]
-    if probe.ndim != 3 or probe.shape[1] != size or size not in SUPPORTED_N:
+    if probe.ndim != 3 or probe.shape[1] != size or size not in SIZES:
         raise UsageError(
             f'The probe in "{path}" has shape {probe.shape[1:]}: give one of N × N pixels, where N is one of '
-            f"{SUPPORTED_N}."
+            f"{IN_WORDS}."
         )
     if not (np.isfinite(probe).all() and probe.any()):
         raise UsageError(f'The probe in "{path}" is zero everywhere, or not finite: name another.')

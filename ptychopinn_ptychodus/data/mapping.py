@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..config import SUPPORTED_N
+from ..pattern_sizes import IN_WORDS, SIZES
 from .container import PtychoDataContainer
 from .detector import fill_bad_pixels
 
@@ -151,8 +151,8 @@ def container_from_mapping(data: Mapping[str, Any]) -> MappedContainer:
         )
     given = np.asarray(data["X"])
     x = given.astype(np.float32)
-    if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[1] not in SUPPORTED_N or not x.size:
-        raise ValueError(f"'X' has shape {x.shape}: use (B, N, N, C) with N one of {SUPPORTED_N}.")
+    if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[1] not in SIZES or not x.size:
+        raise ValueError(f"'X' has shape {x.shape}: use (B, N, N, C), N {IN_WORDS}.")
     if not np.isfinite(x).all() or x.min() < 0:
         raise ValueError("'X' holds NaN, infinite or negative values: amplitudes are finite and >= 0.")
     if given.dtype.kind in "iu":

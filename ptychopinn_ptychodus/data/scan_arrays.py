@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..config import SUPPORTED_N
+from ..pattern_sizes import IN_WORDS, SIZES, sizes_beside
 from .detector import require_finite
 
 logger = logging.getLogger(__name__)
@@ -93,9 +93,12 @@ def checked_patterns(values: ArrayLike, count: int) -> NDArray[Any]:
         raise ValueError(f"diff3d has the shape {array.shape}: patterns must be square; crop or pad them.")
     if len(array) != count:
         raise ValueError(f"diff3d has {len(array)} patterns but xcoords has {count} positions: match them.")
-    if array.shape[-1] not in SUPPORTED_N:
-        allowed = ", ".join(map(str, SUPPORTED_N))
-        raise ValueError(f"diff3d has patterns of N = {array.shape[-1]}: crop, pad or bin to N = {allowed}.")
+    if array.shape[-1] not in SIZES:
+        nearest = " or ".join(map(str, sizes_beside(array.shape[-1])))
+        raise ValueError(
+            f"diff3d has patterns of N = {array.shape[-1]}: crop or pad them to N = {nearest}, or bin them; "
+            f"N is {IN_WORDS}."
+        )
     return array
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import SUPPORTED_N
-from ..validation import check, integer, one_of, real
+from ..validation import check, integer, pattern_size, real
 
 FEWEST_POSITIONS = 4
 
@@ -54,7 +53,7 @@ class PretrainingConfig:
         integer(self, "positions", FEWEST_POSITIONS)
         integer(self, "neighbor_count", self.gridsize**2 - 1)
         integer(self, "seed", 0)
-        one_of(self, "size", SUPPORTED_N)
+        pattern_size(self, "size")
         for name in ("least_photons", "most_photons", "least_step", "most_step"):
             real(self, name, exclusive=True)
         for least, most in (("least_photons", "most_photons"), ("least_step", "most_step")):

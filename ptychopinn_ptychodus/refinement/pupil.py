@@ -29,6 +29,7 @@ from .start import Window
 from .trials import CLEARLY_BETTER, Course, Learning, Stopped, Trials, Watch
 
 _PIXELS = 1 << 20  # of the patterns of a trial
+_FEWEST = 16  # patterns of one, however large they are: fewer hardly overlap
 _NEIGHBOURS = 12
 _LEAST_LIGHT = 1e-3  # of the strongest in the pupil: with less, a probe's phase there is chance
 _BETTER = 0.99  # of the error, for another modulus
@@ -80,8 +81,8 @@ def with_pupil_corrected(
 
 
 def patterns_to_try(raw: RawData) -> int:
-    """How many patterns trials are made on: all, or 2^20 pixels of them."""
-    return min(_PIXELS // raw.N**2, raw.n_patterns)
+    """How many patterns trials are made on: all, or 2^20 pixels of them, but no fewer than 16."""
+    return min(max(_PIXELS // raw.N**2, _FEWEST), raw.n_patterns)
 
 
 def where_patterns_differ(raw: RawData) -> NDArray[np.int64]:

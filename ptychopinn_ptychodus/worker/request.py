@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ..config import (
-    SUPPORTED_N,
     InferenceConfig,
     ModelConfig,
     TrainingConfig,
@@ -110,7 +109,7 @@ class TrainingRequest:
 
     def check(self) -> None:
         """Raise the ``ValueError`` that the configuration would, before there are data to make it for."""
-        self.complete(SUPPORTED_N[0])
+        self.complete(64)  # N is of the data: 64 is right for every architecture
 
     def complete(self, N: int, **known: Any) -> TrainingConfig:
         """The configuration of the training.

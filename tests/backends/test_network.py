@@ -9,7 +9,7 @@ from ptychopinn_ptychodus.backends.lightning import forward
 from ptychopinn_ptychodus.backends.lightning.network import build_network
 from ptychopinn_ptychodus.config import ModelConfig
 
-GOOD = {n: torch.ones(n, n) for n in (64, 128, 256)}
+GOOD = {n: torch.ones(n, n) for n in (32, 64, 96, 120, 128, 192, 256, 512)}
 
 
 def _inputs(n: int, channels: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -27,7 +27,9 @@ def _of_an_empty_object(probe: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("architecture", ["cnn", "unrolled"])
-@pytest.mark.parametrize(("n", "gridsize"), [(64, 1), (64, 2), (64, 3), (128, 1), (128, 2), (256, 1)])
+@pytest.mark.parametrize(
+    ("n", "gridsize"), [(32, 2), (64, 1), (64, 2), (64, 3), (128, 1), (128, 2), (256, 1), (512, 1)]
+)
 def test_every_size_gives_patches_of_the_input_shape(architecture: str, n: int, gridsize: int) -> None:
     config = ModelConfig(N=n, gridsize=gridsize, architecture=architecture, n_filters_scale=1)
     amplitude, offsets, probe = _inputs(n, config.channels, batch=1)
@@ -35,6 +37,16 @@ def test_every_size_gives_patches_of_the_input_shape(architecture: str, n: int, 
         patches = build_network(config)(amplitude, offsets, probe, GOOD[amplitude.shape[-1]])
     assert patches.shape == amplitude.shape
     assert patches.dtype == torch.complex64
+    assert torch.isfinite(torch.view_as_real(patches)).all()
+
+
+@pytest.mark.parametrize("n", [96, 120, 192])
+def test_the_unrolled_network_takes_sizes_that_are_no_power_of_two(n: int) -> None:
+    config = ModelConfig(N=n, gridsize=2, architecture="unrolled", n_filters_scale=1)
+    amplitude, offsets, probe = _inputs(n, config.channels, batch=1)
+    with torch.no_grad():
+        patches = build_network(config)(amplitude, offsets, probe, GOOD[n])
+    assert patches.shape == amplitude.shape
     assert torch.isfinite(torch.view_as_real(patches)).all()
 
 

@@ -225,9 +225,14 @@ def test_cnn_gives_the_same_patches(
     _check_network(config)
 
 
-@pytest.mark.parametrize("n", [128, 256])
-def test_larger_cnn_gives_the_same_patches(n: int) -> None:
+@pytest.mark.parametrize("n", [32, 128, 256, 512])
+def test_smaller_and_larger_cnn_give_the_same_patches(n: int) -> None:
     _check_network(ModelConfig(N=n, n_filters_scale=1), batch=1)
+
+
+def test_an_unrolled_network_of_an_odd_number_of_32_gives_the_same_patches() -> None:
+    config = ModelConfig(N=96, gridsize=2, architecture="unrolled", n_filters_scale=1)
+    _check_network(config, batch=1)
 
 
 @pytest.mark.parametrize("modes", [1, 3])

@@ -14,12 +14,12 @@ from ...config import ModelConfig
 from ..hyperparameters import (
     AMPLITUDE_BIAS,
     AMPLITUDE_UNIT,
-    DECODER_FILTERS,
-    ENCODER_FILTERS,
     HEAD_SPREAD,
     INPUT_GAIN,
     KERNEL_UNIT,
     OUTER_CHANNELS,
+    decoder_filters,
+    encoder_filters,
 )
 from .architecture import Architecture
 from .forward import intensity
@@ -69,12 +69,12 @@ def _up_block(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 class _Decoder(nn.Module):
-    """Features at N/8 … N/2 resolution to one real (B, C, N, N) map, before its activation."""
+    """Features of 8 × 8 pixels to one real (B, C, N, N) map, before its activation."""
 
     def __init__(self, config: ModelConfig, channels_in: int) -> None:
         super().__init__()
         scale = config.n_filters_scale
-        filters = [channels_in, *(f * scale for f in DECODER_FILTERS[config.N])]
+        filters = [channels_in, *(f * scale for f in decoder_filters(config.N))]
         self.blocks = nn.Sequential(*(_up_block(a, b) for a, b in itertools.pairwise(filters)))
         self.pad = config.N // 4 if config.pad_object else 0
         outer = config.pad_object and config.probe_big
@@ -116,7 +116,7 @@ class ConvolutionalNetwork(Architecture):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         scale = config.n_filters_scale
-        filters = [config.channels, *(f * scale for f in ENCODER_FILTERS[config.N])]
+        filters = [config.channels, *(f * scale for f in encoder_filters(config.N))]
         self.encoder = nn.Sequential(
             *(nn.Sequential(*_double_conv(a, b), nn.MaxPool2d(2)) for a, b in itertools.pairwise(filters))
         )

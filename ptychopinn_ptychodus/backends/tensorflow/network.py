@@ -14,12 +14,12 @@ from ...config import ModelConfig
 from ..hyperparameters import (
     AMPLITUDE_BIAS,
     AMPLITUDE_UNIT,
-    DECODER_FILTERS,
-    ENCODER_FILTERS,
     HEAD_SPREAD,
     INPUT_GAIN,
     KERNEL_UNIT,
     OUTER_CHANNELS,
+    decoder_filters,
+    encoder_filters,
 )
 from .architecture import DATA_FORMAT, Architecture, Tensor, chain
 from .forward import intensity
@@ -82,13 +82,13 @@ def _up_block(network: Architecture, name: str, channels_in: int, channels_out: 
 
 
 class _Decoder:
-    """Features at N/8 … N/2 resolution to one real (B, N, N, C) map, before its activation."""
+    """Features of 8 × 8 pixels to one real (B, N, N, C) map, before its activation."""
 
     def __init__(
         self, network: Architecture, name: str, config: ModelConfig, channels_in: int, bias: float
     ) -> None:
         scale = config.n_filters_scale
-        filters = [channels_in, *(f * scale for f in DECODER_FILTERS[config.N])]
+        filters = [channels_in, *(f * scale for f in decoder_filters(config.N))]
         last = filters[-1]
         if not config.pad_object:
             filters.append(last)
@@ -127,7 +127,7 @@ class ConvolutionalNetwork(Architecture):
     def __init__(self, config: ModelConfig, dtype: str = "float32") -> None:
         super().__init__(dtype)
         scale = config.n_filters_scale
-        filters = [config.channels, *(f * scale for f in ENCODER_FILTERS[config.N])]
+        filters = [config.channels, *(f * scale for f in encoder_filters(config.N))]
         self.encoder: Layers = []
         for number, (a, b) in enumerate(itertools.pairwise(filters)):
             self.encoder += _double_conv(self, f"encoder.{number}", a, b)
