@@ -105,6 +105,10 @@ class Refined:
     metric
         ``"amplitude"`` or ``"poisson"``, by which errors are measured: that of the settings, or the one that
         ``"auto"`` has chosen.
+    conjugated
+        Whether the probe came of the complex conjugate of the one that it started from, see :mod:`.pupil`: it
+        is on the other side of the focus, or the signs of both position axes are wrong. The patterns fit
+        alike, and the object is turned by 180 degrees and conjugated in one of the two: say so.
     """
 
     object: NDArray[np.complex64]
@@ -118,3 +122,4 @@ class Refined:
     variation: Variation | None
     stopped: bool
     metric: str
+    conjugated: bool

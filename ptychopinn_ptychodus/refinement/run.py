@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from .ambiguities import without_ramp
-from .arrays import LEAST, Arrays
+from .arrays import LEAST, Array, Arrays
 from .background import Background, most_background
 from .batches import spread_batches
 from .beam import Beam
@@ -99,7 +99,7 @@ class Run:
         self.iterate = iterate
         self.history: list[float] = []
         self._improved = False
-        self.stopped = False
+        self.stopped = self.conjugated = False
         self.start_error = self.error = self._left = math.nan
         self.finest: float | None = None  # see ObjectSteps.solve_anew, which few counts come to
         self.weights = np.ones(count)
@@ -147,8 +147,14 @@ class Run:
         self.start = iterate.copy(self._arrays)
         self.start_error = self._weighted(self._model.compare(iterate, self._scan).errors)
 
-    def begin_with(self, found: Beginning) -> None:
-        """Go on from a better probe and other positions; what the result is compared with stays the start."""
+    def begin_with(self, found: Beginning, flat: Array) -> None:
+        """Go on from a better probe and other positions; what the result is compared with stays the start.
+
+        ``flat`` is a canvas without an object: one that was made with a probe's conjugate leads nowhere.
+        """
+        if found.conjugated:
+            self.iterate.canvas = flat
+            self.conjugated = True
         if found.probe is not None:
             self.iterate.probe = found.probe
         if found.moved is not None:
@@ -176,7 +182,7 @@ class Run:
         self._work = work
         self._accepted, best_error = self.iterate.copy(self._arrays), self.start_error * _START_MARGIN
         self._rest()
-        self._beginning = self.iterate.positions.copy()
+        self._beginning = self.iterate.copy(self._arrays)
         for epoch in self._epochs():
             since = epoch - self._first
             self._object_steps.prepare(self.iterate)
@@ -266,9 +272,9 @@ class Run:
             self._work.add(float(self._first))
             # what has been found so far is still there for steps that come to nothing
             self._accepted = self.iterate.copy(self._arrays)
-            self.iterate.canvas = self._arrays.copy(self.start.canvas)
-            self.iterate.positions = self._beginning.copy()
-            self._position_steps = PositionSteps(self._beginning.copy(), self._config, self._mean)
+            self.iterate.canvas = self._arrays.copy(self._beginning.canvas)
+            self.iterate.positions = self._beginning.positions.copy()
+            self._position_steps = PositionSteps(self._beginning.positions.copy(), self._config, self._mean)
             self._rest()
 
     def _follow_likelihood(self) -> float:
@@ -406,6 +412,7 @@ class Run:
                     '"poisson".',
                 )
             self.iterate, self.error = self.start, self.start_error
+            self.conjugated = False
         return self.iterate
 
     def _is_worse_than_start(self) -> bool:

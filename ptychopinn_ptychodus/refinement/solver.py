@@ -161,7 +161,7 @@ def refine(
         if found.moved is not None:
             iterate, window = begun(float(np.abs(found.moved).max()))
             run = started(iterate)
-        run.begin_with(found)
+        run.begin_with(found, arrays.put(window.cut(np.ones_like(start))))
     work.begin_part(before)
     begun_with = run.iterate.copy(arrays)
     run.loop(on_epoch, work, should_stop)
@@ -213,6 +213,7 @@ def refine(
         variation=variation,
         stopped=run.stopped,
         metric=config.error_metric,
+        conjugated=run.conjugated,
     )
 
 

@@ -113,14 +113,7 @@ def pupil_of(raw: RawData, probe: np.ndarray, on_patterns: list[int]) -> np.ndar
     wave = np.asarray(scaled[None] * chequerboard(N), np.complex64)
     watch = Watch(on_patterns=on_patterns.append)
     found = with_pupil_corrected(raw, flat, wave, RefinementConfig(), arrays, watch, 1.0)
-    return None if found is None else found * chequerboard(N)
-
-
-def test_the_other_side_of_the_focus_is_not_taken(near_focus: RawData) -> None:
-    """It fits positions of the wrong signs as well as a probe that is wrong: an object turned by half."""
-    truth = lens(0.22, 6.0)
-    found = pupil_of(near_focus, lens(0.22, -6.0), [])
-    assert found is None or overlap(found, truth) < 0.5
+    return None if found is None else found.probe * chequerboard(N)
 
 
 def test_a_right_probe_costs_few_trials(near_focus: RawData) -> None:

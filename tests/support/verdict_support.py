@@ -32,10 +32,9 @@ def refined(scan: RawData, epochs: int) -> Result:
     """The scan refined from a flat object, on a grid that holds it."""
     shape = (int(scan.ycoords.max()) + 36, int(scan.xcoords.max()) + 36)
     config = RefinementConfig(epochs=epochs)
-    # what is wrong with all positions is left as it is: the verdict is to find it
-    return refine(
-        scan, np.ones(shape, complex), scan.probeGuess, config, device="cpu", quiet=True, terms=False
-    )
+    # what is wrong with all positions, or seems so with the probe, is left: the verdict is to find it
+    flat = np.ones(shape, complex)
+    return refine(scan, flat, scan.probeGuess, config, device="cpu", quiet=True, pupil=False, terms=False)
 
 
 def judged(scan: RawData, result: Result | None = None, **changes: Any) -> Finding:
