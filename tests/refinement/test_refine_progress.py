@@ -11,6 +11,7 @@ from refinement_support import QUICK
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 
 
 def test_reports_count_epochs_and_progress_ends_at_one(scan: RawData, flat: np.ndarray) -> None:
@@ -71,7 +72,7 @@ def test_progress_ends_at_one_when_the_last_epoch_is_given_up(scan: RawData) -> 
         on_progress=fractions.append,
         should_stop=stop,
         device="cpu",
-        pupil=False,
+        stages=~Stages.PUPIL,
     )
     assert len(batches) < 24, "nothing went wrong: make it wilder"
     assert fractions == sorted(fractions)
@@ -98,8 +99,7 @@ def test_stop_is_answered_before_the_next_batch_with_the_last_whole_epoch(
                 config,
                 should_stop=stop,
                 device="cpu",
-                pupil=False,
-                terms=False,
+                stages=~(Stages.PUPIL | Stages.TERMS),
             )
         )
         assert len(calls) == batches + 1

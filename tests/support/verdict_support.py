@@ -11,6 +11,7 @@ from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.report import Refined as Result
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 from ptychopinn_ptychodus.verdict import judge
 
 __all__ = ["Result", "judged", "refined", "with_fields"]
@@ -34,7 +35,9 @@ def refined(scan: RawData, epochs: int) -> Result:
     config = RefinementConfig(epochs=epochs)
     # what is wrong with all positions, or seems so with the probe, is left: the verdict is to find it
     flat = np.ones(shape, complex)
-    return refine(scan, flat, scan.probeGuess, config, device="cpu", quiet=True, pupil=False, terms=False)
+    return refine(
+        scan, flat, scan.probeGuess, config, device="cpu", quiet=True, stages=~(Stages.PUPIL | Stages.TERMS)
+    )
 
 
 def judged(scan: RawData, result: Result | None = None, **changes: Any) -> Finding:
