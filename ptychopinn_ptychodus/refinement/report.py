@@ -60,8 +60,12 @@ class WorkDone:
         self._reserved += more
 
     def begin_part(self, work: float) -> None:
-        """The next part begins, and what is before it is done, whether it was as much or not."""
+        """The next part begins, and what is before it is done, whether it was as much or not.
+
+        What was told stays: a part that was less than it had seemed leaves more of the scale to the others.
+        """
         self._before = self._total - self._reserved
+        self._done = max(self._done, self._before)
         self._total += max(work - self._reserved, 0.0)
         self._reserved = max(self._reserved - work, 0.0)
 
@@ -74,7 +78,7 @@ class WorkDone:
         self.reach(self._done - self._before + more)
 
     def add(self, more: float) -> None:
-        """There is more to do in this part: what was told stays, and what is left of the scale has to do for it."""
+        """There is more to do in this part: what was told stays, and the rest of the scale is for it."""
         self._total += more
 
     def end(self) -> None:
