@@ -19,7 +19,7 @@ from ptychopinn_ptychodus.data.simulation import (
     raster_positions,
     simulate_scan,
 )
-from ptychopinn_ptychodus.refinement import RefinementConfig, moved_probes, run
+from ptychopinn_ptychodus.refinement import RefinementConfig, ending, moved_probes
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.curvature import Curvature, object_curvature
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
@@ -256,7 +256,7 @@ def test_a_weak_object_shows_more_than_steps_by_batches_find(monkeypatch: pytest
     weak = np.exp(0.15j * hills / hills.std()).astype(np.complex64)
     scan = simulate_scan(weak, make_probe(N), x, y, photons=3e4, seed=5)
     whole = correlation(from_flat(scan, CONFIG).object, scan)
-    monkeypatch.setattr(run, "_MOST_ROUNDS", 0)
+    monkeypatch.setattr(ending, "_MOST_ROUNDS", 0)
     by_batches = correlation(from_flat(scan, CONFIG).object, scan)
     # a part of what was missing that no chance makes
     assert 1 - whole < 0.85 * (1 - by_batches)
