@@ -157,7 +157,7 @@ class _Refinement:
         self._tried = patterns_to_try(measured.raw)
         has_trials = bool(stages & (Stages.PUPIL | Stages.TERMS))
         self._work_of_trials = _TRIED * _LIGHT * self._tried / count if has_trials else 0.0
-        self._search_is_known = self._is_conjugated = False
+        self._search_is_known = self._is_conjugated = self._is_put_right = False
         self._reserve_run()
 
     def result(self) -> Refined:
@@ -234,6 +234,7 @@ class _Refinement:
         )
         if found.moved is not None:
             run, window = self._run(measured, float(np.abs(found.moved).max()))
+        self._is_put_right = found.probe is not None
         found = replace(found, conjugated=found.conjugated or self._is_conjugated)
         run.begin_with(found, self._arrays.put(window.cut(np.ones_like(self._start))))
         return run, window
@@ -257,7 +258,9 @@ class _Refinement:
         begun = epochs.began_with
         moved = search.found(begun.probe, begun.positions - epochs.run.start.positions)
         # what was found of the probe is where to go on from; trials of its pupil would find no more
-        self._modes = np.asarray(self._arrays.get(begun.probe) * chequerboard(measured.raw.N), np.complex64)
+        if self._is_put_right:
+            board = chequerboard(measured.raw.N)
+            self._modes = np.asarray(self._arrays.get(begun.probe) * board, np.complex64)
         self._is_conjugated = epochs.run.conjugated
         self._stages &= ~(Stages.PUPIL | Stages.SEARCH)
         return moved
