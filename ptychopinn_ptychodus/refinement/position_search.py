@@ -2,11 +2,11 @@
 
 Steps along the gradient find what lies in the same valley of the error, a pixel or two away. Farther off,
 every pattern is compared with what the estimate says of a whole disk of displacements, on a coarse lattice,
-and goes to the best of them, all patterns at once. A pattern that sees hardly anything would fit as well at many
-places, and stays. The object that it is compared with was made with the
-wrong positions: it is blurred, which makes the valleys wide, and sharpens from round to round. The probe is
-left as it is at first: a free one explains the mean of patterns that do not fit together, and turns into
-noise. Once displacements bring no more, short refinements with a free probe follow.
+and goes to the best of them, all patterns at once. A pattern that sees hardly anything would fit at many of
+them, and stays. The object that it is compared with was made with the wrong positions: it is blurred, which
+makes the valleys wide, and sharpens from round to round. The probe is left as it is at first: a free one
+explains the mean of patterns that do not fit together, and turns into noise. Once displacements bring no
+more, short refinements with a free probe follow.
 
 Errors that have nothing in common have no part in an affine map of the positions. What displacements have of
 one is taken off: an object that is stretched likewise hides it, and it would grow. What is affine in the
@@ -47,10 +47,12 @@ _FEW = 0.05  # part of the patterns that may want to go farther than a disk reac
 _GAIN = 0.02  # of a pattern's error, for another place
 _DEVIATIONS = 5.0  # of what noise makes of the difference between two places
 _AS_GOOD = 0.3
-"""Of the least error of a pattern: with so much more, a place counts e times less as one where it may lie. If
-those places lie no farther apart than the lattice, a pattern tells its position. On a lone feature, patterns of
-which they lay farther apart, since they see hardly anything, went from 3.5 to 6 pixels off in a round, and the
-others to 2.5."""
+"""Of the least error of a pattern: with so much more, a place counts e times less as one where it may lie.
+
+If those places lie no farther apart than the lattice, a pattern tells its position. On a lone feature,
+patterns of which they lay farther apart, since they see hardly anything, went from 3.5 to 6 pixels off in a
+round, and the others to 2.5.
+"""
 _ENOUGH = 0.1
 """Part of the patterns that must be better elsewhere. Of right positions none are, under a wrong probe hardly
 any."""
