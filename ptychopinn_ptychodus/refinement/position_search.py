@@ -142,8 +142,8 @@ class PositionSearch:
 
     def _is_far_off(self, state: _State) -> bool:
         """Whether a good part of the patterns that are asked are better elsewhere."""
-        shifts = self._shifts(state, self._first_reach, self._asked)[self._asked]
-        return float((shifts != 0).any(axis=1).mean()) >= _ENOUGH
+        shifts, _ = self._compared(state, self._first_reach, self._asked)
+        return float((shifts[self._asked] != 0).any(axis=1).mean()) >= _ENOUGH
 
     def _followed(self, state: _State, remade: Callable[[NDArray[np.float64], Array], _State]) -> _State:
         """Round after round as long as the error falls."""
@@ -185,6 +185,15 @@ class PositionSearch:
 
     def _shifts(self, state: _State, reach: float, which: NDArray[np.int64]) -> NDArray[np.float64]:
         """(M, 2), what these patterns are better moved by; 0 for the others, and where they do not tell."""
+        shifts, spread = self._compared(state, reach, which)
+        # while the object is blurred, no pattern tells much: then those that tell more than others go first
+        shifts[spread > max(_SPACING, float(np.median(spread[which])))] = 0.0
+        return shifts
+
+    def _compared(
+        self, state: _State, reach: float, which: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(M, 2), what these patterns fit better moved by, 0 where noise may say so; and (M,) their spread."""
         positions = self._positions + state.moved
         iterate = Iterate(state.canvas, state.probe, positions)
         shifts, spread = np.zeros_like(positions), np.zeros(len(positions))
@@ -202,9 +211,7 @@ class PositionSearch:
             moves = errors.min(axis=0) < least
             shifts[part[moves]] = places[best[moves]]
             spread[part] = _spread(places, errors)
-        # while the object is blurred, no pattern tells much: then those that tell more than others go first
-        shifts[spread > max(_SPACING, float(np.median(spread[which])))] = 0.0
-        return shifts
+        return shifts, spread
 
     def _apart(self, moved: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float64]:
         """Displacements with a shift less its affine part."""
