@@ -132,24 +132,28 @@ class PositionSearch:
             # positions that lie farther apart, patterns share less of an object, and always fit better
             beginnings = [begun, np.zeros_like(begun)] if begun.any() else [begun]
             states = [self._fitted(moved, probe) for moved in beginnings]
-            states = [self._followed(state, self._fitted) for state in states if self._is_far_off(state)]
+            far = [state for state in states if self._is_far_off(state)]
+            states = [self._followed(state, self._fitted, is_sharp=False) for state in far]
             if not states:
                 return None
             state = min(states, key=lambda state: state.error)
-            return self._followed(self._short(state.moved, state.probe), self._short).moved
+            sharper = self._short(state.moved, state.probe)
+            return self._followed(sharper, self._short, is_sharp=True).moved
         except Stopped:
             return None
 
     def _is_far_off(self, state: _State) -> bool:
         """Whether a good part of the patterns that are asked are better elsewhere."""
-        shifts, _ = self._compared(state, self._first_reach, self._asked)
+        shifts = self._shifts(state, self._first_reach, self._asked, is_sharp=False)
         return float((shifts[self._asked] != 0).any(axis=1).mean()) >= _ENOUGH
 
-    def _followed(self, state: _State, remade: Callable[[NDArray[np.float64], Array], _State]) -> _State:
+    def _followed(
+        self, state: _State, remade: Callable[[NDArray[np.float64], Array], _State], *, is_sharp: bool
+    ) -> _State:
         """Round after round as long as the error falls."""
         reach = self._first_reach
         for _ in range(_ROUNDS):
-            shift = self._shifts(state, reach, self._sound)
+            shift = self._shifts(state, reach, self._sound, is_sharp)
             lengths = np.hypot(*shift[self._sound].T)
             wanted = float(np.quantile(lengths, 1.0 - _FEW))
             # what lies at the edge of the disk may lie beyond it
@@ -183,17 +187,13 @@ class PositionSearch:
             found.error,
         )
 
-    def _shifts(self, state: _State, reach: float, which: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(M, 2), what these patterns are better moved by; 0 for the others, and where they do not tell."""
-        shifts, spread = self._compared(state, reach, which)
-        # while the object is blurred, no pattern tells much: then those that tell more than others go first
-        shifts[spread > max(_SPACING, float(np.median(spread[which])))] = 0.0
-        return shifts
+    def _shifts(
+        self, state: _State, reach: float, which: NDArray[np.int64], is_sharp: bool
+    ) -> NDArray[np.float64]:
+        """(M, 2), what these patterns are better moved by; 0 for the others, and where noise may say so.
 
-    def _compared(
-        self, state: _State, reach: float, which: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(M, 2), what these patterns fit better moved by, 0 where noise may say so; and (M,) their spread."""
+        Under a sharp object, those stay as well that do not tell where they lie.
+        """
         positions = self._positions + state.moved
         iterate = Iterate(state.canvas, state.probe, positions)
         shifts, spread = np.zeros_like(positions), np.zeros(len(positions))
@@ -211,7 +211,10 @@ class PositionSearch:
             moves = errors.min(axis=0) < least
             shifts[part[moves]] = places[best[moves]]
             spread[part] = _spread(places, errors)
-        return shifts, spread
+        if is_sharp:
+            # where the object still is blurred in part, those that tell more than others go first
+            shifts[spread > max(_SPACING, float(np.median(spread[which])))] = 0.0
+        return shifts
 
     def _apart(self, moved: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float64]:
         """Displacements with a shift less its affine part."""
