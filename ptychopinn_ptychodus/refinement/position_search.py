@@ -2,11 +2,10 @@
 
 Steps along the gradient find what lies in the same valley of the error, a pixel or two away. Farther off,
 every pattern is compared with what the estimate says of a whole disk of displacements, on a coarse lattice,
-and goes to the best of them, all patterns at once. A pattern that sees hardly anything would fit at many of
-them, and stays. The object that it is compared with was made with the wrong positions: it is blurred, which
-makes the valleys wide, and sharpens from round to round. The probe is left as it is at first: a free one
-explains the mean of patterns that do not fit together, and turns into noise. Once displacements bring no
-more, short refinements with a free probe follow.
+and goes to the best of them, all patterns at once. The object that it is compared with was made with the
+wrong positions: it is blurred, which makes the valleys wide, and sharpens from round to round. The probe is
+left as it is at first: a free one explains the mean of patterns that do not fit together, and turns into
+noise. Once displacements bring no more, short refinements with a free probe follow.
 
 Errors that have nothing in common have no part in an affine map of the positions. What displacements have of
 one is taken off: an object that is stretched likewise hides it, and it would grow. What is affine in the
@@ -46,19 +45,12 @@ _ASKED = 64  # patterns, spread over the scan, that tell whether to search
 _FEW = 0.05  # part of the patterns that may want to go farther than a disk reaches
 _GAIN = 0.02  # of a pattern's error, for another place
 _DEVIATIONS = 5.0  # of what noise makes of the difference between two places
-_AS_GOOD = 0.3
-"""Of the least error of a pattern: with so much more, a place counts e times less as one where it may lie.
-
-If those places lie no farther apart than the lattice, a pattern tells its position. On a lone feature,
-patterns of which they lay farther apart, since they see hardly anything, went from 3.5 to 6 pixels off in a
-round, and the others to 2.5.
-"""
 _ENOUGH = 0.1
 """Part of the patterns that must be better elsewhere. Of right positions none are, under a wrong probe hardly
 any."""
 _FEWEST = 16  # patterns
 _COMPARING = 0.3  # of the time of a step takes it to compare
-_AT_A_TIME = 1024  # patterns, which are compared with all places
+_AT_A_TIME = 1024  # patterns, before it is asked whether to stop
 _ROUNDS = 16
 _GOES_ON = 0.97  # of the error, for one more round
 
@@ -132,28 +124,24 @@ class PositionSearch:
             # positions that lie farther apart, patterns share less of an object, and always fit better
             beginnings = [begun, np.zeros_like(begun)] if begun.any() else [begun]
             states = [self._fitted(moved, probe) for moved in beginnings]
-            far = [state for state in states if self._is_far_off(state)]
-            states = [self._followed(state, self._fitted, is_sharp=False) for state in far]
+            states = [self._followed(state, self._fitted) for state in states if self._is_far_off(state)]
             if not states:
                 return None
             state = min(states, key=lambda state: state.error)
-            sharper = self._short(state.moved, state.probe)
-            return self._followed(sharper, self._short, is_sharp=True).moved
+            return self._followed(self._short(state.moved, state.probe), self._short).moved
         except Stopped:
             return None
 
     def _is_far_off(self, state: _State) -> bool:
         """Whether a good part of the patterns that are asked are better elsewhere."""
-        shifts = self._shifts(state, self._first_reach, self._asked, is_sharp=False)
-        return float((shifts[self._asked] != 0).any(axis=1).mean()) >= _ENOUGH
+        shifts = self._shifts(state, self._first_reach, self._asked)[self._asked]
+        return float((shifts != 0).any(axis=1).mean()) >= _ENOUGH
 
-    def _followed(
-        self, state: _State, remade: Callable[[NDArray[np.float64], Array], _State], *, is_sharp: bool
-    ) -> _State:
+    def _followed(self, state: _State, remade: Callable[[NDArray[np.float64], Array], _State]) -> _State:
         """Round after round as long as the error falls."""
         reach = self._first_reach
         for _ in range(_ROUNDS):
-            shift = self._shifts(state, reach, self._sound, is_sharp)
+            shift = self._shifts(state, reach, self._sound)
             lengths = np.hypot(*shift[self._sound].T)
             wanted = float(np.quantile(lengths, 1.0 - _FEW))
             # what lies at the edge of the disk may lie beyond it
@@ -187,33 +175,24 @@ class PositionSearch:
             found.error,
         )
 
-    def _shifts(
-        self, state: _State, reach: float, which: NDArray[np.int64], is_sharp: bool
-    ) -> NDArray[np.float64]:
-        """(M, 2), what these patterns are better moved by; 0 for the others, and where noise may say so.
-
-        Under a sharp object, those stay as well that do not tell where they lie.
-        """
+    def _shifts(self, state: _State, reach: float, which: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(M, 2), what these patterns are better moved by; 0 for the others, and where noise may say so."""
         positions = self._positions + state.moved
         iterate = Iterate(state.canvas, state.probe, positions)
-        shifts, spread = np.zeros_like(positions), np.zeros(len(positions))
+        shifts = np.zeros_like(positions)
         for part in np.array_split(which, -(-len(which) // _AT_A_TIME)):
-            places = np.concatenate((np.zeros((1, 2)), _disk(reach)))
-            errors = np.empty((len(places), len(part)))
-            for number, shift in enumerate(places):
+            here = self._model.compare(iterate, part).errors
+            least = here - _GAIN * here - _DEVIATIONS**2 * self._per_photon
+            best = np.zeros((len(part), 2))
+            for shift in _disk(reach):
                 if self._watch.should_stop():
                     raise Stopped
                 moved = replace(iterate, positions=positions + shift)
-                errors[number] = self._model.compare(moved, part).errors
+                errors = self._model.compare(moved, part).errors
                 self._watch.on_patterns(round(_COMPARING * len(part)))
-            best = errors.argmin(axis=0)
-            least = errors[0] - _GAIN * errors[0] - _DEVIATIONS**2 * self._per_photon
-            moves = errors.min(axis=0) < least
-            shifts[part[moves]] = places[best[moves]]
-            spread[part] = _spread(places, errors)
-        if is_sharp:
-            # where the object still is blurred in part, those that tell more than others go first
-            shifts[spread > max(_SPACING, float(np.median(spread[which])))] = 0.0
+                better = errors < least
+                least, best = np.where(better, errors, least), np.where(better[:, None], shift, best)
+            shifts[part] = best
         return shifts
 
     def _apart(self, moved: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -241,19 +220,6 @@ def tell_of_search(moved: NDArray[np.float64]) -> None:
         math.sqrt(float((length**2).mean())),
         float(length.max()),
     )
-
-
-def _spread(places: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,) pixels, how far places lie apart that fit a pattern about as well as its best one.
-
-    Root mean square distance from their mean, of places (K, 2) whose errors are (K, B).
-    """
-    least = np.maximum(errors.min(axis=0), np.finfo(np.float64).tiny)
-    weights = np.exp(-(errors - least) / (_AS_GOOD * least))
-    weights /= weights.sum(axis=0)
-    mean = weights.T @ places
-    squares = weights.T @ (places**2).sum(axis=1) - (mean**2).sum(axis=1)
-    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
 
 def _disk(reach: float) -> NDArray[np.float64]:

@@ -10,12 +10,11 @@ import pytest
 from refinement_support import displaced, made_scan, true_positions
 
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.data.simulation import make_probe, raster_positions, simulate_scan
-from ptychopinn_ptychodus.refinement import RefinementConfig, position_search
+from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import Array, NumpyArrays
 from ptychopinn_ptychodus.refinement.measured import Measured
 from ptychopinn_ptychodus.refinement.model import chequerboard
-from ptychopinn_ptychodus.refinement.position_search import PositionSearch, _spread
+from ptychopinn_ptychodus.refinement.position_search import PositionSearch
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.refinement.stages import Stages
@@ -133,31 +132,3 @@ def test_it_begins_with_none_where_patterns_fit_better_then(scan: RawData) -> No
 def test_few_patterns_are_not_searched(scan: RawData) -> None:
     few = np.arange(10)
     assert searched(displaced(scan, independent(scan, 6.0)), sound=few) is None
-
-
-def test_patterns_that_see_hardly_anything_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On an empty object with one feature they would fit wherever it is out of their sight."""
-    x, y = raster_positions(13, 13, 5.0, jitter=0.3, origin=30.0, seed=5)
-    rows, columns = np.mgrid[:124, :120]
-    away = np.hypot(rows - 60.0, columns - 60.0)
-    lone = np.exp(1.5j * np.exp(-((away / 7.0) ** 2)) * (1.0 + 0.5 * np.sin(columns / 2.0)))
-    scan = simulate_scan(lone.astype(np.complex64), make_probe(64), x, y, photons=1e8, seed=6)
-    wrong = displaced(scan, independent(scan, 3.0))
-    sees_little = np.hypot(x - 60.0, y - 60.0) > 16.0
-
-    def off() -> float:
-        """Pixels, root mean square, of the patterns that see little."""
-        moved = searched(wrong)
-        assert moved is not None
-        there = distances(true_positions(wrong) + moved, scan)[sees_little]
-        return float(np.sqrt((there**2).mean()))
-
-    stayed = off()
-    monkeypatch.setattr(position_search, "_spread", lambda places, errors: np.zeros(errors.shape[1]))
-    assert stayed < 0.8 * off()
-
-
-def test_places_that_fit_alike_are_spread_as_far_as_they_lie_apart() -> None:
-    places = np.array([(0.0, 0.0), (6.0, 0.0), (0.0, 6.0)])
-    errors = np.array([(1.0, 9.0), (1.0, 1.0), (9.0, 9.0)])
-    np.testing.assert_allclose(_spread(places, errors), [3.0, 0.0], atol=1e-3)
