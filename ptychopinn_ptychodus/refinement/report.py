@@ -60,12 +60,8 @@ class WorkDone:
         self._reserved += more
 
     def begin_part(self, work: float) -> None:
-        """The next part begins, and what is before it is done, whether it was as much or not.
-
-        What was told stays: a part that was less than it had seemed leaves more of the scale to the others.
-        """
+        """The next part begins, and what is before it is done, whether it was as much or not."""
         self._before = self._total - self._reserved
-        self._done = max(self._done, self._before)
         self._total += max(work - self._reserved, 0.0)
         self._reserved = max(self._reserved - work, 0.0)
 
@@ -75,7 +71,7 @@ class WorkDone:
 
     def advance(self, more: float) -> None:
         """So much more of this part is done."""
-        self.reach(self._done - self._before + more)
+        self.reach(max(self._done - self._before, 0.0) + more)
 
     def add(self, more: float) -> None:
         """There is more to do in this part: what was told stays, and the rest of the scale is for it."""

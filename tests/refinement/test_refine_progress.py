@@ -172,7 +172,7 @@ def test_work_that_was_not_foreseen_has_what_is_left_of_the_scale() -> None:
     work.advance(2.5)
     work.advance(100.0)
     work.end()
-    assert told == pytest.approx([0.5, 0.75, 0.875, 1.0, 1.0])
+    assert told == pytest.approx([0.5, 0.75, 0.9375, 1.0, 1.0])
 
 
 def test_what_is_reserved_is_not_done_by_parts_before_it() -> None:
