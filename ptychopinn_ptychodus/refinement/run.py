@@ -57,6 +57,7 @@ _FALLS = 0.03
 """Of the error in an epoch: more, and what is still to be found shows, however near the noise is."""
 _FALLS_MUCH = 0.15  # ... and more, that a strong object is only being found, under any probe
 SOLVING = 10.0  # epochs that take as long as solving for the object after them, roughly
+_LATE = 0.75  # of the epochs
 _START_MARGIN = 2.0  # accelerated steps may lead through worse at first
 
 
@@ -192,7 +193,7 @@ class Run:
     ) -> None:
         """All epochs, or as many as there is time for; the unit of the work is an epoch.
 
-        ``when_late`` is called after each of the second half of them, as far as is known by then.
+        ``when_late`` is called after each of the last quarter of them, as far as is known by then.
         """
         config = self._config
         self._scale = 1.0
@@ -265,7 +266,7 @@ class Run:
             self.history.append(error if math.isfinite(error) else before)
             seconds = time.monotonic() - begin
             reports.tell(self.history[-1], self.last_epoch - epoch - 1, seconds, seen)
-            if epoch + 1 >= self.last_epoch / 2:
+            if epoch + 1 >= _LATE * self.last_epoch:
                 when_late()
 
     @property

@@ -34,6 +34,7 @@ _LIGHT = 0.2  # of the time of an epoch takes one of a trial: larger pixels, and
 _SHORT = 8
 """Epochs of a refinement that tells whether a free probe makes up for what moved positions explain. After
 fewer, a probe that a network had spoilt was still on its way."""
+_FORESEEN = 3.0  # error, over what photons leave, late in the epochs, from which on a search is to come
 _SEARCHED = 80.0  # epochs that a search of positions takes as long as, roughly
 
 
@@ -241,7 +242,7 @@ class _Refinement:
 
     def _foresee_search(self, run: Run) -> None:
         """Reserve the work of a search, and of the epochs after it, while there are epochs left before it."""
-        if self._search_is_known or not (self._stages & Stages.SEARCH and run.is_far_from_noise(WORTH_IT)):
+        if self._search_is_known or not (self._stages & Stages.SEARCH and run.is_far_from_noise(_FORESEEN)):
             return
         self._search_is_known = True
         self._watched.work.reserve(_SEARCHED)

@@ -154,7 +154,7 @@ def test_a_search_of_positions_is_part_of_the_work_and_epochs_count_on(
     assert reports[-1].seconds_left == 0
     # it grows all the while, and not all seems to be done before it is
     assert told == sorted(told)
-    assert done_at[3] < 0.9
+    assert done_at[3] < 0.97
     assert len(set(of_search)) > 100
     assert done_at[3] < of_search[-1] < done_at[4] < done_at[-1]
     assert told[-1] == 1.0
