@@ -56,7 +56,7 @@ def refined(kind: str, patterns: int, seed: int, alone: bool, image: str) -> dic
     from zoo.results import Found, scores
 
     from ptychopinn_ptychodus.refinement import RefinementConfig
-    from ptychopinn_ptychodus.refinement.run import Run
+    from ptychopinn_ptychodus.refinement.ending import Ending
     from ptychopinn_ptychodus.refinement.solver import refine
 
     scan = make(replace(KINDS[kind], count=patterns), seed)
@@ -64,7 +64,7 @@ def refined(kind: str, patterns: int, seed: int, alone: bool, image: str) -> dic
     assert raw.objectGuess is not None
     _ = raw.incident_photons  # is part of reading a scan
     left_out = (
-        mock.patch.object(Run, "solve_object", return_value=None) if alone else contextlib.nullcontext()
+        mock.patch.object(Ending, "solve_object", return_value=None) if alone else contextlib.nullcontext()
     )
     forget_peak()
     before, begin = resident_mb(), time.process_time()

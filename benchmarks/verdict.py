@@ -40,7 +40,7 @@ from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
-from ptychopinn_ptychodus.verdict import judge
+from ptychopinn_ptychodus.verdict import conjugate_taken, judge
 from ptychopinn_ptychodus.verdict.variants import Steps, Variant, orientations
 
 FOUND = 0.8
@@ -168,6 +168,7 @@ def verdict_on(raw: RawData, refined: Refined) -> Finding:
         error=refined.error,
         weights=refined.weights,
         light=refined.light,
+        conjugated=refined.conjugated,
         device="cpu",
     )
 
@@ -187,14 +188,19 @@ def measure(seed: int, *, faulty: bool) -> dict[str, Any]:
     values = dict(finding.values)
     trial, lag = values.get("trial"), values.get("lag")
     named = trial["best"] if trial is not None and trial["remedy"] else None
-    right = named in spoilt.remedies or (lag is not None and lag["frames"] == spoilt.lag)
+    if refined.conjugated and named is None:
+        named = conjugate_taken().code
+    # positions or patterns turned by half are what its warning names
+    half_turn = Variant(positions=(True, True, False))
+    remedies = (*spoilt.remedies, *((conjugate_taken().code,) if half_turn.name in spoilt.remedies else ()))
+    right = named in remedies or (lag is not None and lag["frames"] == spoilt.lag)
     if trial is not None and trial["remedy"] and spoilt.scale != 1:
         right = abs(math.log(trial["best_scale"] / spoilt.scale)) < SCALE_TOLERANCE
     return {
         "seed": seed,
         "kind": kind,
         "correlation": _correlation(raw, refined.object, scan),
-        "accused": finding.is_warning,
+        "accused": finding.is_warning or refined.conjugated,
         "tells_little": values["tells_little"],
         "named": named if lag is None else f"lag {lag['frames']}",
         "right": right,
@@ -256,7 +262,7 @@ def rows_of_files(directory: Path) -> Iterable[tuple[str, ...]]:
             f"{values['bound']:.4f}",
             "says little" if values["tells_little"] else f"{100 * (1 - values['unexplained']):.1f} %",
             "no trial" if trial is None else f"{trial['as_it_is']:.4f} / {trial['wrong_orientations']:.4f}",
-            "yes" if finding.is_warning else "no",
+            "yes" if finding.is_warning or refined.conjugated else "no",
             f"{seconds:.1f}",
         )
 

@@ -169,7 +169,10 @@ class Reconstruction:
 
     @property
     def verdict(self) -> Finding | None:
-        """Whether the object explains the patterns (``is_warning`` is False if so); None if not judged."""
+        """Whether the object explains the patterns (``is_warning`` is False if so); None if not judged.
+
+        That it does so with the conjugate of the probe alone comes before it, judged or not, as a warning.
+        """
         return next((finding for finding in self.findings.findings if finding.subject == "result"), None)
 
     def to_file(self, path: str | Path) -> None:
@@ -411,7 +414,7 @@ def reconstruct(
     execution
         Devices; :func:`default_execution_config` by default.
     examination
-        What is looked for in the scan; with ``judge=False`` there is no verdict.
+        What is looked for in the scan; with ``judge=False`` there is no verdict on the error.
     observer, in_process
         As for :func:`train`.
 

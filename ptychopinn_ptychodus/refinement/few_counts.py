@@ -15,9 +15,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.raw import RawData
-from .arrays import Array, Arrays
+from .arrays import Array
 from .config import RefinementConfig
+from .measured import Measured
 from .model import Iterate, ScanModel
 from .noise import least_error, left_by_photons
 
@@ -33,37 +33,24 @@ ROUNDS = 10
 """In which the object's spectrum is learnt from nothing, at most; three or four do mostly."""
 
 
-def with_metric_chosen(
-    config: RefinementConfig,
-    raw: RawData,
-    sound: NDArray[np.int64],
-    start: Iterate,
-    arrays: Arrays,
-    per_photon: float,
-) -> RefinementConfig:
+def with_metric_chosen(config: RefinementConfig, measured: Measured, start: Iterate) -> RefinementConfig:
     """The settings with ``"poisson"`` in place of ``"auto"``, where the likelihood is to be followed.
 
     Parameters
     ----------
     config
         The settings.
-    raw
-        The scan.
-    sound
-        Numbers of the patterns that count; without any, the settings stay.
+    measured
+        The scan; without sound patterns, the settings stay.
     start
         Its probe may have any scale.
-    arrays
-        The library to work with.
-    per_photon
-        Counts of one photon, see :func:`.noise.photon_unit`.
     """
+    sound, mean, per_photon = measured.sound, measured.mean, measured.per_photon
     if config.metric != "auto" or not len(sound):
         return config
-    model = ScanModel(raw, arrays, "poisson")
-    mean = model.mean_counts(sound)
     if not mean.any() or not is_dim(mean / per_photon):
         return config
+    model = ScanModel(measured.raw, measured.arrays, "poisson")
     agreement = model.compare(start, sound)
     counts, modelled = (float(values.sum()) for values in (agreement.counts, agreement.modelled))
     if not (math.isfinite(modelled) and modelled > 0):

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
-from .arrays import Array, Arrays
+from .arrays import Array
 from .config import RefinementConfig
+from .measured import Measured
 from .model import Iterate, ScanModel, chequerboard
 from .report import Refined
 from .start import Window
@@ -48,6 +49,7 @@ _ENOUGH = 0.1
 """Part of the patterns that must be better elsewhere. Of right positions none are, under a wrong probe hardly
 any."""
 _FEWEST = 16  # patterns
+_COMPARING = 0.3  # of the time of a step takes it to compare
 _AT_A_TIME = 1024  # patterns, before it is asked whether to stop
 _ROUNDS = 16
 _GOES_ON = 0.97  # of the error, for one more round
@@ -68,35 +70,29 @@ class PositionSearch:
 
     Parameters
     ----------
-    raw
-        The scan.
-    sound
-        Indices of the patterns that count; the others stay where they are.
+    measured
+        The scan. Patterns that are not sound stay where they are.
     start
         (H, W) object of the refinement, on which positions stay.
-    config, arrays
-        As for the refinement.
+    config
+        That of the refinement.
     watch
         Who watches it.
     refined
         A short refinement, from a flat object, of a scan and a probe as :class:`.model.Iterate` has it.
-    per_photon
-        Counts of one photon, see :func:`.noise.photon_unit`.
     """
 
     def __init__(
         self,
-        raw: RawData,
-        sound: NDArray[np.int64],
+        measured: Measured,
         start: NDArray[np.complex64],
         config: RefinementConfig,
-        arrays: Arrays,
         watch: Watch,
         refined: Callable[[RawData, Array], Refined],
-        per_photon: float,
     ) -> None:
+        raw, sound, arrays = measured.raw, measured.sound, measured.arrays
         self._raw, self._sound, self._arrays, self._refined = raw, sound, arrays, refined
-        self._watch = watch
+        self._watch, self._per_photon = watch, measured.per_photon
         self._model = ScanModel(raw, arrays, config.error_metric)
         self._first_reach, self._most = (part * raw.N for part in (_FIRST_REACH, _MOST_REACH))
         where = np.stack((raw.xcoords, raw.ycoords), -1)
@@ -108,9 +104,8 @@ class PositionSearch:
         self._flat = self._window.cut(np.ones_like(start))
         order = sound[neighbourhood_order(self._positions[sound])]
         self._asked = np.sort(order[:: -(-len(order) // _ASKED)])
-        self._per_photon = per_photon
-        mean = self._model.mean_counts(sound)
-        self._trials = Trials(self._model, arrays, config.error_metric, order, mean, self._per_photon, watch)
+        metric, mean, per_photon = config.error_metric, measured.mean, measured.per_photon
+        self._trials = Trials(self._model, arrays, metric, order, mean, per_photon, watch)
 
     def found(self, probe: Array, begun: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Displacements (M, 2) [x, y] of the recorded positions; None: nothing is far off, or it was stopped.
@@ -194,6 +189,7 @@ class PositionSearch:
                     raise Stopped
                 moved = replace(iterate, positions=positions + shift)
                 errors = self._model.compare(moved, part).errors
+                self._watch.on_patterns(round(_COMPARING * len(part)))
                 better = errors < least
                 least, best = np.where(better, errors, least), np.where(better[:, None], shift, best)
             shifts[part] = best

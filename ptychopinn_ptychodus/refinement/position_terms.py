@@ -30,7 +30,7 @@ from .arrays import Array, Arrays
 from .coarse import CoarseScan
 from .config import RefinementConfig
 from .model import Gradients, Iterate, ScanModel
-from .pupil import where_patterns_differ, with_pupil_corrected
+from .pupil import Corrected, where_patterns_differ, with_pupil_corrected
 from .start import Window
 from .trials import CLEARLY_BETTER, Course, Learning, Stopped, Trials, Watch
 
@@ -68,10 +68,18 @@ class Beginning:
         (modes, N, N) as :class:`.model.Iterate` has it; None: the one that was given.
     moved
         (M, 2) float64 [x, y], pixels that all positions are to move by, of mean 0; None: nothing.
+    conjugated
+        Whether the probe came of the complex conjugate of the one that was given, see :mod:`.pupil`.
     """
 
     probe: Array | None = None
     moved: NDArray[np.float64] | None = None
+    conjugated: bool = False
+
+    @classmethod
+    def with_pupil(cls, found: Corrected | None, moved: NDArray[np.float64] | None = None) -> Beginning:
+        """With what the pupil was put right by, if anything was."""
+        return cls(None, moved) if found is None else cls(found.probe, moved, found.conjugated)
 
 
 def better_beginning(
@@ -113,47 +121,49 @@ def better_beginning(
     """
     usable = raw if len(sound) == raw.n_patterns else raw.select(sound)  # selecting copies the patterns
 
-    def in_pupil(scan: RawData) -> Array | None:
+    def in_pupil(scan: RawData) -> Corrected | None:
         if not pupil:
             return None
         return with_pupil_corrected(scan, start, arrays.copy(probe), config, arrays, watch, per_photon)
 
-    other = in_pupil(usable)
+    corrected = in_pupil(usable)
+    unmoved = Beginning.with_pupil(corrected)
     if not terms:
-        return Beginning(other)
+        return unmoved
+    other = unmoved.probe
     # what is wrong everywhere shows in a part, at less cost
     part = where_patterns_differ(usable)
     tried = usable.select(part)
     try:
         bench = _Bench(tried, np.arange(len(part)), start.shape, config, arrays, watch, per_photon)
         if not bench.has_terms:
-            return Beginning(other)
+            return unmoved
         choice = _choice(bench, probe, other, lambda moved: in_pupil(moved_by(tried, moved)))
         if choice is None:
-            return Beginning(other)
+            return unmoved
         chosen, fit = choice
         if not bench.is_better_without_stretch(chosen, fit):
             there = refined_error(tried, probe if other is None else other)
             if not refined_error(moved_by(tried, fit.moved), chosen) < _BETTER * there:
-                return Beginning(other)
+                return unmoved
         if len(part) < raw.n_patterns:
             whole = _Bench(raw, sound, start.shape, config, arrays, watch, per_photon)
             of_whole = whole.fitted(chosen)
             if of_whole is None:
-                return Beginning(other)
+                return unmoved
             fit = of_whole
     except Stopped:
-        return Beginning(other)
+        return unmoved
     if chosen is probe:
-        return Beginning(in_pupil(moved_by(usable, fit.moved[sound])), fit.moved)
-    return Beginning(other, fit.moved)
+        corrected = in_pupil(moved_by(usable, fit.moved[sound]))
+    return Beginning.with_pupil(corrected, fit.moved)
 
 
 def _choice(
     bench: _Bench,
     given: Array,
     other: Array | None,
-    in_pupil: Callable[[NDArray[np.float64]], Array | None],
+    in_pupil: Callable[[NDArray[np.float64]], Corrected | None],
 ) -> tuple[Array, _Fit] | None:
     """The probe to fit the positions with, the given one or that of the pupil, and what was found with it.
 
@@ -169,7 +179,7 @@ def _choice(
     found = bench.fitted(given, _HOPELESS * least)
     if found is not None and found.error < _HOPELESS * least:
         anew = in_pupil(found.moved)
-        error = found.error if anew is None else bench.error(anew, found.moved)
+        error = found.error if anew is None else bench.error(anew.probe, found.moved)
         if error < least and bench.is_clearly_better(error, there, _OTHER_PROBE):
             return given, found
     return None if held is None else (other, held)

@@ -15,6 +15,9 @@ from .model import Light, Variation
 class RefinementReport:
     """State of a refinement after one epoch.
 
+    Where positions are searched for after the last epoch, there are as many again, and ``epoch`` counts on.
+    ``seconds`` are those of the epochs alone.
+
     ``error`` sums up the epoch's batches as they came, each before its step, over the counts of the whole
     scan: by amplitudes Σ (√λ - √n)² / Σ n over good pixels, by the likelihood half the deviance in place of
     the numerator. It is by the likelihood for ``metric="poisson"``, and where ``"auto"`` chose that from the
@@ -37,39 +40,84 @@ class RefinementReport:
 class WorkDone:
     """The part of the work that is done, which only grows, even if more work turns up on the way.
 
+    The unit is whatever its parts are measured in. What is known to come is reserved, so that what is done
+    does not seem to be all; then each part begins, in order.
+
     Parameters
     ----------
-    total
-        Work to do, in any unit above 0.
     on_progress
         Called with the part that is done, 0 to 1, by :meth:`reach`.
     """
 
-    def __init__(self, total: float, on_progress: Callable[[float], None] | None) -> None:
-        self._total = total
+    def __init__(self, on_progress: Callable[[float], None] | None) -> None:
         self._tell = on_progress
+        self._total = self._reserved = 0.0
         self._before = self._done = self._fraction = 0.0
 
+    def reserve(self, more: float) -> None:
+        """A part will begin later that has so much work."""
+        self._total += more
+        self._reserved += more
+
+    def begin_part(self, work: float) -> None:
+        """The next part begins, and what is before it is done, whether it was as much or not."""
+        self._before = self._total - self._reserved
+        self._total += max(work - self._reserved, 0.0)
+        self._reserved = max(self._reserved - work, 0.0)
+
     def reach(self, done: float) -> None:
-        """So much is done of this part, in the unit of the total; more than the total is the total."""
-        done = min(self._before + done, self._total)
+        """So much of this part is done; more than it has is all of it."""
+        self._reach(min(self._before + done, self._total - self._reserved))
+
+    def advance(self, more: float) -> None:
+        """So much more of this part is done."""
+        self.reach(max(self._done - self._before, 0.0) + more)
+
+    def add(self, more: float) -> None:
+        """There is more to do in this part: what was told stays, and the rest of the scale is for it."""
+        self._total += more
+
+    def end(self) -> None:
+        """Everything is done, and what was reserved was not needed."""
+        self._reserved = 0.0
+        self._done, self._fraction = self._total, 1.0
+        self._reach(self._total)
+
+    def _reach(self, done: float) -> None:
         if done > self._done:
             self._fraction += (1.0 - self._fraction) * (done - self._done) / (self._total - self._done)
             self._done = done
         if self._tell is not None:
             self._tell(self._fraction)
 
-    def advance(self, more: float, at_most: float) -> None:
-        """So much more is done of this part, which is no more than ``at_most`` in all."""
-        self.reach(min(self._done - self._before + more, at_most))
 
-    def begin_part(self, before: float) -> None:
-        """Another part begins, before which there is so much work, whether it was as much or not."""
-        self._before = before
+class EpochReports:
+    """Reports of epochs, which count on if a refinement begins again from other positions.
 
-    def add(self, more: float) -> None:
-        """There is more to do: what was told stays, and what is left of the scale has to do for it."""
-        self._total += more
+    Parameters
+    ----------
+    on_epoch
+        Called with each report.
+
+    Attributes
+    ----------
+    history
+        The errors that were reported.
+    """
+
+    def __init__(self, on_epoch: Callable[[RefinementReport], None] | None) -> None:
+        self._on_epoch = on_epoch
+        self.history: list[float] = []
+        self._seconds, self._patterns = 0.0, 0
+
+    def tell(self, error: float, left: int, seconds: float, patterns: int) -> None:
+        """An epoch came to its end that took so many seconds for so many patterns; so many are left."""
+        self.history.append(error)
+        self._seconds += seconds
+        self._patterns += patterns
+        if self._on_epoch is not None:
+            done, speed = len(self.history), self._patterns / max(self._seconds, 1e-9)
+            self._on_epoch(RefinementReport(done, done + left, error, self._seconds, speed))
 
 
 @dataclass(frozen=True)
@@ -86,7 +134,8 @@ class Refined:
     positions
         (M, 2) float64 [x, y], pixels of the object array; those of the scan, to the bit, if not refined.
     history
-        Error of each epoch, see :class:`RefinementReport`.
+        Error of each epoch, see :class:`RefinementReport`; where it began again from positions that were
+        searched for, those of the epochs before as well.
     start_error, error
         Error of the start, its probe in scale, and of this, both of the whole scan, weighted by ``weights``
         and normalised as the history. ``error <= start_error``, but where ``metric="auto"`` came to follow
@@ -105,6 +154,10 @@ class Refined:
     metric
         ``"amplitude"`` or ``"poisson"``, by which errors are measured: that of the settings, or the one that
         ``"auto"`` has chosen.
+    conjugated
+        Whether the probe came of the complex conjugate of the one that it started from, see :mod:`.pupil`: it
+        is on the other side of the focus, or the signs of both position axes are wrong. The patterns fit
+        alike, and the object is turned by 180 degrees and conjugated in one of the two: say so.
     """
 
     object: NDArray[np.complex64]
@@ -118,3 +171,4 @@ class Refined:
     variation: Variation | None
     stopped: bool
     metric: str
+    conjugated: bool

@@ -1,28 +1,28 @@
-"""The refinement of object, probe and positions, from a start to a result."""
+"""The refinement of object, probe and positions, from a start to a result: its stages in their order."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.examination.frames import sound_frames
 from ..data.probe import orthogonal_modes
 from ..data.raw import RawData
 from .arrays import Array, Arrays, arrays_for
 from .config import RefinementConfig
-from .few_counts import tell_what_is_seen, with_metric_chosen
-from .misfits import tell_of_misfits
+from .ending import Ending
+from .few_counts import with_metric_chosen
+from .measured import Measured
 from .model import Iterate, Light, Variation, chequerboard
-from .noise import photon_unit
 from .position_search import WORTH_IT, PositionSearch, tell_of_search
 from .position_terms import better_beginning, moved_by
 from .pupil import patterns_to_try
-from .report import Refined, RefinementReport, WorkDone
+from .report import EpochReports, Refined, RefinementReport, WorkDone
 from .run import POSITIONS_WAIT, Run
+from .stages import Stages
 from .start import Window, check_object, checked_probe
 from .trials import CLEARLY_BETTER, Watch
 from .varying_probe import turned_alike
@@ -34,6 +34,8 @@ _LIGHT = 0.2  # of the time of an epoch takes one of a trial: larger pixels, and
 _SHORT = 8
 """Epochs of a refinement that tells whether a free probe makes up for what moved positions explain. After
 fewer, a probe that a network had spoilt was still on its way."""
+_FORESEEN = 3.0  # error, over what photons leave, late in the epochs, from which on a search is to come
+_SEARCHED = 80.0  # epochs that a search of positions takes as long as, roughly
 
 
 def refine(
@@ -47,10 +49,7 @@ def refine(
     should_stop: Callable[[], bool] | None = None,
     device: str | Arrays = "auto",
     quiet: bool = False,
-    pupil: bool = True,
-    terms: bool = True,
-    varying: bool = True,
-    search: bool = True,
+    stages: Stages = Stages.ALL,
 ) -> Refined:
     """Fit object, probe and positions to a scan, from a start.
 
@@ -68,24 +67,17 @@ def refine(
     on_epoch
         Called after every epoch with a report of it.
     on_progress
-        Called after every batch with the part of the work that is done, 0 to 1. What is tried before the
-        first epoch is part of it; an epoch given up half-way is done.
+        Called after every batch with the part of the work that is done, 0 to 1, which only grows. What is
+        tried before the first epoch, and a search after the last one, are part of it; an epoch given up
+        half-way is done.
     should_stop
         Asked before every batch; when it answers True, the estimate of the last good epoch is returned.
     device
         As :func:`.arrays.arrays_for` takes it, or its result.
-    pupil
-        Put the probe right in its pupil first, if it is refined, see :mod:`.pupil`.
-    terms
-        Put right first what the errors of all positions have in common, if they are refined, see
-        :mod:`.position_terms`.
-    varying
-        Let the probe vary over the scan where the patterns call for it, if it is refined, see
-        :mod:`.varying_probe`.
-    search
-        Look far around for each position, if they are refined, ``terms`` among it, and what the epochs leave
-        of the patterns is far from noise, see :mod:`.position_search`. What is found is refined like another
-        scan, epoch 1 first, and kept if it explains the patterns clearly better.
+    stages
+        What to do beside the epochs. What a search of positions finds is refined like another scan, from the
+        probe that the epochs began with; its epochs are counted on, and it is kept if it explains the
+        patterns clearly better.
     quiet
         Write nothing in the log: for trials, whose outcome is somebody else's to tell.
 
@@ -104,125 +96,236 @@ def refine(
     RuntimeError
         If the device is not there.
     """
-    positions = np.stack((raw.xcoords, raw.ycoords), -1)
     modes = checked_probe(probe, raw.N, config.probe_modes)
     check_object(np.asarray(object_), raw)
     start = np.asarray(object_, dtype=np.complex64)
     arrays = arrays_for(device) if isinstance(device, str) else device
-    # frames without beam, and flashes, would spoil whatever is a mean of patterns
-    sound = np.flatnonzero(sound_frames(raw))
-    per_photon = photon_unit(raw.diff3d, sound, raw.bad_pixels)
+    measured = Measured.of(raw, arrays)
+    watched = _Watched(EpochReports(on_epoch), WorkDone(on_progress), should_stop, quiet)
+    found = _Refinement(measured, start, modes, config, stages, watched).result()
+    if not found.stopped:
+        watched.work.end()
+    return found
 
-    def begun(further: float) -> tuple[Iterate, Window]:
-        reach = config.position_range + further if config.positions else 0.0
-        window = Window(start.shape, raw, reach)
+
+@dataclass(frozen=True)
+class _Watched:
+    """Who is told of a refinement, and who may stop it."""
+
+    reports: EpochReports
+    work: WorkDone
+    should_stop: Callable[[], bool] | None
+    quiet: bool
+
+    def trials(self, an_epoch: float) -> Watch:
+        """A watch of trials, of which an epoch has so many patterns."""
+        return Watch(self.should_stop or (lambda: False), lambda count: self.work.advance(count / an_epoch))
+
+
+@dataclass(frozen=True)
+class _Epochs:
+    """A run whose epochs are over, the window that it was made in, and what its epochs began with."""
+
+    run: Run
+    window: Window
+    began_with: Iterate
+
+
+class _Refinement:
+    """One refinement; the start as :func:`refine` takes it, checked."""
+
+    def __init__(
+        self,
+        measured: Measured,
+        start: NDArray[np.complex64],
+        modes: NDArray[np.complex64],
+        config: RefinementConfig,
+        stages: Stages,
+        watched: _Watched,
+    ) -> None:
+        self._measured, self._start, self._modes, self._watched = measured, start, modes, watched
+        self._arrays = measured.arrays
+        iterate, _ = self._begun(measured, config, 0.0)
+        self._config = config = with_metric_chosen(config, measured, iterate)
+        if not (config.probe and config.epochs):
+            stages &= ~Stages.PUPIL
+        if not (config.positions and config.epochs > POSITIONS_WAIT):
+            stages &= ~Stages.TERMS
+        if not stages & Stages.TERMS:
+            stages &= ~Stages.SEARCH
+        self._stages = stages
+        count = measured.raw.n_patterns
+        self._tried = patterns_to_try(measured.raw)
+        has_trials = bool(stages & (Stages.PUPIL | Stages.TERMS))
+        self._work_of_trials = _TRIED * _LIGHT * self._tried / count if has_trials else 0.0
+        self._search_is_known = self._is_conjugated = self._is_put_right = False
+        self._reserve_run()
+
+    def result(self) -> Refined:
+        """All stages."""
+        watched = self._watched
+        epochs = self._refined(self._measured)
+        first = epochs.run
+        if self._stages & Stages.SEARCH and not first.stopped and first.is_far_from_noise(WORTH_IT):
+            moved = self._searched_from(epochs)
+            if moved is not None:
+                scan = replace(self._measured, raw=moved_by(self._measured.raw, moved))
+                again = self._handed_over(self._refined(scan))
+                if again.error < CLEARLY_BETTER * first.history[-1]:
+                    if not watched.quiet:
+                        tell_of_search(again.positions - _positions(self._measured.raw))
+                    conjugated = again.conjugated or first.conjugated
+                    return replace(again, start_error=first.start_error, conjugated=conjugated)
+                first.stopped = again.stopped
+        return self._handed_over(epochs)
+
+    def _reserve_run(self) -> None:
+        """Trials and epochs are to come."""
+        self._watched.work.reserve(self._work_of_trials + max(self._config.epochs, 1))
+
+    def _begun(self, measured: Measured, config: RefinementConfig, further: float) -> tuple[Iterate, Window]:
+        """The start, in a window in which positions may go so much further than they may by themselves."""
+        raw, put = measured.raw, self._arrays.put
+        window = Window(self._start.shape, raw, config.position_range + further if config.positions else 0.0)
         iterate = Iterate(
-            canvas=arrays.put(window.cut(start)),
-            probe=arrays.put(modes * chequerboard(raw.N)),
-            positions=window.inside(positions),
+            canvas=put(window.cut(self._start)),
+            probe=put(self._modes * chequerboard(raw.N)),
+            positions=window.inside(_positions(raw)),
         )
         return iterate, window
 
-    def started(iterate: Iterate) -> Run:
-        run = Run(raw, arrays, iterate, config, sound, per_photon, quiet, varying)
+    def _run(self, measured: Measured, further: float = 0.0) -> tuple[Run, Window]:
+        iterate, window = self._begun(measured, self._config, further)
+        may_vary = bool(self._stages & Stages.VARIATION)
+        run = Run(measured, iterate, self._config, quiet=self._watched.quiet, may_vary=may_vary)
         run.fit_scale()
-        return run
+        return run, window
 
-    iterate, window = begun(0.0)
-    config = with_metric_chosen(config, raw, sound, iterate, arrays, per_photon)
-    run = started(iterate)
-    short = _short_refinement(start, config, arrays, should_stop)
-    tries_pupil = pupil and config.probe and config.epochs > 0
-    tries_terms = terms and config.positions and config.epochs > POSITIONS_WAIT
-    part = patterns_to_try(raw)
-    before = _TRIED * _LIGHT * part / raw.n_patterns if tries_pupil or tries_terms else 0.0
-    work = WorkDone(before + max(config.epochs, 1), on_progress)
-    if tries_pupil or tries_terms:
-        if not quiet:
-            logger.info(
-                "The probe and the positions are tried first, on %d of %d patterns.", part, raw.n_patterns
-            )
+    def _refined(self, measured: Measured) -> _Epochs:
+        """Trials of the probe and the positions, and the epochs."""
+        watched, work = self._watched, self._watched.work
+        run, window = self._run(measured)
+        if self._work_of_trials:
+            work.begin_part(self._work_of_trials)
+            run, window = self._tried_first(measured, run, window)
+        work.begin_part(max(self._config.epochs, 1))
+        began_with = run.iterate.copy(self._arrays)
+        run.loop(watched.reports, work, watched.should_stop, lambda: self._foresee_search(run))
+        return _Epochs(run, window, began_with)
+
+    def _tried_first(self, measured: Measured, run: Run, window: Window) -> tuple[Run, Window]:
+        """What the epochs had better begin with."""
+        raw = measured.raw
+        if not self._watched.quiet:
+            how = "The probe and the positions are tried first, on %d of %d patterns."
+            logger.info(how, self._tried, raw.n_patterns)
+        short = self._short(None)
         found = better_beginning(
             raw,
-            sound,
-            start,
+            measured.sound,
+            self._start,
             run.iterate.probe,
-            config,
-            arrays,
-            Watch(
-                should_stop or (lambda: False),
-                lambda count: work.advance(_LIGHT * count / raw.n_patterns, before),
-            ),
-            per_photon=per_photon,
-            pupil=tries_pupil,
-            terms=tries_terms,
+            self._config,
+            self._arrays,
+            self._watched.trials(raw.n_patterns / _LIGHT),
+            per_photon=measured.per_photon,
+            pupil=bool(self._stages & Stages.PUPIL),
+            terms=bool(self._stages & Stages.TERMS),
             refined_error=lambda scan, wave: short(scan, wave).error,
         )
         if found.moved is not None:
-            iterate, window = begun(float(np.abs(found.moved).max()))
-            run = started(iterate)
-        run.begin_with(found)
-    work.begin_part(before)
-    begun_with = run.iterate.copy(arrays)
-    run.loop(on_epoch, work, should_stop)
-    if search and tries_terms and not run.stopped and run.is_far_from_noise(WORTH_IT):
-        if not quiet:
+            run, window = self._run(measured, float(np.abs(found.moved).max()))
+        self._is_put_right = found.probe is not None
+        found = replace(found, conjugated=found.conjugated or self._is_conjugated)
+        run.begin_with(found, self._arrays.put(window.cut(np.ones_like(self._start))))
+        return run, window
+
+    def _foresee_search(self, run: Run) -> None:
+        """Reserve the work of a search, and of the epochs after it, while there are epochs left before it."""
+        if self._search_is_known or not (self._stages & Stages.SEARCH and run.is_far_from_noise(_FORESEEN)):
+            return
+        self._search_is_known = True
+        self._watched.work.reserve(_SEARCHED)
+        self._reserve_run()
+
+    def _searched_from(self, epochs: _Epochs) -> NDArray[np.float64] | None:
+        """Displacements of the recorded positions, if they are far off. There is no other search."""
+        measured, watched = self._measured, self._watched
+        if not watched.quiet:
             logger.info("The error is far from noise: positions that may be far off are searched for.")
-        looked = PositionSearch(
-            raw, sound, start, config, arrays, Watch(should_stop or (lambda: False)), short, per_photon
+        watched.work.begin_part(_SEARCHED)
+        watch = watched.trials(measured.raw.n_patterns)
+        search = PositionSearch(measured, self._start, self._config, watch, self._short(watch))
+        begun = epochs.began_with
+        moved = search.found(begun.probe, begun.positions - epochs.run.start.positions)
+        # what was found of the probe is where to go on from; trials of its pupil would find no more
+        if self._is_put_right:
+            board = chequerboard(measured.raw.N)
+            self._modes = np.asarray(self._arrays.get(begun.probe) * board, np.complex64)
+        self._is_conjugated = epochs.run.conjugated
+        self._stages &= ~(Stages.PUPIL | Stages.SEARCH)
+        return moved
+
+    def _handed_over(self, epochs: _Epochs) -> Refined:
+        """The object solved for, and the result."""
+        run, window, arrays, watched = epochs.run, epochs.window, self._arrays, self._watched
+        ending = Ending(run, self._config, watched.work, watched.should_stop, watched.quiet)
+        ending.solve_object()
+        ending.take_off_ramp()
+        # what was made of pixels beyond the object is not handed over, and must not count
+        shown = window.put_back(self._start, arrays.get(run.iterate.canvas))
+        run.iterate = replace(run.iterate, canvas=arrays.put(window.cut(shown)))
+        final = ending.finish()
+        if not watched.quiet:
+            ending.tell(final)
+        modes, variation = _probe_and_variation(final, arrays, self._config)
+        moved = final.positions - run.start.positions
+        return Refined(
+            object=window.put_back(self._start, arrays.get(final.canvas)),
+            probe=modes,
+            positions=_positions(run.measured.raw) + moved,  # to the bit where nothing moved
+            history=watched.reports.history,
+            start_error=run.start_error,
+            error=ending.error,
+            weights=run.weights,
+            light=Light(run.beam.intensities, run.background.level),
+            variation=variation,
+            stopped=run.stopped,
+            metric=self._config.error_metric,
+            conjugated=run.conjugated,
         )
-        moved = looked.found(begun_with.probe, begun_with.positions - run.start.positions)
-        if moved is not None:
-            again = refine(
-                moved_by(raw, moved),
-                object_,
-                probe,
-                config,
-                on_epoch=on_epoch,
-                should_stop=should_stop,
-                device=arrays,
-                quiet=quiet,
-                pupil=pupil,
-                varying=varying,
-                search=False,
+
+    def _short(self, watch: Watch | None) -> Callable[[RawData, Array], Refined]:
+        """A function of a scan and a probe: what a few epochs arrive at from a flat object."""
+
+        def refined(scan: RawData, wave: Array) -> Refined:
+            told = 0
+
+            def on_progress(fraction: float) -> None:
+                nonlocal told
+                done = round(fraction * _SHORT * scan.n_patterns)
+                if watch is not None:
+                    watch.on_patterns(done - told)
+                told = done
+
+            return refine(
+                scan,
+                np.ones_like(self._start),
+                np.asarray(self._arrays.get(wave) * chequerboard(scan.N), np.complex64),
+                replace(self._config, epochs=_SHORT, metric=self._config.error_metric),
+                on_progress=on_progress,
+                should_stop=self._watched.should_stop,
+                device=self._arrays,
+                quiet=True,
+                stages=Stages.NONE,
             )
-            if again.error < CLEARLY_BETTER * run.history[-1]:
-                if not quiet:
-                    tell_of_search(again.positions - positions)
-                return replace(again, start_error=run.start_error)
-            run.stopped = again.stopped
-    run.solve_object(should_stop)
-    final = _final(run, window, start, arrays)
-    if not quiet:
-        tell_of_misfits(run.weights)
-        run.beam.tell()
-        run.background.tell()
-        run.varying.tell(final)
-        if run.finest is not None:
-            tell_what_is_seen(run.mean_photons, run.finest)
-    found_modes, variation = _probe_and_variation(final, arrays, config)
-    return Refined(
-        object=window.put_back(start, arrays.get(final.canvas)),
-        probe=found_modes,
-        positions=positions + (final.positions - run.start.positions),  # to the bit where nothing moved
-        history=run.history,
-        start_error=run.start_error,
-        error=run.error,
-        weights=run.weights,
-        light=Light(run.beam.intensities, run.background.level),
-        variation=variation,
-        stopped=run.stopped,
-        metric=config.error_metric,
-    )
+
+        return refined
 
 
-def _final(run: Run, window: Window, start: NDArray[np.complex64], arrays: Arrays) -> Iterate:
-    """What is handed over of a run that has come to its end."""
-    run.take_off_ramp()
-    # what was made of pixels beyond the object is not handed over, and must not count
-    shown = window.put_back(start, arrays.get(run.iterate.canvas))
-    run.iterate = replace(run.iterate, canvas=arrays.put(window.cut(shown)))
-    return run.finish()
+def _positions(raw: RawData) -> NDArray[np.float64]:
+    """(M, 2) [x, y]."""
+    return np.stack((raw.xcoords, raw.ycoords), -1)
 
 
 def _probe_and_variation(
@@ -236,29 +339,3 @@ def _probe_and_variation(
         return orthogonal, None
     shapes = np.asarray(arrays.get(final.variation.shapes) * board, np.complex64)
     return orthogonal, Variation(turned_alike(shapes, modes, orthogonal), final.variation.weights)
-
-
-def _short_refinement(
-    start: NDArray[np.complex64],
-    config: RefinementConfig,
-    arrays: Arrays,
-    should_stop: Callable[[], bool] | None,
-) -> Callable[[RawData, Array], Refined]:
-    """A function of a scan and a probe: what a few epochs arrive at from a flat object."""
-
-    def refined(scan: RawData, wave: Array) -> Refined:
-        return refine(
-            scan,
-            np.ones_like(start),
-            np.asarray(arrays.get(wave) * chequerboard(scan.N), np.complex64),
-            replace(config, epochs=_SHORT, metric=config.error_metric),
-            should_stop=should_stop,
-            device=arrays,
-            quiet=True,
-            pupil=False,
-            terms=False,
-            varying=False,
-            search=False,
-        )
-
-    return refined

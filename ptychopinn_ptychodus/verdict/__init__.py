@@ -6,6 +6,7 @@ the scan is refined as it is, and as other readings of it would have it (:mod:`.
 Numpy and scipy only, but for the refinement's GPU.
 """
 
+from .conjugate import conjugate_taken
 from .judgement import judge
 
-__all__ = ["judge"]
+__all__ = ["conjugate_taken", "judge"]

@@ -15,6 +15,7 @@ from ..refinement.arrays import Arrays, arrays_for
 from ..refinement.config import ERROR_METRICS
 from ..refinement.model import Light
 from .bounds import Bounds, bounds_of
+from .conjugate import conjugate_of
 from .lags import Lagging, find_lag
 from .messages import remedy_in_words, summary
 from .trial import TIMES, Stopped, Trial, TrialRunner
@@ -59,6 +60,7 @@ def judge(
     error: float | None = None,
     weights: NDArray[np.float64] | None = None,
     light: Light = Light(),  # noqa: B008 (frozen)
+    conjugated: bool = False,
     should_stop: Callable[[], bool] | None = None,
     on_progress: Callable[[float], None] | None = None,
     device: str | Arrays = "auto",
@@ -85,6 +87,9 @@ def judge(
         (M,) weight of each pattern; 1 by default.
     light
         Intensities and background that were found along with the object; by default there are none.
+    conjugated
+        Whether it was made with the complex conjugate of the scan's probe: trials start from that as well.
+        What it means is not part of the verdict, see :func:`.conjugate.conjugate_taken`.
     should_stop
         Asked before every batch of a trial. When it answers True, the verdict is made of what is known.
     on_progress
@@ -121,9 +126,8 @@ def judge(
         tell(1.0)
         return _finding(True, bounds)
     tell(_BEFORE_TRIAL)
-    runner = TrialRunner(
-        raw, raw.probeGuess, metric, bounds.counts_per_photon, counts_for, arrays, should_stop
-    )
+    own = conjugate_of(raw.probeGuess, modes) if conjugated else raw.probeGuess
+    runner = TrialRunner(raw, own, metric, bounds.counts_per_photon, counts_for, arrays, should_stop)
     trial: Trial | None = None
     lagging: Lagging | None = None
     try:

@@ -21,6 +21,7 @@ from ..data.raw import RawData
 from ..refinement.arrays import Arrays
 from ..refinement.config import RefinementConfig
 from ..refinement.solver import refine
+from ..refinement.stages import Stages
 from ..refinement.start import StartError
 from .bounds import errors_of
 from .variants import AS_IT_IS, Variant, orientations
@@ -255,8 +256,7 @@ class TrialRunner:
                 should_stop=self._should_stop,
                 device=self._arrays,
                 quiet=True,
-                pupil=False,
-                varying=False,
+                stages=~(Stages.PUPIL | Stages.VARIATION),
             )
         except StartError:  # the probe has no light where the patterns have it, as one beside the beam
             return Fit(variant, math.inf, 0.0, np.full(len(scan), math.inf))

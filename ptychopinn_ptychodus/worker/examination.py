@@ -12,7 +12,7 @@ from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
 from ..refinement.model import Light
 from ..refinement.report import Refined
-from ..verdict import judge
+from ..verdict import conjugate_taken, judge
 from .job import ReconstructJob, RefineJob
 from .wire import Send
 
@@ -49,10 +49,13 @@ def judged(
     """The verdict on what was ``found``, logged, and for the result message.
 
     ``refined`` is what the refinement said of it; None: it is the network's own. A verdict that fails is a
-    finding like others: the object is there, and must not be lost to it.
+    finding like others: the object is there, and must not be lost to it. That the conjugate of the probe was
+    taken is no matter of judgement, and is told in any case.
     """
+    taken = Report((conjugate_taken(),) if refined is not None and refined.conjugated else ())
     if not job.examination.judge:
-        return []
+        taken.log(logger)
+        return taken.to_json()
     if refined is not None:
         metric = refined.metric
     else:
@@ -67,6 +70,7 @@ def judged(
             error=None if refined is None else refined.error,
             weights=None if refined is None else refined.weights,
             light=Light() if refined is None else refined.light,
+            conjugated=refined is not None and refined.conjugated,
             should_stop=should_stop,
             on_progress=on_progress,
             device=job.device,
@@ -81,7 +85,7 @@ def judged(
             "The result is handed over as it is: look at it, and compare it with another reconstruction.",
             "PtychoPINNPluginExamination.Judge",
         )
-    report = Report((finding,))
+    report = taken + Report((finding,))
     report.log(logger)
     return report.to_json()
 

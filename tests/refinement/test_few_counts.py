@@ -18,13 +18,14 @@ from ptychopinn_ptychodus.refinement.position_steps import PositionSteps
 from ptychopinn_ptychodus.refinement.probe_prior import ProbePrior
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 
 
 def refined(scan: RawData, metric: str = "auto") -> Refined:
     assert scan.objectGuess is not None
     config = RefinementConfig(metric=metric)
     flat = np.ones_like(scan.objectGuess)
-    return refine(scan, flat, scan.probeGuess, config, device="cpu", pupil=False, terms=False)
+    return refine(scan, flat, scan.probeGuess, config, device="cpu", stages=~(Stages.PUPIL | Stages.TERMS))
 
 
 @pytest.mark.parametrize("seed", [31, 41])
@@ -61,7 +62,9 @@ def test_bright_scans_and_what_the_model_does_not_know_are_left_to_amplitudes(sc
     foggy = with_patterns(dim, np.sqrt(dim.diff3d**2 + haze).astype(np.float32))
     for one in (scan, foggy):
         flat = np.ones((124, 120), complex)
-        result = refine(one, flat, one.probeGuess, config, device="cpu", pupil=False, terms=False)
+        result = refine(
+            one, flat, one.probeGuess, config, device="cpu", stages=~(Stages.PUPIL | Stages.TERMS)
+        )
         assert result.metric == "amplitude"
 
 

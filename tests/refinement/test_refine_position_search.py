@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ from refinement_support import displaced, made_scan, true_positions
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import Array, NumpyArrays
+from ptychopinn_ptychodus.refinement.measured import Measured
 from ptychopinn_ptychodus.refinement.model import chequerboard
 from ptychopinn_ptychodus.refinement.position_search import PositionSearch
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 from ptychopinn_ptychodus.refinement.trials import Watch
 
 CONFIG = RefinementConfig(epochs=6)
+BEFORE = Stages.PUPIL | Stages.TERMS
 
 
 def independent(scan: RawData, size: float) -> np.ndarray:
@@ -46,19 +50,13 @@ def searched(
 
     def refined(part: RawData, wave: Array) -> Refined:
         free = np.asarray(wave * chequerboard(part.N), np.complex64)
-        return refine(part, flat, free, CONFIG, device="cpu", quiet=True, pupil=False, terms=False)
+        return refine(part, flat, free, CONFIG, device="cpu", quiet=True, stages=~BEFORE)
 
     waves = scan.probeGuess if probe is None else probe
-    return PositionSearch(
-        scan,
-        np.arange(len(scan)) if sound is None else sound,
-        flat,
-        CONFIG,
-        NumpyArrays(),
-        Watch() if watch is None else watch,
-        refined,
-        1.0,
-    ).found(
+    measured = Measured.of(scan, NumpyArrays())
+    if sound is not None:
+        measured = replace(measured, sound=sound)
+    return PositionSearch(measured, flat, CONFIG, Watch() if watch is None else watch, refined).found(
         np.asarray(waves * chequerboard(scan.N), np.complex64).reshape(-1, scan.N, scan.N),
         np.zeros((len(scan), 2)) if begun is None else begun,
     )
@@ -68,7 +66,7 @@ def test_positions_that_are_far_off_are_found(
     scan: RawData, flat: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = displaced(scan, independent(scan, 6.0))
-    without = refine(wrong, flat, scan.probeGuess, CONFIG, device="cpu", search=False)
+    without = refine(wrong, flat, scan.probeGuess, CONFIG, device="cpu", stages=~Stages.SEARCH)
     with caplog.at_level(logging.INFO):
         found = refine(wrong, flat, scan.probeGuess, CONFIG, device="cpu")
     assert "searched for" in caplog.text

@@ -22,6 +22,7 @@ from ptychopinn_ptychodus.refinement.position_terms import (
     position_terms,
 )
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 from ptychopinn_ptychodus.refinement.trials import FIT, TRIAL, Watch
 
 CONFIG = RefinementConfig(epochs=6)
@@ -49,7 +50,7 @@ def off_by(found: np.ndarray, scan: RawData) -> float:
 def refined_error(scan: RawData, probe: np.ndarray) -> float:
     flat = np.ones((124, 120), np.complex64)
     free = np.asarray(probe * chequerboard(scan.N), np.complex64)
-    return refine(scan, flat, free, CONFIG, device="cpu", pupil=False, terms=False).error
+    return refine(scan, flat, free, CONFIG, device="cpu", stages=~(Stages.PUPIL | Stages.TERMS)).error
 
 
 def beginning(scan: RawData, arrays: Arrays, *, sound: np.ndarray | None = None, **how: object) -> Beginning:
@@ -105,8 +106,8 @@ def test_refinement_goes_on_from_them(scan: RawData, flat: np.ndarray) -> None:
     by = errors(scan, "turn", 6.0)
     assert np.abs(by).max() > CONFIG.position_range
     alone, found = (
-        refine(displaced(scan, by), flat, scan.probeGuess, CONFIG, device="cpu", terms=terms)
-        for terms in (False, True)
+        refine(displaced(scan, by), flat, scan.probeGuess, CONFIG, device="cpu", stages=stages)
+        for stages in (~Stages.TERMS, Stages.ALL)
     )
     assert off_by(found.positions, scan) < 0.2 < 2.0 < off_by(alone.positions, scan)
     assert correlation(found.object, scan) > 0.98 > 0.9 > correlation(alone.object, scan)
@@ -137,7 +138,7 @@ def test_a_probe_of_another_size_is_not_taken_for_a_scale(
     probe = scan.probeGuess[0]
     wrong = ndimage.map_coordinates(probe.real, away) + 1j * ndimage.map_coordinates(probe.imag, away)
     config = replace(CONFIG, epochs=10)
-    found = refine(scan, flat, wrong, config, device="cpu", pupil=False)
+    found = refine(scan, flat, wrong, config, device="cpu", stages=~Stages.PUPIL)
     assert off_by(found.positions, scan) < 0.05
     assert correlation(found.object, scan) > 0.998
 

@@ -21,6 +21,7 @@ from ptychopinn_ptychodus.refinement.model import chequerboard
 from ptychopinn_ptychodus.refinement.pupil import with_pupil_corrected
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 from ptychopinn_ptychodus.refinement.trials import TRIAL, Watch
 
 N = 64
@@ -76,7 +77,7 @@ def weak_scan(truth: np.ndarray, photons: float, seed: int, contrast: float = 0.
 def refined(raw: RawData, probe: np.ndarray, *, pupil: bool) -> Refined:
     config = RefinementConfig(epochs=6)
     flat = np.ones((132, 132), np.complex64)
-    return refine(raw, flat, probe, config, device="cpu", pupil=pupil)
+    return refine(raw, flat, probe, config, device="cpu", stages=Stages.ALL if pupil else ~Stages.PUPIL)
 
 
 def test_focus_aperture_and_astigmatism_are_found(weak_raster: RawData, truth: np.ndarray) -> None:
@@ -113,14 +114,7 @@ def pupil_of(raw: RawData, probe: np.ndarray, on_patterns: list[int]) -> np.ndar
     wave = np.asarray(scaled[None] * chequerboard(N), np.complex64)
     watch = Watch(on_patterns=on_patterns.append)
     found = with_pupil_corrected(raw, flat, wave, RefinementConfig(), arrays, watch, 1.0)
-    return None if found is None else found * chequerboard(N)
-
-
-def test_the_other_side_of_the_focus_is_not_taken(near_focus: RawData) -> None:
-    """It fits positions of the wrong signs as well as a probe that is wrong: an object turned by half."""
-    truth = lens(0.22, 6.0)
-    found = pupil_of(near_focus, lens(0.22, -6.0), [])
-    assert found is None or overlap(found, truth) < 0.5
+    return None if found is None else found.probe * chequerboard(N)
 
 
 def test_a_right_probe_costs_few_trials(near_focus: RawData) -> None:

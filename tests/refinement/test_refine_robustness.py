@@ -15,6 +15,7 @@ from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 
 
 def test_a_bright_frame_does_not_undo_the_refinement_of_a_large_scan() -> None:
@@ -37,7 +38,13 @@ def test_a_bright_frame_ends_no_epoch(scan: RawData, flat: np.ndarray) -> None:
     bright = with_bright_frame(scan, 0)
     config = RefinementConfig(epochs=6)
     result = refine(
-        bright, flat, scan.probeGuess, config, should_stop=stop, device="cpu", pupil=False, terms=False
+        bright,
+        flat,
+        scan.probeGuess,
+        config,
+        should_stop=stop,
+        device="cpu",
+        stages=~(Stages.PUPIL | Stages.TERMS),
     )
     assert len(batches) == 6 * 24
     assert result.error < 0.3 * result.start_error
@@ -52,7 +59,13 @@ def test_batches_of_a_small_scan_hold_four_patterns_or_more(scan: RawData, flat:
 
     few = scan.select(np.arange(0, 26))
     refine(
-        few, flat, scan.probeGuess, RefinementConfig(epochs=1), should_stop=stop, device="cpu", pupil=False
+        few,
+        flat,
+        scan.probeGuess,
+        RefinementConfig(epochs=1),
+        should_stop=stop,
+        device="cpu",
+        stages=~Stages.PUPIL,
     )
     assert len(batches) == 26 // 4
 
@@ -83,8 +96,7 @@ def test_an_epoch_that_overflows_is_taken_back_and_leaves_finite_figures(
         config,
         on_epoch=reports.append,
         device=device,
-        pupil=False,
-        terms=False,
+        stages=~(Stages.PUPIL | Stages.TERMS),
     )
     errors = [result.start_error, *result.history]
     assert np.isfinite(errors).all()

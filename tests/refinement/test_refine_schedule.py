@@ -11,6 +11,7 @@ from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.report import Refined, RefinementReport
 from ptychopinn_ptychodus.refinement.schedule import Schedule
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 
 
 def refined(scan: RawData, flat: np.ndarray, epochs: int, **how: object) -> Refined:
@@ -67,6 +68,6 @@ def test_what_takes_longer_to_the_noise_gets_longer(scan: RawData, flat: np.ndar
         objectGuess=scan.objectGuess,
         domain="amplitude",
     )
-    usual, longer = (refined(off, flat, epochs, search=False) for epochs in (10, 30))
+    usual, longer = (refined(off, flat, epochs, stages=~Stages.SEARCH) for epochs in (10, 30))
     assert len(longer.history) > 20
     assert correlation(longer.object, off) > correlation(usual.object, off)

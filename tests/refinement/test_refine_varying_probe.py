@@ -17,6 +17,7 @@ from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArr
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, Variation, chequerboard
 from ptychopinn_ptychodus.refinement.report import RefinementReport
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 from ptychopinn_ptychodus.refinement.varying_probe import VaryingProbe, turned_alike
 
 CONFIG = RefinementConfig(epochs=10)
@@ -75,7 +76,7 @@ def test_a_probe_that_varies_is_found_and_told(
     assert np.corrcoef(result.variation.weights @ fitted, weights)[0, 1] > 0.95
     np.testing.assert_allclose(result.variation.weights.mean(axis=0), 0.0, atol=1e-9)
     assert "The probe changes from pattern to pattern, by " in caplog.text
-    fixed = refine(varying, flat, varying.probeGuess, CONFIG, device="cpu", varying=False)
+    fixed = refine(varying, flat, varying.probeGuess, CONFIG, device="cpu", stages=~Stages.VARIATION)
     assert fixed.variation is None
     assert result.error < 0.2 * fixed.error
     assert correlation(result.object, scan) > 0.96
@@ -93,8 +94,10 @@ def test_a_probe_that_does_not_vary_is_left_alone_where_positions_are_wrong(
     wrong = displaced(scan, np.random.default_rng(5).normal(scale=2.0, size=(len(scan), 2)))
     config = replace(CONFIG, epochs=8)
     with caplog.at_level(logging.DEBUG, logger="ptychopinn_ptychodus.refinement.varying_probe"):
-        asked = refine(wrong, flat, wrong.probeGuess, config, device="cpu", terms=False)
-    never = refine(wrong, flat, wrong.probeGuess, config, device="cpu", terms=False, varying=False)
+        asked = refine(wrong, flat, wrong.probeGuess, config, device="cpu", stages=~Stages.TERMS)
+    never = refine(
+        wrong, flat, wrong.probeGuess, config, device="cpu", stages=~(Stages.TERMS | Stages.VARIATION)
+    )
     assert "would lower the error" in caplog.text  # it is far enough from noise for the question
     assert asked.variation is None
     np.testing.assert_array_equal(asked.object, never.object)
@@ -107,7 +110,12 @@ def test_a_scan_near_noise_is_not_even_asked(
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="ptychopinn_ptychodus.refinement.varying_probe"):
         result = refine(
-            scan, flat, scan.probeGuess, replace(CONFIG, epochs=4), device="cpu", pupil=False, terms=False
+            scan,
+            flat,
+            scan.probeGuess,
+            replace(CONFIG, epochs=4),
+            device="cpu",
+            stages=~(Stages.PUPIL | Stages.TERMS),
         )
     assert result.variation is None
     assert not caplog.text
@@ -125,8 +133,7 @@ def test_a_stop_after_the_new_beginning_keeps_what_was_found_before(
         device="cpu",
         on_epoch=reports.append,
         should_stop=lambda: len(reports) == 4,
-        pupil=False,
-        terms=False,
+        stages=~(Stages.PUPIL | Stages.TERMS),
     )
     assert result.stopped
     assert result.variation is not None

@@ -12,7 +12,7 @@ from refinement_support import displaced, true_positions
 from ptychopinn_ptychodus.data.grouping import neighbourhood_order
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity, extract_patches, raster_positions
-from ptychopinn_ptychodus.refinement import RefinementConfig, moved_probes, solver
+from ptychopinn_ptychodus.refinement import RefinementConfig, measured, moved_probes, solver
 from ptychopinn_ptychodus.refinement.arrays import Array, NumpyArrays
 from ptychopinn_ptychodus.refinement.coarse import CoarseScan
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
@@ -239,7 +239,7 @@ def test_the_unit_of_the_counts_is_looked_for_once(
         calls.append(1)
         return photon_unit(*args)
 
-    monkeypatch.setattr(solver, "photon_unit", counted)
+    monkeypatch.setattr(measured, "photon_unit", counted)
     centred = true_positions(scan) - true_positions(scan).mean(axis=0)
     recorded = displaced(scan, 0.06 * centred[:, ::-1] * (1, -1))
     config = RefinementConfig(epochs=3)

@@ -19,7 +19,7 @@ from ptychopinn_ptychodus.data.simulation import (
     raster_positions,
     simulate_scan,
 )
-from ptychopinn_ptychodus.refinement import RefinementConfig, moved_probes, run
+from ptychopinn_ptychodus.refinement import RefinementConfig, ending, moved_probes
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.curvature import Curvature, object_curvature
 from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
@@ -27,6 +27,7 @@ from ptychopinn_ptychodus.refinement.object_steps import ObjectSteps
 from ptychopinn_ptychodus.refinement.prior import ObjectPrior
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 from ptychopinn_ptychodus.refinement.whole_scan import Posterior, most_probable
 
 N = 64
@@ -255,7 +256,7 @@ def test_a_weak_object_shows_more_than_steps_by_batches_find(monkeypatch: pytest
     weak = np.exp(0.15j * hills / hills.std()).astype(np.complex64)
     scan = simulate_scan(weak, make_probe(N), x, y, photons=3e4, seed=5)
     whole = correlation(from_flat(scan, CONFIG).object, scan)
-    monkeypatch.setattr(run, "_MOST_ROUNDS", 0)
+    monkeypatch.setattr(ending, "_MOST_ROUNDS", 0)
     by_batches = correlation(from_flat(scan, CONFIG).object, scan)
     # a part of what was missing that no chance makes
     assert 1 - whole < 0.85 * (1 - by_batches)
@@ -281,7 +282,7 @@ def test_the_object_is_solved_for_as_long_as_that_changes_it(
     monkeypatch.setattr(ObjectSteps, "solve", counted)
     monkeypatch.setattr(ObjectSteps, "change", lambda *_: change)
     parts: list[float] = []
-    from_flat(dim, CONFIG, on_progress=parts.append, pupil=False, terms=False)
+    from_flat(dim, CONFIG, on_progress=parts.append, stages=~(Stages.PUPIL | Stages.TERMS))
     assert len(solved) == rounds
     assert parts == sorted(parts)
     assert parts[-1] == pytest.approx(1.0)
@@ -308,8 +309,7 @@ def test_stopped_while_it_solves_it_keeps_what_it_has(dim: RawData) -> None:
         CONFIG,
         on_progress=parts.append,
         should_stop=lambda: bool(parts) and parts[-1] > 0.7,
-        pupil=False,  # all of the first part is the epochs'
-        terms=False,
+        stages=~(Stages.PUPIL | Stages.TERMS),
     )
     assert result.stopped
     assert len(result.history) == CONFIG.epochs
@@ -384,7 +384,7 @@ def test_memory_grows_by_little_with_the_patterns(dim: RawData, monkeypatch: pyt
         assert scan.incident_photons.size == times * dim.n_patterns
         tracemalloc.start()
         try:
-            found = from_flat(scan, RefinementConfig(epochs=4), pupil=False, terms=False)
+            found = from_flat(scan, RefinementConfig(epochs=4), stages=~(Stages.PUPIL | Stages.TERMS))
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -11,6 +11,7 @@ from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.report import Refined as Result
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 from ptychopinn_ptychodus.verdict import judge
 
 __all__ = ["Result", "judged", "refined", "with_fields"]
@@ -32,9 +33,10 @@ def refined(scan: RawData, epochs: int) -> Result:
     """The scan refined from a flat object, on a grid that holds it."""
     shape = (int(scan.ycoords.max()) + 36, int(scan.xcoords.max()) + 36)
     config = RefinementConfig(epochs=epochs)
-    # what is wrong with all positions is left as it is: the verdict is to find it
+    # what is wrong with all positions, or seems so with the probe, is left: the verdict is to find it
+    flat = np.ones(shape, complex)
     return refine(
-        scan, np.ones(shape, complex), scan.probeGuess, config, device="cpu", quiet=True, terms=False
+        scan, flat, scan.probeGuess, config, device="cpu", quiet=True, stages=~(Stages.PUPIL | Stages.TERMS)
     )
 
 
