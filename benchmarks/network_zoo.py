@@ -28,13 +28,13 @@ use_one_thread()
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ptychopinn_ptychodus import api
-from ptychopinn_ptychodus.refinement.solver import refine
 from zoo.kinds import KINDS
 from zoo.make import MadeScan, make
 from zoo.pictures import draw
 from zoo.results import Found, probe_overlap, scores
+
+from ptychopinn_ptychodus import api
+from ptychopinn_ptychodus.refinement.solver import refine
 
 CHOSEN = (
     "usual",
@@ -91,9 +91,15 @@ def _kept(path: Path | None) -> Found | None:
         return Found(file["object"], file["probe"], file["positions"], float(file["seconds"]))
 
 
-def _trained(scan: MadeScan, where: NDArray[np.float64], effort: str, backend: str) -> Found:
+def _trained(
+    scan: MadeScan,
+    where: NDArray[np.float64],
+    effort: str,
+    backend: str,
+    changes: dict[str, Any] | None = None,
+) -> Found:
     begin = time.process_time()
-    config = api.default_training_config(scan.raw, effort=effort, backend=backend)
+    config = api.default_training_config(scan.raw, effort=effort, backend=backend, **(changes or {}))
     execution = api.default_execution_config(accelerator="cpu")
     with tempfile.TemporaryDirectory() as output:
         model = api.train(scan.raw, config, output_dir=output, execution=execution, in_process=True)
@@ -102,7 +108,10 @@ def _trained(scan: MadeScan, where: NDArray[np.float64], effort: str, backend: s
     canvas = np.ones(scan.object.shape, np.complex64)
     left, top = (round(value) for value in found.origin)
     height, width = found.object.shape
-    rows, columns = (max(0, top), min(len(canvas), top + height)), (max(0, left), min(canvas.shape[1], left + width))
+    rows, columns = (
+        (max(0, top), min(len(canvas), top + height)),
+        (max(0, left), min(canvas.shape[1], left + width)),
+    )
     canvas[slice(*rows), slice(*columns)] = found.object[
         rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
     ]
@@ -136,7 +145,9 @@ def table(arguments: argparse.Namespace) -> Iterator[list[str]]:
             one = measured(scan, row)
             if arguments.results is not None:
                 with arguments.results.open("a") as lines:
-                    lines.write(json.dumps({"kind": kind, "seed": arguments.seed, "what": row.what} | one) + "\n")
+                    lines.write(
+                        json.dumps({"kind": kind, "seed": arguments.seed, "what": row.what} | one) + "\n"
+                    )
             if arguments.images is not None and row.has_object:
                 arguments.images.mkdir(parents=True, exist_ok=True)
                 name = f"{kind}, seed {arguments.seed}, {row.what}.png"

@@ -79,14 +79,14 @@ def with_pupil_corrected(
         return None
 
 
-def patterns_to_try(raw: RawData) -> int:
-    """How many patterns trials are made on: all, or 2^20 pixels of them."""
-    return min(_PIXELS // raw.N**2, raw.n_patterns)
+def patterns_to_try(raw: RawData, pixels: int = _PIXELS) -> int:
+    """How many patterns trials are made on: all, or so many pixels of them."""
+    return min(pixels // raw.N**2, raw.n_patterns)
 
 
-def where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
+def where_patterns_differ(raw: RawData, pixels: int = _PIXELS) -> NDArray[np.int64]:
     """Those to try: patterns that lie together, around where they differ from the mean one most."""
-    wanted = patterns_to_try(raw)
+    wanted = patterns_to_try(raw, pixels)
     if wanted == raw.n_patterns:
         return np.arange(raw.n_patterns)
     mean = raw.diff3d.mean(0)

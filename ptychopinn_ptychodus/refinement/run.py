@@ -409,7 +409,14 @@ class Run:
         return self.iterate
 
     def _is_worse_than_start(self) -> bool:
-        """By what the last steps went by: the likelihood's best has not the least error of amplitudes."""
+        """By what the last steps went by: the likelihood's best has not the least error of amplitudes.
+
+        Where nothing but the noise of photons is left, a start that leaves less has fitted the noise, as a
+        network's object of few patterns at a time does.
+        """
+        per_pattern = float(self.weights @ self._counts) / float(self.weights.sum())
+        if self._config.epochs and self.error * per_pattern <= _NEAR_NOISE * self._noise:
+            return False
         if not (self._changed_metric and math.isfinite(self.error)):
             return not self.error <= self.start_error
         likelihood = self._likelihood()
