@@ -3,10 +3,10 @@
     python benchmarks/network_zoo.py [--kinds NAME ...] [--seed 1] [--effort normal] [--backend pytorch]
         [--no-refinement] [--results FILE.jsonl] [--images DIR] [--keep DIR]
 
-A network is trained on each scan with the defaults, and applied with every pattern as an anchor. Rows of a kind:
-the product's probe; the network; the refinement from the network, which knows the product's probe as well; the
-refinement from a flat object and the product's probe. ``--keep`` leaves object and probe of each row as NPZ
-files, and takes the network's from there if it is there already.
+A network is trained on each scan with the defaults, and applied with every pattern as an anchor. Rows of a
+kind: the product's probe; the network; the refinement from the network, as a reconstruction has it; the
+refinement from a flat object and the product's probe. ``--keep`` leaves the network's object and probe as NPZ
+files, and takes them from there if they are there already.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from zoo.pictures import draw
 from zoo.results import Found, probe_overlap, scores
 
 from ptychopinn_ptychodus import api
+from ptychopinn_ptychodus.refinement.handover import Start, better_start
 from ptychopinn_ptychodus.refinement.solver import refine
 
 CHOSEN = (
@@ -79,7 +80,10 @@ def rows(scan: MadeScan, arguments: argparse.Namespace, kept: Path | None) -> It
     config = api.default_refinement_config(effort=arguments.effort)
     for what, object_, probe in ((REFINED, network.object, network.probe), (FLAT, flat, raw.probeGuess)):
         begin = time.process_time()
-        result = refine(raw, object_, probe, config, device="cpu", quiet=True)
+        start = Start(object_, probe)
+        if what == REFINED:
+            start = better_start(raw, start, config, device="cpu", should_stop=lambda: False)
+        result = refine(raw, start.object, start.probe, config, device="cpu", quiet=True)
         seconds = time.process_time() - begin
         yield Row(what, Found(result.object, result.probe, result.positions, seconds))
 
@@ -91,15 +95,9 @@ def _kept(path: Path | None) -> Found | None:
         return Found(file["object"], file["probe"], file["positions"], float(file["seconds"]))
 
 
-def _trained(
-    scan: MadeScan,
-    where: NDArray[np.float64],
-    effort: str,
-    backend: str,
-    changes: dict[str, Any] | None = None,
-) -> Found:
+def _trained(scan: MadeScan, where: NDArray[np.float64], effort: str, backend: str) -> Found:
     begin = time.process_time()
-    config = api.default_training_config(scan.raw, effort=effort, backend=backend, **(changes or {}))
+    config = api.default_training_config(scan.raw, effort=effort, backend=backend)
     execution = api.default_execution_config(accelerator="cpu")
     with tempfile.TemporaryDirectory() as output:
         model = api.train(scan.raw, config, output_dir=output, execution=execution, in_process=True)
@@ -108,12 +106,13 @@ def _trained(
     canvas = np.ones(scan.object.shape, np.complex64)
     left, top = (round(value) for value in found.origin)
     height, width = found.object.shape
-    rows, columns = (
-        (max(0, top), min(len(canvas), top + height)),
-        (max(0, left), min(canvas.shape[1], left + width)),
+    first, beyond = (max(top, 0), max(left, 0)), (max(-top, 0), max(-left, 0))
+    height, width = (
+        min(height - beyond[0], len(canvas) - first[0]),
+        min(width - beyond[1], canvas.shape[1] - first[1]),
     )
-    canvas[slice(*rows), slice(*columns)] = found.object[
-        rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
+    canvas[first[0] : first[0] + height, first[1] : first[1] + width] = found.object[
+        beyond[0] : beyond[0] + height, beyond[1] : beyond[1] + width
     ]
     return Found(canvas, found.probe, where, time.process_time() - begin)
 
