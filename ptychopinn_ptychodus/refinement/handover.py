@@ -87,9 +87,7 @@ def better_start(
     is_spoilt = errors[1] > _SPOILT * errors[0]
     if not (is_spoilt or bench.has_fitted_noise(network.object, modes)):
         return network
-    why = (
-        "probe explains the patterns far worse than the product's" if is_spoilt else "object has fitted noise"
-    )
+    why = "probe explains far less than the product's" if is_spoilt else "object has fitted noise"
     logger.info("The network's %s: the refinement starts from a flat object.", why)
     flat = np.ones(np.shape(network.object), np.complex64)
     return Start(flat, modes if errors[1] < errors[0] else own)

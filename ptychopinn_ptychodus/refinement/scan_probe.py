@@ -21,7 +21,7 @@ from ..data.examination.frames import sound_frames
 from ..data.raw import RawData
 from .arrays import Arrays
 from .config import RefinementConfig
-from .noise import left_by_photons, photon_unit
+from .noise import PHOTONS, left_by_photons, photon_unit
 from .position_terms import moved_by
 from .pupil import where_patterns_differ
 from .report import Refined
@@ -34,7 +34,10 @@ _PIXELS = 1 << 23  # of the patterns: more tell no more of a probe that all of t
 _LEAST_PATTERNS = 25  # with fewer, object and probe have more unknowns than there are data
 _NEIGHBOURS = 3
 _OVERLAP = 0.7  # of the probe's width, where its neighbours still have the better part of its light
-_NEAR_NOISE = 1.08  # times what photons leave: further modes would explain what is not found yet
+_NEAR_NOISE = 1.08  # times what photons leave: beyond it, modes may explain what is not found yet
+_BETTER = 0.99  # of the error, for further modes where nothing but noise is left
+_OF_NOISE = 3.0
+"""... and times what that many pixels take of the noise: they took once of it or less where a beam had one mode."""
 
 
 def found_probe(
@@ -83,22 +86,28 @@ def found_probe(
     best = refined(len(scan.probeGuess))
     if best.stopped or not best.error < best.start_error:
         return None
-    noise = _left_by_photons(scan, best.metric)
-    if modes > len(scan.probeGuess) and best.error > _NEAR_NOISE * noise:
+    further = modes - len(scan.probeGuess)
+    if further > 0:
         more = refined(modes)
         if more.stopped:
             return None
-        if more.error - noise < CLEARLY_BETTER * (best.error - noise):
+        if _earn_their_place(scan, further, best, more):
             best = more
     return best.probe
 
 
-def _left_by_photons(scan: RawData, metric: str) -> float:
-    """What photons leave of the error, over the counts."""
+def _earn_their_place(scan: RawData, further: int, without: Refined, having: Refined) -> bool:
+    """Whether so many further modes explain more than a few per cent of the noise, or of what is not found."""
     sound = np.flatnonzero(sound_frames(scan))
     per_photon = photon_unit(scan.diff3d, sound, scan.bad_pixels)
     mean = (scan.diff3d[sound].astype(np.float64) ** 2).mean(0) * ~scan.bad_pixels
-    return left_by_photons(mean, per_photon, metric) / float(mean.sum())
+    light = float(mean.sum())  # errors are over the counts
+    noise = left_by_photons(mean, per_photon, having.metric) / light
+    if without.error > _NEAR_NOISE * noise:
+        return having.error - noise < CLEARLY_BETTER * (without.error - noise)
+    unknowns = 2 * further * scan.N**2
+    by_chance = PHOTONS * per_photon * unknowns / (light * len(sound))
+    return having.error < min(_BETTER * without.error, without.error - _OF_NOISE * by_chance)
 
 
 def _part(raw: RawData) -> RawData:
