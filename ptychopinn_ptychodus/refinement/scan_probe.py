@@ -37,7 +37,7 @@ _OVERLAP = 0.7  # of the probe's width, where its neighbours still have the bett
 _NEAR_NOISE = 1.08  # times what photons leave: beyond it, modes may explain what is not found yet
 _BETTER = 0.99  # of the error, for further modes where nothing but noise is left
 _OF_NOISE = 3.0
-"""... and times what that many pixels take of the noise: they took once of it or less where a beam had one mode."""
+"""... and times what so many unknowns take of the noise: modes of a coherent beam took that once at most."""
 
 
 def found_probe(
@@ -97,7 +97,7 @@ def found_probe(
 
 
 def _earn_their_place(scan: RawData, further: int, without: Refined, having: Refined) -> bool:
-    """Whether so many further modes explain more than a few per cent of the noise, or of what is not found."""
+    """Whether so many further modes explain more than noise, or than what is not found yet."""
     sound = np.flatnonzero(sound_frames(scan))
     per_photon = photon_unit(scan.diff3d, sound, scan.bad_pixels)
     mean = (scan.diff3d[sound].astype(np.float64) ** 2).mean(0) * ~scan.bad_pixels
