@@ -83,7 +83,11 @@ def found_probe(
             quiet=True,
         )
 
-    best = refined(len(scan.probeGuess))
+    try:
+        best = refined(len(scan.probeGuess))
+    except ValueError as exc:  # what is wrong with such a scan, or its probe, a training says itself
+        logger.debug("The probe is not looked for: %s", exc)
+        return None
     if best.stopped or not best.error < best.start_error:
         return None
     further = modes - len(scan.probeGuess)
