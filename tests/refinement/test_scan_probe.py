@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from refinement_support import made_scan, with_patterns
+from refinement_support import made_scan
 
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
@@ -72,15 +72,11 @@ def test_of_several_scans_the_largest_counts(coherent: RawData) -> None:
     assert likeness(found, coherent.probeGuess) > 0.999
 
 
-@pytest.mark.parametrize("what", ["no overlap", "few patterns", "asked to stop", "no such patterns"])
+@pytest.mark.parametrize("what", ["no overlap", "few patterns", "asked to stop"])
 def test_without_what_tells_a_probe_there_is_none(coherent: RawData, what: str) -> None:
     scan = coherent
     if what == "no overlap":
         scan = having(coherent, xcoords=12 * coherent.xcoords, ycoords=12 * coherent.ycoords)
     elif what == "few patterns":
         scan = coherent.select(np.arange(20))
-    elif what == "no such patterns":
-        dark = np.zeros_like(coherent.diff3d)
-        dark[:, 0, 0] = 1.0
-        scan = with_patterns(coherent, dark)
     assert find(scan, 1, stops=what == "asked to stop") is None
