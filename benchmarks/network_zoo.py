@@ -107,8 +107,8 @@ def _trained(scan: MadeScan, where: NDArray[np.float64], effort: str, backend: s
     left, top = (round(value) for value in found.origin)
     height, width = found.object.shape
     first, beyond = (max(top, 0), max(left, 0)), (max(-top, 0), max(-left, 0))
-    height = min(height - beyond[0], canvas.shape[0] - first[0])
-    width = min(width - beyond[1], canvas.shape[1] - first[1])
+    rows, columns = scan.object.shape
+    height, width = min(height - beyond[0], rows - first[0]), min(width - beyond[1], columns - first[1])
     canvas[first[0] : first[0] + height, first[1] : first[1] + width] = found.object[
         beyond[0] : beyond[0] + height, beyond[1] : beyond[1] + width
     ]
