@@ -322,16 +322,19 @@ _TRAINING = (
         "Training.ProbeTrainable",
         True,
         "Learn Probe",
-        "Refine the product's probe while learning. Switch it off if the probe is known exactly, "
-        "as in simulations: of a probe that is a little wrong, the object takes on the errors.",
+        "Find the probe from the patterns, starting from the product's, before the network is trained "
+        "with it. Switch it off if the probe is known exactly, as in simulations: of a probe that is a "
+        "little wrong, the object takes on the errors.",
         sets={TrainingConfig: "probe_trainable"},
     ),
     Setting(
         "Training.ProbeModes",
         3,
         "Probe Modes",
-        "Incoherent modes of the probe. 1 for a fully coherent beam; more if the loss stays high. "
-        "Never fewer than the product's probe has. With a pretrained model, of the refined probe.",
+        "Incoherent modes that the probe may have. 1 for a fully coherent beam; more if the loss stays "
+        "high. Where the probe is learnt, those beyond the product's are kept only if they explain the "
+        "patterns better. Never fewer than the product's probe has. With a pretrained model, of the "
+        "refined probe.",
         sets={TrainingConfig: "probe_modes"},
         minimum=0,
         maximum=16,

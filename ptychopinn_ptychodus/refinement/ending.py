@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .ambiguities import without_ramp
 from .config import RefinementConfig
@@ -156,7 +157,7 @@ class Ending:
         self.error = run.weighted(found.errors)
         if not (run.weights == 1).all():
             run.start_error = run.weighted(run.model.compare(run.start, self._scan).errors)
-        if self._is_worse_than_start():
+        if self._is_worse_than_start(found.errors):
             if self._config.epochs and not run.stopped and not self._quiet:
                 logger.warning(
                     "Refinement did not improve on the start (error %.3g, then %.3g): the start is kept.%s",
@@ -181,9 +182,15 @@ class Ending:
         if self._finest is not None:
             tell_what_is_seen(measured.mean / measured.per_photon, self._finest)
 
-    def _is_worse_than_start(self) -> bool:
-        """By what the last steps went by: the likelihood's best has not the least error of amplitudes."""
+    def _is_worse_than_start(self, errors: NDArray[np.float64]) -> bool:
+        """By what the last steps went by: the likelihood's best has not the least error of amplitudes.
+
+        Where nothing but the noise of photons is left, a start that leaves less has fitted the noise, as a
+        network's object of few patterns at a time does.
+        """
         run = self._run
+        if self._config.epochs and run.is_at_noise(errors):
+            return False
         if not (self._changed_metric and math.isfinite(self.error)):
             return not self.error <= run.start_error
         likelihood = self._likelihood()

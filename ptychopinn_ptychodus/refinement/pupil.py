@@ -102,14 +102,14 @@ def with_pupil_corrected(
         return None
 
 
-def patterns_to_try(raw: RawData) -> int:
-    """How many patterns trials are made on: all, or 2^20 pixels of them, but no fewer than 16."""
-    return min(max(_PIXELS // raw.N**2, _FEWEST), raw.n_patterns)
+def patterns_to_try(raw: RawData, pixels: int = _PIXELS) -> int:
+    """How many patterns trials are made on: all, or so many pixels of them, but no fewer than 16."""
+    return min(max(pixels // raw.N**2, _FEWEST), raw.n_patterns)
 
 
-def where_patterns_differ(raw: RawData) -> NDArray[np.int64]:
+def where_patterns_differ(raw: RawData, pixels: int = _PIXELS) -> NDArray[np.int64]:
     """Those to try: patterns that lie together, around where they differ from the mean one most."""
-    wanted = patterns_to_try(raw)
+    wanted = patterns_to_try(raw, pixels)
     if wanted == raw.n_patterns:
         return np.arange(raw.n_patterns)
     mean = raw.diff3d.mean(0)

@@ -338,6 +338,10 @@ class Run:
         """The error of all patterns, (M,), as the history has it."""
         return float(self.weights @ errors) / float(self.weights @ self._counts)
 
+    def is_at_noise(self, errors: NDArray[np.float64]) -> bool:
+        """Whether errors of all patterns, (M,), are those that photons leave, or hardly more."""
+        return float(self.weights @ errors) <= _NEAR_NOISE * self.noise * float(self.weights.sum())
+
     # ------------------------------------------------------------------ steps
 
     def _rest(self) -> None:

@@ -62,6 +62,11 @@ class TrainJob:
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
     tell_batches: bool = False
 
+    @property
+    def device(self) -> str:
+        """Where the probe is found before the training, see :attr:`ReconstructJob.device`."""
+        return _device(self.execution)
+
 
 @dataclass(frozen=True)
 class ReconstructJob:

@@ -22,6 +22,7 @@ from ..data.examination import Report
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from ..refinement import RefinementConfig
+from ..refinement.handover import Start, better_start
 from ..refinement.solver import refine
 from ..refinement.start import StartError
 from .examination import examined, judged, tell
@@ -93,7 +94,7 @@ def reconstruct(
     if description.data.any_probe:  # what it predicts with are the scan's modes alone
         refinement = dataclasses.replace(refinement, probe_modes=max(job.probe_modes or 1, len(found.probe)))
     try:
-        return _refine(raw, found, refinement, job, directory, send, should_stop)
+        return _refine(raw, found, refinement, job, directory, send, should_stop, of_network=True)
     except StartError as exc:
         raise ValueError(
             f"The network's object cannot be refined: {exc} Train for longer, or set "
@@ -132,17 +133,28 @@ def _refine(
     directory: Path,
     send: Send,
     should_stop: Callable[[], bool],
+    *,
+    of_network: bool = False,
 ) -> dict[str, Any]:
+    begin = network = Start(start.object, start.probe)
+    if of_network:
+        begin = better_start(raw, network, config, device=job.device, should_stop=should_stop)
     refined = refine(
         raw,
-        start.object,
-        start.probe,
+        begin.object,
+        begin.probe,
         config,
         on_epoch=lambda report: send("refinement", **dataclasses.asdict(report)),
         on_progress=lambda fraction: send("progress", fraction=0.9 * fraction),
         should_stop=should_stop,
         device=job.device,
     )
+    if begin.conjugated:  # the conjugate of a conjugate is the scan's own
+        refined = dataclasses.replace(refined, conjugated=not refined.conjugated)
+    if begin.object is not network.object:  # what was there before is the network's object all the same
+        as_it_was = dataclasses.replace(config, epochs=0)
+        before = refine(raw, network.object, network.probe, as_it_was, device=job.device, quiet=True)
+        refined = dataclasses.replace(refined, start_error=before.error)
     positions = refined.positions if config.positions else None
     found = Estimate(refined.object, refined.probe, positions)
     found.save(directory / REFINED_DIRECTORY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..config import TrainingConfig
 from ..data.raw import RawData
 from ..formatting import counted
 from ..ptychodus_io.ingest import TrainingData, read_training_directory, require_object, require_same
+from ..refinement.scan_probe import found_probe
 from .examination import examined
 from .job import DATA_DIRECTORY, VALIDATION_DIRECTORY, TrainJob
 from .preview import PreviewWriter
@@ -57,6 +59,8 @@ def train(
 
     engine = get_engine(config.backend)
     engine.require()
+    if config.probe_trainable:
+        training, config = _with_probe_found(training, config, job, should_stop)
     logger.info(
         "Training on %d patterns of %d × %d (%s), %d for validation, in %s of %d groups, with %s.",
         training.n_patterns,
@@ -103,6 +107,23 @@ def _handed_over(directory: Path, examine: Callable[[RawData], RawData]) -> Trai
     test = examine(RawData.from_directory(validation))
     require_same(raw, source, test, "the validation scan")
     return TrainingData(raw, test, source)
+
+
+def _with_probe_found(
+    training: RawData, config: TrainingConfig, job: TrainJob, should_stop: Callable[[], bool]
+) -> tuple[RawData, TrainingConfig]:
+    """The scan with the probe that explains it best, and a training that leaves that as it is.
+
+    Where the patterns alone do not tell the probe, it learns with the network, as it was asked for.
+    """
+    logger.info("The probe is found from the patterns before the network is trained with it.")
+    wanted = config.probe_modes or len(training.probeGuess)
+    probe = found_probe(training, wanted, device=job.device, should_stop=should_stop)
+    if probe is None:
+        return training, config
+    scan = training.select(slice(None))  # shares the patterns
+    scan.probeGuess = probe
+    return scan, dataclasses.replace(config, probe_trainable=False, probe_modes=len(probe))
 
 
 def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -> PreviewWriter | None:
