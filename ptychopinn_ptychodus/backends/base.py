@@ -23,6 +23,7 @@ from .framework import Framework, refuse
 if TYPE_CHECKING:  # the application imports this module, and does not wait for all of scipy
     from ..data.assembly import PatchArithmetic
     from ..data.stitching import Canvas
+    from .beginning import Beginning
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,9 @@ class Engine(ABC):
     imported: ClassVar[tuple[str, ...]] = ()
     """What :meth:`load` imports besides: the engine's own modules that need the framework."""
 
+    takes_beginning: ClassVar[bool] = False
+    """Whether its :meth:`train` takes ``beginning``; where not, it is never given one."""
+
     def problem(self) -> str | None:
         """None if the framework is installed (found, not imported), else what is missing and the remedy."""
         return self._framework().problem()
@@ -298,6 +302,7 @@ class Engine(ABC):
         on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: PreviewCallback | None = None,
+        beginning: Beginning | None = None,
     ) -> TrainingResult:
         """Train and leave the best model at ``model_path``, replaced atomically.
 
@@ -312,6 +317,10 @@ class Engine(ABC):
         preview
             Called after every epoch; what it does makes no difference to the model, and the batches that it
             applies the network to are none of the training's.
+        beginning
+            Where to begin, and where to keep what it takes to go on if the training is interrupted: an
+            engine that :attr:`takes_beginning` is given it. What is kept there is removed once the training
+            is complete and its model written.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from ...config import (
     to_dict,
 )
 from ...data.container import PtychoDataContainer
-from ..base import ModelState
+from ..base import ModelFileError, ModelState
 from ..conversion import not_convertible
 from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE
 from ..model_file import manifest
@@ -292,6 +293,27 @@ class PtychoPINN_Lightning(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # ---- persistence ----------------------------------------------------------------------------------
+
+    def set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Set weights and physics by their names in ``state_dict``, as many as there are.
+
+        Raises
+        ------
+        ModelFileError
+            If one of them is not this module's, or misshapen.
+        """
+        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        try:
+            self.load_state_dict({**self.state_dict(), **state})
+        except RuntimeError as exc:
+            raise ModelFileError(
+                f"The training cannot begin with the model, whose weights do not fit: {str(exc)[:300]}. "
+                "Choose another model, or begin with a fresh network."
+            ) from exc
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Copies of weights and physics by their names in ``state_dict``."""
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[MANIFEST_KEY] = manifest(self.engine_name, __version__, self.history)

@@ -16,6 +16,7 @@ from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
 from ..base import Prediction
+from ..beginning import Course
 from ..batch_size import out_of_memory_in_training
 from ..framework import require_logger
 from ..mlflow_run import MlflowRun, recorded, show
@@ -26,7 +27,8 @@ from .bundle import save_model
 from .inference import on_device, predict, require_supported
 from .loaders import build_dataset
 from .module import PtychoPINN_TensorFlow
-from .names import MODEL_SUFFIX
+from .names import MODEL_SUFFIX, NAME
+from .resuming import KeepState, resume, skip_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +54,15 @@ class _HistoryCallback(keras.callbacks.Callback):
 class _ReporterCallback(keras.callbacks.Callback):
     """Passes on what happens; ends training after the batch in hand when asked to, or when it diverged."""
 
-    def __init__(self, reporter: TrainingReporter, batch_size: int, groups: int) -> None:
+    def __init__(self, reporter: TrainingReporter, batch_size: int, groups: int, course: Course) -> None:
         super().__init__()
         self.reporter = reporter
+        self.taken = (0.0, 0) if course.state is None else (course.state.seconds, course.state.patterns)
         self.batch_size = batch_size
         self.groups = groups
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.reporter.start()
+        self.reporter.start(*self.taken)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         model = self.model
@@ -182,8 +185,9 @@ def train(
     config: TrainingConfig,
     execution: ExecutionConfig,
     reporter: TrainingReporter,
+    course: Course | None = None,
 ) -> Trained:
-    """Train a fresh model.
+    """Train a model; ``course`` says what it begins with, and without one it is fresh.
 
     Raises
     ------
@@ -213,13 +217,17 @@ def train(
     test_data = None
     if test is not None:
         test_data = build_dataset(test, scale, config.batch_size, execution, with_object=with_object)
+    course = course or Course(None, NAME, train, test, config, execution)
+    skip_epochs(train_data, course.state)
     # the weights, too, belong where they are used
     with on_device(execution.accelerator):
-        model = PtychoPINN_TensorFlow.for_data(train, config, execution)
+        physics, network = course.physics(train, config)
+        model = PtychoPINN_TensorFlow.of_physics(physics, config, execution)
+        model.begin_with(network)
         configs = (config.model, model.data_config, config, InferenceConfig(model=config.model), execution)
         logged = execution.logger_backend == "mlflow"
         with recorded(logged, config.output_dir, *configs, reporter=reporter) as run:
-            best = fit(model, train_data, test_data, config, len(train), reporter, run)
+            best = fit(model, train_data, test_data, config, len(train), reporter, course, run)
             if run is not None and best is not None and best.saved:
                 run.model(best.saved[0][1])  # until the model is written elsewhere
             if run is not None and not reporter.stopped:
@@ -245,6 +253,7 @@ def fit(
     config: TrainingConfig,
     groups: int,
     reporter: TrainingReporter,
+    course: Course,
     run: MlflowRun | None = None,
 ) -> BestState | None:
     """Train ``model`` in place on ``groups`` groups, and leave it at its best state.
@@ -262,27 +271,36 @@ def fit(
     if validation is None or execution.checkpoint_monitor_metric == "train_loss":
         monitor = "loss"
     batches = math.ceil(groups / config.batch_size)
+    early = keras.callbacks.EarlyStopping(
+        monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
+    )
+    schedule = _schedule(execution, batches, config.nepochs, validation is not None)
     callbacks: list[keras.callbacks.Callback] = [
         _LastStep(batches),
         _HistoryCallback(run),
-        keras.callbacks.EarlyStopping(
-            monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
-        ),
-        *_schedule(execution, batches, config.nepochs, validation is not None),
+        early,
+        *schedule,
         *_make_logger(execution, Path(config.output_dir)),
     ]
     best: BestState | None = None
     if execution.enable_checkpointing:
         best = BestState(Path(config.output_dir) / CHECKPOINT_DIRECTORY, execution, monitor)
         callbacks.append(best)
+    if course.is_kept or course.state is not None:
+        callbacks.append(KeepState(course, reporter, [early, *schedule], best))
     # last: who hears of an epoch, or stops it there, finds its best state on disk
-    callbacks.append(_ReporterCallback(reporter, config.batch_size, groups))
-    model.configure_optimizer()
+    callbacks.append(_ReporterCallback(reporter, config.batch_size, groups, course))
+    if course.state is None:
+        model.configure_optimizer()
+    else:
+        resume(course.state, model, best)
+    course.starts()
     try:
         model.fit(
             train,
             validation_data=validation,
             epochs=config.nepochs,
+            initial_epoch=0 if course.state is None else course.state.epochs,
             shuffle=False,  # the dataset does
             callbacks=callbacks,
             verbose="auto" if execution.enable_progress_bar else 0,
