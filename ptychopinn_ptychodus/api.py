@@ -296,6 +296,8 @@ def train(
     examination: ExaminationConfig | None = None,
     observer: Observer | None = None,
     in_process: bool = False,
+    start: Model | str | Path | None = None,
+    resume: bool = False,
 ) -> Model:
     """Train a network on a scan, and leave the model in a directory.
 
@@ -318,6 +320,13 @@ def train(
         Is told how far the training is, and may stop it; the best model so far is then kept.
     in_process
         Train in this process instead of in a child.
+    start
+        A model to begin with, of any engine, instead of with a fresh network: its network and the probe that
+        it has learnt, and the statistics of the scan. Without ``config``, the network is configured as the
+        model's.
+    resume
+        Go on with the training that was interrupted in ``output_dir``, from its last epoch; everything else
+        has to be as it was then. Where there is neither one nor a model, the training begins.
 
     Raises
     ------
@@ -325,10 +334,14 @@ def train(
         If the framework is not installed; the message says how to install it.
     ExaminationError
         If the scan would give a wrong result; ``report`` has all findings.
+    FileNotFoundError
+        If there is nothing to resume, but a model that is complete.
     InterruptedError
         If the training was stopped before there was a model.
+    ModelFileError
+        If ``start`` is another network than that of ``config``; the message says in what.
     ValueError
-        If scan and configuration do not fit each other.
+        If scan and configuration do not fit each other, or the training to resume was begun otherwise.
 
     Examples
     --------
@@ -338,7 +351,16 @@ def train(
     """
     raw = _scan(scan, examination)
     held_out = None if isinstance(validation, (int, float)) else _scan(validation, examination)
-    chosen = default_training_config(raw) if config is None else config
+    if start is not None and resume:
+        raise ValueError("A training that is resumed has begun already: give either start or resume.")
+    begin_with = start if start is None or isinstance(start, Model) else open_model(start)
+    if config is not None:
+        chosen = config
+    elif begin_with is None:
+        chosen = default_training_config(raw)
+    else:
+        own = dataclasses.replace(begin_with.description.model, N=raw.N)
+        chosen = default_training_config(raw, model=own)
     for name in ("train_data_file", "test_data_file"):
         if getattr(chosen, name) is not None:
             raise ValueError(
@@ -361,6 +383,8 @@ def train(
         log_level=logger.getEffectiveLevel(),
         examination=examination or ExaminationConfig(),
         tell_batches=True,
+        start_model=None if begin_with is None else begin_with.path,
+        resume=resume,
     )
 
     def hand_over(directory: Path) -> None:

@@ -23,7 +23,6 @@ from .framework import Framework, refuse
 if TYPE_CHECKING:  # the application imports this module, and does not wait for all of scipy
     from ..data.assembly import PatchArithmetic
     from ..data.stitching import Canvas
-    from .beginning import Beginning
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,68 @@ class ModelState:
     description: ModelDescription
     training: TrainingConfig
     arrays: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """A training after one of its epochs.
+
+    Attributes
+    ----------
+    engine
+        The engine that trains.
+    training, execution
+        What was asked for.
+    data
+        The :func:`.fingerprint` of the data.
+    history
+        ``train_loss`` and ``val_loss``, one value an epoch.
+    seconds, patterns
+        Time that was spent on learning so far, and number of patterns that were learnt from in it.
+    values
+        The engine's own, plain values of JSON types.
+    arrays
+        The engine's own: weights, what the optimiser keeps of each, the best weights so far.
+    """
+
+    engine: str
+    training: TrainingConfig
+    execution: ExecutionConfig
+    data: str
+    history: Mapping[str, list[float]]
+    seconds: float
+    patterns: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that are done."""
+        return len(self.history["train_loss"])
+
+    def named(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """The arrays whose names begin with ``prefix`` and a slash, by the rest of their names."""
+        start = f"{prefix}/"
+        return {name[len(start) :]: array for name, array in self.arrays.items() if name.startswith(start)}
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """Where a training begins, and where it keeps what it takes to go on with it.
+
+    Attributes
+    ----------
+    model
+        Begin with the network of this model, see :func:`.begun`; None: with a fresh one.
+    state
+        Go on from here; what :attr:`model` says was done when that training began.
+    kept
+        File of the state after each epoch; None: it is not kept, and the training cannot be resumed.
+    """
+
+    model: ModelState | None = None
+    state: TrainingState | None = None
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)

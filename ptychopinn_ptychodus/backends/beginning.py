@@ -6,8 +6,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,9 @@ from numpy.typing import NDArray
 from ..config import ExecutionConfig, ModelConfig, TrainingConfig
 from ..data.container import PtychoDataContainer
 from .any_probe import fits_size
-from .base import ModelFileError, ModelState
+from .base import Beginning, ModelFileError, ModelState, TrainingState
 from .physics import InitialPhysics, initial_physics
-from .training_state import TrainingState, fingerprint
+from .training_state import fingerprint, require_same, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ _SHARE = 20
 """States are written so seldom that all of them together take one part in so many of the time."""
 
 _ALIKE = 0.7
-"""Overlap of two probes' far fields below which they are different beams; of the same beam it is above 0.9."""
+"""Overlap of two probes' far fields below which they are different beams; of one beam it is above 0.9."""
 
 _OF_THE_NETWORK = (
     "architecture",
@@ -38,25 +36,6 @@ _OF_THE_NETWORK = (
     "pad_object",
 )
 """Fields of a ModelConfig that make a network another one, or have it give other patches."""
-
-
-@dataclass(frozen=True, eq=False)
-class Beginning:
-    """Where a training begins, and where it keeps what it takes to go on with it.
-
-    Attributes
-    ----------
-    model
-        Begin with the network of this model, see :func:`begun`; None: with a fresh one.
-    state
-        Go on from here; what :attr:`model` says was done when that training began.
-    kept
-        File of the state after each epoch; None: it is not kept, and the training cannot be resumed.
-    """
-
-    model: ModelState | None = None
-    state: TrainingState | None = None
-    kept: Path | None = None
 
 
 # ---- from a model -----------------------------------------------------------------------------------------
@@ -182,7 +161,7 @@ class Course:
                     "A training can be resumed on one device only: set ExecutionConfig.devices and num_nodes "
                     "to 1, or train without resuming."
                 )
-            self.state.require_same(engine, config, execution, self._data, self._path)
+            require_same(self.state, engine, config, execution, self._data, self._path)
             logger.info("Going on after epoch %d of %d.", self.state.epochs, config.nepochs)
 
     def physics(
@@ -200,7 +179,7 @@ class Course:
         return begun(self._model, container, config)
 
     def starts(self) -> None:
-        """What an earlier training has left to go on with is of no use once another one begins in its place."""
+        """Remove what an earlier training has left to go on with, unless it is this one that goes on."""
         if self._path is not None and self.state is None:
             self._path.unlink(missing_ok=True)
 
@@ -225,7 +204,7 @@ class Course:
         )
         begin = time.monotonic()
         try:
-            state.save(self._path)
+            write_state(state, self._path)
         except OSError as exc:
             if not self._failed:
                 logger.warning(

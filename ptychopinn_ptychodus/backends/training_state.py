@@ -14,8 +14,6 @@ import math
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from ..data.container import PtychoDataContainer
 from ..files import replacing
 from ..installed import own_version
 from . import CHECKPOINT_DIRECTORY
-from .base import ModelFileError
+from .base import ModelFileError, TrainingState
 
 STATE_FILE = "training.state"
 FORMAT_VERSION = 1
@@ -82,171 +80,131 @@ def fingerprint(*containers: PtychoDataContainer | None) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingState:
-    """A training after one of its epochs.
+def require_same(
+    state: TrainingState,
+    engine: str,
+    training: TrainingConfig,
+    execution: ExecutionConfig,
+    data: str,
+    path: Path | None,
+) -> None:
+    """Raise ``ValueError`` unless a training is the one that is asked for; the message says why not."""
+    where = "The interrupted training" if path is None else f'The interrupted training in "{path}"'
+    remedy = "Go on with what it was begun with, or train without resuming."
+    if engine != state.engine:
+        raise ValueError(
+            f"{where} was begun with the engine {state.engine!r}, and not with {engine!r}. {remedy}"
+        )
+    different = _differences(state.training.model, training.model, ())
+    different += _differences(state.training, training, _FREE_TRAINING)
+    different += _differences(state.execution, execution, _FREE_EXECUTION)
+    if different:
+        raise ValueError(f"{where} was begun otherwise. {' '.join(different)} {remedy}")
+    if data != state.data:
+        raise ValueError(
+            f"{where} was begun with other data: other patterns, or other groups of them. {remedy}"
+        )
 
-    Attributes
-    ----------
-    engine
-        The engine that trains.
-    training, execution
-        What was asked for.
-    data
-        The :func:`fingerprint` of the data.
-    history
-        ``train_loss`` and ``val_loss``, one value an epoch.
-    seconds, patterns
-        Time that was spent on learning so far, and number of patterns that were learnt from in it.
-    values
-        The engine's own, plain values of JSON types.
-    arrays
-        The engine's own: weights, what the optimiser keeps of each, the best weights so far.
+
+def write_state(state: TrainingState, path: Path) -> None:
+    """Write the state, replaced atomically.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, or would leave less room on the disk than the model may need.
     """
+    table, size = [], 0
+    for name, array in state.arrays.items():
+        if str(array.dtype) not in _TYPES:
+            raise TypeError(f"{name} is of the type {array.dtype}")
+        table.append([name, str(array.dtype), list(array.shape)])
+        size += array.nbytes
+    text = json.dumps(
+        {
+            "format": FORMAT_VERSION,
+            "version": own_version(),
+            "engine": state.engine,
+            "training": to_dict(state.training),
+            "execution": to_dict(state.execution),
+            "data": state.data,
+            "history": {name: list(values) for name, values in state.history.items()},
+            "seconds": state.seconds,
+            "patterns": state.patterns,
+            "values": state.values,
+            "arrays": table,
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the earlier one is there until this one is whole; a model is a part of either
+    if shutil.disk_usage(path.parent).free < 2 * (size + len(text)):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    with replacing(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_DESCRIPTION, text)
+        with archive.open(_ARRAYS, "w", force_zip64=True) as entry:
+            for array in state.arrays.values():
+                entry.write(np.ascontiguousarray(array).tobytes())
 
-    engine: str
-    training: TrainingConfig
-    execution: ExecutionConfig
-    data: str
-    history: Mapping[str, list[float]]
-    seconds: float
-    patterns: int
-    values: Mapping[str, Any] = field(default_factory=dict)
-    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
-    @property
-    def epochs(self) -> int:
-        """Number of epochs that are done."""
-        return len(self.history["train_loss"])
+def read_state(path: Path) -> TrainingState:
+    """Inverse of :func:`write_state`.
 
-    def named(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """The arrays whose names begin with ``prefix`` and a slash, by the rest of their names."""
-        start = f"{prefix}/"
-        return {name[len(start) :]: array for name, array in self.arrays.items() if name.startswith(start)}
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is damaged, foreign or of a newer version.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _from(archive)
+    except FileNotFoundError:
+        raise
+    except _NewerError as exc:
+        raise ModelFileError(
+            f'"{path}" was left by version {str(exc)[:40]} of this package, which is newer than this one '
+            f"({own_version()}). Upgrade with: pip install --upgrade ptychopinn-ptychodus"
+        ) from exc
+    except Exception as exc:  # whatever a damaged archive or description leads to
+        raise ModelFileError(
+            f'"{path}", which an interrupted training has left, is damaged '
+            f"({type(exc).__name__}: {str(exc)[:200]}). Train without resuming; the best model so far is a "
+            "file beside it, or the model itstate."
+        ) from exc
 
-    # ---- whether it is the state of a training
 
-    def require_same(
-        self, engine: str, training: TrainingConfig, execution: ExecutionConfig, data: str, path: Path | None
-    ) -> None:
-        """Raise ``ValueError`` unless this training is the one that is asked for; the message says why not."""
-        where = "The interrupted training" if path is None else f'The interrupted training in "{path}"'
-        remedy = "Go on with what it was begun with, or train without resuming."
-        if engine != self.engine:
-            raise ValueError(
-                f"{where} was begun with the engine {self.engine!r}, and not with {engine!r}. {remedy}"
-            )
-        different = _differences(self.training.model, training.model, ())
-        different += _differences(self.training, training, _FREE_TRAINING)
-        different += _differences(self.execution, execution, _FREE_EXECUTION)
-        if different:
-            raise ValueError(f"{where} was begun otherwise. {' '.join(different)} {remedy}")
-        if data != self.data:
-            raise ValueError(
-                f"{where} was begun with other data: other patterns, or other groups of them. {remedy}"
-            )
-
-    # ---- files
-
-    def save(self, path: Path) -> None:
-        """Write the state, replaced atomically.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written, or would leave less room on the disk than the model may need.
-        """
-        table, size = [], 0
-        for name, array in self.arrays.items():
-            if str(array.dtype) not in _TYPES:
-                raise TypeError(f"{name} is of the type {array.dtype}")
-            table.append([name, str(array.dtype), list(array.shape)])
-            size += array.nbytes
-        text = json.dumps(
-            {
-                "format": FORMAT_VERSION,
-                "version": own_version(),
-                "engine": self.engine,
-                "training": to_dict(self.training),
-                "execution": to_dict(self.execution),
-                "data": self.data,
-                "history": {name: list(values) for name, values in self.history.items()},
-                "seconds": self.seconds,
-                "patterns": self.patterns,
-                "values": self.values,
-                "arrays": table,
-            }
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # the earlier one is there until this one is whole; a model is a part of either
-        if shutil.disk_usage(path.parent).free < 2 * (size + len(text)):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        with replacing(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(_DESCRIPTION, text)
-            with archive.open(_ARRAYS, "w", force_zip64=True) as entry:
-                for array in self.arrays.values():
-                    entry.write(np.ascontiguousarray(array).tobytes())
-
-    @classmethod
-    def load(cls, path: Path) -> TrainingState:
-        """Inverse of :meth:`save`.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ModelFileError
-            If it is damaged, foreign or of a newer version.
-        """
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return cls._from(archive)
-        except FileNotFoundError:
-            raise
-        except _NewerError as exc:
-            raise ModelFileError(
-                f'"{path}" was left by version {str(exc)[:40]} of this package, which is newer than this one '
-                f"({own_version()}). Upgrade with: pip install --upgrade ptychopinn-ptychodus"
-            ) from exc
-        except Exception as exc:  # whatever a damaged archive or description leads to
-            raise ModelFileError(
-                f'"{path}", which an interrupted training has left, is damaged '
-                f"({type(exc).__name__}: {str(exc)[:200]}). Train without resuming; the best model so far is a "
-                "file beside it, or the model itself."
-            ) from exc
-
-    @classmethod
-    def _from(cls, archive: zipfile.ZipFile) -> TrainingState:
-        about = json.loads(_entry(archive, _DESCRIPTION, _LARGEST_DESCRIPTION))
-        if int(about["format"]) > FORMAT_VERSION:
-            raise _NewerError(about["version"])
-        content = _entry(archive, _ARRAYS, None)
-        arrays: dict[str, NDArray[Any]] = {}
-        start = 0
-        for name, dtype, shape in about["arrays"]:
-            if dtype not in _TYPES or not all(type(n) is int and n >= 0 for n in shape):
-                raise ValueError(f"{str(name)[:40]} is no array of numbers")
-            count = math.prod(shape)
-            # a ValueError if there are fewer bytes than that
-            array = np.frombuffer(content, np.dtype(dtype), count, start) if count else np.zeros(0, dtype)
-            arrays[str(name)] = array.reshape(shape)
-            start += array.nbytes
-        if start != len(content):
-            raise ValueError("it holds other arrays than it says")
-        history = {str(name): [float(v) for v in values] for name, values in about["history"].items()}
-        if not history["train_loss"] or not isinstance(about["values"], dict):
-            raise ValueError("it is of no epoch")
-        return cls(
-            engine=str(about["engine"]),
-            training=from_dict(TrainingConfig, about["training"]),
-            execution=from_dict(ExecutionConfig, about["execution"]),
-            data=str(about["data"]),
-            history=history,
-            seconds=float(about["seconds"]),
-            patterns=int(about["patterns"]),
-            values=about["values"],
-            arrays=arrays,
-        )
+def _from(archive: zipfile.ZipFile) -> TrainingState:
+    about = json.loads(_entry(archive, _DESCRIPTION, _LARGEST_DESCRIPTION))
+    if int(about["format"]) > FORMAT_VERSION:
+        raise _NewerError(about["version"])
+    content = _entry(archive, _ARRAYS, None)
+    arrays: dict[str, NDArray[Any]] = {}
+    start = 0
+    for name, dtype, shape in about["arrays"]:
+        if dtype not in _TYPES or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"{str(name)[:40]} is no array of numbers")
+        count = math.prod(shape)
+        # a ValueError if there are fewer bytes than that
+        array = np.frombuffer(content, np.dtype(dtype), count, start) if count else np.zeros(0, dtype)
+        arrays[str(name)] = array.reshape(shape)
+        start += array.nbytes
+    if start != len(content):
+        raise ValueError("it holds other arrays than it says")
+    history = {str(name): [float(v) for v in values] for name, values in about["history"].items()}
+    if not history["train_loss"] or not isinstance(about["values"], dict):
+        raise ValueError("it is of no epoch")
+    return TrainingState(
+        engine=str(about["engine"]),
+        training=from_dict(TrainingConfig, about["training"]),
+        execution=from_dict(ExecutionConfig, about["execution"]),
+        data=str(about["data"]),
+        history=history,
+        seconds=float(about["seconds"]),
+        patterns=int(about["patterns"]),
+        values=about["values"],
+        arrays=arrays,
+    )
 
 
 class _NewerError(Exception):

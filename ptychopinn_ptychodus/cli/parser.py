@@ -135,6 +135,20 @@ def _add_train(
     )
     _add_input(train, "IN", "data directory")
     _add_output(train, "OUT", "directory for the model")
+    start = train.add_mutually_exclusive_group()
+    start.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        metavar="MODEL",
+        help="start from this model, of any engine, instead of from a fresh network",
+    )
+    start.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted training in OUT, from its last epoch; where there is neither one "
+        "nor a model, begin",
+    )
 
 
 def _add_reconstruct(

@@ -208,6 +208,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                 Path(input_path).absolute(),
                 Path(output_path).absolute(),
                 self._logger.getEffectiveLevel(),
+                self._model_path,
             )
             yield from TrainingRun(job, self._shown, self._task, self._take, self._logger).outputs()
 

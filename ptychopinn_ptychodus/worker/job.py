@@ -51,6 +51,11 @@ class TrainJob:
         What is looked for in the data.
     tell_batches
         Whether a ``batch`` message is sent after every batch.
+    start_model
+        The model to begin with; None: a fresh network.
+    resume
+        Go on with the training that was interrupted before it left its model at ``model_path``, if there is
+        one.
     """
 
     asked: TrainingRequest
@@ -61,6 +66,8 @@ class TrainJob:
     log_level: int
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
     tell_batches: bool = False
+    start_model: Path | None = None
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +192,8 @@ def read_job(directory: Path) -> Job:
         fields["asked"] = from_dict(TrainingRequest, fields["asked"])
         fields["model_path"] = Path(fields["model_path"])
         if kind == TrainJob.__name__:
+            if fields["start_model"] is not None:
+                fields["start_model"] = Path(fields["start_model"])
             return TrainJob(**fields)
         fields["pretraining"] = from_dict(PretrainingConfig, fields["pretraining"])
         return PretrainJob(**fields)

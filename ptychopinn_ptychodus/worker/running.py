@@ -72,6 +72,9 @@ class JobObserver(Observer):
     def on_learning(self) -> None:
         """The first batch of a training is done: from now on there is something to keep."""
 
+    def on_resumed(self, history: dict[str, list[float]]) -> None:
+        """An interrupted training goes on, with these losses by name, ``train_loss`` and ``val_loss``."""
+
     def on_findings(self, findings: Report) -> None:
         """The examination of a scan, or of a result, has found something."""
 
@@ -180,6 +183,8 @@ class Run(ABC):
         if isinstance(observer, JobObserver):
             if kind == "learning":
                 observer.on_learning()
+            elif kind == "resumed":
+                observer.on_resumed(message["history"])
             elif kind == "preview":
                 observer.on_preview(message["epoch"])
             elif kind == "network":

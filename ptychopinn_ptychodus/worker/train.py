@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.base import Beginning
+from ..backends.beginning import own_probe
 from ..backends.registry import get_engine
 from ..config import TrainingConfig
 from ..data.raw import RawData
 from ..formatting import counted
 from ..ptychodus_io.ingest import TrainingData, read_training_directory, require_object, require_same
+from .beginning import read_beginning
 from .examination import examined
 from .job import DATA_DIRECTORY, VALIDATION_DIRECTORY, TrainJob
 from .preview import PreviewWriter
@@ -28,6 +31,10 @@ def train(
 ) -> dict[str, Any]:
     """Train and return the fields of the result message; ``directory`` is the job's."""
     asked = job.asked
+    engine = get_engine(asked.backend)
+    engine.require()
+    # before minutes are spent on data
+    beginning = read_beginning(engine, job.model_path, start_model=job.start_model, resume=job.resume)
     if asked.train_data_file is not None:
         data = read_training_directory(
             asked.train_data_file,
@@ -51,12 +58,10 @@ def train(
     config = asked.complete(
         raw.N,
         n_groups=asked.training.get("n_groups") or asked.automatic_groups(training.n_patterns),
-        probe_modes=_probe_modes(asked.training.get("probe_modes"), len(training.probeGuess)),
+        probe_modes=_probe_modes(asked.training.get("probe_modes"), len(training.probeGuess), beginning),
         nphotons=training.photons_per_pattern,
     )
 
-    engine = get_engine(config.backend)
-    engine.require()
     logger.info(
         "Training on %d patterns of %d × %d (%s), %d for validation, in %s of %d groups, with %s.",
         training.n_patterns,
@@ -79,6 +84,7 @@ def train(
         config.batch_size,
         config.nepochs,
         tell_batches=job.tell_batches,
+        history=beginning.state.history if beginning is not None and beginning.state is not None else None,
     )
     result = engine.train(
         container,
@@ -90,6 +96,7 @@ def train(
         on_epoch=messages.on_epoch,
         should_stop=should_stop,
         preview=_previews(raw, config, job, send),
+        **{} if beginning is None else {"beginning": beginning},
     )
     return {"stopped": result.stopped}
 
@@ -117,7 +124,14 @@ def _previews(raw: RawData, config: TrainingConfig, job: TrainJob, send: Send) -
         return None
 
 
-def _probe_modes(wanted: int | None, present: int) -> int:
+def _probe_modes(wanted: int | None, present: int, beginning: Beginning | None) -> int:
+    """Modes of the probe that is learnt; ``present`` are those of the scan's own probe."""
+    if beginning is not None and beginning.state is not None:
+        # what it has begun with may have been a model's probe, of more modes than the scan's
+        return max(wanted or 0, present, beginning.state.training.probe_modes or 0)
+    learnt = None if beginning is None or beginning.model is None else own_probe(beginning.model)
+    if learnt is not None:
+        present = len(learnt)
     if wanted is not None and wanted < present:
         logger.warning(
             "The setting PtychoPINNPluginTraining.ProbeModes = %d is below the %d modes of the probe: all %d "

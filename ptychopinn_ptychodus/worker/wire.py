@@ -5,6 +5,8 @@ standard error. Each has a ``kind``:
 
 ``log``
     ``level``, ``name``, ``text``: a log record.
+``resumed``
+    ``history``: losses by name of the epochs that an interrupted training has behind it, which goes on now.
 ``learning``
     the first batch is done: from now on there is something to lose.
 ``batch``

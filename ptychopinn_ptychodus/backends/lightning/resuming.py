@@ -16,9 +16,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from numpy.typing import NDArray
 
+from ..base import TrainingState
 from ..beginning import Course
 from ..reporter import TrainingReporter
-from ..training_state import TrainingState
 from . import module as modules
 from .checkpoint import save_model
 
@@ -85,9 +85,7 @@ class KeepState(Checkpoint):
         self.course.keep(module.history, self.reporter.seconds, self.reporter.patterns, values, arrays)
 
 
-def resume(
-    state: TrainingState, module: modules.PtychoPINN_Lightning, callbacks: Sequence[Callback]
-) -> None:
+def resume(state: TrainingState, module: modules.PtychoPINN_Lightning, callbacks: Sequence[Callback]) -> None:
     """Set a module that is about to be fitted, and what goes with it, to where a training was interrupted."""
     early, best = _callbacks(callbacks)
     for name, values in state.history.items():

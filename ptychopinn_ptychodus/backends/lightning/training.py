@@ -26,14 +26,13 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
 from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction
-from ..beginning import Course
+from ..base import Prediction, TrainingState
 from ..batch_size import out_of_memory_in_training
+from ..beginning import Course
 from ..framework import one_line, require_logger
 from ..mlflow_run import MlflowRun, recorded, show
 from ..physics import require_alike
 from ..reporter import StopRequested, TrainingReporter
-from ..training_state import TrainingState
 from . import module as modules  # what stands there may be replaced, and is looked up where it is called
 from .checkpoint import save_model
 from .inference import choose_device, predict

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
 from ..base import (
+    Beginning,
     Engine,
     ModelDescription,
     ModelState,
@@ -20,7 +21,7 @@ from ..base import (
     ShouldStop,
     TrainingResult,
 )
-from ..beginning import Beginning, Course
+from ..beginning import Course
 from ..reporter import TrainingReporter
 from .framework import FRAMEWORK
 from .names import MODEL_SUFFIX, NAME

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from ..base import ModelFileError
+from ..base import ModelFileError, TrainingState
 from ..beginning import Course
 from ..reporter import TrainingReporter
-from ..training_state import TrainingState
+from .best_state import BestState
 from .bundle import save_model
 from .module import PtychoPINN_TensorFlow
-
-if TYPE_CHECKING:
-    from .training import BestState
 
 _OF_CALLBACKS = ("best", "wait", "cooldown_counter")
 """What Keras' callbacks that follow a loss remember, as far as they do."""
@@ -72,19 +68,7 @@ class KeepState(keras.callbacks.Callback):
             # of the probe with which the training began
             "probe_rate": model.probe_rate,
         }
-        self.course.keep(
-            model.loss_history, self.reporter.seconds, self.reporter.patterns, values, arrays
-        )
-
-
-def skip_epochs(dataset: tf.data.Dataset, state: TrainingState | None) -> None:
-    """Have a dataset give what it gives after the epochs of ``state``.
-
-    A dataset that is shuffled with a seed counts how often it has been gone through: each time, the order is
-    another one.
-    """
-    for _ in range(0 if state is None else state.epochs):
-        iter(dataset)
+        self.course.keep(model.loss_history, self.reporter.seconds, self.reporter.patterns, values, arrays)
 
 
 def resume(state: TrainingState, model: PtychoPINN_TensorFlow, best: BestState | None) -> None:

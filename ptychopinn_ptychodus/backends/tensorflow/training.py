@@ -16,19 +16,20 @@ from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
 from ..base import Prediction
-from ..beginning import Course
 from ..batch_size import out_of_memory_in_training
+from ..beginning import Course
 from ..framework import require_logger
 from ..mlflow_run import MlflowRun, recorded, show
 from ..physics import require_alike
 from ..reporter import StopRequested, TrainingReporter
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
+from .best_state import BestState
 from .bundle import save_model
 from .inference import on_device, predict, require_supported
-from .loaders import build_dataset
+from .loaders import Order, build_dataset
 from .module import PtychoPINN_TensorFlow
-from .names import MODEL_SUFFIX, NAME
-from .resuming import KeepState, resume, skip_epochs
+from .names import NAME
+from .resuming import KeepState, resume
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,17 @@ class _ReporterCallback(keras.callbacks.Callback):
         self.reporter.epoch(model.loss_history, model.training_config.nepochs, apply)
 
 
+class _SetOrder(keras.callbacks.Callback):
+    """Tells the order of the groups which epoch begins."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__()
+        self.order = order
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.order.epoch = epoch
+
+
 class _StepwiseSchedule(keras.callbacks.Callback):
     """Sets the learning rate before every optimiser step."""
 
@@ -118,43 +130,6 @@ class _LastStep(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if batch + 1 == self.batches:
             self.model.finish_accumulating()
-
-
-class BestState(keras.callbacks.Callback):
-    """Keeps the best states of a run as bundles in ``directory``; sets the model to the best in the end."""
-
-    def __init__(self, directory: Path, execution: ExecutionConfig, monitor: str) -> None:
-        super().__init__()
-        self.directory = directory
-        self.keep = execution.checkpoint_save_top_k
-        self.sign = 1.0 if execution.checkpoint_mode == "min" else -1.0
-        self.monitor = monitor
-        self.saved: list[tuple[float, Path]] = []
-        self.best: dict[str, Any] | None = None
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        value = self.sign * float(logs[self.monitor])
-        if not math.isfinite(value) or (len(self.saved) >= self.keep and value >= self.saved[-1][0]):
-            return
-        if not self.saved or value < self.saved[0][0]:
-            self.best = self.model.arrays()
-        path = save_model(self.model, self.directory / f"best-epoch={epoch:04d}{MODEL_SUFFIX}")
-        self.saved = sorted([*self.saved, (value, path)])
-        for _, worse in self.saved[self.keep :]:
-            worse.unlink(missing_ok=True)
-        self.saved = self.saved[: self.keep]
-
-    def restore(self) -> None:
-        """Set the model to its best state; the history goes on to the end."""
-        if self.best is not None:
-            self.model.set_arrays(self.best)
-
-    def discard(self) -> None:
-        """Remove what was kept for the case that the run would not finish."""
-        for _, path in self.saved:
-            path.unlink(missing_ok=True)
-        if self.directory.is_dir() and not any(self.directory.iterdir()):
-            self.directory.rmdir()
 
 
 @dataclass(frozen=True)
@@ -205,20 +180,19 @@ def train(
         keras.utils.set_random_seed(config.seed)
     # the test data are seen through the training data's normalisation: it is part of the model
     scale, with_object = train.input_scale, config.realspace_mae_weight > 0
+    order = None if config.sequential_sampling else Order(config.seed)
     train_data = build_dataset(
         train,
         scale,
         config.batch_size,
         execution,
         with_object=with_object,
-        shuffle=not config.sequential_sampling,
-        seed=config.seed,
+        order=order,
     )
     test_data = None
     if test is not None:
         test_data = build_dataset(test, scale, config.batch_size, execution, with_object=with_object)
     course = course or Course(None, NAME, train, test, config, execution)
-    skip_epochs(train_data, course.state)
     # the weights, too, belong where they are used
     with on_device(execution.accelerator):
         physics, network = course.physics(train, config)
@@ -227,7 +201,7 @@ def train(
         configs = (config.model, model.data_config, config, InferenceConfig(model=config.model), execution)
         logged = execution.logger_backend == "mlflow"
         with recorded(logged, config.output_dir, *configs, reporter=reporter) as run:
-            best = fit(model, train_data, test_data, config, len(train), reporter, course, run)
+            best = fit(model, train_data, test_data, config, len(train), reporter, course, order, run)
             if run is not None and best is not None and best.saved:
                 run.model(best.saved[0][1])  # until the model is written elsewhere
             if run is not None and not reporter.stopped:
@@ -254,6 +228,7 @@ def fit(
     groups: int,
     reporter: TrainingReporter,
     course: Course,
+    order: Order | None,
     run: MlflowRun | None = None,
 ) -> BestState | None:
     """Train ``model`` in place on ``groups`` groups, and leave it at its best state.
@@ -276,6 +251,7 @@ def fit(
     )
     schedule = _schedule(execution, batches, config.nepochs, validation is not None)
     callbacks: list[keras.callbacks.Callback] = [
+        *([] if order is None else [_SetOrder(order)]),
         _LastStep(batches),
         _HistoryCallback(run),
         early,
