@@ -280,6 +280,13 @@ _DATA = (
         minimum=0.0,
         maximum=0.9,
     ),
+    Setting(
+        "Data.SkipDamaged",
+        False,
+        "Skip Damaged Scans",
+        "Where the training directory holds several scans, leave out those that are damaged or would be "
+        "refused, each with a warning. Otherwise one such scan refuses the training, and is named.",
+    ),
 )
 
 _TRAINING = (

@@ -35,14 +35,14 @@ PICTURES = {PRODUCT_FILE: "object.png", NETWORK_FILE: "network.png"}
 def train(arguments: argparse.Namespace) -> int:
     """Train a model; see ``ptychopinn-ptychodus train --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
-    from ..ptychodus_io.ingest import training_files
+    from ..ptychodus_io.ingest import scan_directories, training_files
 
     has_scan = (source / DIFFRACTION_FILE).is_file() and product_in(source).is_file()
-    if not has_scan and not training_files(source):
+    if not (has_scan or training_files(source) or scan_directories(source)):
         raise UsageError(
             f'There are no training data in "{source}". Looked for train_data.npz, other training data '
-            f"(.npz, .h5, .hdf5), and {DIFFRACTION_FILE} with {PRODUCT_FILE}. Save a scan or export "
-            "training data there, or choose another directory with -i."
+            f"(.npz, .h5, .hdf5), {DIFFRACTION_FILE} with {PRODUCT_FILE}, and directories that hold these "
+            "two. Save a scan or export training data there, or choose another directory with -i."
         )
     start = []
     if arguments.model is not None:
@@ -53,6 +53,8 @@ def train(arguments: argparse.Namespace) -> int:
         start = [f"{SETTING_OF_START}={FROM_MODEL}"]
     elif arguments.resume:
         start = [f"{SETTING_OF_START}={RESUME}"]
+    if arguments.skip_damaged:
+        start.append(f"{TABLE['Data.SkipDamaged'].full_name}=True")
     require_writable_directory(target)
     with _session(arguments, start) as app:
         if arguments.model is not None:

@@ -90,6 +90,11 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         """Losses of the training that is running, for the application's plot; empty when none is."""
         return self._shown.curves
 
+    @property
+    def reading(self) -> str:
+        """Which of several scans a training is reading, for people; empty when none is."""
+        return self._shown.reading
+
     # ---- what the application asks before it does anything: none of it may raise
 
     @property

@@ -76,6 +76,7 @@ def make_train_job(
         examination=make_examination_config(settings),
         start_model=start_model,
         resume=start == RESUME,
+        skip_damaged=settings.value("Data.SkipDamaged"),
     )
 
 
@@ -150,6 +151,7 @@ class TrainingRun(JobObserver):
         finally:
             # not before the child has ended: until then it may still write
             self._shown.curves = {}
+            self._shown.reading = ""
             self._keep(files, run)
         yield self._output(GOAL)
 
@@ -157,6 +159,9 @@ class TrainingRun(JobObserver):
         return TrainOutput(self._history.training, self._history.validation, progress)
 
     # ---- what the run tells and asks
+
+    def on_learning(self) -> None:
+        self._shown.reading = ""
 
     def on_epoch(self, report: EpochReport | RefinementReport) -> None:
         assert isinstance(report, EpochReport)
@@ -173,6 +178,9 @@ class TrainingRun(JobObserver):
         )
         self._shown.show_epoch()
         self._progress = max(self._progress, min(GOAL - 1, GOAL * report.epoch // report.nepochs))
+
+    def on_scan(self, name: str, number: int, count: int) -> None:
+        self._shown.reading = f"reading scan {number}/{count}: {name}"
 
     def on_resumed(self, history: dict[str, list[float]]) -> None:
         self._history.restore(history)

@@ -56,6 +56,10 @@ class TrainJob:
     resume
         Go on with the training that was interrupted before it left its model at ``model_path``, if there is
         one.
+    scans
+        Names of the scans, where the parent hands over several: they lie in ``data/0``, ``data/1`` and so on.
+    skip_damaged
+        Whether a scan that is damaged is left out, where there are several.
     """
 
     asked: TrainingRequest
@@ -68,6 +72,8 @@ class TrainJob:
     tell_batches: bool = False
     start_model: Path | None = None
     resume: bool = False
+    scans: Sequence[str] = ()
+    skip_damaged: bool = False
 
 
 @dataclass(frozen=True)

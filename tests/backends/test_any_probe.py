@@ -18,8 +18,8 @@ from ptychopinn_ptychodus.backends.conversion import convert
 from ptychopinn_ptychodus.config import DataConfig, from_dict, to_dict
 from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.container import PtychoDataContainer
+from ptychopinn_ptychodus.data.joining import joined
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.pretraining.scans import joined
 
 FIXED: dict[str, Any] = {
     "architecture": "unrolled",

@@ -203,7 +203,9 @@ class PtychoPINN_Lightning(pl.LightningModule):
         if given is not None:
             given = given[:, None] * self.mask
         probe = self.network_probe() if given is None else given
-        raw, rest = self.network.on_pixels(amplitude, offsets, probe, self.good_pixels)
+        of_groups = batch.get("good", None)
+        good = self.good_pixels if of_groups is None else of_groups[:, None]
+        raw, rest = self.network.on_pixels(amplitude, offsets, probe, good)
         patches = self.constrained(raw, offsets)
         total = torch.zeros((), device=raw.device)
         if config.nll_weight or config.mae_weight:
@@ -212,11 +214,11 @@ class PtychoPINN_Lightning(pl.LightningModule):
             if config.nll_weight:
                 counts = (amplitude * scale).square()
                 photons = self.data_config.photons_per_pattern
-                nll = losses.poisson_nll(counts, expected, self.good_pixels, photons, exposure)
+                nll = losses.poisson_nll(counts, expected, good, photons, exposure)
                 total = total + config.nll_weight * nll
             if config.mae_weight:
                 rms = math.sqrt(self.data_config.photons_per_pattern) / self.data_config.N
-                mae = losses.amplitude_mae(amplitude * scale, expected, self.good_pixels, rms, exposure)
+                mae = losses.amplitude_mae(amplitude * scale, expected, good, rms, exposure)
                 total = total + config.mae_weight * mae
         if config.realspace_weight:
             total = total + config.realspace_weight * losses.total_variation(patches)

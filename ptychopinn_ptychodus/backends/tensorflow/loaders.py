@@ -61,8 +61,9 @@ def build_dataset(
 
     A batch is a dictionary of ``amplitude`` (B, N, N, C) float32, normalised by ``input_scale`` and the
     exposure of each pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1;
-    ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; and,
-    where asked for, ``object`` (B, C, N, N) complex64.
+    ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several;
+    ``good`` (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N)
+    complex64.
 
     Raises
     ------
@@ -82,6 +83,8 @@ def build_dataset(
             batch.append(container.exposures_for(chosen, input_scale))
         if container.probes is not None:
             batch.append(container.probes_for(chosen) * np.float32(input_scale))
+        if container.masks is not None:
+            batch.append(container.good_for(chosen))
         if with_object:
             batch.append(np.ascontiguousarray(container.patches_for(chosen).transpose(0, 3, 1, 2)))
         return batch
@@ -97,6 +100,9 @@ def build_dataset(
     if container.probes is not None:
         shapes["probe"] = (None, *container.probes.shape[1:])
         types.append(tf.complex64)
+    if container.masks is not None:
+        shapes["good"] = (None, size, size)
+        types.append(tf.float32)
     if with_object:
         shapes["object"] = (None, channels, size, size)
         types.append(tf.complex64)

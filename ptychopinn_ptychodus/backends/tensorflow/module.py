@@ -180,15 +180,15 @@ class PtychoPINN_TensorFlow(keras.Model):
     def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
         """See the class."""
         amplitude, relative = inputs
-        counts = self._from_amplitude(amplitude, _offsets(relative))[1]
+        counts = self._from_amplitude(amplitude, _offsets(relative), self.good_pixels)[1]
         return tf.transpose(counts, (0, 2, 3, 1))
 
     def _from_amplitude(
-        self, amplitude: Tensor, offsets: Tensor, given: Tensor | None = None
+        self, amplitude: Tensor, offsets: Tensor, good: Tensor, given: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Constrained patches, the counts that they predict, and what moves the probe."""
         probe = self.network_probe() if given is None else given
-        raw, rest = self.network.on_pixels(amplitude, offsets, probe, self.good_pixels)
+        raw, rest = self.network.on_pixels(amplitude, offsets, probe, good)
         patches = self.constrained(raw, offsets)
         return patches, self.expected_counts(patches, rest, given), rest
 
@@ -200,17 +200,18 @@ class PtychoPINN_TensorFlow(keras.Model):
         given = None
         if "probe" in batch:
             given = batch["probe"][:, None] * forward.as_complex(self.mask)
-        patches, expected, rest = self._from_amplitude(batch["amplitude"], batch["offsets"], given)
+        good = batch["good"][:, None] if "good" in batch else tf.convert_to_tensor(self.good_pixels)
+        patches, expected, rest = self._from_amplitude(batch["amplitude"], batch["offsets"], good, given)
         total = tf.zeros(())
         if config.nll_weight or config.mae_weight:
             amplitude = tf.transpose(batch["amplitude"], (0, 3, 1, 2)) * self.amplitude_to_sqrt_counts
             photons, exposure = self.data_config.photons_per_pattern, batch.get("exposure")
             if config.nll_weight:
-                nll = losses.poisson_nll(amplitude**2, expected, self.good_pixels, photons, exposure)
+                nll = losses.poisson_nll(amplitude**2, expected, good, photons, exposure)
                 total += config.nll_weight * nll
             if config.mae_weight:
                 rms = math.sqrt(photons) / self.data_config.N
-                mae = losses.amplitude_mae(amplitude, expected, self.good_pixels, rms, exposure)
+                mae = losses.amplitude_mae(amplitude, expected, good, rms, exposure)
                 total += config.mae_weight * mae
         if config.realspace_weight:
             total += config.realspace_weight * losses.total_variation(patches)
