@@ -131,8 +131,8 @@ def _add_train(
         description="Train a model, as `ptychodus -b train` does, with progress and time left. IN holds "
         "diffraction.h5 and product.h5, or training data as NPZ files, or several directories that hold the "
         "former: of scans with different probes one model is made, for any probe. OUT receives the model: "
-        "model.ckpt of the engine pytorch, model.wts.h5.zip of tensorflow (setting PtychoPINNPluginModel.Backend; auto: "
-        "tensorflow where it is installed).",
+        "model.ckpt of the engine pytorch, model.wts.h5.zip of tensorflow (setting "
+        "PtychoPINNPluginModel.Backend; auto: tensorflow where it is installed).",
     )
     _add_input(train, "IN", "data directory")
     _add_output(train, "OUT", "directory for the model")

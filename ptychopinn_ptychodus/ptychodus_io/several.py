@@ -93,6 +93,6 @@ def require_one_size(scans: Mapping[str, RawData]) -> None:
         if scans[other].N != scans[first].N:
             raise ValueError(
                 f"{first} holds patterns of {scans[first].N} × {scans[first].N} pixels and {other} of "
-                f"{scans[other].N} × {scans[other].N}: one model cannot learn from both. Keep one size in the "
-                "directory."
+                f"{scans[other].N} × {scans[other].N}: one model cannot learn from both. Keep one size in "
+                "the directory."
             )
