@@ -356,7 +356,7 @@ def train(
     >>> len(model.history["train_loss"])
     1
     """
-    scans, left = _scans(scan, examination, skip_damaged=skip_damaged)
+    scans, without = _scans(scan, examination, skip_damaged=skip_damaged)
     raw = next(iter(scans.values()))
     held_out = None if isinstance(validation, (int, float)) else _scan(validation, examination)
     if start is not None and resume:
@@ -415,7 +415,9 @@ def train(
         raise
     if run.stopped and not files.has_model() and not files.keep_checkpoint():
         raise InterruptedError("The training was stopped before there was a model to keep.")
-    return dataclasses.replace(open_model(job.model_path), findings=left + run.findings, stopped=run.stopped)
+    return dataclasses.replace(
+        open_model(job.model_path), findings=without + run.findings, stopped=run.stopped
+    )
 
 
 def reconstruct(

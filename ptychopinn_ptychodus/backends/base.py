@@ -277,7 +277,11 @@ class Engine(ABC):
     """What :meth:`load` imports besides: the engine's own modules that need the framework."""
 
     takes_beginning: ClassVar[bool] = False
-    """Whether its :meth:`train` takes ``beginning``; where not, it is never given one."""
+    """Whether its :meth:`train` takes the argument ``beginning``, a :class:`Beginning` or None.
+
+    It then begins there, keeps its state where that says, and removes it once the training is complete and
+    its model written. Other engines begin with fresh networks, and cannot go on with a training.
+    """
 
     def problem(self) -> str | None:
         """None if the framework is installed (found, not imported), else what is missing and the remedy."""
@@ -363,7 +367,6 @@ class Engine(ABC):
         on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: PreviewCallback | None = None,
-        beginning: Beginning | None = None,
     ) -> TrainingResult:
         """Train and leave the best model at ``model_path``, replaced atomically.
 
@@ -378,10 +381,6 @@ class Engine(ABC):
         preview
             Called after every epoch; what it does makes no difference to the model, and the batches that it
             applies the network to are none of the training's.
-        beginning
-            Where to begin, and where to keep what it takes to go on if the training is interrupted: an
-            engine that :attr:`takes_beginning` is given it. What is kept there is removed once the training
-            is complete and its model written.
         """
 
     @abstractmethod

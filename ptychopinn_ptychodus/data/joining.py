@@ -41,7 +41,7 @@ def joined(scans: Sequence[PtychoDataContainer]) -> PtychoDataContainer:
         coords_relative=np.concatenate([scan.coords_relative for scan in scans]),
         coords=np.concatenate([scan.coords for scan in scans]),
         probe=probes[0],
-        bad_pixels=masks.any(0),
+        bad_pixels=np.asarray(masks.any(0)),
         photons_per_pattern=1.0,
         probes=probes,
         probe_index=np.repeat(np.arange(len(scans)), np.diff(starts)),

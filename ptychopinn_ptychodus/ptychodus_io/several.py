@@ -61,8 +61,8 @@ def each_scan(
     if damaged and (on_damaged is None or not made):
         raise _refusal(damaged, len(make))
     if on_damaged is not None:
-        for name, exc in damaged.items():
-            on_damaged(name, exc)
+        for name, reason in damaged.items():
+            on_damaged(name, reason)
     return made
 
 

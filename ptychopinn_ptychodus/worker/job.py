@@ -200,6 +200,7 @@ def read_job(directory: Path) -> Job:
         if kind == TrainJob.__name__:
             if fields["start_model"] is not None:
                 fields["start_model"] = Path(fields["start_model"])
+            fields["scans"] = tuple(fields["scans"])
             return TrainJob(**fields)
         fields["pretraining"] = from_dict(PretrainingConfig, fields["pretraining"])
         return PretrainJob(**fields)

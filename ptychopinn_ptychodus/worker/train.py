@@ -48,6 +48,7 @@ def train(
         tell_batches=job.tell_batches,
         history=beginning.state.history if beginning is not None and beginning.state is not None else None,
     )
+    more: dict[str, Any] = {} if beginning is None else {"beginning": beginning}
     result = engine.train(
         data.training,
         data.validation,
@@ -58,7 +59,7 @@ def train(
         on_epoch=messages.on_epoch,
         should_stop=should_stop,
         preview=_previews(data, job, send),
-        **{} if beginning is None else {"beginning": beginning},
+        **more,
     )
     return {"stopped": result.stopped}
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction
+from ..base import Prediction, TrainingState
 from ..batch_size import out_of_memory_in_training
 from ..beginning import Course
 from ..framework import require_logger
@@ -55,10 +55,12 @@ class _HistoryCallback(keras.callbacks.Callback):
 class _ReporterCallback(keras.callbacks.Callback):
     """Passes on what happens; ends training after the batch in hand when asked to, or when it diverged."""
 
-    def __init__(self, reporter: TrainingReporter, batch_size: int, groups: int, course: Course) -> None:
+    def __init__(
+        self, reporter: TrainingReporter, batch_size: int, groups: int, state: TrainingState | None
+    ) -> None:
         super().__init__()
         self.reporter = reporter
-        self.taken = (0.0, 0) if course.state is None else (course.state.seconds, course.state.patterns)
+        self.taken = (0.0, 0) if state is None else (state.seconds, state.patterns)
         self.batch_size = batch_size
         self.groups = groups
 
@@ -227,8 +229,8 @@ def fit(
     config: TrainingConfig,
     groups: int,
     reporter: TrainingReporter,
-    course: Course,
-    order: Order | None,
+    course: Course | None = None,
+    order: Order | None = None,
     run: MlflowRun | None = None,
 ) -> BestState | None:
     """Train ``model`` in place on ``groups`` groups, and leave it at its best state.
@@ -242,6 +244,7 @@ def fit(
         If the device is out of memory, or training diverged; the message says what to change.
     """
     execution = model.execution_config
+    resumes = None if course is None else course.state
     monitor = "val_loss"
     if validation is None or execution.checkpoint_monitor_metric == "train_loss":
         monitor = "loss"
@@ -262,21 +265,22 @@ def fit(
     if execution.enable_checkpointing:
         best = BestState(Path(config.output_dir) / CHECKPOINT_DIRECTORY, execution, monitor)
         callbacks.append(best)
-    if course.is_kept or course.state is not None:
+    if course is not None and (course.is_kept or resumes is not None):
         callbacks.append(KeepState(course, reporter, [early, *schedule], best))
     # last: who hears of an epoch, or stops it there, finds its best state on disk
-    callbacks.append(_ReporterCallback(reporter, config.batch_size, groups, course))
-    if course.state is None:
+    callbacks.append(_ReporterCallback(reporter, config.batch_size, groups, resumes))
+    if resumes is None:
         model.configure_optimizer()
     else:
-        resume(course.state, model, best)
-    course.starts()
+        resume(resumes, model, best)
+    if course is not None:
+        course.starts()
     try:
         model.fit(
             train,
             validation_data=validation,
             epochs=config.nepochs,
-            initial_epoch=0 if course.state is None else course.state.epochs,
+            initial_epoch=0 if resumes is None else resumes.epochs,
             shuffle=False,  # the dataset does
             callbacks=callbacks,
             verbose="auto" if execution.enable_progress_bar else 0,
