@@ -30,6 +30,7 @@ from ptychopinn_ptychodus.data.raw import RawData
 pytestmark = pytest.mark.filterwarnings("ignore:.*run_functions_eagerly")
 
 NETWORK: dict[str, Any] = {"architecture": "unrolled", "gridsize": 2, "probe_trainable": True}
+SMALL: dict[str, Any] = {"architecture": "cnn", "gridsize": 1}
 LONG: dict[str, Any] = {**NETWORK, "nepochs": 3, "batch_size": 2}
 CLIPPED = replace(QUICK, gradient_clip_val=1.0)
 
@@ -54,19 +55,22 @@ def elsewhere(bench: Bench) -> Bench:
 
 def train(bench: Bench, execution: ExecutionConfig, hooks: Any = None, **changes: Any) -> TrainingResult:
     """Train on six groups, three steps of two, and validate with two."""
-    data = changes.pop("data", None) or bench.groups(2, 6)
-    return bench.train(execution, data=data, validation=bench.groups(2, 2), hooks=hooks, **LONG | changes)
+    asked = LONG | changes
+    data = asked.pop("data", None) or bench.groups(asked["gridsize"], 6)
+    validation = bench.groups(asked["gridsize"], 2)
+    return bench.train(execution, data=data, validation=validation, hooks=hooks, **asked)
 
 
-def interrupted(bench: Bench, execution: ExecutionConfig, after: int) -> TrainingState:
+def interrupted(bench: Bench, execution: ExecutionConfig, after: int, **changes: Any) -> TrainingState:
     """Train, and die after so many epochs."""
 
     def pull(report: EpochReport) -> None:
         if report.epoch == after:
             raise Pulled
 
+    beginning = Beginning(kept=state_path(bench.model_path))
     with pytest.raises(Pulled):
-        train(bench, execution, {"beginning": Beginning(kept=state_path(bench.model_path)), "on_epoch": pull})
+        train(bench, execution, {"beginning": beginning, "on_epoch": pull}, **changes)
     return read_state(state_path(bench.model_path))
 
 
@@ -77,20 +81,20 @@ def resumed(
     return train(bench, execution, {"beginning": beginning, **(hooks or {})}, **changes)
 
 
-@pytest.mark.parametrize("scheduler", ["one_cycle", "plateau"])
+@pytest.mark.parametrize(("scheduler", "network"), [("one_cycle", {}), ("plateau", SMALL)])
 def test_a_resumed_training_ends_as_one_that_was_not_interrupted(
-    bench: Bench, elsewhere: Bench, scheduler: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, elsewhere: Bench, scheduler: str, network: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if scheduler == "plateau":  # so that it has acted before, and acts after
         for module in ("lightning.module", "tensorflow.training"):
             monkeypatch.setattr(f"ptychopinn_ptychodus.backends.{module}.PLATEAU_PATIENCE", 0)
     execution = replace(CLIPPED, scheduler=scheduler, learning_rate=5e-3, accum_steps=2)
-    whole = train(bench, execution)
-    state = interrupted(elsewhere, execution, after=2)
+    whole = train(bench, execution, **network)
+    state = interrupted(elsewhere, execution, after=2, **network)
     assert state.epochs == 2
     assert state.history["val_loss"] == whole.history["val_loss"][:2]
     reports: list[EpochReport] = []
-    result = resumed(elsewhere, state, execution, {"on_epoch": reports.append})
+    result = resumed(elsewhere, state, execution, {"on_epoch": reports.append}, **network)
     assert [report.epoch for report in reports] == [3]
     assert all(report.seconds > state.seconds for report in reports)
     for name, losses in whole.history.items():
@@ -105,7 +109,7 @@ def test_the_best_state_is_remembered_across_the_interruption(bench: Bench, else
     upwards = replace(
         CLIPPED, scheduler="cosine", checkpoint_mode="max", checkpoint_monitor_metric="train_loss"
     )
-    whole = train(bench, upwards)
+    whole = train(bench, upwards, **SMALL)
     reports: list[EpochReport] = []
     kept = state_path(elsewhere.model_path)
     hooks = {
@@ -113,11 +117,11 @@ def test_the_best_state_is_remembered_across_the_interruption(bench: Bench, else
         "on_epoch": reports.append,
         "should_stop": lambda: len(reports) == 2,
     }
-    stopped = train(elsewhere, upwards, hooks)
+    stopped = train(elsewhere, upwards, hooks, **SMALL)
     assert stopped.stopped
     assert elsewhere.model_path.is_file()
     assert list(kept.parent.iterdir()) == [kept]
-    result = resumed(elsewhere, read_state(kept), upwards)
+    result = resumed(elsewhere, read_state(kept), upwards, **SMALL)
     assert result.history["train_loss"] == pytest.approx(whole.history["train_loss"], rel=1e-6)
     assert distance(elsewhere.arrays(), bench.arrays()) < 1e-6
 
