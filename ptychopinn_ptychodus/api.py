@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from .data.raw import RawData
 from .data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from .files import replacing
 from .ptychodus_io.names import LIBRARY, MODEL_BASENAME
+from .ptychodus_io.several import each_scan, left_out
 from .refinement import RefinementConfig, RefinementReport
 from .settings_table import NORMAL, SETTINGS, fields_of, fields_with_effort, known_object_weight
 from .worker.job import (
@@ -290,7 +293,7 @@ def open_model(path: str | Path) -> Model:
 
 
 def train(
-    scan: Scan,
+    scan: Scan | Sequence[Scan],
     config: TrainingConfig | None = None,
     *,
     validation: Scan | float = _VALIDATION_FRACTION,
@@ -299,13 +302,17 @@ def train(
     examination: ExaminationConfig | None = None,
     observer: Observer | None = None,
     in_process: bool = False,
+    start: Model | str | Path | None = None,
+    resume: bool = False,
+    skip_damaged: bool = False,
 ) -> Model:
     """Train a network on a scan, and leave the model in a directory.
 
     Parameters
     ----------
     scan
-        What to learn from: a scan, or its file.
+        What to learn from: a scan, or its file; or several of them. If several have different probes, the
+        model is one for any probe; each scan is learnt from with its own probe, exposure and bad pixels.
     config
         By default :func:`default_training_config`. N, the photons of a pattern and, at least, the probe's
         modes are those of the scan.
@@ -321,6 +328,15 @@ def train(
         Is told how far the training is, and may stop it; the best model so far is then kept.
     in_process
         Train in this process instead of in a child.
+    start
+        A model to begin with, of any engine, instead of with a fresh network: its network and the probe that
+        it has learnt, and the statistics of the scan. Without ``config``, the network is configured as the
+        model's.
+    resume
+        Go on with the training that was interrupted in ``output_dir``, from its last epoch; everything else
+        has to be as it was then. Where there is neither one nor a model, the training begins.
+    skip_damaged
+        Of several scans, leave out those that are damaged, each with a warning and a finding.
 
     Raises
     ------
@@ -328,10 +344,14 @@ def train(
         If the framework is not installed; the message says how to install it.
     ExaminationError
         If the scan would give a wrong result; ``report`` has all findings.
+    FileNotFoundError
+        If there is nothing to resume, but a model that is complete.
     InterruptedError
         If the training was stopped before there was a model.
+    ModelFileError
+        If ``start`` is another network than that of ``config``; the message says in what.
     ValueError
-        If scan and configuration do not fit each other.
+        If scan and configuration do not fit each other, or the training to resume was begun otherwise.
 
     Examples
     --------
@@ -339,9 +359,19 @@ def train(
     >>> len(model.history["train_loss"])
     1
     """
-    raw = _scan(scan, examination)
+    scans, without = _scans(scan, examination, skip_damaged=skip_damaged)
+    raw = next(iter(scans.values()))
     held_out = None if isinstance(validation, (int, float)) else _scan(validation, examination)
-    chosen = default_training_config(raw) if config is None else config
+    if start is not None and resume:
+        raise ValueError("A training that is resumed has begun already: give either start or resume.")
+    begin_with = start if start is None or isinstance(start, Model) else open_model(start)
+    if config is not None:
+        chosen = config
+    elif begin_with is None:
+        chosen = default_training_config(raw)
+    else:
+        own = dataclasses.replace(begin_with.description.model, N=raw.N)
+        chosen = default_training_config(raw, model=own)
     for name in ("train_data_file", "test_data_file"):
         if getattr(chosen, name) is not None:
             raise ValueError(
@@ -364,10 +394,18 @@ def train(
         log_level=logger.getEffectiveLevel(),
         examination=examination or ExaminationConfig(),
         tell_batches=True,
+        start_model=None if begin_with is None else begin_with.path,
+        resume=resume,
+        scans=tuple(scans) if len(scans) > 1 else (),
+        skip_damaged=skip_damaged,
     )
 
     def hand_over(directory: Path) -> None:
-        raw.to_directory(directory / DATA_DIRECTORY)
+        if len(scans) == 1:
+            raw.to_directory(directory / DATA_DIRECTORY)
+        else:
+            for number, each in enumerate(scans.values()):
+                each.to_directory(directory / DATA_DIRECTORY / str(number))
         if held_out is not None:
             held_out.to_directory(directory / VALIDATION_DIRECTORY)
 
@@ -380,7 +418,9 @@ def train(
         raise
     if run.stopped and not files.has_model() and not files.keep_checkpoint():
         raise InterruptedError("The training was stopped before there was a model to keep.")
-    return dataclasses.replace(open_model(job.model_path), findings=run.findings, stopped=run.stopped)
+    return dataclasses.replace(
+        open_model(job.model_path), findings=without + run.findings, stopped=run.stopped
+    )
 
 
 def reconstruct(
@@ -542,6 +582,31 @@ def refine(
 
 def _scan(scan: Scan, examination: ExaminationConfig | None) -> RawData:
     return scan if isinstance(scan, RawData) else RawData.from_file(scan, examination)
+
+
+def _scans(
+    given: Scan | Sequence[Scan], examination: ExaminationConfig | None, *, skip_damaged: bool
+) -> tuple[dict[str, RawData], Report]:
+    """Scans by name, and findings on those that are left out; errors are those of :func:`.each_scan`."""
+    several = [given] if isinstance(given, (RawData, str, Path)) else list(given)
+    if not several:
+        raise ValueError("There is no scan to learn from: give at least one.")
+    paths = [str(each) for each in several if not isinstance(each, RawData)]
+    short = len({Path(path).name for path in paths}) == len(paths)
+    make = {}
+    for number, each in enumerate(several, start=1):
+        path = "" if isinstance(each, RawData) else str(each)
+        name = (Path(path).name if short else path) if path else f"scan {number}"
+        make[name] = partial(_scan, each, examination)
+    findings: list[Finding] = []
+
+    def note(name: str, exc: Exception) -> None:
+        findings.append(left_out(name, exc))
+
+    scans = each_scan(make, on_damaged=note if skip_damaged else None)
+    report = Report(tuple(findings))
+    report.log(logger)
+    return scans, report
 
 
 def _require_size(model: ModelConfig, raw: RawData, where: str) -> None:

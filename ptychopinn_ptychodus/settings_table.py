@@ -41,6 +41,11 @@ NORMAL = "normal"
 EFFORT = "Training.Effort"
 """The setting that sets others: those whose rows have ``by_effort``."""
 
+NEW, FROM_MODEL, RESUME = STARTS = ("new", "model", "resume")
+"""With what a training starts: a fresh network, the loaded model, or where an earlier one was interrupted."""
+
+START = "Training.Start"
+
 Values = Callable[[str], Any]
 """The value that the setting ``Group.Name`` has now."""
 
@@ -275,9 +280,27 @@ _DATA = (
         minimum=0.0,
         maximum=0.9,
     ),
+    Setting(
+        "Data.SkipDamaged",
+        False,
+        "Skip Damaged Scans",
+        "Where the training directory holds several scans, leave out those that are damaged or would be "
+        "refused, each with a warning. Otherwise one such scan refuses the training, and is named.",
+    ),
 )
 
 _TRAINING = (
+    Setting(
+        START,
+        NEW,
+        "Start From",
+        "new: a fresh network. model: the network and the learnt probe of the loaded model (of a "
+        "pretrained one, the network under the scan's probe), with the statistics of the new data; "
+        "where none is loaded, of the one in the input directory. The settings of the network must be "
+        "those of the model. resume: go on with the interrupted training in the output directory, from "
+        "its last epoch, with the settings that it was started with.",
+        choices=lambda: STARTS,
+    ),
     Setting(
         "Training.Epochs",
         _TRAINING_EPOCHS[NORMAL],

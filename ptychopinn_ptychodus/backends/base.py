@@ -90,6 +90,68 @@ class ModelState:
     arrays: Mapping[str, NDArray[Any]]
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """A training after one of its epochs.
+
+    Attributes
+    ----------
+    engine
+        The engine that trains.
+    training, execution
+        What was asked for.
+    data
+        The :func:`.fingerprint` of the data.
+    history
+        ``train_loss`` and ``val_loss``, one value an epoch.
+    seconds, patterns
+        Time that was spent on learning so far, and number of patterns that were learnt from in it.
+    values
+        The engine's own, plain values of JSON types.
+    arrays
+        The engine's own: weights, what the optimiser keeps of each, the best weights so far.
+    """
+
+    engine: str
+    training: TrainingConfig
+    execution: ExecutionConfig
+    data: str
+    history: Mapping[str, list[float]]
+    seconds: float
+    patterns: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that are done."""
+        return len(self.history["train_loss"])
+
+    def named(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """The arrays whose names begin with ``prefix`` and a slash, by the rest of their names."""
+        start = f"{prefix}/"
+        return {name[len(start) :]: array for name, array in self.arrays.items() if name.startswith(start)}
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """Where a training begins, and where it keeps what it takes to go on with it.
+
+    Attributes
+    ----------
+    model
+        Begin with the network of this model, see :func:`.begun`; None: with a fresh one.
+    state
+        Go on from here; what :attr:`model` says was done when that training began.
+    kept
+        File of the state after each epoch; None: it is not kept, and the training cannot be resumed.
+    """
+
+    model: ModelState | None = None
+    state: TrainingState | None = None
+    kept: Path | None = None
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """A finished (or stopped) training run: the model file that it left and how it got there."""
@@ -213,6 +275,13 @@ class Engine(ABC):
 
     imported: ClassVar[tuple[str, ...]] = ()
     """What :meth:`load` imports besides: the engine's own modules that need the framework."""
+
+    takes_beginning: ClassVar[bool] = False
+    """Whether its :meth:`train` takes the argument ``beginning``, a :class:`Beginning` or None.
+
+    It then begins there, keeps its state where that says, and removes it once the training is complete and
+    its model written. Other engines begin with fresh networks, and cannot go on with a training.
+    """
 
     def problem(self) -> str | None:
         """None if the framework is installed (found, not imported), else what is missing and the remedy."""

@@ -45,9 +45,22 @@ class TrainingReporter:
         self._patterns = 0
         self.stopped = False
 
-    def start(self) -> None:
-        """The training begins: its time is measured from now on."""
-        self._start, self._patterns = time.monotonic(), 0
+    def start(self, seconds: float = 0.0, patterns: int = 0) -> None:
+        """The training begins: its time is measured from now on.
+
+        ``seconds`` and ``patterns`` are those that it has taken already, if it goes on with an earlier one.
+        """
+        self._start, self._patterns = time.monotonic() - seconds, patterns
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._start
+
+    @property
+    def patterns(self) -> int:
+        """Patterns that were learnt from since the start."""
+        return self._patterns
 
     def batch(self, patterns: int = 0) -> None:
         """A batch is done, ``patterns`` of it learnt from; raises :class:`StopRequested` if asked to stop."""
@@ -64,7 +77,7 @@ class TrainingReporter:
         ``apply`` must not change the training, and must raise ``InterruptedError`` when asked to stop. It is
         None if the network is in another process: then there is no preview.
         """
-        seconds = time.monotonic() - self._start
+        seconds = self.seconds
         train, validation = history["train_loss"], history["val_loss"]
         report = EpochReport(
             epoch=len(train),

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..ptychodus_io.names import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE, product_in
+from ..settings_table import FROM_MODEL, RESUME, START
+from ..settings_table import SETTINGS as TABLE
 from ..worker.run_files import (
     EXAMINATION_FILE,
     TRAINING_EXAMINATION_FILE,
@@ -25,23 +27,38 @@ if TYPE_CHECKING:
 NETWORK_FILE = "network.h5"
 """The network's object, where the result is that and a refinement."""
 
+SETTING_OF_START = TABLE[START].full_name
+
 PICTURES = {PRODUCT_FILE: "object.png", NETWORK_FILE: "network.png"}
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Train a model; see ``ptychopinn-ptychodus train --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
-    from ..ptychodus_io.ingest import training_files
+    from ..ptychodus_io.ingest import scan_directories, training_files
 
     has_scan = (source / DIFFRACTION_FILE).is_file() and product_in(source).is_file()
-    if not has_scan and not training_files(source):
+    if not (has_scan or training_files(source) or scan_directories(source)):
         raise UsageError(
             f'There are no training data in "{source}". Looked for train_data.npz, other training data '
-            f"(.npz, .h5, .hdf5), and {DIFFRACTION_FILE} with {PRODUCT_FILE}. Save a scan or export "
-            "training data there, or choose another directory with -i."
+            f"(.npz, .h5, .hdf5), {DIFFRACTION_FILE} with {PRODUCT_FILE}, and directories that hold these "
+            "two. Save a scan or export training data there, or choose another directory with -i."
         )
+    start = []
+    if arguments.model is not None:
+        if not arguments.model.is_file():
+            raise UsageError(
+                f'There is no model file "{arguments.model}" to start from: name another with -m.'
+            )
+        start = [f"{SETTING_OF_START}={FROM_MODEL}"]
+    elif arguments.resume:
+        start = [f"{SETTING_OF_START}={RESUME}"]
+    if arguments.skip_damaged:
+        start.append(f"{TABLE['Data.SkipDamaged'].full_name}=True")
     require_writable_directory(target)
-    with _session(arguments) as app:
+    with _session(arguments, start) as app:
+        if arguments.model is not None:
+            app.load_model(arguments.model.absolute())
         return train_in(app, source, target, has_scan=has_scan)
 
 
@@ -49,7 +66,11 @@ def train_in(app: Session, source: Path, target: Path, *, has_scan: bool = True)
     """Train on the data in ``source`` and say what there is in ``target`` afterwards."""
     model = target / f"{MODEL_BASENAME}{app.model_extension}"
     before = identity(model)
+    from ..backends.training_state import state_path
+
     finished = app.train(app.open_scan(source) if has_scan else None, source, target)
+    if not finished and state_path(model).is_file():
+        print("To go on with it: the same command with --resume.")
     if identity(model) in ((), before):
         print("Interrupted before there was a model to keep.")
         return INTERRUPTED if not finished else FAILURE
@@ -157,14 +178,14 @@ def export(arguments: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _session(arguments: argparse.Namespace) -> AbstractContextManager[Session]:
+def _session(arguments: argparse.Namespace, more: Sequence[str] = ()) -> AbstractContextManager[Session]:
     inside = arguments.input / SETTINGS
     files = [inside] if inside.is_file() else []
     if arguments.settings is not None:
         files.append(arguments.settings)
     return open_session(
         settings_files=files,
-        assignments=arguments.assignments,
+        assignments=[*arguments.assignments, *more],
         algorithm=arguments.algorithm,
         verbose=arguments.verbose,
         debug=arguments.debug,

@@ -129,12 +129,32 @@ def _add_train(
         parents=[common, settings],
         help="train a model",
         description="Train a model, as `ptychodus -b train` does, with progress and time left. IN holds "
-        "diffraction.h5 and product.h5, or training data as NPZ files. OUT receives the model: model.ckpt of "
-        "the engine pytorch, model.wts.h5.zip of tensorflow (setting PtychoPINNPluginModel.Backend; auto: "
-        "tensorflow where it is installed).",
+        "diffraction.h5 and product.h5, or training data as NPZ files, or several directories that hold the "
+        "former: of scans with different probes one model is made, for any probe. OUT receives the model: "
+        "model.ckpt of the engine pytorch, model.wts.h5.zip of tensorflow (setting "
+        "PtychoPINNPluginModel.Backend; auto: tensorflow where it is installed).",
     )
     _add_input(train, "IN", "data directory")
     _add_output(train, "OUT", "directory for the model")
+    train.add_argument(
+        "--skip-damaged",
+        action="store_true",
+        help="of several scans, leave out those that are damaged, each with a warning",
+    )
+    start = train.add_mutually_exclusive_group()
+    start.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        metavar="MODEL",
+        help="start from this model, of any engine, instead of from a fresh network",
+    )
+    start.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted training in OUT, from its last epoch; where there is neither one "
+        "nor a model, begin",
+    )
 
 
 def _add_reconstruct(

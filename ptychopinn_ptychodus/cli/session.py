@@ -93,6 +93,11 @@ class Session:
                 f'"{path}" cannot be read ({reason}). It may be incomplete or of another kind: save it again.'
             ) from exc
 
+    def load_model(self, path: Path) -> None:
+        """Load a model of any engine, which a training may start from."""
+        self._log.drop_echoes = True
+        self._core.processing_core.processing_api.load_model_from_file(path, self.key)
+
     def train(self, scan: ProductWorkflowAPI | None, input_path: Path, output_path: Path) -> bool:
         """Train with progress; True if it ran to its end.
 
@@ -117,7 +122,7 @@ class Session:
         def show(display: ProgressDisplay) -> None:
             curves = {label: losses[-1] for label, losses in list(trainer.training_curves.items()) if losses}
             fraction = self._monitor.get_progress() / max(1, self._monitor.get_progress_goal())
-            note = "the first epoch" if fraction > 0 else "loading, and the first epoch"
+            note = trainer.reading or ("the first epoch" if fraction > 0 else "loading, and the first epoch")
             if curves:
                 epoch = max(loss.epoch for loss in curves.values())
                 losses = ", ".join(f"{label.lower()} {loss.value:.4g}" for label, loss in curves.items())
@@ -133,8 +138,7 @@ class Session:
         If that is refined, the network's own result goes to ``network``, whatever becomes of the refinement.
         What there was before is replaced only by what has become of this run.
         """
-        self._log.drop_echoes = True
-        self._core.processing_core.processing_api.load_model_from_file(model, self.key)
+        self.load_model(model)
         left = TimeLeft()
 
         def work(target: Path) -> None:

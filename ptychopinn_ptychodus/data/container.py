@@ -73,6 +73,9 @@ class PtychoDataContainer:
     exposures
         (M,) float64, ``Σ|amplitude|²`` of each pattern as a whole, were the object's amplitude 1: what a
         pattern is normalised by. None where it is not known, and all patterns count as alike.
+    masks
+        (K, N, N) bool, the bad pixels of the patterns of each of :attr:`probes`, where they differ;
+        :attr:`bad_pixels` is then what is bad in any. None where that is of all patterns.
     """
 
     amplitude: NDArray[np.float32]
@@ -87,6 +90,7 @@ class PtychoDataContainer:
     probes: NDArray[np.complex64] | None = None
     probe_index: NDArray[np.int64] | None = None
     exposures: NDArray[np.float64] | None = None
+    masks: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Number of groups, B (not of keys: ``len(groups.keys())`` is that)."""
@@ -237,6 +241,15 @@ class PtychoDataContainer:
         if self.probes is None or self.probe_index is None:
             raise ValueError("The container has one probe for all groups: use its attribute probe.")
         return self.probes[self.probe_index[self._members(indices)[:, 0]]]
+
+    def good_for(self, indices: ArrayLike | slice) -> NDArray[np.float32] | None:
+        """Which pixels were measured in some groups, (b,) numbers or a slice: (b, N, N), 1 if so, else 0.
+
+        None where they are the same in all groups of the container.
+        """
+        if self.masks is None or self.probe_index is None:
+            return None
+        return (~self.masks[self.probe_index[self._members(indices)[:, 0]]]).astype(np.float32)
 
     def require_located(self) -> None:
         """Raise ``ValueError`` unless it is known where the groups lie: here it is, always."""

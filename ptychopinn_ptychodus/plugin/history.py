@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from ptychodus.api.product import LossValue
@@ -30,6 +31,11 @@ class TrainingHistory:
         self.curves[TRAINING].append(LossValue(report.epoch, report.train_loss))
         if report.val_loss is not None:
             self.curves[VALIDATION].append(LossValue(report.epoch, report.val_loss))
+
+    def restore(self, history: Mapping[str, list[float]]) -> None:
+        """Begin with the losses ``train_loss`` and ``val_loss`` of an earlier run."""
+        for label, name in ((TRAINING, "train_loss"), (VALIDATION, "val_loss")):
+            self.curves[label][:] = [LossValue(n, value) for n, value in enumerate(history[name], start=1)]
 
     @property
     def training(self) -> list[LossValue]:

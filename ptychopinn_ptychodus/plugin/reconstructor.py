@@ -90,6 +90,11 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         """Losses of the training that is running, for the application's plot; empty when none is."""
         return self._shown.curves
 
+    @property
+    def reading(self) -> str:
+        """Which of several scans a training is reading, for people; empty when none is."""
+        return self._shown.reading
+
     # ---- what the application asks before it does anything: none of it may raise
 
     @property
@@ -208,6 +213,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
                 Path(input_path).absolute(),
                 Path(output_path).absolute(),
                 self._logger.getEffectiveLevel(),
+                self._model_path,
             )
             yield from TrainingRun(job, self._shown, self._task, self._take, self._logger).outputs()
 

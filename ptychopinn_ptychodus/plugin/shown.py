@@ -45,12 +45,15 @@ class Shown:
         What the examination of the newest run's scan, and of its result, has found.
     curves
         Losses of the training that is running; empty when none is.
+    reading
+        Which of several scans a training is reading, for people; empty when none is.
     """
 
     def __init__(self, notify: Callable[[], object], logger: logging.Logger) -> None:
         self.preview: PreviewPicture | None = None
         self.findings = Report()
         self.curves: dict[str, list[LossValue]] = {}
+        self.reading = ""
         self._notify = notify
         self._logger = logger
         self._shown_at = 0.0

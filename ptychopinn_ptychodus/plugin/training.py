@@ -9,10 +9,12 @@ from pathlib import Path
 from ptychodus.api.reconstruct import TrainOutput
 
 from ..backends.base import EpochReport
+from ..backends.training_state import state_path
 from ..data.examination import Report
 from ..formatting import counted, duration
 from ..ptychodus_io.names import GOAL, MODEL_BASENAME
 from ..refinement import RefinementReport
+from ..settings_table import FROM_MODEL, NEW, RESUME, SETTINGS, START, STARTS
 from ..worker.job import TrainJob
 from ..worker.run_files import (
     PICTURE_FILE,
@@ -35,9 +37,16 @@ from .shown import PreviewPicture, Shown, Task, percent
 
 
 def make_train_job(
-    settings: PluginSettings, model_type: str, input_path: Path, output_path: Path, log_level: int
+    settings: PluginSettings,
+    model_type: str,
+    input_path: Path,
+    output_path: Path,
+    log_level: int,
+    loaded: Path | None = None,
 ) -> TrainJob:
     """The job that the settings stand for; ``output_path`` is made, where it is missing.
+
+    ``loaded`` is the loaded model, for a training that starts from it.
 
     Raises
     ------
@@ -46,12 +55,16 @@ def make_train_job(
     EngineUnavailableError
         If there is no engine of the kind that is set.
     OSError
-        If ``output_path`` cannot be written to.
+        If ``output_path`` cannot be written to, or there is no model to start from.
     """
     engine = select_engine(settings)
     asked = make_training_request(
         settings, model_type, backend=engine.name, input_path=input_path, output_path=output_path
     )
+    start = _start(settings)
+    start_model = None
+    if start == FROM_MODEL:
+        start_model = _model_to_start_from(loaded, input_path, engine.model_suffix)
     require_writable(output_path)
     return TrainJob(
         asked=asked,
@@ -61,7 +74,31 @@ def make_train_job(
         preview=settings.value("Training.Preview"),
         log_level=log_level,
         examination=make_examination_config(settings),
+        start_model=start_model,
+        resume=start == RESUME,
+        skip_damaged=settings.value("Data.SkipDamaged"),
     )
+
+
+def _start(settings: PluginSettings) -> str:
+    start = settings.value(START)
+    if start not in STARTS:
+        known = ", ".join(map(repr, STARTS))
+        raise ValueError(f"The setting {SETTINGS[START].full_name} = {start!r} is not valid: use {known}.")
+    return str(start)
+
+
+def _model_to_start_from(loaded: Path | None, input_path: Path, suffix: str) -> Path:
+    """The loaded model, else that of the input directory, as a reconstruction without the window takes it."""
+    path = input_path / f"{MODEL_BASENAME}{suffix}" if loaded is None else loaded
+    if loaded is None and not path.is_file():
+        raise FileNotFoundError(
+            f"There is no model to start from: the setting {SETTINGS[START].full_name} is {FROM_MODEL!r}, "
+            f'but none is loaded, and there is no "{path}". Load one, or set it to {NEW!r}.'
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f'The loaded model file "{path}" is no longer there. Load another one.')
+    return path
 
 
 class TrainingRun(JobObserver):
@@ -114,6 +151,7 @@ class TrainingRun(JobObserver):
         finally:
             # not before the child has ended: until then it may still write
             self._shown.curves = {}
+            self._shown.reading = ""
             self._keep(files, run)
         yield self._output(GOAL)
 
@@ -121,6 +159,9 @@ class TrainingRun(JobObserver):
         return TrainOutput(self._history.training, self._history.validation, progress)
 
     # ---- what the run tells and asks
+
+    def on_learning(self) -> None:
+        self._shown.reading = ""
 
     def on_epoch(self, report: EpochReport | RefinementReport) -> None:
         assert isinstance(report, EpochReport)
@@ -137,6 +178,14 @@ class TrainingRun(JobObserver):
         )
         self._shown.show_epoch()
         self._progress = max(self._progress, min(GOAL - 1, GOAL * report.epoch // report.nepochs))
+
+    def on_scan(self, name: str, number: int, count: int) -> None:
+        self._shown.reading = f"reading scan {number}/{count}: {name}"
+
+    def on_resumed(self, history: dict[str, list[float]]) -> None:
+        self._history.restore(history)
+        epochs = len(history["train_loss"])
+        self._logger.info("The training goes on after %s.", counted(epochs, "epoch"))
 
     def on_progress(self, fraction: float) -> None:
         self._progress = max(self._progress, percent(fraction))
@@ -172,6 +221,10 @@ class TrainingRun(JobObserver):
             )
         elif run.stopped:
             self._logger.warning("Training was stopped before there was a model to keep.")
+        if not run.is_complete and state_path(model_path).is_file():
+            self._logger.info(
+                "To go on with it, train once more with %s = %s.", SETTINGS[START].full_name, RESUME
+            )
         try:
             if has_model and self._shown.preview is None:
                 # else that of an earlier model would lie beside this one

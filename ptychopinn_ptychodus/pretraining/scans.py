@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.container import PtychoDataContainer
+from ..data.joining import joined
 from ..data.raw import RawData
 from ..data.simulation import raster_positions, simulate_scan
 from .config import PretrainingConfig
@@ -109,37 +110,4 @@ def _grouped(raw: RawData, config: PretrainingConfig, rng: np.random.Generator) 
         config.groups_per_scan,
         gridsize=config.gridsize,
         seed=int(rng.integers(2**31)),
-    )
-
-
-def joined(scans: Sequence[PtychoDataContainer]) -> PtychoDataContainer:
-    """The grouped data of several scans as one container, with a probe for each scan.
-
-    Patterns and probe of a scan are scaled such that the mean of ``Σ|amplitude|²`` over its patterns is 1,
-    and the probe's power is the same. A model for any probe scales each scan that it is applied to in the
-    same way. Positions keep a meaning within groups only.
-    """
-    modes = max(len(scan.probe) for scan in scans)
-    starts = np.cumsum([0, *(len(scan.amplitude) for scan in scans)])
-    size = scans[0].N
-    amplitude = np.empty((starts[-1], size, size), np.float32)
-    probes = np.zeros((len(scans), modes, size, size), np.complex64)
-    for number, scan in enumerate(scans):
-        unit = 0.5 * scan.N / scan.input_scale
-        amplitude[starts[number] : starts[number + 1]] = scan.amplitude / np.float32(unit)
-        power = float((np.abs(scan.probe.astype(np.complex128)) ** 2).sum())
-        probes[number, : len(scan.probe)] = scan.probe / math.sqrt(power)
-    return PtychoDataContainer(
-        amplitude=amplitude,
-        nn_indices=np.concatenate(
-            [scan.nn_indices + start for scan, start in zip(scans, starts[:-1], strict=True)]
-        ),
-        coords_offsets=np.concatenate([scan.coords_offsets for scan in scans]),
-        coords_relative=np.concatenate([scan.coords_relative for scan in scans]),
-        coords=np.concatenate([scan.coords for scan in scans]),
-        probe=probes[0],
-        bad_pixels=np.any([scan.bad_pixels for scan in scans], axis=0),
-        photons_per_pattern=1.0,
-        probes=probes,
-        probe_index=np.repeat(np.arange(len(scans)), np.diff(starts)),
     )

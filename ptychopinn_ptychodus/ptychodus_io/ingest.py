@@ -6,8 +6,9 @@ Ptychodus itself is imported only where its files are read: a worker that trains
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ..data.raw import RawData
 from ..data.scan_files import HDF5_SUFFIXES, SUFFIXES, holds_scan
 from .names import DIFFRACTION_FILE, OLD_PRODUCT_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE, product_in
 from .product_checks import examine_product
+from .several import OnDamaged, OnScan, each_scan, require_one_size
 from .standard_files import check_standard_files
 
 if TYPE_CHECKING:
@@ -30,11 +32,32 @@ logger = logging.getLogger("PtychoPINN-Plugin")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training directory holds, and which of its files that was."""
+    """What a training directory holds.
 
-    train: RawData
+    Attributes
+    ----------
+    scans
+        The scans to learn from, by the names of their files or directories; all have patterns of one size.
+    test
+        The scan to validate with, if there is one.
+    source
+        Which files these are, for people.
+    """
+
+    scans: Mapping[str, RawData]
     test: RawData | None
     source: str
+
+    @cached_property
+    def train(self) -> RawData:
+        """All scans as one, for those that have the same probe; see :func:`join_scans`."""
+        return join_scans(list(self.scans.values()))
+
+    @property
+    def has_several_probes(self) -> bool:
+        """Whether the scans were recorded with different probes, so that one model cannot learn a probe."""
+        first, *others = self.scans.values()
+        return any(not _same_probe(first, other) for other in others)
 
 
 # ---- from the running application -------------------------------------------------------------------------
@@ -166,15 +189,19 @@ def read_training_directory(
     directory: Path,
     examination: ExaminationConfig | None = None,
     examine: Callable[[RawData, str], RawData] | None = None,
+    on_scan: OnScan | None = None,
+    on_damaged: OnDamaged | None = None,
 ) -> TrainingData:
     """Read the first of these that ``directory`` holds.
 
     1. ``train_data.npz``, with ``test_data.npz`` for validation where there is one; either may be Ptychodus'
        HDF5 training data (``.h5``, ``.hdf5``) instead;
     2. any other training data, NPZ or HDF5, taken together;
-    3. a Ptychodus standard directory: ``diffraction.h5`` and ``product.h5``.
+    3. a Ptychodus standard directory: ``diffraction.h5`` and ``product.h5``;
+    4. directories that are standard directories, taken together.
 
     ``examine`` is called with each scan and the name of its file, and what it returns takes the scan's place.
+    Where there are several scans, ``on_scan`` and ``on_damaged`` are called as in :func:`.each_scan`.
 
     Raises
     ------
@@ -197,16 +224,18 @@ def read_training_directory(
         train = read(train_path)
         if test is not None:
             require_same(train, train_path.name, test, test_name)
-        return TrainingData(train, test, train_path.name)
+        return TrainingData({train_path.name: train}, test, train_path.name)
     others = training_files(directory)
     if others:
-        scans = [read(path) for path in others]
-        names = [path.name for path in others]
-        for scan, name in zip(scans[1:], names[1:], strict=True):
-            require_same(scans[0], names[0], scan, name)
-        if test is not None:
-            require_same(scans[0], names[0], test, test_name)
-        return TrainingData(join_scans(scans), test, ", ".join(names))
+        scans = each_scan(
+            {path.name: partial(read, path) for path in others}, on_scan=on_scan, on_damaged=on_damaged
+        )
+        data = TrainingData(scans, test, _listed(scans))
+        require_one_size(scans if test is None else {**scans, test_name: test})
+        if test is not None and not data.has_several_probes:
+            first = next(iter(scans))
+            require_same(scans[first], first, test, test_name)
+        return data
     diffraction_path, product_path = directory / DIFFRACTION_FILE, product_in(directory)
     if diffraction_path.is_file() and product_path.is_file():
         if test is not None:
@@ -215,11 +244,23 @@ def read_training_directory(
             )
         source = f"{DIFFRACTION_FILE}, {product_path.name}"
         raw = read_standard_directory(directory, examination)
-        return TrainingData(raw if examine is None else examine(raw, ""), None, source)
+        raw = raw if examine is None else examine(raw, "")
+        return TrainingData({source: raw}, None, source)
+    directories = scan_directories(directory)
+    if directories:
+
+        def read_directory(path: Path) -> RawData:
+            raw = read_standard_directory(path, examination)
+            return raw if examine is None else examine(raw, path.name)
+
+        make = {path.name: partial(read_directory, path) for path in directories}
+        scans = each_scan(make, on_scan=on_scan, on_damaged=on_damaged)
+        require_one_size(scans)
+        return TrainingData(scans, None, _listed(scans))
     raise FileNotFoundError(
         f'There are no training data in "{directory}". Looked for {TRAIN_FILE}, other training data (.npz, '
-        f".h5, .hdf5), and {DIFFRACTION_FILE} with {PRODUCT_FILE}. Export training data to this "
-        "directory, or choose another."
+        f".h5, .hdf5), {DIFFRACTION_FILE} with {PRODUCT_FILE}, and directories that hold these two. Export "
+        "training data to this directory, or choose another."
     )
 
 
@@ -238,6 +279,21 @@ def training_files(directory: Path) -> list[Path]:
     apart |= {Path(TEST_FILE).with_suffix(suffix).name for suffix in SUFFIXES}
     paths = (path for suffix in SUFFIXES for path in directory.glob(f"*{suffix}"))
     return [path for path in sorted(paths) if path.name not in apart and _holds_scan(path)]
+
+
+def scan_directories(directory: Path) -> list[Path]:
+    """Directories in ``directory`` that hold the patterns of a scan, by name.
+
+    One that has no product besides is a scan that is damaged. One that has nothing but a product is what a
+    reconstruction leaves.
+    """
+    return sorted(path for path in directory.iterdir() if (path / DIFFRACTION_FILE).is_file())
+
+
+def _listed(scans: Mapping[str, RawData]) -> str:
+    """The names of all scans, or how many there are."""
+    most = 6
+    return ", ".join(scans) if len(scans) <= most else f"{len(scans)} scans, {next(iter(scans))} the first"
 
 
 def _holds_scan(path: Path) -> bool:
@@ -341,18 +397,18 @@ def _numbered(scans: Sequence[RawData]) -> NDArray[np.int64]:
 
 def require_same(first: RawData, first_name: str, other: RawData, other_name: str) -> None:
     """Raise ``ValueError`` unless two scans have patterns of one size, and the same probe."""
-    if first.N != other.N:
-        raise ValueError(
-            f"{first_name} holds patterns of {first.N} × {first.N} pixels and {other_name} of "
-            f"{other.N} × {other.N}: one model cannot learn from both. Keep one size in the directory."
-        )
-    if first.probeGuess.shape != other.probeGuess.shape or not np.allclose(
-        first.probeGuess, other.probeGuess, rtol=1e-3, atol=1e-3 * float(np.abs(first.probeGuess).max())
-    ):
+    require_one_size({first_name: first, other_name: other})
+    if not _same_probe(first, other):
         raise ValueError(
             f"{first_name} and {other_name} hold different probes: one model learns one probe. Keep the "
             "scans of one probe in the directory."
         )
+
+
+def _same_probe(first: RawData, other: RawData) -> bool:
+    return first.probeGuess.shape == other.probeGuess.shape and np.allclose(
+        first.probeGuess, other.probeGuess, rtol=1e-3, atol=1e-3 * float(np.abs(first.probeGuess).max())
+    )
 
 
 def require_object(raw: RawData, source: str) -> None:

@@ -51,6 +51,15 @@ class TrainJob:
         What is looked for in the data.
     tell_batches
         Whether a ``batch`` message is sent after every batch.
+    start_model
+        The model to begin with; None: a fresh network.
+    resume
+        Go on with the training that was interrupted before it left its model at ``model_path``, if there is
+        one.
+    scans
+        Names of the scans, where the parent hands over several: they lie in ``data/0``, ``data/1`` and so on.
+    skip_damaged
+        Whether a scan that is damaged is left out, where there are several.
     """
 
     asked: TrainingRequest
@@ -61,6 +70,10 @@ class TrainJob:
     log_level: int
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
     tell_batches: bool = False
+    start_model: Path | None = None
+    resume: bool = False
+    scans: Sequence[str] = ()
+    skip_damaged: bool = False
 
     @property
     def device(self) -> str:
@@ -190,6 +203,9 @@ def read_job(directory: Path) -> Job:
         fields["asked"] = from_dict(TrainingRequest, fields["asked"])
         fields["model_path"] = Path(fields["model_path"])
         if kind == TrainJob.__name__:
+            if fields["start_model"] is not None:
+                fields["start_model"] = Path(fields["start_model"])
+            fields["scans"] = tuple(fields["scans"])
             return TrainJob(**fields)
         fields["pretraining"] = from_dict(PretrainingConfig, fields["pretraining"])
         return PretrainJob(**fields)

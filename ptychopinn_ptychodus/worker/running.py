@@ -72,6 +72,12 @@ class JobObserver(Observer):
     def on_learning(self) -> None:
         """The first batch of a training is done: from now on there is something to keep."""
 
+    def on_scan(self, name: str, number: int, count: int) -> None:
+        """Of several scans to learn from, this one, of a number from 1, is read and examined now."""
+
+    def on_resumed(self, history: dict[str, list[float]]) -> None:
+        """An interrupted training goes on, with these losses by name, ``train_loss`` and ``val_loss``."""
+
     def on_findings(self, findings: Report) -> None:
         """The examination of a scan, or of a result, has found something."""
 
@@ -180,6 +186,10 @@ class Run(ABC):
         if isinstance(observer, JobObserver):
             if kind == "learning":
                 observer.on_learning()
+            elif kind == "scan":
+                observer.on_scan(message["name"], message["number"], message["count"])
+            elif kind == "resumed":
+                observer.on_resumed(message["history"])
             elif kind == "preview":
                 observer.on_preview(message["epoch"])
             elif kind == "network":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
 from ..backends.base import EpochReport
@@ -20,7 +20,7 @@ class TrainingMessages:
     Parameters
     ----------
     send
-        Sends the messages ``learning``, ``epoch`` and ``progress``.
+        Sends the messages ``resumed``, ``learning``, ``epoch`` and ``progress``.
     containers
         The sets of groups that an epoch goes over, to learn from or to validate with.
     batch_size
@@ -29,6 +29,9 @@ class TrainingMessages:
         Part of the job that is done before the training, 0 to 1.
     tell_batches
         Whether the message ``batch`` is sent after every batch.
+    history
+        Losses by name of the epochs that were learnt before the training was interrupted: they are sent at
+        once, as the message ``resumed``. Empty if it begins here.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class TrainingMessages:
         nepochs: int,
         begin: float = 0.0,
         tell_batches: bool = False,
+        history: Mapping[str, list[float]] | None = None,
     ) -> None:
         self._tell_batches = tell_batches
         self._send = send
@@ -48,6 +52,9 @@ class TrainingMessages:
         self._learnt = False
         self._epoch, self._batch = 0, 0
         self._sent = begin
+        if history:
+            self._epoch = len(history["train_loss"])
+            send("resumed", history={name: list(losses) for name, losses in history.items()})
 
     def on_batch(self) -> None:
         """Count a batch, and send what there is to say about it."""

@@ -5,6 +5,10 @@ standard error. Each has a ``kind``:
 
 ``log``
     ``level``, ``name``, ``text``: a log record.
+``resumed``
+    ``history``: losses by name of the epochs that an interrupted training has behind it, which goes on now.
+``scan``
+    ``name``, ``number``, ``count``: of several scans to learn from, the one that is read and examined now.
 ``learning``
     the first batch is done: from now on there is something to lose.
 ``batch``

@@ -18,8 +18,8 @@ from ptychopinn_ptychodus.backends.conversion import convert
 from ptychopinn_ptychodus.config import DataConfig, from_dict, to_dict
 from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.container import PtychoDataContainer
+from ptychopinn_ptychodus.data.joining import joined
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.pretraining.scans import joined
 
 FIXED: dict[str, Any] = {
     "architecture": "unrolled",
@@ -61,6 +61,28 @@ def test_several_probes_cost_what_they_cost_one_at_a_time(
     together = loss_of(bench, joined(scans), **changes)
     assert not math.isclose(alone[0], alone[1], rel_tol=0.01)
     assert together == pytest.approx(np.mean(alone), rel=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"mae_weight": 1.0}, {"object_big": False}])
+def test_each_of_several_scans_has_its_own_mask_and_exposures(
+    changes: dict[str, Any], bench: Bench, scans: Sequence[PtychoDataContainer]
+) -> None:
+    """A pixel that is bad in one scan is learnt from in the other; an unsteady beam is known to be one."""
+    bad = np.zeros((64, 64), bool)
+    bad[28:36, 20:40] = True
+    spoiled = scans[0].amplitude.copy()
+    spoiled[:, bad] = 1e3
+    exposures = scans[1].exposures
+    assert exposures is not None
+    unsteady = exposures * np.linspace(0.7, 1.3, len(exposures))
+    changed = [
+        dataclasses.replace(scans[0], bad_pixels=bad, amplitude=spoiled),
+        dataclasses.replace(scans[1], exposures=unsteady),
+    ]
+    alone = [loss_of(bench, scan, **changes) for scan in changed]
+    together = loss_of(bench, joined(changed), **changes)
+    assert together == pytest.approx(np.mean(alone), rel=1e-4)
+    assert not math.isclose(alone[1], loss_of(bench, scans[1], **changes), rel_tol=1e-5)
 
 
 def test_one_of_several_probes_is_learnt_from_as_if_it_was_the_only_one(

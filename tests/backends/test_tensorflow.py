@@ -25,7 +25,7 @@ from ptychopinn_ptychodus.backends.base import ModelFileError, ModelState
 from ptychopinn_ptychodus.backends.registry import get_engine, guess_engine
 from ptychopinn_ptychodus.backends.tensorflow import bundle
 from ptychopinn_ptychodus.backends.tensorflow.components import load_inference_bundle
-from ptychopinn_ptychodus.backends.tensorflow.loaders import build_dataset
+from ptychopinn_ptychodus.backends.tensorflow.loaders import Order, build_dataset
 from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow, require_precision
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig
 from ptychopinn_ptychodus.data import simulation
@@ -394,7 +394,7 @@ def test_a_step_is_traced_once(bench: Bench, monkeypatch: pytest.MonkeyPatch, kn
 def test_letting_go_of_a_pass_cannot_take_a_minute(bench: Bench) -> None:
     """The thread that tunes a dataset sleeps for up to a minute, and is waited for."""
     data = bench.groups()
-    dataset = build_dataset(data, data.input_scale, 4, QUICK, shuffle=True, seed=0)
+    dataset = build_dataset(data, data.input_scale, 4, QUICK, order=Order(0))
     assert dataset.options().autotune.enabled is False
 
 

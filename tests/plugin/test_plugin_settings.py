@@ -41,12 +41,15 @@ OTHER_VALUES = {
     "Metric": "poisson",
     "PatternValues": "counts",
 }
-# They choose the engine, what is held out, and what other settings are: no field of a configuration.
+# They choose the engine, what it starts from, what is held out and left out, and what other settings are: no
+# field of a configuration.
 ELSEWHERE = {
     "PtychoPINNPluginTraining.Effort",
     "PtychoPINNPluginModel.Backend",
     "PtychoPINNPluginData.ValidationFraction",
     "PtychoPINNPluginTraining.Preview",
+    "PtychoPINNPluginTraining.Start",
+    "PtychoPINNPluginData.SkipDamaged",
 }
 
 

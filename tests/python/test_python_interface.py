@@ -195,6 +195,44 @@ def test_another_scan_can_be_validated_with(scan: api.RawData, truth: np.ndarray
         api.train(training, config, validation=other, in_process=True)
 
 
+@needs_torch
+def test_several_scans_are_one_training_and_its_model_is_where_another_starts(
+    scan: api.RawData, truth: np.ndarray, tmp_path: Path
+) -> None:
+    x, y = api.raster_positions(4, 4, step=8.0, origin=40.0, seed=1)
+    other = api.simulate_scan(truth, api.make_probe(64), x, y, photons=1e5, seed=1)
+    other.to_file(tmp_path / "other.npz")
+    (tmp_path / "damaged.npz").write_bytes(b"PK and no more")
+    scans: list[Any] = [scan, tmp_path / "other.npz", tmp_path / "damaged.npz"]
+    config = short(scan, tmp_path / "many")
+    with pytest.raises(ValueError, match=r"1 of 3 scans .*damaged\.npz.*skip_damaged=True"):
+        api.train(scans, config, in_process=True)
+    many = api.train(scans, config, execution=CPU, in_process=True, skip_damaged=True)
+    assert many.description.data.any_probe
+    finding = many.findings.by_code("scan-left-out")
+    assert finding is not None
+    assert finding.values["scan"] == "damaged.npz"
+    with pytest.raises(ValueError, match="either start or resume"):
+        api.train(scan, start=many, resume=True)
+    further = api.train(scan, short(scan, tmp_path / "one"), start=many.path, execution=CPU, in_process=True)
+    assert not further.description.data.any_probe
+
+
+@needs_torch
+def test_a_training_that_was_stopped_is_resumed(scan: api.RawData, tmp_path: Path) -> None:
+    config = short(scan, tmp_path, nepochs=3)
+    whole = api.train(scan, config, output_dir=tmp_path / "whole", execution=CPU, in_process=True)
+    stopped = api.train(scan, config, execution=CPU, in_process=True, observer=Watcher(stop_after=1))
+    assert stopped.stopped
+    watcher = Watcher()
+    model = api.train(scan, config, execution=CPU, in_process=True, observer=watcher, resume=True)
+    assert watcher.batches[0][0] == 2
+    for name, losses in whole.history.items():
+        assert model.history[name] == pytest.approx(losses, rel=1e-6), name
+    with pytest.raises(FileNotFoundError, match="is a model that is complete"):
+        api.train(scan, config, execution=CPU, in_process=True, resume=True)
+
+
 def test_settings_that_the_data_contradict_are_refused(scan: api.RawData, tmp_path: Path) -> None:
     config = short(scan, tmp_path)
     with pytest.raises(ValueError, match=r"TrainingConfig.model.N = 128.*64 × 64"):

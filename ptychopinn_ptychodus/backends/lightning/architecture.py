@@ -6,7 +6,8 @@ A network is called as ``network(amplitude, offsets, probe, good_pixels)`` with
 - ``offsets``: (B, C, 2) float32, ``[x, y]`` of each pattern from the centre of its group, pixels;
 - ``probe``: (modes, N, N) complex64, in the scale of the amplitudes (``Σ|P|² ≈ (N/2)²``), or
   (B, 1, modes, N, N) where groups have probes of their own;
-- ``good_pixels``: (N, N) float32, 0 where an amplitude was not measured but filled from its neighbours;
+- ``good_pixels``: (N, N) float32, or (B, 1, N, N) where groups have bad pixels of their own; 0 where an
+  amplitude was not measured but filled from its neighbours;
 
 and returns (B, C, N, N) complex64 patches, each centred on its pattern's position.
 """

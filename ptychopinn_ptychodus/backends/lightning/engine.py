@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from ...config import ExecutionConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
 from ..base import (
+    Beginning,
     Engine,
     ModelDescription,
     ModelState,
@@ -20,6 +21,7 @@ from ..base import (
     ShouldStop,
     TrainingResult,
 )
+from ..beginning import Course
 from ..reporter import TrainingReporter
 from .framework import FRAMEWORK
 from .names import MODEL_SUFFIX, NAME
@@ -38,6 +40,7 @@ class LightningEngine(Engine):
     needed: ClassVar[tuple[str, ...]] = FRAMEWORK.needed
     imported: ClassVar[tuple[str, ...]] = FRAMEWORK.imported
     install_hint: ClassVar[str] = FRAMEWORK.install_hint
+    takes_beginning: ClassVar[bool] = True
 
     def accelerators(self) -> list[str]:
         self.load()
@@ -84,6 +87,7 @@ class LightningEngine(Engine):
         on_epoch: OnEpoch | None = None,
         should_stop: ShouldStop | None = None,
         preview: PreviewCallback | None = None,
+        beginning: Beginning | None = None,
     ) -> TrainingResult:
         self.load()
         from . import training
@@ -91,9 +95,12 @@ class LightningEngine(Engine):
         reporter = TrainingReporter(
             on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview
         )
-        trained = training.train(train, validation, config, execution, reporter)
+        course = Course(beginning, NAME, train, validation, config, execution)
+        trained = training.train(train, validation, config, execution, reporter, course=course)
         training.keep_model(trained.module, trained.trainer, model_path, trained.run)
         training.discard_checkpoints(trained.trainer)
+        if not reporter.stopped:
+            course.over()
         return TrainingResult(model_path, trained.history, reporter.stopped)
 
     def predict(

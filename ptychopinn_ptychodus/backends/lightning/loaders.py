@@ -19,8 +19,8 @@ class GroupDataset(Dataset[TensorDict]):
 
     A batch holds ``amplitude`` (B, C, N, N) float32, normalised by ``input_scale`` and the exposure of each
     pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1; ``probe``
-    (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; and, where
-    asked for, ``object`` (B, C, N, N) complex64.
+    (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; ``good``
+    (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N) complex64.
     """
 
     def __init__(
@@ -50,6 +50,9 @@ class GroupDataset(Dataset[TensorDict]):
         if self.container.probes is not None:
             probes = self.container.probes_for(chosen) * np.float32(self.input_scale)
             entries["probe"] = torch.from_numpy(probes)
+        good = self.container.good_for(chosen)
+        if good is not None:
+            entries["good"] = torch.from_numpy(good)
         if self.with_object:
             patches = self.container.patches_for(chosen)
             entries["object"] = torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 3, 1, 2)))

@@ -29,7 +29,7 @@ def poisson_nll(
     counts, expected
         (B, C, N, N), measured n and predicted λ; λ > 0.
     good
-        (N, N), 1 where the detector is to be trusted.
+        (N, N), or (B, 1, N, N) where it differs; 1 where the detector is to be trusted.
     photons_per_pattern
         Mean of Σ n over the training set.
     exposure
@@ -58,7 +58,7 @@ def amplitude_mae(
     of_patterns = difference.sum((-2, -1))
     if exposure is not None:
         of_patterns = of_patterns * exposure.sqrt()
-    return of_patterns.mean() / (good.sum() * rms_amplitude)
+    return (of_patterns / good.sum((-2, -1))).mean() / rms_amplitude
 
 
 def total_variation(patches: Tensor) -> Tensor:

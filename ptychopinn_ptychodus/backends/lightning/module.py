@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from ...config import (
     to_dict,
 )
 from ...data.container import PtychoDataContainer
-from ..base import ModelState
+from ..base import ModelFileError, ModelState
 from ..conversion import not_convertible
 from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE
 from ..model_file import manifest
@@ -202,7 +203,9 @@ class PtychoPINN_Lightning(pl.LightningModule):
         if given is not None:
             given = given[:, None] * self.mask
         probe = self.network_probe() if given is None else given
-        raw, rest = self.network.on_pixels(amplitude, offsets, probe, self.good_pixels)
+        of_groups = batch.get("good", None)
+        good = self.good_pixels if of_groups is None else of_groups[:, None]
+        raw, rest = self.network.on_pixels(amplitude, offsets, probe, good)
         patches = self.constrained(raw, offsets)
         total = torch.zeros((), device=raw.device)
         if config.nll_weight or config.mae_weight:
@@ -211,11 +214,11 @@ class PtychoPINN_Lightning(pl.LightningModule):
             if config.nll_weight:
                 counts = (amplitude * scale).square()
                 photons = self.data_config.photons_per_pattern
-                nll = losses.poisson_nll(counts, expected, self.good_pixels, photons, exposure)
+                nll = losses.poisson_nll(counts, expected, good, photons, exposure)
                 total = total + config.nll_weight * nll
             if config.mae_weight:
                 rms = math.sqrt(self.data_config.photons_per_pattern) / self.data_config.N
-                mae = losses.amplitude_mae(amplitude * scale, expected, self.good_pixels, rms, exposure)
+                mae = losses.amplitude_mae(amplitude * scale, expected, good, rms, exposure)
                 total = total + config.mae_weight * mae
         if config.realspace_weight:
             total = total + config.realspace_weight * losses.total_variation(patches)
@@ -292,6 +295,27 @@ class PtychoPINN_Lightning(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # ---- persistence ----------------------------------------------------------------------------------
+
+    def set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Set weights and physics by their names in ``state_dict``, as many as there are.
+
+        Raises
+        ------
+        ModelFileError
+            If one of them is not this module's, or misshapen.
+        """
+        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        try:
+            self.load_state_dict({**self.state_dict(), **state})
+        except RuntimeError as exc:
+            raise ModelFileError(
+                f"The training cannot begin with the model, whose weights do not fit: {str(exc)[:300]}. "
+                "Choose another model, or begin with a fresh network."
+            ) from exc
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Copies of weights and physics by their names in ``state_dict``."""
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[MANIFEST_KEY] = manifest(self.engine_name, __version__, self.history)

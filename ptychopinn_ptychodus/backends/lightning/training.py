@@ -26,17 +26,19 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
 from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction
+from ..base import Prediction, TrainingState
 from ..batch_size import out_of_memory_in_training
+from ..beginning import Course
 from ..framework import one_line, require_logger
 from ..mlflow_run import MlflowRun, recorded, show
-from ..physics import initial_physics, require_alike
+from ..physics import require_alike
 from ..reporter import StopRequested, TrainingReporter
 from . import module as modules  # what stands there may be replaced, and is looked up where it is called
 from .checkpoint import save_model
 from .inference import choose_device, predict
 from .loaders import build_loaders
 from .names import NAME
+from .resuming import KeepState, resume, rewind
 
 logger = logging.getLogger(__name__)
 # hardware summaries and advertisements; warnings still come through
@@ -84,8 +86,12 @@ def train(
     execution: ExecutionConfig,
     reporter: TrainingReporter,
     build: BuildLoaders = build_loaders,
+    course: Course | None = None,
 ) -> Trained:
-    """Train a fresh module, of the class that has the name ``PtychoPINN_Lightning`` in :mod:`.module` now.
+    """Train a module of the class that has the name ``PtychoPINN_Lightning`` in :mod:`.module` now.
+
+    ``course`` says what it begins with; without one, it is fresh. Of a module that is not ours there is no
+    state to go on from, and it begins with no model.
 
     Raises
     ------
@@ -96,7 +102,8 @@ def train(
         require_alike(train, test)
     if config.seed is not None:
         pl.seed_everything(config.seed, workers=True, verbose=False)
-    physics = initial_physics(train, config)
+    course = course or Course(None, NAME, train, test, config, execution)
+    physics, network = course.physics(train, config)
     inference = InferenceConfig(model=config.model)
     configs = (config.model, physics.data, config, inference)
     module: Any = modules.PtychoPINN_Lightning(*configs)
@@ -106,16 +113,21 @@ def train(
         named = {f"{name}_config": to_dict(each) for name, each in zip(_CONFIGS, configs, strict=True)}
         pl.LightningModule.save_hyperparameters(module, named)
     history: History = {"train_loss": [], "val_loss": []}
-    callbacks = own_callbacks(config, execution, reporter, validated=test is not None)
+    callbacks = own_callbacks(config, execution, reporter, validated=test is not None, course=course)
     prepare = getattr(module, "prepare_training", None)
     if prepare is not None:
         prepare(physics, execution, history, callbacks)
     loaders = build(train, test, config, execution)
+    if is_own(module):
+        module.set_arrays(network)
+    if is_own(module) and course.state is not None:
+        resume(course.state, module, callbacks)
+    course.starts()
     # of several processes that train one model, the first one keeps the record
     alone = execution.devices == execution.num_nodes == 1
     logged = execution.logger_backend == "mlflow" and (alone or getattr(rank_zero_only, "rank", 0) == 0)
     with recorded(logged, config.output_dir, *configs, execution, reporter=reporter) as run:
-        trainer = fit(module, *loaders, config, execution, history, reporter, run)
+        trainer = fit(module, *loaders, config, execution, history, reporter, run, course.state)
         kept = getattr(getattr(trainer, "checkpoint_callback", None), "best_model_path", "")
         if run is not None and kept:
             run.model(Path(kept))  # until the model is written elsewhere
@@ -216,8 +228,9 @@ class _ReporterCallback(Checkpoint):
     disk already.
     """
 
-    def __init__(self, reporter: TrainingReporter, execution: ExecutionConfig) -> None:
+    def __init__(self, reporter: TrainingReporter, execution: ExecutionConfig, course: Course) -> None:
         self.reporter = reporter
+        self.taken = (0.0, 0) if course.state is None else (course.state.seconds, course.state.patterns)
         # starting further processes would take longer than the preview itself
         self.execution = dataclasses.replace(
             execution, num_workers=0, persistent_workers=False, prefetch_factor=None
@@ -228,7 +241,7 @@ class _ReporterCallback(Checkpoint):
         return {**vars(self), "reporter": TrainingReporter()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.reporter.start()
+        self.reporter.start(*self.taken)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -253,7 +266,12 @@ class _ReporterCallback(Checkpoint):
 
 
 def own_callbacks(
-    config: TrainingConfig, execution: ExecutionConfig, reporter: TrainingReporter, *, validated: bool
+    config: TrainingConfig,
+    execution: ExecutionConfig,
+    reporter: TrainingReporter,
+    *,
+    validated: bool,
+    course: Course,
 ) -> list[Callback]:
     """The callbacks that stop this package's module early, keep its best state and report its progress.
 
@@ -273,7 +291,10 @@ def own_callbacks(
             save_top_k=execution.checkpoint_save_top_k,
         )
         callbacks += [_BestStateCallback(best), best]
-    return [*callbacks, _ReporterCallback(reporter, execution)]
+    # after the best state, before anybody hears of the epoch or stops there
+    if course.is_kept or course.state is not None:
+        callbacks.append(KeepState(course, reporter))
+    return [*callbacks, _ReporterCallback(reporter, execution, course)]
 
 
 def fit(
@@ -285,12 +306,13 @@ def fit(
     history: History,
     reporter: TrainingReporter,
     run: MlflowRun | None = None,
+    state: TrainingState | None = None,
 ) -> Any:
     """Train ``module`` in place, any ``LightningModule``, and return the trainer.
 
     ``lightning.pytorch.Trainer`` is looked up when this is called, so that a script or a test may replace it;
     only its method ``fit(module, train_dataloaders=…, val_dataloaders=…)`` is used. Losses are appended to
-    ``history``.
+    ``history``. With ``state``, the epochs before it are left out.
 
     Raises
     ------
@@ -324,6 +346,8 @@ def fit(
             callbacks=[recorder],
             plugins=_cluster_environment(execution),
         )
+        if state is not None:
+            rewind(trainer, state)
         with warnings.catch_warnings():
             # a beamline machine's core count is no advice for a scan that sits in memory
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")

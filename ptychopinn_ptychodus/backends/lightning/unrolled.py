@@ -139,6 +139,8 @@ class UnrolledNetwork(Architecture):
             )
             if probe.dim() == 5:
                 probe = probe.expand(b, c, *probe.shape[2:]).reshape(b * c, 1, *probe.shape[2:])
+            if good_pixels.dim() == 4:
+                good_pixels = good_pixels.expand(b, c, n, n).reshape(b * c, 1, n, n)
         region = GroupRegion(offsets, n)
         moved_probe = fourier_shift(probe, region.rest[:, :, None])
         patches = region.cut(self._solve(amplitude, region, moved_probe, good_pixels))
@@ -147,7 +149,9 @@ class UnrolledNetwork(Architecture):
     def _solve(self, amplitude: Tensor, region: GroupRegion, probe: Tensor, good_pixels: Tensor) -> Tensor:
         """Object of each group, (B, R, R) complex; ``probe`` is (B, C, modes, N, N), moved by the rest."""
         measured = torch.fft.ifftshift(amplitude, dim=(-2, -1))[:, :, None]
-        good = torch.fft.ifftshift(good_pixels)
+        good = torch.fft.ifftshift(good_pixels, dim=(-2, -1))
+        if good.dim() == 4:
+            good = good[:, :, None]
         illumination = region.accumulate((probe.real.square() + probe.imag.square()).sum(2))
         brightest = illumination.amax((-2, -1), keepdim=True)
         damping = 1 / (illumination + WEIGHT_FLOOR * brightest)

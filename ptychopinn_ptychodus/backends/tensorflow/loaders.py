@@ -11,6 +11,43 @@ from ...config import ExecutionConfig
 from ...data.container import PtychoDataContainer
 
 
+class Order:
+    """In which order a training goes through its groups: in each epoch in another one.
+
+    The shuffle of ``tf.data`` counts how many iterators have been made of a dataset, of which Keras makes as
+    many as it likes. Here the order follows from the epoch alone, so that a training that was interrupted
+    goes on as it would have.
+
+    Parameters
+    ----------
+    seed
+        Of all orders; None: each is drawn anew.
+
+    Attributes
+    ----------
+    epoch
+        The epoch that is about to be gone through, from 0; set before it begins.
+    """
+
+    def __init__(self, seed: int | None) -> None:
+        self.seed = seed
+        self.epoch = 0
+
+    def of(self, count: int) -> tf.data.Dataset:
+        """The numbers 0 to ``count`` - 1 in the order of the epoch in which an iterator begins."""
+
+        def draw() -> Any:
+            seed = None if self.seed is None else (self.seed, self.epoch)
+            return np.random.default_rng(seed).permutation(count).astype(np.int64)
+
+        def numbers(_: tf.Tensor) -> tf.data.Dataset:
+            drawn = tf.ensure_shape(tf.numpy_function(draw, [], tf.int64), (count,))
+            return tf.data.Dataset.from_tensor_slices(drawn)
+
+        dataset = tf.data.Dataset.range(1).flat_map(numbers)
+        return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
 def build_dataset(
     container: PtychoDataContainer,
     input_scale: float,
@@ -18,15 +55,15 @@ def build_dataset(
     execution: ExecutionConfig,
     *,
     with_object: bool = False,
-    shuffle: bool = False,
-    seed: int | None = None,
+    order: Order | None = None,
 ) -> tf.data.Dataset:
-    """The groups of ``container``, gathered a batch at a time; ``seed`` fixes the order of shuffled ones.
+    """The groups of ``container``, gathered a batch at a time, in their own order or in ``order``.
 
     A batch is a dictionary of ``amplitude`` (B, N, N, C) float32, normalised by ``input_scale`` and the
     exposure of each pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1;
-    ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; and,
-    where asked for, ``object`` (B, C, N, N) complex64.
+    ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several;
+    ``good`` (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N)
+    complex64.
 
     Raises
     ------
@@ -46,6 +83,8 @@ def build_dataset(
             batch.append(container.exposures_for(chosen, input_scale))
         if container.probes is not None:
             batch.append(container.probes_for(chosen) * np.float32(input_scale))
+        if container.masks is not None:
+            batch.append(container.good_for(chosen))
         if with_object:
             batch.append(np.ascontiguousarray(container.patches_for(chosen).transpose(0, 3, 1, 2)))
         return batch
@@ -61,6 +100,9 @@ def build_dataset(
     if container.probes is not None:
         shapes["probe"] = (None, *container.probes.shape[1:])
         types.append(tf.complex64)
+    if container.masks is not None:
+        shapes["good"] = (None, size, size)
+        types.append(tf.float32)
     if with_object:
         shapes["object"] = (None, channels, size, size)
         types.append(tf.complex64)
@@ -74,8 +116,8 @@ def build_dataset(
         }
 
     dataset = tf.data.Dataset.range(len(container))
-    if shuffle:
-        dataset = dataset.shuffle(len(container), seed=seed, reshuffle_each_iteration=True)
+    if order is not None:
+        dataset = order.of(len(container))
     workers = execution.num_workers
     dataset = dataset.batch(batch_size).map(load, num_parallel_calls=workers or None)
     dataset = dataset.prefetch((execution.prefetch_factor or 2) * max(1, workers))

@@ -30,7 +30,7 @@ def poisson_nll(
     counts, expected
         (B, C, N, N), measured n and predicted λ; λ > 0.
     good
-        (N, N), 1 where the detector is to be trusted.
+        (N, N), or (B, 1, N, N) where it differs; 1 where the detector is to be trusted.
     photons_per_pattern
         Mean of Σ n over the training set.
     exposure
@@ -59,7 +59,7 @@ def amplitude_mae(
     of_patterns = tf.reduce_sum(difference, (-2, -1))
     if exposure is not None:
         of_patterns *= tf.sqrt(exposure)
-    return tf.reduce_mean(of_patterns) / (tf.reduce_sum(good) * rms_amplitude)
+    return tf.reduce_mean(of_patterns / tf.reduce_sum(good, (-2, -1))) / rms_amplitude
 
 
 def total_variation(patches: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...config import DataConfig, ExecutionConfig, ModelConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
-from ..base import ModelDescription, ModelState
+from ..base import ModelDescription, ModelFileError, ModelState
 from ..conversion import not_convertible
 from ..framework import one_line
 from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE
-from ..physics import amplitude_to_sqrt_counts, central_disk, initial_physics
+from ..physics import InitialPhysics, amplitude_to_sqrt_counts, central_disk, initial_physics
 from . import forward, losses
 from .architecture import Tensor, from_portable, to_portable
 from .names import NAME
@@ -114,7 +114,13 @@ class PtychoPINN_TensorFlow(keras.Model):
         execution: ExecutionConfig | None = None,
     ) -> Self:
         """A fresh model for ``container``: statistics frozen, probe scale fitted from the data."""
-        physics = initial_physics(container, config)
+        return cls.of_physics(initial_physics(container, config), config, execution)
+
+    @classmethod
+    def of_physics(
+        cls, physics: InitialPhysics, config: TrainingConfig, execution: ExecutionConfig | None = None
+    ) -> Self:
+        """A fresh model with these statistics and starting values."""
         model = cls(config.model, physics.data, config, execution)
         model.probe_planes.assign(physics.probe_planes)
         model.log_scale.assign(physics.log_scale)
@@ -174,15 +180,15 @@ class PtychoPINN_TensorFlow(keras.Model):
     def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
         """See the class."""
         amplitude, relative = inputs
-        counts = self._from_amplitude(amplitude, _offsets(relative))[1]
+        counts = self._from_amplitude(amplitude, _offsets(relative), self.good_pixels)[1]
         return tf.transpose(counts, (0, 2, 3, 1))
 
     def _from_amplitude(
-        self, amplitude: Tensor, offsets: Tensor, given: Tensor | None = None
+        self, amplitude: Tensor, offsets: Tensor, good: Tensor, given: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Constrained patches, the counts that they predict, and what moves the probe."""
         probe = self.network_probe() if given is None else given
-        raw, rest = self.network.on_pixels(amplitude, offsets, probe, self.good_pixels)
+        raw, rest = self.network.on_pixels(amplitude, offsets, probe, good)
         patches = self.constrained(raw, offsets)
         return patches, self.expected_counts(patches, rest, given), rest
 
@@ -194,17 +200,18 @@ class PtychoPINN_TensorFlow(keras.Model):
         given = None
         if "probe" in batch:
             given = batch["probe"][:, None] * forward.as_complex(self.mask)
-        patches, expected, rest = self._from_amplitude(batch["amplitude"], batch["offsets"], given)
+        good = batch["good"][:, None] if "good" in batch else tf.convert_to_tensor(self.good_pixels)
+        patches, expected, rest = self._from_amplitude(batch["amplitude"], batch["offsets"], good, given)
         total = tf.zeros(())
         if config.nll_weight or config.mae_weight:
             amplitude = tf.transpose(batch["amplitude"], (0, 3, 1, 2)) * self.amplitude_to_sqrt_counts
             photons, exposure = self.data_config.photons_per_pattern, batch.get("exposure")
             if config.nll_weight:
-                nll = losses.poisson_nll(amplitude**2, expected, self.good_pixels, photons, exposure)
+                nll = losses.poisson_nll(amplitude**2, expected, good, photons, exposure)
                 total += config.nll_weight * nll
             if config.mae_weight:
                 rms = math.sqrt(photons) / self.data_config.N
-                mae = losses.amplitude_mae(amplitude, expected, self.good_pixels, rms, exposure)
+                mae = losses.amplitude_mae(amplitude, expected, good, rms, exposure)
                 total += config.mae_weight * mae
         if config.realspace_weight:
             total += config.realspace_weight * losses.total_variation(patches)
@@ -249,16 +256,18 @@ class PtychoPINN_TensorFlow(keras.Model):
 
     # ---- optimisation ---------------------------------------------------------------------------------
 
-    def configure_optimizer(self) -> None:
+    def configure_optimizer(self, probe_rate: float | None = None) -> None:
         """Adam over everything trainable; the schedules are callbacks of the training.
 
         What a network calls its physical variables (few, and far from noise) and the probe learn
-        :data:`PHYSICS_RATE` times as fast as the weights, the probe relative to its own size.
+        :data:`PHYSICS_RATE` times as fast as the weights, the probe relative to its own size. A training that
+        goes on has the ``probe_rate`` of its beginning.
         """
         execution = self.execution_config
         rates = [(variable, PHYSICS_RATE) for variable in self.network.physics_variables()]
         rms = float(tf.sqrt(tf.reduce_mean(tf.reduce_sum(forward.power(self.probe), 0))))
-        rates.append((self.probe_planes, 2 * rms * PHYSICS_RATE))
+        self.probe_rate = 2 * rms * PHYSICS_RATE if probe_rate is None else probe_rate
+        rates.append((self.probe_planes, self.probe_rate))
         optimizer: keras.optimizers.Optimizer = _Adam(
             rates,
             learning_rate=execution.learning_rate,
@@ -288,6 +297,22 @@ class PtychoPINN_TensorFlow(keras.Model):
         """Copies of all variables, as a :class:`.ModelState` has them."""
         network = {f"network.{name}": to_portable(v) for name, v in self.network.named_variables().items()}
         return network | {name: variable.numpy() for name, variable in self._physics().items()}
+
+    def begin_with(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Set some of the variables.
+
+        Raises
+        ------
+        ModelFileError
+            If one of them is not this model's, or misshapen.
+        """
+        try:
+            self.set_arrays({**self.arrays(), **arrays})
+        except ValueError as exc:
+            raise ModelFileError(
+                f"The training cannot begin with the model, whose weights do not fit: {str(exc)[:300]}. "
+                "Choose another model, or begin with a fresh network."
+            ) from exc
 
     def set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Set every variable; a ``ValueError`` if one is missing, misshapen or not this model's."""

@@ -15,18 +15,21 @@ import tensorflow as tf
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig
 from ...data.container import PtychoDataContainer
 from .. import CHECKPOINT_DIRECTORY
-from ..base import Prediction
+from ..base import Prediction, TrainingState
 from ..batch_size import out_of_memory_in_training
+from ..beginning import Course
 from ..framework import require_logger
 from ..mlflow_run import MlflowRun, recorded, show
 from ..physics import require_alike
 from ..reporter import StopRequested, TrainingReporter
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
+from .best_state import BestState
 from .bundle import save_model
 from .inference import on_device, predict, require_supported
-from .loaders import build_dataset
+from .loaders import Order, build_dataset
 from .module import PtychoPINN_TensorFlow
-from .names import MODEL_SUFFIX
+from .names import NAME
+from .resuming import KeepState, resume
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +55,17 @@ class _HistoryCallback(keras.callbacks.Callback):
 class _ReporterCallback(keras.callbacks.Callback):
     """Passes on what happens; ends training after the batch in hand when asked to, or when it diverged."""
 
-    def __init__(self, reporter: TrainingReporter, batch_size: int, groups: int) -> None:
+    def __init__(
+        self, reporter: TrainingReporter, batch_size: int, groups: int, state: TrainingState | None
+    ) -> None:
         super().__init__()
         self.reporter = reporter
+        self.taken = (0.0, 0) if state is None else (state.seconds, state.patterns)
         self.batch_size = batch_size
         self.groups = groups
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.reporter.start()
+        self.reporter.start(*self.taken)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         model = self.model
@@ -82,6 +88,17 @@ class _ReporterCallback(keras.callbacks.Callback):
             return predict(model, container, model.execution_config, should_stop=self.reporter.should_stop)
 
         self.reporter.epoch(model.loss_history, model.training_config.nepochs, apply)
+
+
+class _SetOrder(keras.callbacks.Callback):
+    """Tells the order of the groups which epoch begins."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__()
+        self.order = order
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.order.epoch = epoch
 
 
 class _StepwiseSchedule(keras.callbacks.Callback):
@@ -117,43 +134,6 @@ class _LastStep(keras.callbacks.Callback):
             self.model.finish_accumulating()
 
 
-class BestState(keras.callbacks.Callback):
-    """Keeps the best states of a run as bundles in ``directory``; sets the model to the best in the end."""
-
-    def __init__(self, directory: Path, execution: ExecutionConfig, monitor: str) -> None:
-        super().__init__()
-        self.directory = directory
-        self.keep = execution.checkpoint_save_top_k
-        self.sign = 1.0 if execution.checkpoint_mode == "min" else -1.0
-        self.monitor = monitor
-        self.saved: list[tuple[float, Path]] = []
-        self.best: dict[str, Any] | None = None
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        value = self.sign * float(logs[self.monitor])
-        if not math.isfinite(value) or (len(self.saved) >= self.keep and value >= self.saved[-1][0]):
-            return
-        if not self.saved or value < self.saved[0][0]:
-            self.best = self.model.arrays()
-        path = save_model(self.model, self.directory / f"best-epoch={epoch:04d}{MODEL_SUFFIX}")
-        self.saved = sorted([*self.saved, (value, path)])
-        for _, worse in self.saved[self.keep :]:
-            worse.unlink(missing_ok=True)
-        self.saved = self.saved[: self.keep]
-
-    def restore(self) -> None:
-        """Set the model to its best state; the history goes on to the end."""
-        if self.best is not None:
-            self.model.set_arrays(self.best)
-
-    def discard(self) -> None:
-        """Remove what was kept for the case that the run would not finish."""
-        for _, path in self.saved:
-            path.unlink(missing_ok=True)
-        if self.directory.is_dir() and not any(self.directory.iterdir()):
-            self.directory.rmdir()
-
-
 @dataclass(frozen=True)
 class Trained:
     """What a training leaves.
@@ -182,8 +162,9 @@ def train(
     config: TrainingConfig,
     execution: ExecutionConfig,
     reporter: TrainingReporter,
+    course: Course | None = None,
 ) -> Trained:
-    """Train a fresh model.
+    """Train a model; ``course`` says what it begins with, and without one it is fresh.
 
     Raises
     ------
@@ -201,25 +182,28 @@ def train(
         keras.utils.set_random_seed(config.seed)
     # the test data are seen through the training data's normalisation: it is part of the model
     scale, with_object = train.input_scale, config.realspace_mae_weight > 0
+    order = None if config.sequential_sampling else Order(config.seed)
     train_data = build_dataset(
         train,
         scale,
         config.batch_size,
         execution,
         with_object=with_object,
-        shuffle=not config.sequential_sampling,
-        seed=config.seed,
+        order=order,
     )
     test_data = None
     if test is not None:
         test_data = build_dataset(test, scale, config.batch_size, execution, with_object=with_object)
+    course = course or Course(None, NAME, train, test, config, execution)
     # the weights, too, belong where they are used
     with on_device(execution.accelerator):
-        model = PtychoPINN_TensorFlow.for_data(train, config, execution)
+        physics, network = course.physics(train, config)
+        model = PtychoPINN_TensorFlow.of_physics(physics, config, execution)
+        model.begin_with(network)
         configs = (config.model, model.data_config, config, InferenceConfig(model=config.model), execution)
         logged = execution.logger_backend == "mlflow"
         with recorded(logged, config.output_dir, *configs, reporter=reporter) as run:
-            best = fit(model, train_data, test_data, config, len(train), reporter, run)
+            best = fit(model, train_data, test_data, config, len(train), reporter, course, order, run)
             if run is not None and best is not None and best.saved:
                 run.model(best.saved[0][1])  # until the model is written elsewhere
             if run is not None and not reporter.stopped:
@@ -245,6 +229,8 @@ def fit(
     config: TrainingConfig,
     groups: int,
     reporter: TrainingReporter,
+    course: Course | None = None,
+    order: Order | None = None,
     run: MlflowRun | None = None,
 ) -> BestState | None:
     """Train ``model`` in place on ``groups`` groups, and leave it at its best state.
@@ -258,31 +244,43 @@ def fit(
         If the device is out of memory, or training diverged; the message says what to change.
     """
     execution = model.execution_config
+    resumes = None if course is None else course.state
     monitor = "val_loss"
     if validation is None or execution.checkpoint_monitor_metric == "train_loss":
         monitor = "loss"
     batches = math.ceil(groups / config.batch_size)
+    early = keras.callbacks.EarlyStopping(
+        monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
+    )
+    schedule = _schedule(execution, batches, config.nepochs, validation is not None)
     callbacks: list[keras.callbacks.Callback] = [
+        *([] if order is None else [_SetOrder(order)]),
         _LastStep(batches),
         _HistoryCallback(run),
-        keras.callbacks.EarlyStopping(
-            monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
-        ),
-        *_schedule(execution, batches, config.nepochs, validation is not None),
+        early,
+        *schedule,
         *_make_logger(execution, Path(config.output_dir)),
     ]
     best: BestState | None = None
     if execution.enable_checkpointing:
         best = BestState(Path(config.output_dir) / CHECKPOINT_DIRECTORY, execution, monitor)
         callbacks.append(best)
+    if course is not None and (course.is_kept or resumes is not None):
+        callbacks.append(KeepState(course, reporter, [early, *schedule], best))
     # last: who hears of an epoch, or stops it there, finds its best state on disk
-    callbacks.append(_ReporterCallback(reporter, config.batch_size, groups))
-    model.configure_optimizer()
+    callbacks.append(_ReporterCallback(reporter, config.batch_size, groups, resumes))
+    if resumes is None:
+        model.configure_optimizer()
+    else:
+        resume(resumes, model, best)
+    if course is not None:
+        course.starts()
     try:
         model.fit(
             train,
             validation_data=validation,
             epochs=config.nepochs,
+            initial_epoch=0 if resumes is None else resumes.epochs,
             shuffle=False,  # the dataset does
             callbacks=callbacks,
             verbose="auto" if execution.enable_progress_bar else 0,

@@ -179,6 +179,8 @@ class UnrolledNetwork(Architecture):
             rest = tf.zeros_like(offsets)
             measured = tf.reshape(measured, (-1, 1, n, n))
             moved_probe = probe[None, None] if len(probe.shape) == 3 else tf.repeat(probe, c, 0)
+            if len(good_pixels.shape) == 4:
+                good_pixels = tf.repeat(good_pixels, c, 0)
         patches = region.cut(self._solve(measured, region, moved_probe, good_pixels))
         return tf.reshape(patches, (-1, c, n, n)), rest
 
@@ -187,7 +189,9 @@ class UnrolledNetwork(Architecture):
         # the norms of the two transforms of a step cancel, but for the one of the modelled intensity
         norm = 1 / amplitude.shape[-1] ** 2
         measured = tf.signal.ifftshift(amplitude, axes=(-2, -1))[:, :, None]
-        good = tf.signal.ifftshift(good_pixels)
+        good = tf.signal.ifftshift(good_pixels, axes=(-2, -1))
+        if len(good.shape) == 4:
+            good = good[:, :, None]
         conjugate = tf.math.conj(probe)
         illumination = region.accumulate(tf.reduce_sum(power(probe), 2))
         brightest = tf.reduce_max(illumination, (-2, -1), keepdims=True)
