@@ -8,7 +8,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..ptychodus_io.names import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE, product_in
+from ..ptychodus_io.names import (
+    DIFFRACTION_FILE,
+    KEYS,
+    MODEL_BASENAME,
+    PRODUCT_FILE,
+    REFINEMENT,
+    TRAINABLE,
+    product_in,
+)
 from ..worker.run_files import (
     EXAMINATION_FILE,
     TRAINING_EXAMINATION_FILE,
@@ -65,16 +73,30 @@ def train_in(app: Session, source: Path, target: Path, *, has_scan: bool = True)
 def reconstruct(arguments: argparse.Namespace) -> int:
     """Reconstruct a scan; see ``ptychopinn-ptychodus reconstruct --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
-    with _session(arguments) as app:
-        model = arguments.model or _model_in(source, app.model_extension)
-        model = model.absolute()
-        if not model.is_file():
-            raise UsageError(
-                f'There is no model file "{model}". Train one '
-                f"(`ptychopinn-ptychodus train -i {source} -o {source}`), or name one with -m."
-            )
+    with _session(arguments, tuple(KEYS)) as app:
+        model = _model_for(app, source, arguments.model)
         require_writable_directory(target)
         return reconstruct_in(app, source, model, target, strict=arguments.strict)
+
+
+def _model_for(app: Session, source: Path, named: Path | None) -> Path | None:
+    """The model file to apply; None where none is needed, which is then what the session is set to."""
+    if app.name == REFINEMENT:
+        if named is not None:
+            raise UsageError(f"{REFINEMENT} applies no model: leave -m out, or choose another --algorithm.")
+        return None
+    model = (named or _model_in(source, app.model_extension)).absolute()
+    if model.is_file():
+        return model
+    if named is None and not app.is_asked_for:
+        print(f'There is no model in "{source}": the object is found without one, by {REFINEMENT}.')
+        app.select(REFINEMENT)
+        return None
+    raise UsageError(
+        f'There is no model file "{model}". Train one '
+        f"(`ptychopinn-ptychodus train -i {source} -o {source}`), or name one with -m. "
+        f"--algorithm {REFINEMENT} needs none."
+    )
 
 
 def _model_in(directory: Path, extension: str) -> Path:
@@ -95,7 +117,9 @@ def _model_in(directory: Path, extension: str) -> Path:
     return preferred
 
 
-def reconstruct_in(app: Session, source: Path, model: Path, target: Path, *, strict: bool = False) -> int:
+def reconstruct_in(
+    app: Session, source: Path, model: Path | None, target: Path, *, strict: bool = False
+) -> int:
     """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards.
 
     With ``strict``, a result that does not explain the patterns as well as it should has an exit code of its
@@ -157,7 +181,9 @@ def export(arguments: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _session(arguments: argparse.Namespace) -> AbstractContextManager[Session]:
+def _session(
+    arguments: argparse.Namespace, algorithms: Sequence[str] = TRAINABLE
+) -> AbstractContextManager[Session]:
     inside = arguments.input / SETTINGS
     files = [inside] if inside.is_file() else []
     if arguments.settings is not None:
@@ -166,6 +192,7 @@ def _session(arguments: argparse.Namespace) -> AbstractContextManager[Session]:
         settings_files=files,
         assignments=arguments.assignments,
         algorithm=arguments.algorithm,
+        algorithms=algorithms,
         verbose=arguments.verbose,
         debug=arguments.debug,
     )
