@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKS = Path(__file__).with_name("matrix_checks.py")
 VERSIONS = ("1.5.1", "1.6.0", "1.7.0")
 TORCH = "torch==2.13.0"
-KEYS = {"ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised"}
+KEYS = {"ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised", "ptychopinn-plugin_refinement"}
 LEAST_CORRELATION = 0.9
 """A flat object has 0; a few epochs on this scan reach more than this wherever training works at all."""
 
