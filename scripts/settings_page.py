@@ -26,9 +26,10 @@ INTRODUCTION = """\
 
 # Every setting
 
-The reconstructors `PINN`, `Supervised` and `Refinement` share these settings; those that `Refinement` reads say
-so. They are Ptychodus' own: shown on the reconstructor's page in the window, kept in Ptychodus' settings file under the names given here, and read when
-a run starts, so that a change takes effect at the next training or inference, without a restart.
+The reconstructors `PINN`, `Supervised` and `Refinement` share these settings; those that `Refinement` reads
+say so. They are Ptychodus' own: shown on the reconstructor's page in the window, kept in Ptychodus' settings
+file under the names given here, and read when a run starts, so that a change takes effect at the next
+training or inference, without a restart.
 
 - **Which file wins.** `ptychodus -b … -i IN -s FILE` opens `FILE`, and then `IN/settings.ini` if there is
   one: what that says overrides `FILE`, the algorithm included. `ptychopinn-ptychodus train` and `reconstruct`

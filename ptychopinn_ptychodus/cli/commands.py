@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,13 +26,12 @@ from ..worker.run_files import (
     require_writable,
 )
 from .errors import DOUBTFUL, FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
+from .record import RunRecord
+from .report import NETWORK_FILE, REPORT_FILE, TRAINING_REPORT_FILE, forget_report, tell_of_report
 from .session import SETTINGS, Session, open_session
 
 if TYPE_CHECKING:
     from ..data.examination import Report
-
-NETWORK_FILE = "network.h5"
-"""The network's object, where the result is that and a refinement."""
 
 PICTURES = {PRODUCT_FILE: "object.png", NETWORK_FILE: "network.png"}
 
@@ -57,6 +57,8 @@ def train_in(app: Session, source: Path, target: Path, *, has_scan: bool = True)
     """Train on the data in ``source`` and say what there is in ``target`` afterwards."""
     model = target / f"{MODEL_BASENAME}{app.model_extension}"
     before = identity(model)
+    page, started = target / TRAINING_REPORT_FILE, time.monotonic()
+    forget_report(page)
     finished = app.train(app.open_scan(source) if has_scan else None, source, target)
     if identity(model) in ((), before):
         print("Interrupted before there was a model to keep.")
@@ -67,6 +69,7 @@ def train_in(app: Session, source: Path, target: Path, *, has_scan: bool = True)
             print(f"Losses: {target / name}")
     if app.findings:
         print(f"Findings about the data: {target / TRAINING_EXAMINATION_FILE}")
+    tell_of_report(page, _record(app, "train", source, model, started, finished))
     return SUCCESS if finished else INTERRUPTED
 
 
@@ -128,7 +131,9 @@ def reconstruct_in(
     product, network = target / PRODUCT_FILE, target / NETWORK_FILE
     before = {path: identity(path) for path in (product, network)}
     finished = False
+    page, started = target / REPORT_FILE, time.monotonic()
     (target / EXAMINATION_FILE).unlink(missing_ok=True)  # it is not of this run
+    forget_report(page)
     try:
         finished = app.reconstruct(app.open_scan(source), model, product, network)
     finally:  # a refinement that fails leaves what the network has found
@@ -137,9 +142,25 @@ def reconstruct_in(
         _tell_of_findings(app.findings, target / EXAMINATION_FILE)
     if not finished:
         print("Interrupted: " + ("it was not refined to the end." if made else "there is no result."))
+    if made:
+        tell_of_report(page, _record(app, "reconstruct", source, model, started, finished))
     if not finished:
         return INTERRUPTED
     return DOUBTFUL if strict and app.findings.is_doubtful else SUCCESS
+
+
+def _record(
+    app: Session, command: str, source: Path, model: Path | None, started: float, finished: bool
+) -> RunRecord:
+    return RunRecord.of(
+        started,
+        command=command,
+        algorithm=app.name,
+        source=str(source),
+        model="" if model is None else str(model),
+        is_complete=finished,
+        settings=app.settings_read,
+    )
 
 
 def _tell_of_findings(findings: Report, path: Path) -> None:

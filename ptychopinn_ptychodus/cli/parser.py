@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_doctor(commands, common)
     _add_train(commands, common, settings)
     _add_reconstruct(commands, common, _settings_options(tuple(KEYS)))
+    _add_report(commands, common)
     _add_pretrain(commands, common)
     _add_export(commands, common, settings)
     _add_convert(commands, common)
@@ -162,6 +163,25 @@ def _add_reconstruct(
         "--strict",
         action="store_true",
         help="end with exit code 3 if the result does not explain the patterns as well as it should",
+    )
+
+
+def _add_report(commands: _Commands, common: argparse.ArgumentParser) -> None:
+    report = commands.add_parser(
+        "report",
+        parents=[common],
+        help="write one HTML page about a result, to attach to a logbook",
+        description="Write OUT/report.html about the result in OUT: object, probe, positions, errors, "
+        "findings, settings and versions, in one file that needs no other. `train` and `reconstruct` do so at their "
+        "end; of a training it is training_report.html. Results of `ptychodus -b reconstruct` will do, too.",
+    )
+    report.add_argument("directory", type=Path, metavar="OUT", help="directory of the result")
+    report.add_argument(
+        "--against",
+        type=Path,
+        metavar="PRODUCT",
+        help="compare ring by ring with the object of this product, from other patterns of the same sample; "
+        "default: the network's own object, where there is one",
     )
 
 

@@ -24,6 +24,8 @@ from ..ptychodus_io.names import (
     product_in,
 )
 from ..ptychodus_io.standard_files import check_standard_files
+from ..settings_table import PREFIX
+from ..settings_table import SETTINGS as SETTINGS_TABLE
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay, TimeLeft
 from .settings import assign_all, open_settings_file
@@ -76,6 +78,18 @@ class Session:
         """What the examination of the newest run's scan, and of its result, has found."""
         report: Report = self._reconstructor.findings
         return report
+
+    @property
+    def settings_read(self) -> dict[str, dict[str, str]]:
+        """Values of the settings that the reconstructor reads, as a file has them, by group and name."""
+        model_type = self._reconstructor.model_type
+        read: dict[str, dict[str, str]] = {}
+        for row in SETTINGS_TABLE.values():
+            if model_type in row.of:
+                group = PREFIX + row.group
+                parameter = self._core.settings_registry[group].parameters()[row.name]
+                read.setdefault(group, {})[row.name] = parameter.get_value_as_string()
+        return read
 
     def open_scan(self, directory: Path) -> ProductWorkflowAPI:
         """Load a standard directory.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -149,10 +148,10 @@ def test_it_needs_no_framework() -> None:
 
 
 @pytest.fixture
-def application(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def application(monkeypatch: pytest.MonkeyPatch) -> Any:
     widgets = pytest.importorskip("PyQt5.QtWidgets")
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
-    yield widgets.QApplication.instance() or widgets.QApplication([])
+    return widgets.QApplication.instance() or widgets.QApplication([])
 
 
 def test_its_page_has_what_it_reads_and_nothing_else(application: Any) -> None:
