@@ -172,8 +172,9 @@ def _add_report(commands: _Commands, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="write one HTML page about a result, to attach to a logbook",
         description="Write OUT/report.html about the result in OUT: object, probe, positions, errors, "
-        "findings, settings and versions, in one file that needs no other. `train` and `reconstruct` do so at their "
-        "end; of a training it is training_report.html. Results of `ptychodus -b reconstruct` will do, too.",
+        "findings, settings and versions, in one file that needs no other. `train` and `reconstruct` do so "
+        "at their end; of a training it is training_report.html. Results of `ptychodus -b reconstruct` will "
+        "do, too.",
     )
     report.add_argument("directory", type=Path, metavar="OUT", help="directory of the result")
     report.add_argument(

@@ -99,7 +99,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def tell_of_report(path: Path, record: RunRecord) -> None:
-    """Leave the record of a run and write its page to ``path``; a failure is a warning, the result is there."""
+    """Leave the record of a run and write its page to ``path``; what fails is no more than a warning."""
     training = path.name == TRAINING_REPORT_FILE
     try:
         record.save(path.with_name(TRAINING_RECORD if training else RECONSTRUCTION_RECORD))

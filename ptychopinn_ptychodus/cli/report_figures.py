@@ -65,7 +65,7 @@ def _add_scale_bar(axes: Axes, width: float, height: float) -> None:
 
     length, margin = nice_length(0.3 * width), 0.04 * min(width, height)
     top = height - margin - 0.015 * height
-    box = {"facecolor": "white", "edgecolor": "black", "linewidth": 0.8}
+    box: dict[str, Any] = {"facecolor": "white", "edgecolor": "black", "linewidth": 0.8}
     axes.add_patch(Rectangle((margin, top), length, 0.015 * height, **box))
     label = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
     axes.text(

@@ -154,6 +154,8 @@ def test_without_a_model_the_object_is_found_by_refinement(
     assert not (tmp_path / "network.h5").exists()
     assert (tmp_path / "object.png").read_bytes().startswith(PNG)
     assert (tmp_path / "examination.json").is_file()
+    assert done.stdout.splitlines()[-1] == f"Report: {tmp_path / 'report.html'}"
+    assert "PtychoPINNPluginWithoutModel.Epochs" in (tmp_path / "report.html").read_text()
 
 
 @pytest.fixture
