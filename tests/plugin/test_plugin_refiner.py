@@ -136,7 +136,7 @@ def test_it_needs_no_framework() -> None:
         "import sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name in ('torch', 'tensorflow', 'keras', 'lightning'): raise ModuleNotFoundError(name=name)\n"
+        "        if name in ('torch', 'tensorflow', 'keras'): raise ModuleNotFoundError(name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "import ptychopinn_ptychodus.worker.main, ptychopinn_ptychodus.plugin.library\n"
         "from ptychopinn_ptychodus import *\n"
