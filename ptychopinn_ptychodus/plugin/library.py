@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ptychodus.api.reconstruct import ReconstructorLibrary
 from ptychodus.api.settings import SettingsRegistry
@@ -40,7 +41,7 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
         """Sections of the settings file that are this library's."""
         return [group.name for group in self.settings.groups]
 
-    def __iter__(self) -> Iterator[PluginReconstructor]:
+    def __iter__(self) -> Iterator[Any]:  # of two kinds, and those who ask for one by name know which
         return iter(self._reconstructors)
 
     def close(self) -> None:

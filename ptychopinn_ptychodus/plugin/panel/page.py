@@ -101,17 +101,16 @@ class SettingsPage(QWidget):
         self._engine_states = engine_states
         self.rows: list[Row] = []
         self._forms: list[Form] = []
-        self.model_box: ModelBox | None = None
-        """None where there is no model to have."""
+        self._model_box: ModelBox | None = None
         if isinstance(reconstructor, PtychoPINNReconstructor):
-            self.model_box = ModelBox(reconstructor, file_dialog_factory)
+            self._model_box = ModelBox(reconstructor, file_dialog_factory)
         self.preview_box = PreviewBox(reconstructor)
         self.findings_box = FindingsBox(reconstructor)
 
         layout = QVBoxLayout()
         layout.setContentsMargins(0, 0, 0, 0)
-        if self.model_box is not None:
-            layout.addWidget(self.model_box)
+        if self._model_box is not None:
+            layout.addWidget(self._model_box)
         layout.addWidget(self.findings_box)
         layout.addWidget(self.preview_box)
         *sections, (folded_title, folded) = self._sections().items()
@@ -120,7 +119,7 @@ class SettingsPage(QWidget):
         forms["Effort"].add_wide(self.effort_says)
         # as Ptychodus tells of changes only: chosen once more, it sets once more what it sets
         self.row(EFFORT).widget.activated.connect(lambda _: settings.set_by_effort())
-        if self.model_box is not None:
+        if self._model_box is not None:
             self._engine_rows = EngineRows(engine_states, settings, forms["Engine"])
         self._add_folded_section(layout, folded_title, folded)
         layout.addStretch()
@@ -133,11 +132,17 @@ class SettingsPage(QWidget):
         Relay(self._show_settings, self).watch(*(group.group for group in settings.groups))
         self._show_settings()
         model_forms = []
-        if self.model_box is not None:
+        if self._model_box is not None:
             engine_states.refresh()
-            self.model_box.refresh()
-            model_forms.append(self.model_box.form)
+            self._model_box.refresh()
+            model_forms.append(self._model_box.form)
         align(*model_forms, *self._forms)
+
+    @property
+    def model_box(self) -> ModelBox:
+        """The box of the loaded model, on the page of a reconstructor that has models."""
+        assert self._model_box is not None, self._model_type
+        return self._model_box
 
     def _sections(self) -> dict[str, tuple[Setting, ...]]:
         """The sections that this reconstructor reads something of."""
