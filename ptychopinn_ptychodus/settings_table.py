@@ -29,7 +29,7 @@ from .config import (
     backend_names,
 )
 from .data.examination.config import PATTERN_VALUES, ExaminationConfig
-from .refinement.config import METRICS, RefinementConfig
+from .refinement.config import METRICS, STARTS, RefinementConfig
 
 PREFIX = "PtychoPINNPlugin"
 """With which the name of each settings group begins."""
@@ -41,7 +41,7 @@ NORMAL = "normal"
 EFFORT = "Training.Effort"
 """The setting that sets others: those whose rows have ``by_effort``."""
 
-NEW, FROM_MODEL, RESUME = STARTS = ("new", "model", "resume")
+NEW, FROM_MODEL, RESUME = TRAINING_STARTS = ("new", "model", "resume")
 """With what a training starts: a fresh network, the loaded model, or where an earlier one was interrupted."""
 
 START = "Training.Start"
@@ -49,8 +49,16 @@ START = "Training.Start"
 Values = Callable[[str], Any]
 """The value that the setting ``Group.Name`` has now."""
 
+WITHOUT_MODEL = "refinement"
+"""What stands in the place of a model type for the reconstructor that needs no model."""
+
+NETWORKS = ("pinn", "supervised")
+"""Model types: what reconstructors with a model are trained on."""
+
+EVERY = (*NETWORKS, WITHOUT_MODEL)
+
 Applies = Callable[[Values, str], bool]
-"""Whether a setting means anything, by the values of settings and by model type."""
+"""Whether a setting means anything, by the values of settings and by model type or :data:`WITHOUT_MODEL`."""
 
 
 def _always(values: Values, model_type: str) -> bool:
@@ -66,7 +74,7 @@ def _supervised(values: Values, model_type: str) -> bool:
 
 
 def _refined(values: Values, model_type: str) -> bool:
-    return bool(values("Refinement.Epochs") > 0)
+    return model_type == WITHOUT_MODEL or bool(values("Refinement.Epochs") > 0)
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ class Setting:
         What the window shows for 0, where that is no number.
     applies
         Whether it means anything, by settings and model type. Where it does not, it is not shown.
+    of
+        The reconstructors that read it, by model type or :data:`WITHOUT_MODEL`: it is on no page of others.
     by_effort
         The value that each choice of :data:`EFFORT` sets, that of :data:`NORMAL` being the default; empty if
         the effort has no say in it.
@@ -113,6 +123,7 @@ class Setting:
     choices: Callable[[], tuple[str, ...]] = tuple
     zero: str = ""
     applies: Applies = _always
+    of: tuple[str, ...] = NETWORKS
     by_effort: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -135,6 +146,7 @@ class Setting:
         return (value or None) if self.optional else value
 
 
+_EPOCHS_WITHOUT_MODEL = {"quick": 10, NORMAL: 30, "thorough": 60}
 _TRAINING_EPOCHS = {"quick": 2, NORMAL: 6, "thorough": 12}
 _REFINEMENT_EPOCHS = {"quick": 5, NORMAL: RefinementConfig.epochs, "thorough": 30}
 
@@ -144,9 +156,10 @@ _EFFORT = (
         NORMAL,
         "Effort",
         "How long to compute: quick for a first look, normal for a result, thorough where that "
-        "still improves. Choosing one sets Epochs, of training and of refinement; what is set there "
-        "afterwards, or in a file beside it, wins.",
+        "still improves. Choosing one sets Epochs, of training, of refinement and of refinement without a "
+        "model; what is set there afterwards, or in a file beside it, wins.",
         choices=lambda: EFFORTS,
+        of=EVERY,
     ),
 )
 
@@ -169,6 +182,7 @@ _ENGINE = (
         "CPU. Name one to be told, rather than to wait, when it is not there.",
         sets={ExecutionConfig: "accelerator"},
         choices=lambda: ACCELERATORS,
+        of=EVERY,
     ),
 )
 
@@ -289,6 +303,34 @@ _DATA = (
     ),
 )
 
+_PROBE = (
+    Setting(
+        # the probe of a measured scan is an estimate: with a fixed one the object takes on its errors
+        "Training.ProbeTrainable",
+        True,
+        "Learn Probe",
+        "Find the probe from the patterns, starting from the product's, before the network is trained "
+        "with it. Switch it off if the probe is known exactly, as in simulations: of a probe that is a "
+        "little wrong, the object takes on the errors.",
+        sets={TrainingConfig: "probe_trainable"},
+    ),
+    Setting(
+        "Training.ProbeModes",
+        3,
+        "Probe Modes",
+        "Incoherent modes that the probe may have. 1 for a fully coherent beam; more if the loss stays "
+        "high. Where the probe is learnt, those beyond the product's are kept only if they explain the "
+        "patterns better. Never fewer than the product's probe has. With a pretrained model, and without "
+        "one, of the refined probe.",
+        sets={TrainingConfig: "probe_modes"},
+        minimum=0,
+        maximum=16,
+        optional=True,
+        zero="as the product",
+        of=EVERY,
+    ),
+)
+
 _TRAINING = (
     Setting(
         START,
@@ -299,7 +341,7 @@ _TRAINING = (
         "where none is loaded, of the one in the input directory. The settings of the network must be "
         "those of the model. resume: go on with the interrupted training in the output directory, from "
         "its last epoch, with the settings that it was started with.",
-        choices=lambda: STARTS,
+        choices=lambda: TRAINING_STARTS,
     ),
     Setting(
         "Training.Epochs",
@@ -339,30 +381,6 @@ _TRAINING = (
         "stalls. constant: as it is.",
         sets={ExecutionConfig: "scheduler"},
         choices=lambda: SCHEDULERS,
-    ),
-    Setting(
-        # the probe of a measured scan is an estimate: with a fixed one the object takes on its errors
-        "Training.ProbeTrainable",
-        True,
-        "Learn Probe",
-        "Find the probe from the patterns, starting from the product's, before the network is trained "
-        "with it. Switch it off if the probe is known exactly, as in simulations: of a probe that is a "
-        "little wrong, the object takes on the errors.",
-        sets={TrainingConfig: "probe_trainable"},
-    ),
-    Setting(
-        "Training.ProbeModes",
-        3,
-        "Probe Modes",
-        "Incoherent modes that the probe may have. 1 for a fully coherent beam; more if the loss stays "
-        "high. Where the probe is learnt, those beyond the product's are kept only if they explain the "
-        "patterns better. Never fewer than the product's probe has. With a pretrained model, of the "
-        "refined probe.",
-        sets={TrainingConfig: "probe_modes"},
-        minimum=0,
-        maximum=16,
-        optional=True,
-        zero="as the product",
     ),
     Setting(
         "Training.Preview",
@@ -410,6 +428,28 @@ _INFERENCE = (
     ),
 )
 
+_WITHOUT_MODEL = (
+    Setting(
+        "WithoutModel.Start",
+        "auto",
+        "Start",
+        "The object that Refinement starts from: flat, the product's object, or auto, whichever of the two "
+        "explains the patterns better. Choose flat where the product's object is a result that went wrong.",
+        choices=lambda: STARTS,
+        of=(WITHOUT_MODEL,),
+    ),
+    Setting(
+        "WithoutModel.Epochs",
+        _EPOCHS_WITHOUT_MODEL[NORMAL],
+        "Epochs",
+        "Passes over the scan in which the object is found. 30 from a flat object, 10 for a first look or "
+        "to go on with a result. They end early where nothing is left but the noise of photons.",
+        minimum=1,
+        by_effort=_EPOCHS_WITHOUT_MODEL,
+        of=(WITHOUT_MODEL,),
+    ),
+)
+
 _REFINEMENT = (
     Setting(
         "Refinement.Epochs",
@@ -431,6 +471,7 @@ _REFINEMENT = (
         "Refine the probe, all its modes, together with the object, from the second epoch on.",
         sets={RefinementConfig: "probe"},
         applies=_refined,
+        of=EVERY,
     ),
     Setting(
         "Refinement.Positions",
@@ -442,6 +483,7 @@ _REFINEMENT = (
         "they are known exactly.",
         sets={RefinementConfig: "positions"},
         applies=_refined,
+        of=EVERY,
     ),
     Setting(
         "Refinement.Metric",
@@ -454,6 +496,7 @@ _REFINEMENT = (
         sets={RefinementConfig: "metric"},
         choices=lambda: METRICS,
         applies=_refined,
+        of=EVERY,
     ),
 )
 
@@ -466,6 +509,7 @@ _EXAMINATION = (
         "a number or negative in every pattern, hot, or dead. Switch it off where such pixels are "
         "known to be right.",
         sets={ExaminationConfig: "mask_pixels"},
+        of=EVERY,
     ),
     Setting(
         "Examination.CentrePatterns",
@@ -474,6 +518,7 @@ _EXAMINATION = (
         "Shift patterns whose centre is stored in the corner of the array, as some programs write "
         "them. Switch it off where the probe's far field is known not to resemble the patterns.",
         sets={ExaminationConfig: "centre_patterns"},
+        of=EVERY,
     ),
     Setting(
         "Examination.PatternValues",
@@ -483,6 +528,7 @@ _EXAMINATION = (
         "counts), or auto to find out where the file does not say so.",
         sets={ExaminationConfig: "pattern_values"},
         choices=lambda: PATTERN_VALUES,
+        of=EVERY,
     ),
     Setting(
         "Examination.Refuse",
@@ -491,6 +537,7 @@ _EXAMINATION = (
         "Compute nothing from a scan that would give a wrong image. Switched off, there is a "
         "warning instead, and a result that must not be trusted.",
         sets={ExaminationConfig: "refuse"},
+        of=EVERY,
     ),
     Setting(
         "Examination.Judge",
@@ -500,6 +547,7 @@ _EXAMINATION = (
         "try on a part of the scan what would fit better: another orientation, other signs of the "
         "positions, frames shifted by one. It takes seconds.",
         sets={ExaminationConfig: "judge"},
+        of=EVERY,
     ),
 )
 
@@ -562,6 +610,7 @@ _ADVANCED = (
         "Change it to see how much a result depends on chance.",
         sets={TrainingConfig: "subsample_seed", InferenceConfig: "subsample_seed", RefinementConfig: "seed"},
         minimum=0,
+        of=EVERY,
     ),
     Setting(
         "Data.SequentialSampling",
@@ -637,8 +686,10 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Engine": _ENGINE,
     "Model": _MODEL,
     "Data and Sampling": _DATA,
+    "Probe": _PROBE,
     "Training": _TRAINING,
     "Inference": _INFERENCE,
+    "Without a Model": _WITHOUT_MODEL,
     "Refinement": _REFINEMENT,
     "Examination": _EXAMINATION,
     "Advanced": _ADVANCED,
@@ -648,7 +699,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
 SETTINGS: dict[str, Setting] = {row.path: row for rows in SECTIONS.values() for row in rows}
 """All rows by ``Group.Name``, in the order in which they are shown."""
 
-GROUPS = ("Model", "Data", "Training", "Inference", "Refinement", "Examination")
+GROUPS = ("Model", "Data", "Training", "Inference", "Refinement", "WithoutModel", "Examination")
 """In the order of a settings file."""
 
 SETTING_OF_FIELD: dict[tuple[str, str], Setting] = {
@@ -699,8 +750,10 @@ def with_effort(effort: str) -> dict[str, int]:
     return {path: row.by_effort[effort] for path, row in SETTINGS.items() if row.by_effort}
 
 
-def effort_says(values: Values) -> str:
+def effort_says(values: Values, model_type: str) -> str:
     """What has come of the effort: each setting that it sets, as it is now, and what the effort says to it.
+
+    ``model_type`` is the reconstructor's, or :data:`WITHOUT_MODEL`; nothing is said of others' settings.
 
     Raises
     ------
@@ -710,9 +763,12 @@ def effort_says(values: Values) -> str:
     effort, parts = values(EFFORT), []
     for path, meant in with_effort(effort).items():
         row, value = SETTINGS[path], values(path)
+        if model_type not in row.of:
+            continue
         shown = row.zero if row.zero and value == 0 else str(value)
         aside = "" if value == meant else f" ({effort}: {meant})"
-        parts.append(f"{row.group} {row.label}".lower() + f" {shown}{aside}")
+        of = "" if row.of == (WITHOUT_MODEL,) else f"{row.group} "
+        parts.append(f"{of}{row.label}".lower() + f" {shown}{aside}")
     return ", ".join(parts)
 
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKS = Path(__file__).with_name("matrix_checks.py")
 VERSIONS = ("1.5.1", "1.6.0", "1.7.0")
 TORCH = "torch==2.13.0"
-KEYS = {"ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised"}
+KEYS = {"ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised", "ptychopinn-plugin_refinement"}
 LEAST_CORRELATION = 0.9
 """A flat object has 0; a few epochs on this scan reach more than this wherever training works at all."""
 
@@ -43,7 +43,7 @@ which makes a fresh environment for each version, and asks it. What it says of p
 
 {table}
 
-- *listed*: a script's `ModelCore()` offers both reconstructors, and has imported neither a framework nor Qt.
+- *listed*: a script's `ModelCore()` offers all reconstructors, and has imported neither a framework nor Qt.
 - *train*, *reconstruct*: exit code of the stock `ptychodus -b`, and seconds by the clock (what else the
   machine did counts), on a simulated scan: {patterns} patterns of 64 × 64, one thread, PyTorch engine.
 - *correlation*: of the object with the truth, centred; 0 is flat, 1 the truth; at least {least} is expected.
@@ -178,7 +178,7 @@ def listed_cell(answer: dict[str, Any]) -> Cell:
     missing, heavy = KEYS - set(answer["reconstructors"]), answer["frameworks"]
     if missing or heavy:
         return Cell(f"missing: {sorted(missing)}, imported: {heavy}", False)
-    return Cell("both")
+    return Cell("all")
 
 
 def used(environment: Environment) -> list[Cell]:

@@ -15,19 +15,21 @@ from ptychodus.api.settings import SettingsRegistry
 
 from ptychopinn_ptychodus.plugin import settings as plugin_settings
 from ptychopinn_ptychodus.plugin.settings import PluginSettings
-from ptychopinn_ptychodus.settings_table import SECTIONS, SETTINGS, Setting
+from ptychopinn_ptychodus.ptychodus_io.names import REFINEMENT
+from ptychopinn_ptychodus.settings_table import EVERY, SECTIONS, SETTINGS, WITHOUT_MODEL, Setting
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
-MODEL_TYPES = {"pinn": "PINN", "supervised": "Supervised"}
+MODEL_TYPES = {"pinn": "PINN", "supervised": "Supervised", WITHOUT_MODEL: REFINEMENT}
 
 INTRODUCTION = """\
 <!-- Written by `python scripts/settings_page.py`: change the table that it reads, not this page. -->
 
 # Every setting
 
-Both reconstructors, `PINN` and `Supervised`, share these settings. They are Ptychodus' own: shown on the
-reconstructor's page in the window, kept in Ptychodus' settings file under the names given here, and read when
-a run starts, so that a change takes effect at the next training or inference, without a restart.
+The reconstructors `PINN`, `Supervised` and `Refinement` share these settings; those that `Refinement` reads
+say so. They are Ptychodus' own: shown on the reconstructor's page in the window, kept in Ptychodus' settings
+file under the names given here, and read when a run starts, so that a change takes effect at the next
+training or inference, without a restart.
 
 - **Which file wins.** `ptychodus -b … -i IN -s FILE` opens `FILE`, and then `IN/settings.ini` if there is
   one: what that says overrides `FILE`, the algorithm included. `ptychopinn-ptychodus train` and `reconstruct`
@@ -57,6 +59,8 @@ def _entry(row: Setting) -> str:
     facts = [f"default `{default}`", _allowed(row)]
     if row.zero:
         facts.append(f"0: {row.zero}")
+    if WITHOUT_MODEL in row.of:
+        facts.append(f"of `{REFINEMENT}` {'as well' if row.of == EVERY else 'alone'}")
     conditions = _conditions(row)
     if conditions:
         facts.append(f"applies {conditions}")
@@ -90,6 +94,7 @@ def _is_accepted(row: Setting, value: Any) -> bool:
         plugin_settings.make_reconstruction_request(settings, backend="pytorch", model_path=nowhere)
         plugin_settings.make_execution_config(settings)
         plugin_settings.make_refinement_config(settings)
+        plugin_settings.make_config_without_model(settings, 1)
         plugin_settings.make_examination_config(settings)
     except ValueError as exc:
         # of several weights, one has to be above 0: that is said of all of them, and forbids none
@@ -99,7 +104,7 @@ def _is_accepted(row: Setting, value: Any) -> bool:
 
 def _conditions(row: Setting) -> str:
     """When a setting applies, found by trying: every model type, every value of every choice."""
-    verdicts = {kind: _applies_with(row, kind, {}) for kind in MODEL_TYPES}
+    verdicts = {kind: _applies_with(row, kind, {}) for kind in row.of}
     if all(verdicts.values()):
         return ""
     if any(verdicts.values()):
@@ -109,7 +114,7 @@ def _conditions(row: Setting) -> str:
         values = [
             value
             for value in ((True, False) if isinstance(other.default, bool) else other.choices())
-            if all(_applies_with(row, kind, {other.path: value}) for kind in MODEL_TYPES)
+            if all(_applies_with(row, kind, {other.path: value}) for kind in row.of)
         ]
         if values:
             found.append(f"with `{other.full_name} = {' or '.join(map(str, values))}`")

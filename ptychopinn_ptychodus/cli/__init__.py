@@ -1,4 +1,4 @@
-"""The command ``ptychopinn-ptychodus``: demo, doctor, train, pretrain, reconstruct, export, convert.
+"""The command ``ptychopinn-ptychodus``: demo, doctor, train, reconstruct, report, pretrain, export, convert.
 
 This module runs the commands that :mod:`.parser` reads, and imports nothing heavy: each command loads what it
 needs, and no command imports a deep-learning framework into its own process.
@@ -90,6 +90,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from .conversion import convert
 
         return convert(arguments)
+    if arguments.command == "report":
+        from .report import report
+
+        return report(arguments)
     from . import commands
 
     command = {"train": commands.train, "reconstruct": commands.reconstruct, "export": commands.export}

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..ptychodus_io.names import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE, product_in
+from ..ptychodus_io.names import (
+    DIFFRACTION_FILE,
+    KEYS,
+    MODEL_BASENAME,
+    PRODUCT_FILE,
+    REFINEMENT,
+    TRAINABLE,
+    product_in,
+)
 from ..settings_table import FROM_MODEL, RESUME, START
 from ..settings_table import SETTINGS as TABLE
 from ..worker.run_files import (
@@ -19,13 +28,12 @@ from ..worker.run_files import (
     require_writable,
 )
 from .errors import DOUBTFUL, FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
+from .record import RunRecord
+from .report import NETWORK_FILE, REPORT_FILE, TRAINING_REPORT_FILE, forget_report, tell_of_report
 from .session import SETTINGS, Session, open_session
 
 if TYPE_CHECKING:
     from ..data.examination import Report
-
-NETWORK_FILE = "network.h5"
-"""The network's object, where the result is that and a refinement."""
 
 SETTING_OF_START = TABLE[START].full_name
 
@@ -68,6 +76,8 @@ def train_in(app: Session, source: Path, target: Path, *, has_scan: bool = True)
     before = identity(model)
     from ..backends.training_state import state_path
 
+    page, started = target / TRAINING_REPORT_FILE, time.monotonic()
+    forget_report(page)
     finished = app.train(app.open_scan(source) if has_scan else None, source, target)
     if not finished and state_path(model).is_file():
         print("To go on with it: the same command with --resume.")
@@ -80,22 +90,37 @@ def train_in(app: Session, source: Path, target: Path, *, has_scan: bool = True)
             print(f"Losses: {target / name}")
     if app.findings:
         print(f"Findings about the data: {target / TRAINING_EXAMINATION_FILE}")
+    tell_of_report(page, _record(app, "train", source, model, started, finished))
     return SUCCESS if finished else INTERRUPTED
 
 
 def reconstruct(arguments: argparse.Namespace) -> int:
     """Reconstruct a scan; see ``ptychopinn-ptychodus reconstruct --help``."""
     source, target = _input_directory(arguments.input), arguments.output.absolute()
-    with _session(arguments) as app:
-        model = arguments.model or _model_in(source, app.model_extension)
-        model = model.absolute()
-        if not model.is_file():
-            raise UsageError(
-                f'There is no model file "{model}". Train one '
-                f"(`ptychopinn-ptychodus train -i {source} -o {source}`), or name one with -m."
-            )
+    with _session(arguments, algorithms=tuple(KEYS)) as app:
+        model = _model_for(app, source, arguments.model)
         require_writable_directory(target)
         return reconstruct_in(app, source, model, target, strict=arguments.strict)
+
+
+def _model_for(app: Session, source: Path, named: Path | None) -> Path | None:
+    """The model file to apply; None where none is needed, which is then what the session is set to."""
+    if app.name == REFINEMENT:
+        if named is not None:
+            raise UsageError(f"{REFINEMENT} applies no model: leave -m out, or choose another --algorithm.")
+        return None
+    model = (named or _model_in(source, app.model_extension)).absolute()
+    if model.is_file():
+        return model
+    if named is None and not app.is_asked_for:
+        print(f'There is no model in "{source}": the object is found without one, by {REFINEMENT}.')
+        app.select(REFINEMENT)
+        return None
+    raise UsageError(
+        f'There is no model file "{model}". Train one '
+        f"(`ptychopinn-ptychodus train -i {source} -o {source}`), or name one with -m. "
+        f"--algorithm {REFINEMENT} needs none."
+    )
 
 
 def _model_in(directory: Path, extension: str) -> Path:
@@ -116,7 +141,9 @@ def _model_in(directory: Path, extension: str) -> Path:
     return preferred
 
 
-def reconstruct_in(app: Session, source: Path, model: Path, target: Path, *, strict: bool = False) -> int:
+def reconstruct_in(
+    app: Session, source: Path, model: Path | None, target: Path, *, strict: bool = False
+) -> int:
     """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards.
 
     With ``strict``, a result that does not explain the patterns as well as it should has an exit code of its
@@ -125,7 +152,9 @@ def reconstruct_in(app: Session, source: Path, model: Path, target: Path, *, str
     product, network = target / PRODUCT_FILE, target / NETWORK_FILE
     before = {path: identity(path) for path in (product, network)}
     finished = False
+    page, started = target / REPORT_FILE, time.monotonic()
     (target / EXAMINATION_FILE).unlink(missing_ok=True)  # it is not of this run
+    forget_report(page)
     try:
         finished = app.reconstruct(app.open_scan(source), model, product, network)
     finally:  # a refinement that fails leaves what the network has found
@@ -134,9 +163,25 @@ def reconstruct_in(app: Session, source: Path, model: Path, target: Path, *, str
         _tell_of_findings(app.findings, target / EXAMINATION_FILE)
     if not finished:
         print("Interrupted: " + ("it was not refined to the end." if made else "there is no result."))
+    if made:
+        tell_of_report(page, _record(app, "reconstruct", source, model, started, finished))
     if not finished:
         return INTERRUPTED
     return DOUBTFUL if strict and app.findings.is_doubtful else SUCCESS
+
+
+def _record(
+    app: Session, command: str, source: Path, model: Path | None, started: float, finished: bool
+) -> RunRecord:
+    return RunRecord.of(
+        started,
+        command=command,
+        algorithm=app.name,
+        source=str(source),
+        model="" if model is None else str(model),
+        is_complete=finished,
+        settings=app.settings_read,
+    )
 
 
 def _tell_of_findings(findings: Report, path: Path) -> None:
@@ -178,7 +223,11 @@ def export(arguments: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _session(arguments: argparse.Namespace, more: Sequence[str] = ()) -> AbstractContextManager[Session]:
+def _session(
+    arguments: argparse.Namespace,
+    more: Sequence[str] = (),
+    algorithms: Sequence[str] = TRAINABLE,
+) -> AbstractContextManager[Session]:
     inside = arguments.input / SETTINGS
     files = [inside] if inside.is_file() else []
     if arguments.settings is not None:
@@ -187,6 +236,7 @@ def _session(arguments: argparse.Namespace, more: Sequence[str] = ()) -> Abstrac
         settings_files=files,
         assignments=[*arguments.assignments, *more],
         algorithm=arguments.algorithm,
+        algorithms=algorithms,
         verbose=arguments.verbose,
         debug=arguments.debug,
     )

@@ -19,8 +19,9 @@ from ..formatting import duration
 from ..ptychodus_io import standard_scan
 from ..ptychodus_io.names import MODEL_BASENAME, PRODUCT_FILE
 from ..ptychodus_io.standard_scan import in_ptychodus, pixel_size_m
-from .commands import NETWORK_FILE, reconstruct_in, require_writable_directory, train_in
+from .commands import reconstruct_in, require_writable_directory, train_in
 from .errors import SUCCESS
+from .report import NETWORK_FILE
 from .session import SETTINGS, open_session
 
 N = 64

@@ -38,6 +38,7 @@ NEEDED = {
     "scikit-image": "skimage",
     "matplotlib": "matplotlib",
     "pillow": "PIL",
+    "jinja2": "jinja2",
     "rich": "rich",
     "h5py": "h5py",
     "importlib-metadata": "importlib_metadata",

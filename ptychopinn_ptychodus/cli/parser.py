@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..config import ACCELERATORS
+from ..ptychodus_io.names import KEYS, TRAINABLE
 
 _EPILOG = """\
 settings: IN/settings.ini, then -s FILE, then --set, the later winning. A setting is Section.Key=value, for
@@ -29,11 +30,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    common, settings = _common_options(), _settings_options()
+    common, settings = _common_options(), _settings_options(TRAINABLE)
     _add_demo(commands, common)
     _add_doctor(commands, common)
     _add_train(commands, common, settings)
-    _add_reconstruct(commands, common, settings)
+    _add_reconstruct(commands, common, _settings_options(tuple(KEYS)))
+    _add_report(commands, common)
     _add_pretrain(commands, common)
     _add_export(commands, common, settings)
     _add_convert(commands, common)
@@ -51,8 +53,8 @@ def _common_options() -> argparse.ArgumentParser:
     return common
 
 
-def _settings_options() -> argparse.ArgumentParser:
-    """What every command takes that reads settings."""
+def _settings_options(algorithms: tuple[str, ...]) -> argparse.ArgumentParser:
+    """What every command takes that reads settings, and is for these algorithms."""
     settings = argparse.ArgumentParser(add_help=False)
     settings.add_argument(
         "-s",
@@ -71,7 +73,7 @@ def _settings_options() -> argparse.ArgumentParser:
     )
     settings.add_argument(
         "--algorithm",
-        choices=("PINN", "Supervised"),
+        choices=algorithms,
         help="default: what the settings select, else PINN",
     )
     return settings
@@ -163,9 +165,10 @@ def _add_reconstruct(
     reconstruct = commands.add_parser(
         "reconstruct",
         parents=[common, settings],
-        help="reconstruct a scan with a trained model",
+        help="reconstruct a scan, with a trained model or without one",
         description="Reconstruct the scan in IN (diffraction.h5 and product.h5). OUT receives product.h5 and "
-        "a preview, object.png.",
+        "a preview, object.png. Where no model and no algorithm is named, and none lies in IN, the "
+        "object is found by refinement alone: --algorithm Refinement.",
     )
     _add_input(reconstruct, "IN", "scan directory")
     _add_output(reconstruct, "OUT", "directory for the result")
@@ -180,6 +183,26 @@ def _add_reconstruct(
         "--strict",
         action="store_true",
         help="end with exit code 3 if the result does not explain the patterns as well as it should",
+    )
+
+
+def _add_report(commands: _Commands, common: argparse.ArgumentParser) -> None:
+    report = commands.add_parser(
+        "report",
+        parents=[common],
+        help="write one HTML page about a result, to attach to a logbook",
+        description="Write OUT/report.html about the result in OUT: object, probe, positions, errors, "
+        "findings, settings and versions, in one file that needs no other. `train` and `reconstruct` do so "
+        "at their end; of a training it is training_report.html. Results of `ptychodus -b reconstruct` will "
+        "do, too.",
+    )
+    report.add_argument("directory", type=Path, metavar="OUT", help="directory of the result")
+    report.add_argument(
+        "--against",
+        type=Path,
+        metavar="PRODUCT",
+        help="compare ring by ring with the object of this product, from other patterns of the same sample; "
+        "default: the network's own object, where there is one",
     )
 
 

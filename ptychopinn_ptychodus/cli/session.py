@@ -13,8 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..importing import collector_paused
-from ..ptychodus_io.names import DIFFRACTION_FILE, GOAL, KEYS, LIBRARY, NETWORK_DONE, PRODUCT_FILE, product_in
+from ..ptychodus_io.names import (
+    DIFFRACTION_FILE,
+    GOAL,
+    KEYS,
+    LIBRARY,
+    NETWORK_DONE,
+    PRODUCT_FILE,
+    TRAINABLE,
+    product_in,
+)
 from ..ptychodus_io.standard_files import check_standard_files
+from ..settings_table import PREFIX
+from ..settings_table import SETTINGS as SETTINGS_TABLE
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay, TimeLeft
 from .settings import assign_all, open_settings_file
@@ -38,12 +49,20 @@ _PLACEHOLDER = "/path/to/"
 class Session:
     """A running ``ModelCore`` with one of the plugin's reconstructors selected; see :func:`open_session`."""
 
-    def __init__(self, core: ModelCore, reconstructor: str, log: _LogToConsole) -> None:
+    def __init__(
+        self, core: ModelCore, reconstructor: str, log: _LogToConsole, *, is_asked_for: bool
+    ) -> None:
         self._core = core
         self._log = log
+        self.is_asked_for = is_asked_for
+        """Whether the settings or the command line name the reconstructor."""
+        self.select(reconstructor)
+
+    def select(self, reconstructor: str) -> None:
+        """Go on with this one of the plugin's reconstructors."""
         self.key = KEYS[reconstructor]
         self.name = reconstructor
-        core.processing_core.processing_api.set_reconstructor_if_provided(self.key)
+        self._core.processing_core.processing_api.set_reconstructor_if_provided(self.key)
 
     @property
     def _reconstructor(self) -> Any:
@@ -59,6 +78,18 @@ class Session:
         """What the examination of the newest run's scan, and of its result, has found."""
         report: Report = self._reconstructor.findings
         return report
+
+    @property
+    def settings_read(self) -> dict[str, dict[str, str]]:
+        """Values of the settings that the reconstructor reads, as a file has them, by group and name."""
+        model_type = self._reconstructor.model_type
+        read: dict[str, dict[str, str]] = {}
+        for row in SETTINGS_TABLE.values():
+            if model_type in row.of:
+                group = PREFIX + row.group
+                parameter = self._core.settings_registry[group].parameters()[row.name]
+                read.setdefault(group, {})[row.name] = parameter.get_value_as_string()
+        return read
 
     def open_scan(self, directory: Path) -> ProductWorkflowAPI:
         """Load a standard directory.
@@ -132,13 +163,16 @@ class Session:
 
         return self._follow("training", work, show)
 
-    def reconstruct(self, scan: ProductWorkflowAPI, model: Path, output: Path, network: Path) -> bool:
+    def reconstruct(self, scan: ProductWorkflowAPI, model: Path | None, output: Path, network: Path) -> bool:
         """Reconstruct into the product file ``output``, with progress; True if that has been written.
 
+        ``model`` is None for the reconstructor that needs none.
         If that is refined, the network's own result goes to ``network``, whatever becomes of the refinement.
         What there was before is replaced only by what has become of this run.
         """
-        self.load_model(model)
+        self._log.drop_echoes = True
+        if model is not None:
+            self.load_model(model)
         left = TimeLeft()
 
         def work(target: Path) -> None:
@@ -216,6 +250,7 @@ def open_session(
     settings_files: Sequence[Path] = (),
     assignments: Sequence[str] = (),
     algorithm: str | None = None,
+    algorithms: Sequence[str] = TRAINABLE,
     stock: bool = False,
     verbose: bool = False,
     debug: bool = False,
@@ -229,7 +264,9 @@ def open_session(
     assignments
         ``Section.Key=value``, applied after the files.
     algorithm
-        ``"PINN"`` or ``"Supervised"``; by default what the settings select, else ``"PINN"``.
+        One of ``algorithms``; by default what the settings select, if it is one of them, else ``"PINN"``.
+    algorithms
+        Names of the reconstructors that can do what is going to be asked for.
     stock
         Rely on Ptychodus to find the plugin, as its own commands do. Otherwise it is attached here, which
         also works in an environment that is layered over the one that holds Ptychodus.
@@ -260,9 +297,9 @@ def open_session(
             open_settings_file(core.settings_registry, path)
         assign_all(core.settings_registry, assignments)
         chosen = core.processing_core.algorithm_parameter.get_value()
-        by_settings = {key: name for name, key in KEYS.items()}.get(chosen, "PINN")
+        named = algorithm or {KEYS[name]: name for name in algorithms if name in KEYS}.get(chosen)
         with core:
-            yield Session(core, algorithm or by_settings, log)
+            yield Session(core, named or "PINN", log, is_asked_for=named is not None)
 
 
 class _LogToConsole:

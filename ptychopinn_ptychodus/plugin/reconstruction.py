@@ -17,10 +17,20 @@ from ..data.examination import Report
 from ..formatting import duration
 from ..ptychodus_io.names import GOAL, NETWORK_DONE
 from ..refinement import RefinementReport
-from ..worker.job import DATA_DIRECTORY, NETWORK_DIRECTORY, REFINED_DIRECTORY, ReconstructJob
+from ..refinement.config import STARTS
+from ..settings_table import SETTINGS
+from ..worker.job import (
+    DATA_DIRECTORY,
+    NETWORK_DIRECTORY,
+    REFINED_DIRECTORY,
+    START_DIRECTORY,
+    ReconstructJob,
+    RefineJob,
+)
 from ..worker.running import ChildRun, JobObserver
 from .settings import (
     PluginSettings,
+    make_config_without_model,
     make_examination_config,
     make_execution_config,
     make_reconstruction_request,
@@ -58,15 +68,13 @@ def make_reconstruct_job(
     )
 
 
-class ReconstructionRun(JobObserver):
-    """One reconstruction, in a child process.
+class _Run(JobObserver):
+    """One run in a child process, as the window sees it.
 
     Parameters
     ----------
     settings
         Read anew for this run.
-    model_type
-        Of the reconstructor, ``"pinn"`` or ``"supervised"``.
     shown
         What the window shows of it.
     task
@@ -75,15 +83,51 @@ class ReconstructionRun(JobObserver):
         The library's.
     """
 
-    def __init__(
-        self, settings: PluginSettings, model_type: str, shown: Shown, task: Task, logger: logging.Logger
-    ) -> None:
+    def __init__(self, settings: PluginSettings, shown: Shown, task: Task, logger: logging.Logger) -> None:
         self._settings = settings
-        self._model_type = model_type
         self._shown = shown
         self._task = task
         self._logger = logger
         self._product: Product
+
+    def _refined(self, directory: Path, result: dict[str, Any], origin: str) -> Product:
+        """The product with what the refinement has left; ``origin`` says in words what it started from."""
+        from ..ptychodus_io.products import with_refinement
+
+        found = Estimate.load(directory / REFINED_DIRECTORY)
+        return with_refinement(self._product, found, result, origin, self._shown.findings, self._logger)
+
+    # ---- what the run tells and asks
+
+    def on_progress(self, fraction: float) -> None:
+        self._task.show_progress(fraction)
+
+    def on_findings(self, findings: Report) -> None:
+        self._shown.add_findings(findings)
+
+    def on_epoch(self, report: EpochReport | RefinementReport) -> None:
+        assert isinstance(report, RefinementReport)
+        self._logger.info(
+            "Refinement, epoch %d/%d: normalised error %.4g, %.0f patterns/s, %s left",
+            report.epoch,
+            report.nepochs,
+            report.error,
+            report.patterns_per_second,
+            duration(report.seconds_left),
+        )
+
+    def should_stop(self) -> bool:
+        return self._task.should_stop()
+
+
+class ReconstructionRun(_Run):
+    """One reconstruction with a model of ``model_type``, ``"pinn"`` or ``"supervised"``."""
+
+    def __init__(
+        self, settings: PluginSettings, model_type: str, shown: Shown, task: Task, logger: logging.Logger
+    ) -> None:
+        super().__init__(settings, shown, task, logger)
+        self._model_type = model_type
         self._model_path: Path
         self._after_network: ReconstructOutput | None = None
 
@@ -146,12 +190,7 @@ class ReconstructionRun(JobObserver):
             return self._network_product(directory, result["history"])
         if not result["errors"]:
             return None
-        from ..ptychodus_io.products import with_refinement
-
-        found = Estimate.load(directory / REFINED_DIRECTORY)
-        return with_refinement(
-            self._product, found, result, self._model_path, self._shown.findings, self._logger
-        )
+        return self._refined(directory, result, f"network, {self._model_path.name}")
 
     def _network_product(self, directory: Path, history: dict[str, list[float]]) -> Product:
         from ..ptychodus_io.products import with_network
@@ -161,27 +200,60 @@ class ReconstructionRun(JobObserver):
             self._product, found, history, self._model_path, self._shown.findings, self._logger
         )
 
-    # ---- what the run tells and asks
-
-    def on_progress(self, fraction: float) -> None:
-        self._task.show_progress(fraction)
-
-    def on_findings(self, findings: Report) -> None:
-        self._shown.add_findings(findings)
-
     def on_network(self, directory: Path, history: dict[str, list[float]]) -> None:
         self._after_network = ReconstructOutput(self._network_product(directory, history), NETWORK_DONE)
 
-    def on_epoch(self, report: EpochReport | RefinementReport) -> None:
-        assert isinstance(report, RefinementReport)
-        self._logger.info(
-            "Refinement, epoch %d/%d: normalised error %.4g, %.0f patterns/s, %s left",
-            report.epoch,
-            report.nepochs,
-            report.error,
-            report.patterns_per_second,
-            duration(report.seconds_left),
-        )
 
-    def should_stop(self) -> bool:
-        return self._task.should_stop()
+_ORIGINS = {"flat": "flat object", "object": "the product's object"}
+
+
+class RefinementRun(_Run):
+    """One reconstruction without a model."""
+
+    def outputs(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
+        """Find the object, and yield the product with it."""
+        from ..ptychodus_io.ingest import from_reconstruct_input
+
+        self._product = parameters.product
+        self._shown.show_findings(Report())
+        examination = make_examination_config(self._settings)
+        start = self._settings.value("WithoutModel.Start")
+        if start not in STARTS:
+            name, allowed = SETTINGS["WithoutModel.Start"].full_name, ", ".join(map(repr, STARTS))
+            raise ValueError(f"The setting {name} = {start!r} is not valid: use one of {allowed}.")
+        raw = from_reconstruct_input(parameters, with_object=True, examination=examination)
+        assert raw.objectGuess is not None
+        raw.require_inside((raw.objectGuess.shape[0], raw.objectGuess.shape[1]))
+        job = RefineJob(
+            refinement=make_config_without_model(self._settings, len(raw.probeGuess)),
+            execution=make_execution_config(self._settings),
+            log_level=self._logger.getEffectiveLevel(),
+            examination=examination,
+            start=start,
+        )
+        patterns = raw.n_patterns
+        scans = [raw]
+        del raw
+
+        def hand_over(directory: Path) -> None:
+            scan = scans.pop()  # what the worker has need not be held here as well
+            assert scan.objectGuess is not None
+            Estimate(scan.objectGuess, scan.probeGuess).save(directory / START_DIRECTORY)
+            scan.objectGuess = None
+            scan.to_directory(directory / DATA_DIRECTORY)
+
+        run = ChildRun(job, self, self._logger)
+        with naming_settings(), run.started(hand_over):
+            started = time.monotonic()
+            for _ in run.steps():
+                pass  # there is nothing to show before the end; should_stop looks at Stop
+            if not run.is_complete:
+                self._logger.warning("Reconstruction stopped: there is no result.")
+                return
+            assert run.result is not None
+            if not run.result["errors"]:
+                self._logger.warning("Stopped before an epoch was over: there is no result.")
+                return
+            last = self._refined(run.directory, run.result, _ORIGINS[run.result["start"]])
+        self._logger.info("Reconstructed from %d patterns in %.1f s.", patterns, time.monotonic() - started)
+        yield ReconstructOutput(last, GOAL)

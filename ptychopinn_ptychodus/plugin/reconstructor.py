@@ -10,11 +10,9 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
-from ptychodus.api.observer import Observable
 from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import (
     ReconstructInput,
@@ -23,67 +21,28 @@ from ptychodus.api.reconstruct import (
     TrainOutput,
 )
 
-from ..backends.base import Engine, ModelFileError
+from ..backends.base import Engine
 from ..backends.framework import EngineUnavailableError
 from ..backends.registry import engine_for, guess_engine
-from ..data.examination import ExaminationError, Report
 from ..files import replacing
-from ..ptychodus_io.names import GOAL, MODEL_BASENAME
-from ..settings_table import EFFORT
-from ..worker.wire import ChildDiedError
+from ..ptychodus_io.names import KEYS, MODEL_BASENAME, REFINEMENT
+from .base import NoModelError, PluginReconstructor
 from .reconstruction import ReconstructionRun
 from .selection import BACKEND_SETTING, model_file_type, preferred_backend
 from .settings import PluginSettings, make_examination_config
-from .shown import PreviewPicture, Shown, Task
 from .training import TrainingRun, make_train_job
 
-# Failures that their message explains in full; a traceback in the log pane would only bury it.
-_EXPECTED = (ValueError, OSError, MemoryError, EngineUnavailableError, ChildDiedError)
 
-
-class NoModelError(RuntimeError):
-    """There is no model to reconstruct with; the message says how to get one."""
-
-
-class PtychoPINNReconstructor(TrainableReconstructor, Observable):
+class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
     """One trainable reconstructor; what it is trained on is ``model_type``.
 
     It notifies its observers of another loaded model, of epochs and of previews, in whatever thread that
-    happens.
-
-    Parameters
-    ----------
-    name
-        As the application lists it.
-    model_type
-        ``"pinn"`` or ``"supervised"``.
-    settings
-        Shared by the reconstructors of the library, and read anew at every run.
-    logger
-        The library's: the application shows only that one beside the progress bar.
+    happens. Its parameters are those of :class:`.PluginReconstructor`.
     """
 
     def __init__(self, name: str, model_type: str, settings: PluginSettings, logger: logging.Logger) -> None:
-        super().__init__()
-        self._name = name
-        self.model_type = model_type
-        self._settings = settings
-        self._logger = logger
+        super().__init__(name, model_type, settings, logger)
         self._model_path: Path | None = None
-        self._task = Task()
-        self._shown = Shown(self.notify_observers, logger)
-
-    # ---- what there is to see of the newest run
-
-    @property
-    def preview(self) -> PreviewPicture | None:
-        """What the newest training has shown of its object; None before there is something to see."""
-        return self._shown.preview
-
-    @property
-    def findings(self) -> Report:
-        """What the examination of the newest run's scan, and of its result, has found."""
-        return self._shown.findings
 
     @property
     def training_curves(self) -> dict[str, list[LossValue]]:
@@ -96,13 +55,6 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         return self._shown.reading
 
     # ---- what the application asks before it does anything: none of it may raise
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def get_progress_goal(self) -> int:
-        return GOAL
 
     def is_model_loaded(self) -> bool:
         return self._model_path is not None
@@ -117,14 +69,6 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
         return "PtychoPINN Training Data (*.npz)"
 
     # ---- hooks of attach.py
-
-    def attach_task_monitor(self, monitor: Any) -> None:
-        """Learn of Stop, and show progress, without yielding a product for it."""
-        self._task.monitor = monitor
-
-    def close(self) -> None:
-        """Have what runs keep its best state and end, and start nothing more."""
-        self._task.close()
 
     def require_model(self) -> Path:
         """The loaded model's path.
@@ -141,7 +85,8 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             raise NoModelError(
                 f"{self.name} has no model. Train one, or load a model file; without the window, leave it in "
                 f'the input directory as "{MODEL_BASENAME}{self.get_model_file_extension()}". The setting '
-                f"{BACKEND_SETTING} decides on the extension: models of other engines are not looked for."
+                f"{BACKEND_SETTING} decides on the extension: models of other engines are not looked for. "
+                f'The algorithm {REFINEMENT} ("{KEYS[REFINEMENT]}") finds the object without a model.'
             )
         if not path.is_file():
             raise FileNotFoundError(
@@ -226,26 +171,3 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observable):
             self._say_effort()
             run = ReconstructionRun(self._settings, self.model_type, self._shown, self._task, self._logger)
             yield from run.outputs(parameters, model_path, engine.name)
-
-    # ---- helpers
-
-    def _say_effort(self) -> None:
-        effort = self._settings.shown(EFFORT)
-        self._logger.info('Effort "%s": %s.', effort, self._settings.effort_says())
-
-    @contextlib.contextmanager
-    def _reporting(self, what: str) -> Iterator[None]:
-        """Say in the library's log what failed (the window shows nothing else), and raise it again."""
-        try:
-            if self._task.is_closing:
-                raise RuntimeError("Ptychodus is closing: nothing is started any more.")
-            yield
-        except GeneratorExit:
-            raise
-        except Exception as exc:
-            if isinstance(exc, ExaminationError):
-                self._shown.add_findings(exc.report)
-            expected = isinstance(exc, (*_EXPECTED, NoModelError, ModelFileError))
-            self._logger.error("%s: %s", what, exc, exc_info=None if expected else exc)
-            self._logger.debug("Traceback:", exc_info=exc)
-            raise

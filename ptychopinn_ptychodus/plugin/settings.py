@@ -72,7 +72,7 @@ def _create_parameter(group: ParameterGroup, row: Setting) -> None:
 
 
 class PluginSettings:
-    """All groups, shared by both reconstructors."""
+    """All groups, shared by the reconstructors."""
 
     def __init__(self, registry: SettingsRegistry) -> None:
         self._groups = {group: SettingsGroup(registry, group) for group in GROUPS}
@@ -115,9 +115,9 @@ class PluginSettings:
             for path, value in with_effort(effort).items():
                 self[path].set_value(value)
 
-    def effort_says(self) -> str:
+    def effort_says(self, model_type: str) -> str:
         """What has come of the effort, see :func:`.settings_table.effort_says`."""
-        return effort_says(self.shown)
+        return effort_says(self.shown, model_type)
 
     def _checked(self, row: Setting) -> Any:
         value: Any = ParameterBase.get_value(self[row.path])
@@ -204,6 +204,15 @@ def make_refinement_config(settings: PluginSettings) -> RefinementConfig | None:
         if settings.value("Refinement.Epochs") == 0:
             return None
         return RefinementConfig(**settings.fields_of(RefinementConfig))
+
+
+def make_config_without_model(settings: PluginSettings, probe_modes: int) -> RefinementConfig:
+    """The refinement that finds an object by itself, with a probe that has ``probe_modes`` modes by now."""
+    with naming_settings():
+        fields = settings.fields_of(RefinementConfig)
+        fields["epochs"] = settings.value("WithoutModel.Epochs")
+        fields["probe_modes"] = max(settings.value("Training.ProbeModes") or 1, probe_modes)
+        return RefinementConfig(**fields)
 
 
 def make_examination_config(settings: PluginSettings) -> ExaminationConfig:

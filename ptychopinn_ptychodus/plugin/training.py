@@ -14,7 +14,7 @@ from ..data.examination import Report
 from ..formatting import counted, duration
 from ..ptychodus_io.names import GOAL, MODEL_BASENAME
 from ..refinement import RefinementReport
-from ..settings_table import FROM_MODEL, NEW, RESUME, SETTINGS, START, STARTS
+from ..settings_table import FROM_MODEL, NEW, RESUME, SETTINGS, START, TRAINING_STARTS
 from ..worker.job import TrainJob
 from ..worker.run_files import (
     PICTURE_FILE,
@@ -82,8 +82,8 @@ def make_train_job(
 
 def _start(settings: PluginSettings) -> str:
     start = settings.value(START)
-    if start not in STARTS:
-        known = ", ".join(map(repr, STARTS))
+    if start not in TRAINING_STARTS:
+        known = ", ".join(map(repr, TRAINING_STARTS))
         raise ValueError(f"The setting {SETTINGS[START].full_name} = {start!r} is not valid: use {known}.")
     return str(start)
 

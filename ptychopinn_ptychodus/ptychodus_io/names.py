@@ -10,7 +10,13 @@ from pathlib import Path
 LIBRARY = "PtychoPINN-Plugin"
 """What Ptychodus calls this package's reconstructors together; also the name of their logger."""
 
-KEYS = {name: f"{LIBRARY}_{name}".casefold() for name in ("PINN", "Supervised")}
+TRAINABLE = ("PINN", "Supervised")
+"""The reconstructors that apply a model, which they are trained for."""
+
+REFINEMENT = "Refinement"
+"""The reconstructor that needs no model."""
+
+KEYS = {name: f"{LIBRARY}_{name}".casefold() for name in (*TRAINABLE, REFINEMENT)}
 """What Ptychodus calls each of them in its settings."""
 
 DIFFRACTION_FILE = "diffraction.h5"

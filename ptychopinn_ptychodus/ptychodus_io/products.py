@@ -47,28 +47,29 @@ def with_refinement(
     product: Product,
     found: Estimate,
     result: Mapping[str, Any],
-    model_path: Path,
+    origin: str,
     findings: Report,
     logger: logging.Logger,
 ) -> Product:
     """``product`` with the refined object, probe and positions, and the error of each epoch.
 
-    ``result`` is the worker's message: ``errors`` by epoch, ``start_error`` and ``error``. ``findings`` go
-    into the comments.
+    ``result`` is the worker's message: ``errors`` by epoch, ``start_error`` and ``error``. ``origin`` says in
+    words what the refinement started from. ``findings`` go into the comments.
     """
     epochs = counted(len(result["errors"]), "epoch")
     logger.info(
-        "Normalised error: %.4g of the network, %.4g after %s of refinement.",
+        "Normalised error: %.4g of the %s, %.4g after %s of refinement.",
         result["start_error"],
+        origin.removeprefix("the ").partition(",")[0],
         result["error"],
         epochs,
     )
-    how = f"network, {model_path.name}, then {epochs} of refinement"
+    how = f"{origin}, then {epochs} of refinement"
     if found.positions is not None:
         how += f", {_POSITIONS}"
     if not result["error"] < result["start_error"]:
         how += ", which did not improve it"
-        logger.warning("Refinement has not improved on the network's object, which is handed over again.")
+        logger.warning("Refinement has not improved on what it started from, which is handed over again.")
     # without weights, since the probe was fitted as the same at all positions
     return _with(product, found, result["errors"], how, None, findings, logger)
 

@@ -8,6 +8,8 @@ from ..validation import check, flags, integer, one_of, real
 
 ERROR_METRICS = ("amplitude", "poisson")
 METRICS = ("auto", *ERROR_METRICS)
+STARTS = ("auto", "flat", "object")
+"""Objects to start from, see :func:`.chosen_start.chosen_start`."""
 SMALLEST_BATCH = 4
 _FARTHEST = 64.0  # pixels, whatever the patterns' size: the object is continued by as much on each side
 

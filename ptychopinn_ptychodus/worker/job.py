@@ -122,16 +122,21 @@ class RefineJob:
 
     Attributes
     ----------
+    refinement
+        What is refined, and for how long.
     execution
         Devices; only its ``accelerator`` is used.
     examination
         What is looked for in the scan and in the result.
+    start
+        Which object it starts from, see :func:`.chosen_start`: that in ``start/`` or a flat one.
     """
 
     refinement: RefinementConfig
     execution: ExecutionConfig
     log_level: int
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
+    start: str = "object"
 
     @property
     def device(self) -> str:

@@ -243,7 +243,7 @@ class ChildProcess:
         if kind == "error":
             self._log.debug("Traceback in the worker:\n%s", message["traceback"])
             raise self.with_remedy(rebuild_error(message))
-        if kind in ("learning", "network"):
+        if kind in ("learning", "network", "refinement"):
             self._worth_s = STOP_GRACE_S  # what is learnt, or refined, until then is handed over
         if kind == "epoch":
             self._worth_s = CHECKPOINT_GRACE_S

@@ -22,6 +22,7 @@ from ..data.examination import Report
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from ..refinement import RefinementConfig
+from ..refinement.chosen_start import chosen_start
 from ..refinement.handover import Start, better_start
 from ..refinement.solver import refine
 from ..refinement.start import StartError
@@ -109,7 +110,11 @@ def refine_start(
     raw = examined(RawData.from_directory(directory / DATA_DIRECTORY), job.examination, send)
     start = Estimate.load(directory / START_DIRECTORY)
     try:
-        return _refine(raw, start, job.refinement, job, directory, send, should_stop)
+        object_, name = chosen_start(
+            raw, start.object, start.probe, job.refinement, job.start, device=job.device
+        )
+        start = Estimate(object_, start.probe)
+        return {"start": name, **_refine(raw, start, job.refinement, job, directory, send, should_stop)}
     except StartError as exc:
         raise ValueError(str(exc)) from exc
 

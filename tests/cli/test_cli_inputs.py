@@ -61,12 +61,21 @@ def test_truncated_file(name: str, copy: Path, capsys: Capture) -> None:
 def test_reconstruct_without_a_model(
     engine: str, name: str, scan: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    choice = ["--set", f"PtychoPINNPluginModel.Backend={engine}"]
+    choice = ["--set", f"PtychoPINNPluginModel.Backend={engine}", "--algorithm", "PINN"]
     error = fails(2, capsys, "reconstruct", "-i", scan, "-o", tmp_path, *choice)
     assert str(scan / name) in error
     assert "ptychopinn-ptychodus train" in error
+    assert "--algorithm Refinement" in error
     error = fails(2, capsys, "reconstruct", "-i", scan, "-o", tmp_path, "-m", tmp_path / "mine.ckpt")
     assert str(tmp_path / "mine.ckpt") in error
+
+
+def test_an_algorithm_without_models_and_trainings(scan: Path, tmp_path: Path, capsys: Capture) -> None:
+    choice = ["--algorithm", "Refinement"]
+    error = fails(2, capsys, "reconstruct", "-i", scan, "-o", tmp_path, "-m", tmp_path / "mine.ckpt", *choice)
+    assert "leave -m out" in error
+    assert main(["train", "-i", str(scan), "-o", str(tmp_path), *choice]) == 2
+    assert "invalid choice" in capsys.readouterr().err
 
 
 def test_several_models_of_other_engines(

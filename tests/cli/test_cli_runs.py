@@ -140,6 +140,24 @@ def test_interrupted_training_keeps_its_best_model(
 # ---- reconstruction ---------------------------------------------------------------------------------------
 
 
+def test_without_a_model_the_object_is_found_by_refinement(
+    command: Command, scan: Path, tmp_path: Path
+) -> None:
+    done = command(
+        "reconstruct", "-i", scan, "-o", tmp_path, "--set", "PtychoPINNPluginWithoutModel.Epochs=2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "by Refinement" in done.stdout
+    product = load_product(tmp_path / "product.h5")
+    assert "flat object, then 2 epochs of refinement" in product.metadata.comments
+    assert len(product.losses) == 2
+    assert not (tmp_path / "network.h5").exists()
+    assert (tmp_path / "object.png").read_bytes().startswith(PNG)
+    assert (tmp_path / "examination.json").is_file()
+    assert done.stdout.splitlines()[-1] == f"Report: {tmp_path / 'report.html'}"
+    assert "PtychoPINNPluginWithoutModel.Epochs" in (tmp_path / "report.html").read_text()
+
+
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Reconstructions take no time, and leave here which model they were made with."""

@@ -83,6 +83,17 @@ class TestSupervised(PluginContract, ReconstructorLibraryContract):
 
 
 @pytest.mark.usefixtures("fake_engines")
+class TestRefinement(PluginContract, ReconstructorLibraryContract):
+    """It has no model, and is not trainable."""
+
+    reconstructors = ("Refinement",)
+    headless = False
+
+    def configure(self, settings: SettingsRegistry) -> None:
+        settings["PtychoPINNPluginWithoutModel"].parameters()["Epochs"].set_value(3)
+
+
+@pytest.mark.usefixtures("fake_engines")
 class TestWithoutRefinement(PluginContract, ReconstructionChecks):
     """The network's object is the one result; above it is the first of two."""
 

@@ -20,7 +20,7 @@ from ptychodus.model import ModelCore
 
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 
-NAMES = {"ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised"}
+NAMES = {"ptychopinn-plugin_pinn", "ptychopinn-plugin_supervised", "ptychopinn-plugin_refinement"}
 FRAMEWORKS = ("torch", "tensorflow", "lightning", "pytorch_lightning", "keras", "mlflow", "PyQt5")
 
 HANGS_S = 120.0
@@ -65,7 +65,7 @@ def select(directory: Path, **settings: str) -> None:
 
 
 class TestScripts:
-    def test_a_model_core_lists_both_reconstructors(self) -> None:
+    def test_a_model_core_lists_all_reconstructors(self) -> None:
         with ModelCore() as model:
             assert set(model.workflow_api.available_reconstructors()) >= NAMES
 

@@ -19,7 +19,7 @@ from ptychodus.api.settings import SettingsRegistry
 from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.plugin.settings import PluginSettings
-from ptychopinn_ptychodus.settings_table import with_effort
+from ptychopinn_ptychodus.settings_table import PREFIX, SETTINGS, WITHOUT_MODEL, with_effort
 
 if TYPE_CHECKING:
     from PyQt5.QtWidgets import QApplication, QWidget
@@ -165,6 +165,9 @@ class TestSections:
         page = open_page(library)
         settings = library.settings
         names = {(group.name, name) for group in settings.groups for name in group.group.parameters()}
+        names -= {
+            (f"{PREFIX}{row.group}", row.name) for row in SETTINGS.values() if row.of == (WITHOUT_MODEL,)
+        }
         shown = {(f"PtychoPINNPlugin{row.setting.group}", row.setting.name) for row in page.rows}
         assert shown == names
         assert len(page.rows) == len(names)
@@ -185,6 +188,7 @@ class TestSections:
             "Engine",
             "Model",
             "Data and Sampling",
+            "Probe",
             "Training",
             "Inference",
             "Refinement",

@@ -337,7 +337,7 @@ def found_in(raw: RawData, positions: np.ndarray | None = None) -> Estimate:
 def refined(product: Product, found: Estimate, error: float, log: pytest.LogCaptureFixture) -> Product:
     result = {"errors": [0.2, 0.1], "start_error": 0.3, "error": error}
     logger = logging.getLogger("PtychoPINN-Plugin")
-    return with_refinement(product, found, result, Path("m.ckpt"), Report(), logger)
+    return with_refinement(product, found, result, "network, m.ckpt", Report(), logger)
 
 
 def test_a_refinement_that_brings_nothing_says_so(log: pytest.LogCaptureFixture) -> None:

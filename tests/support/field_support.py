@@ -94,7 +94,8 @@ def make_reconstructor(name: str = "PINN", **values: Any) -> PtychoPINNReconstru
     library = PtychoPINNPluginLibrary(SettingsRegistry(), False)
     for key, value in {**QUICK, **values}.items():
         library.settings[key.replace("_", ".")].set_value(value)
-    return next(reconstructor for reconstructor in library if reconstructor.name == name)
+    found: PtychoPINNReconstructor = next(one for one in library if one.name == name)
+    return found
 
 
 def input_of(scan: Path) -> ReconstructInput:

@@ -15,8 +15,8 @@ from ptychodus.controller.processing import ReconstructorViewControllerFactory
 from PyQt5.QtGui import QShowEvent
 from PyQt5.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from ..base import PluginReconstructor
 from ..library import NAME, PtychoPINNPluginLibrary
-from ..reconstructor import PtychoPINNReconstructor
 
 if TYPE_CHECKING:
     from .engines import EngineStates
@@ -42,11 +42,10 @@ class PtychoPINNPluginViewControllerFactory(ReconstructorViewControllerFactory):
         wanted = reconstructor_name.casefold()  # Ptychodus hands it over in lower case
         for reconstructor in self._library:
             if reconstructor.name.casefold() == wanted:
-                assert isinstance(reconstructor, PtychoPINNReconstructor)
                 return Page(self, reconstructor)
         raise ValueError(f"{NAME} has no reconstructor {reconstructor_name!r}.")
 
-    def build(self, reconstructor: PtychoPINNReconstructor) -> SettingsPage:
+    def build(self, reconstructor: PluginReconstructor) -> SettingsPage:
         """What is on the page of a reconstructor."""
         from .engines import EngineStates
         from .page import SettingsPage
@@ -61,7 +60,7 @@ class Page(QWidget):
     """Settings of one reconstructor, built when they are first looked at: most sessions start elsewhere."""
 
     def __init__(
-        self, factory: PtychoPINNPluginViewControllerFactory, reconstructor: PtychoPINNReconstructor
+        self, factory: PtychoPINNPluginViewControllerFactory, reconstructor: PluginReconstructor
     ) -> None:
         super().__init__()
         self._factory = factory

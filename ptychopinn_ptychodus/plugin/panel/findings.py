@@ -5,7 +5,7 @@ from __future__ import annotations
 from PyQt5.QtCore import Qt
 from PyQt5.QtWidgets import QGroupBox, QLabel, QSizePolicy, QVBoxLayout
 
-from ..reconstructor import PtychoPINNReconstructor
+from ..base import PluginReconstructor
 from .widgets import Relay, tool_tip
 
 _SHOWN = 6
@@ -15,7 +15,7 @@ _SHOWN = 6
 class FindingsBox(QGroupBox):
     """Findings of the newest run, warnings first; hidden while there are none."""
 
-    def __init__(self, reconstructor: PtychoPINNReconstructor) -> None:
+    def __init__(self, reconstructor: PluginReconstructor) -> None:
         super().__init__("Examination of the Scan")
         self._reconstructor = reconstructor
         self.text = QLabel()

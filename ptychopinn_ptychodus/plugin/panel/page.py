@@ -22,6 +22,7 @@ from PyQt5.QtWidgets import (
 )
 
 from ...settings_table import EFFORT, SECTIONS, Setting
+from ..base import PluginReconstructor
 from ..reconstructor import PtychoPINNReconstructor
 from ..settings import PluginSettings
 from .engines import EngineRows, EngineStates
@@ -90,7 +91,7 @@ class SettingsPage(QWidget):
     def __init__(
         self,
         settings: PluginSettings,
-        reconstructor: PtychoPINNReconstructor,
+        reconstructor: PluginReconstructor,
         engine_states: EngineStates,
         file_dialog_factory: Any,
     ) -> None:
@@ -100,22 +101,26 @@ class SettingsPage(QWidget):
         self._engine_states = engine_states
         self.rows: list[Row] = []
         self._forms: list[Form] = []
-        self.model_box = ModelBox(reconstructor, file_dialog_factory)
+        self._model_box: ModelBox | None = None
+        if isinstance(reconstructor, PtychoPINNReconstructor):
+            self._model_box = ModelBox(reconstructor, file_dialog_factory)
         self.preview_box = PreviewBox(reconstructor)
         self.findings_box = FindingsBox(reconstructor)
 
         layout = QVBoxLayout()
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.model_box)
+        if self._model_box is not None:
+            layout.addWidget(self._model_box)
         layout.addWidget(self.findings_box)
         layout.addWidget(self.preview_box)
-        *sections, (folded_title, folded) = SECTIONS.items()
+        *sections, (folded_title, folded) = self._sections().items()
         forms = {title: self._add_section(layout, title, rows) for title, rows in sections}
         self.effort_says = InfoLabel()
         forms["Effort"].add_wide(self.effort_says)
         # as Ptychodus tells of changes only: chosen once more, it sets once more what it sets
         self.row(EFFORT).widget.activated.connect(lambda _: settings.set_by_effort())
-        self._engine_rows = EngineRows(engine_states, settings, forms["Engine"])
+        if self._model_box is not None:
+            self._engine_rows = EngineRows(engine_states, settings, forms["Engine"])
         self._add_folded_section(layout, folded_title, folded)
         layout.addStretch()
         self.setLayout(layout)
@@ -126,9 +131,26 @@ class SettingsPage(QWidget):
                 wheel.guard(widget)
         Relay(self._show_settings, self).watch(*(group.group for group in settings.groups))
         self._show_settings()
-        engine_states.refresh()
-        self.model_box.refresh()
-        align(self.model_box.form, *self._forms)
+        model_forms = []
+        if self._model_box is not None:
+            engine_states.refresh()
+            self._model_box.refresh()
+            model_forms.append(self._model_box.form)
+        align(*model_forms, *self._forms)
+
+    @property
+    def model_box(self) -> ModelBox:
+        """The box of the loaded model, on the page of a reconstructor that has models."""
+        assert self._model_box is not None, self._model_type
+        return self._model_box
+
+    def _sections(self) -> dict[str, tuple[Setting, ...]]:
+        """The sections that this reconstructor reads something of."""
+        read = {
+            title: tuple(row for row in rows if self._model_type in row.of)
+            for title, rows in SECTIONS.items()
+        }
+        return {title: rows for title, rows in read.items() if rows}
 
     def row(self, setting: str) -> Row:
         """The row of ``Group.Name``, as in ``Training.Epochs``."""
@@ -168,7 +190,7 @@ class SettingsPage(QWidget):
     def _show_settings(self) -> None:
         self._show_what_applies()
         try:
-            self.effort_says.show_text(self._settings.effort_says())
+            self.effort_says.show_text(self._settings.effort_says(self._model_type))
         except ValueError as exc:
             self.effort_says.show_text(str(exc))
 

@@ -7,7 +7,7 @@ from PyQt5.QtGui import QPainter, QPaintEvent, QPixmap
 from PyQt5.QtWidgets import QGroupBox, QSizePolicy, QVBoxLayout, QWidget
 
 from ...worker.run_files import identity
-from ..reconstructor import PtychoPINNReconstructor
+from ..base import PluginReconstructor
 from .widgets import InfoLabel, Relay, tool_tip
 
 
@@ -49,7 +49,7 @@ class _Picture(QWidget):
 class PreviewBox(QGroupBox):
     """Amplitude and phase of the newest training's object so far; hidden until there is one."""
 
-    def __init__(self, reconstructor: PtychoPINNReconstructor) -> None:
+    def __init__(self, reconstructor: PluginReconstructor) -> None:
         super().__init__("Preview")
         self._reconstructor = reconstructor
         self._shown: tuple[int, ...] = ()

@@ -1,0 +1,108 @@
+"""What the reconstructors have in common: names, progress, what the window shows of them, their errors."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from ptychodus.api.observer import Observable
+from ptychodus.api.reconstruct import Reconstructor
+
+from ..backends.base import ModelFileError
+from ..backends.framework import EngineUnavailableError
+from ..data.examination import ExaminationError, Report
+from ..ptychodus_io.names import GOAL
+from ..settings_table import EFFORT
+from ..worker.wire import ChildDiedError
+from .settings import PluginSettings
+from .shown import PreviewPicture, Shown, Task
+
+# Failures that their message explains in full; a traceback in the log pane would only bury it.
+_EXPECTED = (ValueError, OSError, MemoryError, EngineUnavailableError, ChildDiedError)
+
+
+class NoModelError(RuntimeError):
+    """There is no model to reconstruct with; the message says how to get one."""
+
+
+class PluginReconstructor(Reconstructor, Observable):
+    """One reconstructor of the library.
+
+    It notifies its observers of epochs, findings and previews, in whatever thread that happens.
+
+    Parameters
+    ----------
+    name
+        As the application lists it.
+    model_type
+        ``"pinn"`` or ``"supervised"``, or :data:`.settings_table.WITHOUT_MODEL`: which settings it reads.
+    settings
+        Shared by the reconstructors of the library, and read anew at every run.
+    logger
+        The library's: the application shows only that one beside the progress bar.
+    """
+
+    def __init__(self, name: str, model_type: str, settings: PluginSettings, logger: logging.Logger) -> None:
+        super().__init__()
+        self._name = name
+        self.model_type = model_type
+        self._settings = settings
+        self._logger = logger
+        self._task = Task()
+        self._shown = Shown(self.notify_observers, logger)
+
+    # ---- what there is to see of the newest run
+
+    @property
+    def preview(self) -> PreviewPicture | None:
+        """What the newest training has shown of its object; None before there is something to see."""
+        return self._shown.preview
+
+    @property
+    def findings(self) -> Report:
+        """What the examination of the newest run's scan, and of its result, has found."""
+        return self._shown.findings
+
+    # ---- what the application asks before it does anything: none of it may raise
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def get_progress_goal(self) -> int:
+        return GOAL
+
+    # ---- hooks of attach.py
+
+    def attach_task_monitor(self, monitor: Any) -> None:
+        """Learn of Stop, and show progress, without yielding a product for it."""
+        self._task.monitor = monitor
+
+    def close(self) -> None:
+        """Have what runs keep its best state and end, and start nothing more."""
+        self._task.close()
+
+    # ---- helpers
+
+    def _say_effort(self) -> None:
+        effort = self._settings.shown(EFFORT)
+        self._logger.info('Effort "%s": %s.', effort, self._settings.effort_says(self.model_type))
+
+    @contextlib.contextmanager
+    def _reporting(self, what: str) -> Iterator[None]:
+        """Say in the library's log what failed (the window shows nothing else), and raise it again."""
+        try:
+            if self._task.is_closing:
+                raise RuntimeError("Ptychodus is closing: nothing is started any more.")
+            yield
+        except GeneratorExit:
+            raise
+        except Exception as exc:
+            if isinstance(exc, ExaminationError):
+                self._shown.add_findings(exc.report)
+            expected = isinstance(exc, (*_EXPECTED, NoModelError, ModelFileError))
+            self._logger.error("%s: %s", what, exc, exc_info=None if expected else exc)
+            self._logger.debug("Traceback:", exc_info=exc)
+            raise
