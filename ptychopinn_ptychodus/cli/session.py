@@ -153,7 +153,7 @@ class Session:
         def show(display: ProgressDisplay) -> None:
             curves = {label: losses[-1] for label, losses in list(trainer.training_curves.items()) if losses}
             fraction = self._monitor.get_progress() / max(1, self._monitor.get_progress_goal())
-            note = trainer.reading or ("the first epoch" if fraction > 0 else "loading, and the first epoch")
+            note = trainer.reading or ("until the first epoch is over" if fraction > 0 else "loading")
             if curves:
                 epoch = max(loss.epoch for loss in curves.values())
                 losses = ", ".join(f"{label.lower()} {loss.value:.4g}" for label, loss in curves.items())

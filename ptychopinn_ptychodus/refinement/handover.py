@@ -96,7 +96,7 @@ def better_start(
     # a network's probe that explains as much as the conjugate of the scan's was found from that
     conjugated = corrected.conjugated and not is_spoilt
     if not (is_spoilt or bench.has_fitted_noise(network.object, modes)):
-        return replace(network, conjugated=conjugated)
+        return replace(network, conjugated=True) if conjugated else network
     why = "probe explains far less than the product's" if is_spoilt else "object has fitted noise"
     logger.info("The network's %s: the refinement starts from a flat object.", why)
     flat = np.ones(np.shape(network.object), np.complex64)

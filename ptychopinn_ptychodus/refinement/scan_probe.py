@@ -46,6 +46,7 @@ def found_probe(
     *,
     device: str | Arrays,
     should_stop: Callable[[], bool],
+    on_progress: Callable[[float], None] | None = None,
 ) -> NDArray[np.complex64] | None:
     """The probe that explains a scan best, from the one that it has.
 
@@ -59,6 +60,8 @@ def found_probe(
         As :func:`.arrays.arrays_for` takes it, or its result.
     should_stop
         Asked before every batch.
+    on_progress
+        Called after every batch with the part of the work that is done, 0 to 1.
 
     Returns
     -------
@@ -72,27 +75,34 @@ def found_probe(
     config = RefinementConfig()
     start = _flat(scan)
 
-    def refined(count: int) -> Refined:
+    further = modes - len(scan.probeGuess)
+    parts = 2 if further > 0 else 1
+
+    def refined(count: int, part: int) -> Refined:
+        def tell(fraction: float) -> None:
+            if on_progress is not None:
+                on_progress((part + fraction) / parts)
+
         return refine(
             scan,
             start,
             scan.probeGuess,
             replace(config, probe_modes=count),
+            on_progress=tell,
             should_stop=should_stop,
             device=device,
             quiet=True,
         )
 
     try:
-        best = refined(len(scan.probeGuess))
+        best = refined(len(scan.probeGuess), 0)
     except ValueError as exc:  # what is wrong with such a scan, or its probe, a training says itself
         logger.debug("The probe is not looked for: %s", exc)
         return None
     if best.stopped or not best.error < best.start_error:
         return None
-    further = modes - len(scan.probeGuess)
     if further > 0:
-        more = refined(modes)
+        more = refined(modes, 1)
         if more.stopped:
             return None
         if _earn_their_place(scan, further, best, more):

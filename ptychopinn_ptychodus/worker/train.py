@@ -45,6 +45,7 @@ def train(
         [data.training, data.validation],
         config.batch_size,
         config.nepochs,
+        begin=data.begun,
         tell_batches=job.tell_batches,
         history=beginning.state.history if beginning is not None and beginning.state is not None else None,
     )

@@ -12,6 +12,7 @@ from refinement_support import correlation, displaced
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.refinement import RefinementConfig, pupil
+from ptychopinn_ptychodus.refinement.handover import Start, better_start
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
 
@@ -146,3 +147,16 @@ def test_a_probe_that_equals_its_own_conjugate_has_none(
     assert counts
     assert set(counts) == {0}
     assert not found.conjugated
+
+
+@pytest.mark.parametrize("defocus", [6.0, -6.0])
+def test_what_a_network_made_with_the_conjugate_is_told_as_well(scan: RawData, defocus: float) -> None:
+    """Its training found the probe, so that a refinement that starts from there has nothing to turn."""
+    given = scan.select(slice(None))
+    given.probeGuess = lens(defocus)[None].astype(np.complex64)
+    assert scan.objectGuess is not None
+    network = Start(1 + 0.9 * (scan.objectGuess - 1), scan.probeGuess)
+    start = better_start(given, network, CONFIG, device="cpu", should_stop=lambda: False)
+    assert start.object is network.object
+    assert start.probe is network.probe
+    assert start.conjugated == (defocus < 0)

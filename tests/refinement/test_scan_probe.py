@@ -18,7 +18,11 @@ def having(scan: RawData, **changes: np.ndarray) -> RawData:
 
 
 def find(scan: RawData, modes: int, *, stops: bool = False) -> np.ndarray | None:
-    return found_probe(scan, modes, device="cpu", should_stop=lambda: stops)
+    told: list[float] = []
+    found = found_probe(scan, modes, device="cpu", should_stop=lambda: stops, on_progress=told.append)
+    assert told == sorted(told)
+    assert found is None or told[-1] == pytest.approx(1.0)
+    return found
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> float:

@@ -23,6 +23,7 @@ class Engine:
     """Keeps what it is to train on."""
 
     title: str = "Stub"
+    takes_beginning: bool = False
     given: list[tuple[PtychoDataContainer, TrainingConfig]] = field(default_factory=list)
 
     def require(self) -> None:
@@ -56,11 +57,18 @@ def test_the_probe_is_found_first_where_it_is_to_be_learnt(
         preview=False,
         log_level=20,
     )
-    assert train.train(job, lambda kind, **fields: None, lambda: False, tmp_path) == {"stopped": False}
+    told: list[float] = []
+
+    def send(kind: str, **fields: Any) -> None:
+        if kind == "progress":
+            told.append(fields["fraction"])
+
+    assert train.train(job, send, lambda: False, tmp_path) == {"stopped": False}
     ((container, used),) = engine.given
     if learns and step < 20:  # far apart, patterns do not tell a probe by themselves
         assert (used.probe_trainable, used.probe_modes) == (False, len(container.probe))
         assert not np.array_equal(container.probe, given)
+        assert 0.1 < told[-1] < 0.5  # the rest is the training's
     else:
         assert (used.probe_trainable, used.probe_modes) == (learns, 3)
         np.testing.assert_array_equal(container.probe, given)
