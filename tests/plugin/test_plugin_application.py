@@ -157,7 +157,7 @@ class TestScripts:
                 found.append(current)
             assert found[0] is not found[1]
             keys = list(one.processing_core.algorithm_parameter.available_reconstructors())
-            assert sum(key in NAMES for key in keys) == 2
+            assert sum(key in NAMES for key in keys) == 3
             list(found[0].train(standard_directory, tmp_path / "out"))
             assert found[0].is_model_loaded()
             assert not found[1].is_model_loaded()
@@ -165,7 +165,7 @@ class TestScripts:
     def test_settings_groups_are_ours_alone(self, tmp_path: Path) -> None:
         with ModelCore() as model:
             groups = [name for name in model.settings_registry if name.startswith("PtychoPINNPlugin")]
-            assert len(groups) == len(set(groups)) == 6
+            assert len(groups) == len(set(groups)) == 7
             path = tmp_path / "saved.ini"
             model.settings_registry["PtychoPINNPluginData"].parameters()["Seed"].set_value(17)
             model.settings_registry.save_settings(path)
@@ -177,7 +177,8 @@ class TestCommand:
     def test_train_and_reconstruct_in_one_directory(
         self, standard_directory: Path, tmp_path: Path, fake_site: Path
     ) -> None:
-        select(standard_directory, Training_Epochs="2", Refinement_Epochs="3")
+        # a search for positions would be followed by as many epochs again
+        select(standard_directory, Training_Epochs="2", Refinement_Epochs="3", Refinement_Positions="False")
         done = batch("train", standard_directory, standard_directory, fake_site)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Epoch 2/2" in done.stdout

@@ -42,7 +42,7 @@ OTHER_VALUES = {
     "PatternValues": "counts",
 }
 # They choose the engine, what it starts from, what is held out and left out, and what other settings are: no
-# field of a configuration.
+# field of a configuration. Those of a refinement without a model are tested with that.
 ELSEWHERE = {
     "PtychoPINNPluginTraining.Effort",
     "PtychoPINNPluginModel.Backend",
@@ -50,6 +50,8 @@ ELSEWHERE = {
     "PtychoPINNPluginTraining.Preview",
     "PtychoPINNPluginTraining.Start",
     "PtychoPINNPluginData.SkipDamaged",
+    "PtychoPINNPluginWithoutModel.Start",
+    "PtychoPINNPluginWithoutModel.Epochs",
 }
 
 
