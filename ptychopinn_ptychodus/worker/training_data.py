@@ -24,6 +24,7 @@ from ..ptychodus_io.several import OnDamaged, each_scan, left_out, require_one_s
 from ..refinement.scan_probe import found_probe
 from .examination import examined, tell
 from .job import DATA_DIRECTORY, VALIDATION_DIRECTORY, TrainJob
+from .training_messages import telling_progress
 from .wire import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -216,7 +217,7 @@ def _with_probe_found(
         wanted,
         device=job.device,
         should_stop=should_stop,
-        on_progress=lambda fraction: send("progress", fraction=_PROBE_SHARE * fraction),
+        on_progress=telling_progress(send, _PROBE_SHARE),
     )
     if probe is None:
         return training, config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
 from ..backends.base import EpochReport
@@ -12,6 +12,27 @@ from .wire import Send
 
 _STEP = 0.01
 """Least part of the whole work between two ``progress`` messages."""
+
+
+def telling_progress(send: Send, share: float) -> Callable[[float], None]:
+    """A function that takes how far the beginning of a job is, and now and then sends it on.
+
+    Parameters
+    ----------
+    send
+        Sends the message ``progress``.
+    share
+        Part of the job that the beginning is, 0 to 1.
+    """
+    sent = 0.0
+
+    def tell(fraction: float) -> None:
+        nonlocal sent
+        if share * fraction - sent >= _STEP:
+            sent = share * fraction
+            send("progress", fraction=sent)
+
+    return tell
 
 
 class TrainingMessages:

@@ -180,8 +180,8 @@ def test_reconstruction_leaves_product_and_preview(
     output = tmp_path / "out"
     assert main(["reconstruct", "-i", str(scan), "-o", str(output), "-m", str(renamed)]) == 0
     assert loaded == [renamed]
-    # the result under its plain name, a preview, and nothing else
-    assert sorted(path.name for path in output.iterdir()) == ["object.png", "product.h5"]
+    # the result under its plain name, a preview, a report, and nothing else
+    assert sorted(path.name for path in output.iterdir()) == ["object.png", "product.h5", *REPORT]
     assert (output / "object.png").read_bytes().startswith(PNG)
     assert str(output / "product.h5") in capsys.readouterr().out
     before, after = load_product(scan / "product.h5"), load_product(output / "product.h5")
@@ -246,6 +246,7 @@ def reconstruct(scan: Path, model: Path, output: Path) -> int:
 
 
 FILES = ["network.h5", "network.png", "object.png", "product.h5"]
+REPORT = ["reconstruction_record.json", "report.html"]
 
 
 def test_the_networks_object_and_the_refined_one_are_left(
@@ -254,7 +255,7 @@ def test_the_networks_object_and_the_refined_one_are_left(
     refining(network=True, refined=True)
     assert reconstruct(scan, model, tmp_path) == 0
     said = capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*FILES, *REPORT]
     assert object_in(tmp_path / "network.h5") == pytest.approx(NETWORK)
     assert object_in(tmp_path / "product.h5") == pytest.approx(REFINED)
     for name in ("network.png", "object.png"):
@@ -267,7 +268,7 @@ def test_the_networks_object_and_the_refined_one_are_left(
     # a later run that is not refined: what is beside its result would not belong to it
     refining(network=False, refined=True)
     assert reconstruct(scan, model, tmp_path) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["object.png", "product.h5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["object.png", "product.h5", *REPORT]
     assert "Network alone" not in capsys.readouterr().out
 
 
@@ -279,7 +280,8 @@ def test_an_interrupted_refinement_leaves_what_there_is_and_says_so(
     assert reconstruct(scan, model, tmp_path) == 130
     said = capsys.readouterr().out
     assert "Interrupted: it was not refined to the end." in said
-    assert sorted(path.name for path in tmp_path.iterdir()) == (FILES if refined else FILES[:2])
+    left = FILES if refined else FILES[:2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*left, *REPORT]
     assert object_in(tmp_path / "network.h5") == pytest.approx(NETWORK)
     assert (f"Result: {tmp_path / 'product.h5'}" in said) is refined
 

@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_its_types_and_the_one_file_for_ptychodus(di
     package = ROOT / "ptychopinn_ptychodus"
     expected = {
         str(path.relative_to(ROOT))
-        for pattern in ("*.py", "*.pyi", "py.typed")
+        for pattern in ("*.py", "*.pyi", "py.typed", "*.html")
         for path in package.rglob(pattern)
     }
     assert expected <= names

@@ -30,7 +30,7 @@ def values(settings: PluginSettings) -> dict[str, int]:
 
 
 def test_the_efforts_rise_and_normal_is_the_default() -> None:
-    assert GOVERNED == ["Training.Epochs", "Refinement.Epochs"]
+    assert set(GOVERNED) == {"Training.Epochs", "Refinement.Epochs", "WithoutModel.Epochs"}
     for path in GOVERNED:
         row = SETTINGS[path]
         quick, normal, thorough = (row.by_effort[effort] for effort in EFFORTS)
@@ -58,7 +58,8 @@ def test_what_a_file_says_beside_the_effort_wins_wherever_it_stands(tmp_path: Pa
         "[PtychoPINNPluginRefinement]\nEpochs = 0\n"
         "[PtychoPINNPluginTraining]\nEpochs = 30\nEffort = thorough\n",
     )
-    assert values(settings) == {"Training.Epochs": 30, "Refinement.Epochs": 0}
+    thorough = with_effort("thorough")
+    assert values(settings) == {**thorough, "Training.Epochs": 30, "Refinement.Epochs": 0}
 
 
 def test_a_file_from_before_there_were_efforts_means_what_it_meant(tmp_path: Path) -> None:

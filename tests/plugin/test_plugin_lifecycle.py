@@ -36,7 +36,7 @@ def pinn(**settings: Any) -> PtychoPINNReconstructor:
 
 
 def supervised(**settings: Any) -> PtychoPINNReconstructor:
-    _, second = iter(make_library(**settings))
+    _, second, _ = iter(make_library(**settings))
     return second
 
 

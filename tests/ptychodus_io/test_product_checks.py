@@ -95,22 +95,24 @@ def test_before_training_too(refused: tuple[Product, str, str], tmp_path: Path) 
 
 def test_and_in_export(refused: tuple[Product, str, str], tmp_path: Path) -> None:
     product, _, words = refused
-    for reconstructor in make_library():
+    trained, supervised, _ = iter(make_library())
+    for reconstructor in (trained, supervised):
         with pytest.raises(ExaminationError, match=words):
             reconstructor.export_training_data(tmp_path / "out.npz", given(product))
     assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.usefixtures("fake_site")
-def test_and_in_both_reconstructors(
+def test_and_in_every_reconstructor(
     refused: tuple[Product, str, str], standard_directory: Path, tmp_path: Path
 ) -> None:
     product, _, words = refused
-    trained, supervised = iter(make_library(Training_Epochs=2))
+    trained, supervised, refinement = iter(make_library(Training_Epochs=2))
     run(trained.train(standard_directory, tmp_path))
     model = next(tmp_path.glob("model*.ckpt"))
     for reconstructor in (trained, supervised):
         reconstructor.load_model_from_file(model)
+    for reconstructor in (trained, supervised, refinement):
         with pytest.raises(ExaminationError, match=words):
             run(reconstructor.reconstruct(given(product)))
 
