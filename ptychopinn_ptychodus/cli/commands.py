@@ -77,7 +77,6 @@ def train_in(app: Session, source: Path, target: Path, *, has_scan: bool = True)
     from ..backends.training_state import state_path
 
     page, started = target / TRAINING_REPORT_FILE, time.monotonic()
-    forget_report(page)
     finished = app.train(app.open_scan(source) if has_scan else None, source, target)
     if not finished and state_path(model).is_file():
         print("To go on with it: the same command with --resume.")
@@ -154,11 +153,12 @@ def reconstruct_in(
     finished = False
     page, started = target / REPORT_FILE, time.monotonic()
     (target / EXAMINATION_FILE).unlink(missing_ok=True)  # it is not of this run
-    forget_report(page)
     try:
         finished = app.reconstruct(app.open_scan(source), model, product, network)
     finally:  # a refinement that fails leaves what the network has found
         made = [path for path in (product, network) if identity(path) != before[path]]
+        if made:  # the page of an earlier result is not of this one
+            forget_report(page)
         _tell_of_results(made, product, network)
         _tell_of_findings(app.findings, target / EXAMINATION_FILE)
     if not finished:

@@ -102,6 +102,7 @@ def tell_of_report(path: Path, record: RunRecord) -> None:
     """Leave the record of a run and write its page to ``path``; what fails is no more than a warning."""
     training = path.name == TRAINING_REPORT_FILE
     try:
+        forget_report(path)
         record.save(path.with_name(TRAINING_RECORD if training else RECONSTRUCTION_RECORD))
         write = write_training_report if training else write_reconstruction_report
         print(f"Report: {write(path.parent)}")
@@ -110,7 +111,7 @@ def tell_of_report(path: Path, record: RunRecord) -> None:
 
 
 def forget_report(path: Path) -> None:
-    """Remove the page and the record of an earlier run, before another begins."""
+    """Remove the page and the record of an earlier run, once another has left something in its place."""
     training = path.name == TRAINING_REPORT_FILE
     for one in (path, path.with_name(TRAINING_RECORD if training else RECONSTRUCTION_RECORD)):
         one.unlink(missing_ok=True)

@@ -158,6 +158,9 @@ class Refined:
         Whether the probe came of the complex conjugate of the one that it started from, see :mod:`.pupil`: it
         is on the other side of the focus, or the signs of both position axes are wrong. The patterns fit
         alike, and the object is turned by 180 degrees and conjugated in one of the two: say so.
+    searched
+        How far positions were moved, pixels root mean square, where they were searched for, see
+        :mod:`.position_search`; else 0. A fit that is better there is no proof of them: say so.
     """
 
     object: NDArray[np.complex64]
@@ -172,3 +175,4 @@ class Refined:
     stopped: bool
     metric: str
     conjugated: bool
+    searched: float = 0.0

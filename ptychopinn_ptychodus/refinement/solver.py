@@ -172,10 +172,15 @@ class _Refinement:
                 scan = replace(self._measured, raw=moved_by(self._measured.raw, moved))
                 again = self._handed_over(self._refined(scan))
                 if again.error < CLEARLY_BETTER * first.history[-1]:
+                    searched = again.positions - _positions(self._measured.raw)
                     if not watched.quiet:
-                        tell_of_search(again.positions - _positions(self._measured.raw))
-                    conjugated = again.conjugated or first.conjugated
-                    return replace(again, start_error=first.start_error, conjugated=conjugated)
+                        tell_of_search(searched)
+                    return replace(
+                        again,
+                        start_error=first.start_error,
+                        conjugated=again.conjugated or first.conjugated,
+                        searched=float(np.sqrt((searched**2).sum(1).mean())),
+                    )
                 first.stopped = again.stopped
         return self._handed_over(epochs)
 

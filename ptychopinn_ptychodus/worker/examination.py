@@ -12,7 +12,7 @@ from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
 from ..refinement.model import Light
 from ..refinement.report import Refined
-from ..verdict import conjugate_taken, judge
+from ..verdict import conjugate_taken, judge, positions_searched
 from .job import ReconstructJob, RefineJob
 from .wire import Send
 
@@ -50,9 +50,9 @@ def judged(
 
     ``refined`` is what the refinement said of it; None: it is the network's own. A verdict that fails is a
     finding like others: the object is there, and must not be lost to it. That the conjugate of the probe was
-    taken is no matter of judgement, and is told in any case.
+    taken, or that positions were searched for, is no matter of judgement, and is told in any case.
     """
-    taken = Report((conjugate_taken(),) if refined is not None and refined.conjugated else ())
+    taken = Report(_taken(refined))
     if not job.examination.judge:
         taken.log(logger)
         return taken.to_json()
@@ -88,6 +88,14 @@ def judged(
     report = taken + Report((finding,))
     report.log(logger)
     return report.to_json()
+
+
+def _taken(refined: Refined | None) -> tuple[Finding, ...]:
+    """What a refinement had to take otherwise than it was given."""
+    if refined is None:
+        return ()
+    conjugated = (conjugate_taken(),) if refined.conjugated else ()
+    return (*conjugated, positions_searched(refined.searched)) if refined.searched else conjugated
 
 
 def tell(report: Report, send: Send, source: str = "") -> None:

@@ -47,15 +47,16 @@ COMPUTED = {
     "gap_at_type_maximum_u32": GAP_MASKED,
     "gap_at_type_maximum_u16": GAP_MASKED,
     "clipped": Expected(least=0.8, said=r"255", amplitude=0.2),
-    "hot_pixel": Expected(said="nearly the same value", masked=((12, 50),)),
+    # a probe that is found without that pixel is a little dimmer, and the object brighter
+    "hot_pixel": Expected(said="nearly the same value", masked=((12, 50),), amplitude=0.05),
     "beamstop": Expected(amplitude=0.05),
     "corner_centred": Expected(said="corner|half"),
     "off_centre": Expected(said=r"2 .*rows?.* 3 .*columns?", amplitude=0.1),
     "transposed": Expected(least=0.0, said="transpos", doubtful=True, amplitude=np.inf),
     "tiny_floats": Expected(),
     "frames_shifted_by_one": Expected(
-        least=0.0, said="position before their own", doubtful=True, amplitude=np.inf
-    ),
+        least=0.95, said="position before their own", doubtful=True, amplitude=np.inf
+    ),  # each is found where it was, and that is told
     "dark_and_flash_frames": Expected(said="no light|without beam|dark"),
     "positions_negated": Expected(least=0.0, said=r"sign|negat|invert", doubtful=True, amplitude=np.inf),
 }

@@ -106,11 +106,16 @@ def _lost(case: Case, directory: Path, code: int) -> list[str]:
     if case.action == "reconstruct":
         folder = case.result.rpartition("/")[0]
         # whatever becomes of a refinement, the network's result is kept; it belongs to what is beside it
-        changed -= {f"{folder}/{name}" for name in ("network.h5", "network.png")}
+        network = {f"{folder}/{name}" for name in ("network.h5", "network.png")}
+        if code == 0 or changed & network:  # the page about it is of what there is now
+            changed -= {f"{folder}/{name}" for name in ("report.html", "reconstruction_record.json")}
+        changed -= network
     if code == 0:
         changed.discard(case.result)
     if code == 0 and case.action == "train":
-        changed -= {f"{case.result.rpartition('/')[0]}/training_history.{kind}" for kind in ("csv", "png")}
+        folder = case.result.rpartition("/")[0]
+        beside = ("history.csv", "history.png", "record.json", "report.html")
+        changed -= {f"{folder}/training_{name}" for name in beside}
     return [f"lost or changed: {name}" for name in sorted(changed)]
 
 

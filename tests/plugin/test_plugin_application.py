@@ -57,10 +57,11 @@ def batch(action: str, directory: Path, output: Path, site: Path) -> subprocess.
 
 
 def select(directory: Path, **settings: str) -> None:
-    lines = ["[Processing]", "Algorithm = ptychopinn-plugin_pinn"]
+    groups = {"Processing": ["Algorithm = ptychopinn-plugin_pinn"]}
     for key, value in settings.items():
         group, name = key.split("_")
-        lines += [f"[PtychoPINNPlugin{group}]", f"{name} = {value}"]
+        groups.setdefault(f"PtychoPINNPlugin{group}", []).append(f"{name} = {value}")
+    lines = [line for group, values in groups.items() for line in (f"[{group}]", *values)]
     (directory / "settings.ini").write_text("\n".join(lines) + "\n")
 
 
