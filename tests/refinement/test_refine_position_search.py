@@ -70,6 +70,9 @@ def test_positions_that_are_far_off_are_found(
     with caplog.at_level(logging.INFO):
         found = refine(wrong, flat, scan.probeGuess, CONFIG, device="cpu")
     assert "searched for" in caplog.text
+    moved = found.positions - true_positions(wrong)
+    assert found.searched == pytest.approx(np.sqrt((moved**2).sum(1).mean()))
+    assert without.searched == 0
     assert found.error < 0.5 * without.error
     assert found.error < found.start_error
     there = distances(found.positions, scan)
