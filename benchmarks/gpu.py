@@ -350,7 +350,7 @@ def main() -> None:
     print_header(("ptychopinn-ptychodus", "torch", "lightning"), "One thread of the host")
     there = child("devices")
     device = there["best"] if arguments.device == "auto" else arguments.device
-    if device == "cuda" != there["best"]:
+    if device == "cuda" and there["best"] != "cuda":
         raise SystemExit("--device cuda: PyTorch finds no CUDA device.")
     print(f"Device: {there['name'] if device == there['best'] else 'the CPU'}.")
     tables = arguments.tables or TABLES

@@ -17,8 +17,6 @@ from ..data.examination import Report
 from ..formatting import duration
 from ..ptychodus_io.names import GOAL, NETWORK_DONE
 from ..refinement import RefinementReport
-from ..refinement.config import STARTS
-from ..settings_table import SETTINGS
 from ..worker.job import (
     DATA_DIRECTORY,
     NETWORK_DIRECTORY,
@@ -217,10 +215,7 @@ class RefinementRun(_Run):
         self._product = parameters.product
         self._shown.show_findings(Report())
         examination = make_examination_config(self._settings)
-        start = self._settings.value("WithoutModel.Start")
-        if start not in STARTS:
-            name, allowed = SETTINGS["WithoutModel.Start"].full_name, ", ".join(map(repr, STARTS))
-            raise ValueError(f"The setting {name} = {start!r} is not valid: use one of {allowed}.")
+        start = self._settings.choice("WithoutModel.Start")
         raw = from_reconstruct_input(parameters, with_object=True, examination=examination)
         assert raw.objectGuess is not None
         raw.require_inside((raw.objectGuess.shape[0], raw.objectGuess.shape[1]))

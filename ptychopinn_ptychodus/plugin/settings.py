@@ -104,6 +104,21 @@ class PluginSettings:
         row = SETTINGS[path]
         return row.in_configuration(self._checked(row))
 
+    def choice(self, path: str) -> str:
+        """The value of a setting that is one of its choices, of which no configuration makes sure.
+
+        Raises
+        ------
+        ValueError
+            If it is none of them; the message names setting and choices.
+        """
+        row, value = SETTINGS[path], str(self.value(path))
+        assert row.choices is not None, path
+        if value not in row.choices():
+            allowed = ", ".join(map(repr, row.choices()))
+            raise ValueError(f"The setting {row.full_name} = {value!r} is not valid: use one of {allowed}.")
+        return value
+
     def fields_of(self, config: type) -> dict[str, Any]:
         """The fields of a configuration class that settings set; errors are those of :meth:`value`."""
         return fields_of(config, self._checked)

@@ -14,7 +14,7 @@ from ..data.examination import Report
 from ..formatting import counted, duration
 from ..ptychodus_io.names import GOAL, MODEL_BASENAME
 from ..refinement import RefinementReport
-from ..settings_table import FROM_MODEL, NEW, RESUME, SETTINGS, START, TRAINING_STARTS
+from ..settings_table import FROM_MODEL, NEW, RESUME, SETTINGS, START
 from ..worker.job import TrainJob
 from ..worker.run_files import (
     PICTURE_FILE,
@@ -61,7 +61,7 @@ def make_train_job(
     asked = make_training_request(
         settings, model_type, backend=engine.name, input_path=input_path, output_path=output_path
     )
-    start = _start(settings)
+    start = settings.choice(START)
     start_model = None
     if start == FROM_MODEL:
         start_model = _model_to_start_from(loaded, input_path, engine.model_suffix)
@@ -78,14 +78,6 @@ def make_train_job(
         resume=start == RESUME,
         skip_damaged=settings.value("Data.SkipDamaged"),
     )
-
-
-def _start(settings: PluginSettings) -> str:
-    start = settings.value(START)
-    if start not in TRAINING_STARTS:
-        known = ", ".join(map(repr, TRAINING_STARTS))
-        raise ValueError(f"The setting {SETTINGS[START].full_name} = {start!r} is not valid: use {known}.")
-    return str(start)
 
 
 def _model_to_start_from(loaded: Path | None, input_path: Path, suffix: str) -> Path:

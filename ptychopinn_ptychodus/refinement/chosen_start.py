@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 import numpy as np
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 
 from ..data.raw import RawData
 from .config import RefinementConfig
-from .solver import refine
+from .solver import error_of_start
 from .start import StartError
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(__name__)
 
 FLAT, OBJECT = "flat", "object"
 
@@ -57,12 +56,10 @@ def chosen_start(
     usable = np.isfinite(start).all() and start.any()
     if wanted == FLAT or not usable or np.ptp(np.abs(start)) == np.ptp(np.angle(start)) == 0:
         return flat, FLAT
-    # no epoch: the error of the start, its probe in the scale of the patterns
-    asked = dataclasses.replace(config, epochs=0)
     errors = {}
     for name, object_ in ((FLAT, flat), (OBJECT, start)):
         try:
-            errors[name] = refine(raw, object_, probe, asked, device=device, quiet=True).error
+            errors[name] = error_of_start(raw, object_, probe, config, device=device)
         except StartError:
             if name == FLAT:  # it is the probe, or the scan
                 raise

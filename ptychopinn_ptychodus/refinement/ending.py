@@ -124,9 +124,7 @@ class Ending:
         run = self._run
         if self._config.error_metric != "poisson" or not self._config.epochs:
             return False
-        errors = run.model.compare(run.iterate, self._scan).errors
-        mean_error = float(run.weights @ errors) / float(run.weights.sum())
-        return mean_error <= NEAR_NOISE * run.noise
+        return run.is_near_noise(run.model.compare(run.iterate, self._scan).errors, NEAR_NOISE)
 
     @property
     def _changed_metric(self) -> bool:
@@ -189,7 +187,7 @@ class Ending:
         network's object of few patterns at a time does.
         """
         run = self._run
-        if self._config.epochs and run.is_at_noise(errors):
+        if self._config.epochs and run.is_near_noise(errors):
             return False
         if not (self._changed_metric and math.isfinite(self.error)):
             return not self.error <= run.start_error

@@ -22,7 +22,7 @@ from .arrays import Array, Arrays, arrays_for
 from .config import RefinementConfig
 from .model import Iterate, ScanModel, chequerboard
 from .noise import expected_error, photon_unit
-from .pupil import Corrected, where_patterns_differ, with_pupil_corrected
+from .pupil import Corrected, sound_part, where_patterns_differ, with_pupil_corrected
 from .start import Window, check_object, checked_probe
 from .trials import Stopped, Trials, Watch
 
@@ -83,7 +83,7 @@ def better_start(
     modes = checked_probe(network.probe, raw.N, None)
     check_object(np.asarray(network.object), raw)
     arrays = arrays_for(device) if isinstance(device, str) else device
-    usable = raw.select(np.flatnonzero(sound_frames(raw)))
+    usable = sound_part(raw, np.flatnonzero(sound_frames(raw)))
     part = usable.select(where_patterns_differ(usable))
     bench = _Bench(part, config, arrays, Watch(should_stop))
     own = checked_probe(raw.probeGuess, raw.N, None)

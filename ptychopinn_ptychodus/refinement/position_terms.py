@@ -30,7 +30,7 @@ from .arrays import Array, Arrays
 from .coarse import CoarseScan
 from .config import RefinementConfig
 from .model import Gradients, Iterate, ScanModel
-from .pupil import Corrected, where_patterns_differ, with_pupil_corrected
+from .pupil import Corrected, sound_part, where_patterns_differ, with_pupil_corrected
 from .start import Window
 from .trials import CLEARLY_BETTER, Course, Learning, Stopped, Trials, Watch
 
@@ -119,7 +119,7 @@ def better_beginning(
     refined_error
         The error of a scan after a short refinement from a flat object and a probe like ``probe``.
     """
-    usable = raw if len(sound) == raw.n_patterns else raw.select(sound)  # selecting copies the patterns
+    usable = sound_part(raw, sound)
 
     def in_pupil(scan: RawData) -> Corrected | None:
         if not pupil:

@@ -107,6 +107,11 @@ def patterns_to_try(raw: RawData, pixels: int = _PIXELS) -> int:
     return min(max(pixels // raw.N**2, _FEWEST), raw.n_patterns)
 
 
+def sound_part(raw: RawData, sound: NDArray[np.int64]) -> RawData:
+    """The scan without patterns that would spoil a mean: itself if all are sound, since others are copied."""
+    return raw if len(sound) == raw.n_patterns else raw.select(sound)
+
+
 def where_patterns_differ(raw: RawData, pixels: int = _PIXELS) -> NDArray[np.int64]:
     """Those to try: patterns that lie together, around where they differ from the mean one most."""
     wanted = patterns_to_try(raw, pixels)

@@ -338,9 +338,9 @@ class Run:
         """The error of all patterns, (M,), as the history has it."""
         return float(self.weights @ errors) / float(self.weights @ self._counts)
 
-    def is_at_noise(self, errors: NDArray[np.float64]) -> bool:
-        """Whether errors of all patterns, (M,), are those that photons leave, or hardly more."""
-        return float(self.weights @ errors) <= _NEAR_NOISE * self.noise * float(self.weights.sum())
+    def is_near_noise(self, errors: NDArray[np.float64], times: float = _NEAR_NOISE) -> bool:
+        """Whether errors of all patterns, (M,), are no more than so many times what photons leave."""
+        return float(self.weights @ errors) / float(self.weights.sum()) <= times * self.noise
 
     # ------------------------------------------------------------------ steps
 

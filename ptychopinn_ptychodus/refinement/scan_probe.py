@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ..data.examination.frames import sound_frames
 from ..data.raw import RawData
-from .arrays import Arrays
+from .arrays import Arrays, arrays_for
 from .config import RefinementConfig
-from .noise import PHOTONS, left_by_photons, photon_unit
+from .measured import Measured
+from .noise import PHOTONS, left_by_photons
 from .position_terms import moved_by
 from .pupil import where_patterns_differ
 from .report import Refined
@@ -119,15 +119,13 @@ def found_probe(
 
 def _earn_their_place(scan: RawData, further: int, without: Refined, having: Refined) -> bool:
     """Whether so many further modes explain more than noise, or than what is not found yet."""
-    sound = np.flatnonzero(sound_frames(scan))
-    per_photon = photon_unit(scan.diff3d, sound, scan.bad_pixels)
-    mean = (scan.diff3d[sound].astype(np.float64) ** 2).mean(0) * ~scan.bad_pixels
-    light = float(mean.sum())  # errors are over the counts
-    noise = left_by_photons(mean, per_photon, having.metric) / light
+    measured = Measured.of(scan, arrays_for("cpu"))
+    light = float(measured.mean.sum())  # errors are over the counts
+    noise = left_by_photons(measured.mean, measured.per_photon, having.metric) / light
     if without.error > _NEAR_NOISE * noise:
         return having.error - noise < CLEARLY_BETTER * (without.error - noise)
     unknowns = 2 * further * scan.N**2
-    by_chance = PHOTONS * per_photon * unknowns / (light * len(sound))
+    by_chance = PHOTONS * measured.per_photon * unknowns / (light * len(measured.sound))
     return having.error < min(_BETTER * without.error, without.error - _OF_NOISE * by_chance)
 
 

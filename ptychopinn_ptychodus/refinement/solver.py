@@ -328,6 +328,18 @@ class _Refinement:
         return refined
 
 
+def error_of_start(
+    raw: RawData,
+    object_: NDArray[np.complexfloating],
+    probe: NDArray[np.complexfloating],
+    config: RefinementConfig,
+    *,
+    device: str | Arrays,
+) -> float:
+    """The error of a start by the metric of ``config``, its probe in scale; as :func:`refine` otherwise."""
+    return refine(raw, object_, probe, replace(config, epochs=0), device=device, quiet=True).error
+
+
 def _positions(raw: RawData) -> NDArray[np.float64]:
     """(M, 2) [x, y]."""
     return np.stack((raw.xcoords, raw.ycoords), -1)

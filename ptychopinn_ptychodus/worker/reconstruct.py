@@ -24,7 +24,7 @@ from ..data.raw import RawData
 from ..refinement import RefinementConfig
 from ..refinement.chosen_start import chosen_start
 from ..refinement.handover import Start, better_start
-from ..refinement.solver import refine
+from ..refinement.solver import error_of_start, refine
 from ..refinement.start import StartError
 from .examination import examined, judged, tell
 from .job import (
@@ -157,9 +157,8 @@ def _refine(
     if begin.conjugated:  # the conjugate of a conjugate is the scan's own
         refined = dataclasses.replace(refined, conjugated=not refined.conjugated)
     if begin.object is not network.object:  # what was there before is the network's object all the same
-        as_it_was = dataclasses.replace(config, epochs=0)
-        before = refine(raw, network.object, network.probe, as_it_was, device=job.device, quiet=True)
-        refined = dataclasses.replace(refined, start_error=before.error)
+        before = error_of_start(raw, network.object, network.probe, config, device=job.device)
+        refined = dataclasses.replace(refined, start_error=before)
     positions = refined.positions if config.positions else None
     found = Estimate(refined.object, refined.probe, positions)
     found.save(directory / REFINED_DIRECTORY)

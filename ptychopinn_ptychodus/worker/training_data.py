@@ -217,7 +217,7 @@ def _with_probe_found(
         wanted,
         device=job.device,
         should_stop=should_stop,
-        on_progress=telling_progress(send, _PROBE_SHARE),
+        on_progress=telling_progress(send, 0.0, _PROBE_SHARE),
     )
     if probe is None:
         return training, config

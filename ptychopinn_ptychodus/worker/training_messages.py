@@ -14,23 +14,24 @@ _STEP = 0.01
 """Least part of the whole work between two ``progress`` messages."""
 
 
-def telling_progress(send: Send, share: float) -> Callable[[float], None]:
-    """A function that takes how far the beginning of a job is, and now and then sends it on.
+def telling_progress(send: Send, begin: float, end: float) -> Callable[[float], None]:
+    """A function that takes how far a part of a job is, 0 to 1, and now and then sends how far the job is.
 
     Parameters
     ----------
     send
         Sends the message ``progress``.
-    share
-        Part of the job that the beginning is, 0 to 1.
+    begin, end
+        How far the job is before the part, and after it, 0 to 1.
     """
-    sent = 0.0
+    sent = begin
 
-    def tell(fraction: float) -> None:
+    def tell(part: float) -> None:
         nonlocal sent
-        if share * fraction - sent >= _STEP:
-            sent = share * fraction
-            send("progress", fraction=sent)
+        fraction = begin + (end - begin) * part
+        if fraction - sent >= _STEP:
+            sent = fraction
+            send("progress", fraction=fraction)
 
     return tell
 
@@ -69,10 +70,9 @@ class TrainingMessages:
         self._send = send
         self._batches = sum(math.ceil(len(part) / batch_size) for part in containers if part is not None)
         self._nepochs = nepochs
-        self._begin = begin
+        self._tell = telling_progress(send, begin, 1.0)
         self._learnt = False
         self._epoch, self._batch = 0, 0
-        self._sent = begin
         if history:
             self._epoch = len(history["train_loss"])
             send("resumed", history={name: list(losses) for name, losses in history.items()})
@@ -86,11 +86,7 @@ class TrainingMessages:
         self._batch = min(self._batch + 1, self._batches)
         if self._tell_batches:
             self._send("batch", epoch=self._epoch + 1, batch=self._batch, batches=self._batches)
-        done = (self._epoch + self._batch / max(1, self._batches)) / self._nepochs
-        fraction = self._begin + (1 - self._begin) * done
-        if fraction - self._sent >= _STEP:
-            self._sent = fraction
-            self._send("progress", fraction=fraction)
+        self._tell((self._epoch + self._batch / max(1, self._batches)) / self._nepochs)
 
     def on_epoch(self, report: EpochReport) -> None:
         """Send the report of an epoch."""
