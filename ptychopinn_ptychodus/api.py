@@ -174,7 +174,9 @@ class Reconstruction:
     def verdict(self) -> Finding | None:
         """Whether the object explains the patterns (``is_warning`` is False if so); None if not judged.
 
-        That it does so with the conjugate of the probe alone comes before it, judged or not, as a warning.
+        That it does so with the conjugate of the probe alone, or at positions that had to be searched for, is
+        a warning that comes before it, judged or not, and is then what this is: the others are in
+        ``findings``.
         """
         return next((finding for finding in self.findings.findings if finding.subject == "result"), None)
 

@@ -32,7 +32,9 @@ def test_a_doubtful_result_is_written_and_strict_ends_with_3(
     assert (output / "product.h5").is_file()
     assert "Warning: The object explains the patterns poorly" in done.stdout
     findings = json.loads((output / "examination.json").read_text())["findings"]
-    (verdict,) = (finding for finding in findings if finding["subject"] == "result")
+    # positions were searched for, as a wrong reading of the patterns made them do
+    searched, verdict = (finding for finding in findings if finding["subject"] == "result")
+    assert searched["code"] == "positions-searched"
     assert verdict["action"] == "ignored"
     with h5py.File(output / "product.h5") as file:
         assert verdict["seen"] in file.attrs["comments"]
