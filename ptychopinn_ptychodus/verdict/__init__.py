@@ -8,6 +8,6 @@ Numpy and scipy only, but for the refinement's GPU.
 
 from .conjugate import conjugate_taken
 from .judgement import judge
-from .searched import positions_searched
+from .moved import positions_moved, positions_searched
 
-__all__ = ["conjugate_taken", "judge", "positions_searched"]
+__all__ = ["conjugate_taken", "judge", "positions_moved", "positions_searched"]

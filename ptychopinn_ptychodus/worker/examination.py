@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from ..data.estimate import Estimate
 from ..data.examination import Action, ExaminationConfig, ExaminationError, Finding, Report
@@ -12,7 +14,7 @@ from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
 from ..refinement.model import Light
 from ..refinement.report import Refined
-from ..verdict import conjugate_taken, judge, positions_searched
+from ..verdict import conjugate_taken, judge, positions_moved, positions_searched
 from .job import ReconstructJob, RefineJob
 from .wire import Send
 
@@ -50,9 +52,9 @@ def judged(
 
     ``refined`` is what the refinement said of it; None: it is the network's own. A verdict that fails is a
     finding like others: the object is there, and must not be lost to it. That the conjugate of the probe was
-    taken, or that positions were searched for, is no matter of judgement, and is told in any case.
+    taken, or that positions were moved far, is no matter of judgement, and is told in any case.
     """
-    taken = Report(_taken(refined))
+    taken = Report(tuple(_taken(raw, refined)))
     if not job.examination.judge:
         taken.log(logger)
         return taken.to_json()
@@ -90,12 +92,16 @@ def judged(
     return report.to_json()
 
 
-def _taken(refined: Refined | None) -> tuple[Finding, ...]:
+def _taken(raw: RawData, refined: Refined | None) -> Iterator[Finding]:
     """What a refinement had to take otherwise than it was given."""
     if refined is None:
-        return ()
-    conjugated = (conjugate_taken(),) if refined.conjugated else ()
-    return (*conjugated, positions_searched(refined.searched)) if refined.searched else conjugated
+        return
+    if refined.conjugated:
+        yield conjugate_taken()
+    if refined.searched:
+        yield positions_searched(refined.searched)
+    elif moved := positions_moved(np.stack((raw.xcoords, raw.ycoords), -1), refined.positions):
+        yield moved
 
 
 def tell(report: Report, send: Send, source: str = "") -> None:
