@@ -245,6 +245,12 @@ def _add_pretrain(commands: _Commands, common: argparse.ArgumentParser) -> None:
     pretrain.add_argument(
         "--filters", type=_positive, default=1, metavar="F", help="width of the network; default: %(default)s"
     )
+    pretrain.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted pretraining in OUT, from its last epoch; where there is neither one "
+        "nor a model, begin",
+    )
     pretrain.add_argument("--seed", type=int, default=0, help="of all that is random; default: %(default)s")
     pretrain.add_argument("--backend", metavar="ENGINE", help="engine; default: as Backend = auto")
     pretrain.add_argument(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..api import default_execution_config
 from ..backends.base import Engine, EpochReport
 from ..backends.registry import available_engine, get_engine, list_engines
+from ..backends.training_state import state_path
 from ..pattern_sizes import IN_WORDS, SIZES
 from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
 from ..pretraining import PretrainingConfig
@@ -91,6 +92,7 @@ def _job(
         pretraining=pretraining,
         model_path=target / f"{MODEL_BASENAME}{engine.model_suffix}",
         log_level=logging.DEBUG if arguments.debug else logging.INFO if verbose else logging.WARNING,
+        resume=arguments.resume,
     )
 
 
@@ -193,6 +195,8 @@ def _run(job: PretrainJob, probes: Sequence[NDArray[np.complex64]]) -> int:
         log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = propagate
+    if not finished and state_path(job.model_path).is_file():
+        print("To go on with it: the same command with --resume.")
     if not files.has_model():
         print("Interrupted before there was a model to keep.")
         return INTERRUPTED
@@ -242,6 +246,9 @@ class _Watcher(JobObserver):
     def on_learning(self) -> None:
         self._left = TimeLeft()
         self._note = f"epoch 1/{self._nepochs}"
+
+    def on_resumed(self, history: dict[str, list[float]]) -> None:
+        self._history.restore(history)
 
     def on_progress(self, fraction: float) -> None:
         self._fraction = fraction

@@ -161,6 +161,8 @@ class PretrainJob:
         if there are none, probes are made as well.
     log_level
         Least level of the log records that are sent.
+    resume
+        See :attr:`TrainJob.resume`.
     """
 
     asked: TrainingRequest
@@ -168,6 +170,7 @@ class PretrainJob:
     pretraining: PretrainingConfig
     model_path: Path
     log_level: int
+    resume: bool = False
 
 
 Job = TrainJob | ReconstructJob | RefineJob | PretrainJob

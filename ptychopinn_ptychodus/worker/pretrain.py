@@ -9,6 +9,7 @@ from typing import Any
 
 from ..backends.registry import get_engine
 from ..pretraining.scans import make_training_set
+from .beginning import read_beginning
 from .job import PretrainJob, load_probes
 from .training_messages import TrainingMessages
 from .wire import Send
@@ -24,6 +25,7 @@ def pretrain(
     """Make scans, learn from them, and return the fields of the result message."""
     engine = get_engine(job.asked.backend)
     engine.require()  # before minutes are spent on scans
+    beginning = read_beginning(engine, job.model_path, resume=job.resume)
     probes = load_probes(directory)
     data = make_training_set(
         job.pretraining,
@@ -41,7 +43,16 @@ def pretrain(
     )
     config = job.asked.complete(job.pretraining.size, n_groups=len(data.training))
     containers = [data.training, data.validation]
-    messages = TrainingMessages(send, containers, config.batch_size, config.nepochs, begin=_MAKING)
+    state = None if beginning is None else beginning.state
+    messages = TrainingMessages(
+        send,
+        containers,
+        config.batch_size,
+        config.nepochs,
+        begin=_MAKING,
+        history=None if state is None else state.history,
+    )
+    more: dict[str, Any] = {} if beginning is None else {"beginning": beginning}
     result = engine.train(
         data.training,
         data.validation,
@@ -51,5 +62,6 @@ def pretrain(
         on_batch=messages.on_batch,
         on_epoch=messages.on_epoch,
         should_stop=should_stop,
+        **more,
     )
     return {"stopped": result.stopped}

@@ -78,13 +78,30 @@ def test_without_probes_they_are_made(command: Command, tmp_path: Path, extensio
     assert (description.model.N, description.model.gridsize) == (64, 1)
 
 
-def test_interrupted_it_keeps_its_best_model(interrupted: Command, tmp_path: Path, extension: str) -> None:
-    arguments = ["pretrain", "-o", str(tmp_path), "--scans", "2", "--epochs", "100000"]
+def test_interrupted_it_keeps_its_best_model_and_goes_on(
+    interrupted: Command, command: Command, tmp_path: Path, extension: str
+) -> None:
+    arguments = ["pretrain", "-o", str(tmp_path), "--scans", "2", "--epochs", "16"]
     done = interrupted(arguments, tmp_path, within_s=300)
     assert done.returncode == 130, done.stderr
-    model = tmp_path / f"model{extension}"
+    model, table = tmp_path / f"model{extension}", tmp_path / "training_history.csv"
     assert f"Best model so far: {model}" in done.stdout
+    assert "with --resume" in done.stdout
     assert guess_engine(model).describe(model).data.any_probe
+    before = table.read_text()
+    assert 1 < before.count("\n") < 17
+
+    done = command(*arguments, "--resume", "--seed", "1")
+    assert done.returncode == 1
+    assert "begun with" in done.stderr
+
+    done = command(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert table.read_text().count("\n") == 17
+    # what was learnt before is not learnt again
+    assert table.read_text().startswith(before)
+    assert not (tmp_path / "checkpoints").exists()
+    assert len(guess_engine(model).describe(model).history["train_loss"]) == 16
 
 
 def refused(capsys: Capture, *arguments: object) -> str:
