@@ -27,8 +27,6 @@ from ptychopinn_ptychodus.refinement.solver import refine
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCES = {"synthetic": "truth.npz", "siemens_star": "reference.npz"}
-FILES = ("diffraction.h5", "product.h5")
-"""Of a standard directory. Not its settings.ini: Ptychodus reads that after, and over, the file of ``-s``."""
 
 
 def cpu(who: int = resource.RUSAGE_CHILDREN) -> float:
@@ -47,11 +45,16 @@ def write_settings(name: str, path: Path, changes: Mapping[str, Mapping[str, Any
         settings.write(file)
 
 
-def copy_scan(source: Path, target: Path, part: slice | NDArray[np.intp] = slice(None)) -> None:
-    """The files of a scan, or of a part of its patterns."""
+def copy_scan(
+    source: Path, target: Path, part: slice | NDArray[np.intp] = slice(None), product: str = "product.h5"
+) -> None:
+    """The files of a scan, or of a part of its patterns; ``product`` becomes ``product.h5``.
+
+    Not its settings.ini: Ptychodus reads that after, and over, the file of ``-s``.
+    """
     target.mkdir(parents=True)
-    for name in FILES:
-        with h5py.File(source / name) as old, h5py.File(target / name, "w") as new:
+    for name, copied in (("diffraction.h5", "diffraction.h5"), (product, "product.h5")):
+        with h5py.File(source / name) as old, h5py.File(target / copied, "w") as new:
             for key in old:
                 old.copy(key, new)
             new.attrs.update(old.attrs)

@@ -31,7 +31,6 @@ use_one_thread()
 import h5py
 import numpy as np
 from _errors import ERRORS, moved, off_by, overlap
-from _peer import STAND_IN
 from _scans import (
     REFERENCES,
     ROOT,
@@ -43,10 +42,10 @@ from _scans import (
     side_by_side,
     write_settings,
 )
+from _stock_lsqml import PROGRAM, lsqml
 
 from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.data import metrics
-from ptychopinn_ptychodus.data.probe import with_modes
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
@@ -76,27 +75,6 @@ ERROR_COLUMNS = (
     "probe's overlap with the true one",
     "positions off, px",
 )
-PEER_SETTINGS = """
-[Processing]
-Algorithm = pty-chi_LSQML
-[PtyChi]
-NumEpochs = {epochs}
-NumSyncEpochs = {epochs}
-BatchSize = 32
-UseDevices = False
-[PtyChiProbePosition]
-IsOptimizable = {positions}
-"""
-# prints the CPU seconds of Ptychodus' own children, where the plugin works
-PROGRAM = """
-import resource, sys
-from ptychodus.__main__ import main
-if __name__ == "__main__":
-    code = main()
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(usage.ru_utime + usage.ru_stime)
-    sys.exit(code)
-"""
 
 
 # ---------------------------------------------------------------------- one run each
@@ -149,29 +127,6 @@ def network(
         return Result.load(target / found[-1]), seconds, float(printed.splitlines()[-1])
 
 
-def peer(
-    scan: Path, python: str, epochs: int, scratch: Path, half: int | None = None
-) -> tuple[Result, float]:
-    """What pty-chi makes of a scan, and the CPU seconds of its whole process."""
-    modes = MODES[scan.name]
-    with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        source, target, program = (Path(directory) / name for name in ("in", "out", "peer.py"))
-        copy_scan(scan, source, slice(None) if half is None else slice(half, None, 2))
-        with h5py.File(source / "product.h5", "r+") as file:
-            probe, attributes = file["probe"][()], dict(file["probe"].attrs)
-            if modes > 1:
-                del file["probe"]
-                file["probe"] = with_modes(probe.reshape(-1, *probe.shape[-2:]), modes)[None]
-                file["probe"].attrs.update(attributes)
-        settings = PEER_SETTINGS.format(epochs=epochs, positions=modes > 1)
-        (source / "settings.ini").write_text(settings.lstrip())
-        program.write_text(STAND_IN + PROGRAM)
-        command = [python, str(program), "-b", "reconstruct", "-i", str(source), "-o", str(target)]
-        _, seconds = run_or_raise(command)
-        (product,) = target.glob("product*.h5")
-        return Result.load(product), seconds
-
-
 # ---------------------------------------------------------------------- tables
 
 
@@ -185,7 +140,7 @@ def quality(scan: Path, model: Path | None, python: str | None, scratch: Path, i
         measured[f"flat start, {epochs} epochs, no network"] = *flat(scan, epochs, scratch), None
     if python:
         name = f"pty-chi LSQ-ML, flat start, {PEER_EPOCHS[scan.name]} epochs"
-        measured[name] = *peer(scan, python, PEER_EPOCHS[scan.name], scratch), None
+        measured[name] = *lsqml(scan, python, PEER_EPOCHS[scan.name], MODES[scan.name], scratch), None
     unit = measured[name][1] if python else None
     data = Scan(scan)
     apart = 0.0
@@ -245,8 +200,10 @@ def rings(scan: Path, model: Path | None, python: str | None, scratch: Path) -> 
     for epochs in FLAT_EPOCHS:
         ways[f"flat start, {epochs} epochs"] = partial(flat, scan, epochs, scratch)
     if python:
-        name = f"pty-chi LSQ-ML, flat start, {PEER_HALF_EPOCHS} epochs"
-        ways[name] = partial(peer, scan, python, PEER_HALF_EPOCHS, scratch)
+        other_python, modes = python, MODES[scan.name]
+        ways[f"pty-chi LSQ-ML, flat start, {PEER_HALF_EPOCHS} epochs"] = lambda half: lsqml(
+            scan, other_python, PEER_HALF_EPOCHS, modes, scratch, slice(half, None, 2)
+        )
     for name, way in ways.items():
         (first, seconds, *_), (second, more, *_) = way(0), way(1)
         own = own_rings(first, second, pixel_nm)

@@ -25,8 +25,9 @@ use_one_thread()
 import h5py
 import numpy as np
 from _scans import Result, Scan, copy_scan, refined_from_flat
+from _stock_lsqml import lsqml
 from numpy.typing import NDArray
-from refinement import PEER_EPOCHS, peer
+from refinement import PEER_EPOCHS
 from scipy import ndimage
 
 from ptychopinn_ptychodus.data import metrics
@@ -61,7 +62,9 @@ def ways(python: str | None, scratch: Path) -> dict[str, Callable[[Path], Result
     }
     if python:
         epochs = PEER_EPOCHS[STAR]
-        found[f"pty-chi LSQ-ML, {epochs} epochs"] = lambda scan: peer(scan, python, epochs, scratch)[0]
+        found[f"pty-chi LSQ-ML, {epochs} epochs"] = lambda scan: lsqml(scan, python, epochs, MODES, scratch)[
+            0
+        ]
     return found
 
 
