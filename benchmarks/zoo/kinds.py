@@ -58,8 +58,9 @@ class Kind:
     photons
         Of a pattern.
     detector
-        ``"whole"``, ``"gaps"``, ``"beamstop"``, ``"background"``, ``"halo"`` (a background that is not even)
-        or ``"saturated"``.
+        ``"whole"``, ``"gaps"``, ``"beamstop"``, ``"background"``, ``"halo"`` (a background that is not even),
+        ``"saturated"``, ``"blurred"`` (by 0.7 pixels), ``"noisy"`` (readout noise of three counts, negative
+        ones set to 0) or ``"shaking"`` (each pattern up to a pixel aside).
     wrong
         What is wrong with the positions: ``"nothing"``, ``"noise"``, ``"drift"``, ``"scale"``, ``"rotation"``
         or ``"backlash"``, and by how many pixels, root mean square.
@@ -71,6 +72,8 @@ class Kind:
         What changes the beam's shape during the scan, and by how much, root mean square: ``"nothing"``;
         ``"pupil"``, which moves sideways, by a part of its radius; ``"focus"``, by a part of the width; or
         ``"mixture"`` with another shape, at random, by a part of the amplitude.
+    flying
+        How far the beam moves along x while a pattern is recorded, part of a step.
     """
 
     beam: Beam = field(default_factory=Beam)
@@ -85,8 +88,9 @@ class Kind:
     wrong: tuple[str, float] = ("nothing", 0.0)
     fluctuation: float = 0.0
     size: int = 64
-    # no part of a description that names it not, so that the scans of all other kinds stay what they were
+    # no part of a description that names them not, so that the scans of all other kinds stay what they were
     varying: tuple[str, float] = field(default=("nothing", 0.0), repr=False)
+    flying: float = field(default=0.0, repr=False)
 
 
 _NEAR = Beam(aperture=0.24, width=0.25)
@@ -158,6 +162,10 @@ KINDS: dict[str, Kind] = {
     "background": Kind(detector="background"),
     "uneven background": Kind(detector="halo"),
     "saturated": Kind(detector="saturated"),
+    "blurred detector": Kind(detector="blurred"),
+    "readout noise": Kind(photons=1e5, detector="noisy"),
+    "shaking detector": Kind(detector="shaking"),
+    "fly scan": Kind(path="rows", flying=1.0),
     "unsteady beam": Kind(fluctuation=0.1),
     "probe moving": Kind(varying=("pupil", 0.15)),
     "probe moving in focus": Kind(varying=("focus", 0.15)),
@@ -187,6 +195,10 @@ KINDS: dict[str, Kind] = {
 _LATER = frozenset(
     (
         "uneven background",
+        "blurred detector",
+        "readout noise",
+        "shaking detector",
+        "fly scan",
         "probe moving",
         "probe moving in focus",
         "probe varying",
@@ -215,6 +227,6 @@ def drawn_kinds(seed: int, count: int) -> dict[str, Kind]:
     drawn = {}
     for number in range(1, count + 1):
         one = known[rng.integers(len(known))]
-        others = [f.name for f in fields(Kind) if f.name not in ("beam", "known", "size", "varying")]
+        others = [f.name for f in fields(Kind) if f.repr and f.name not in ("beam", "known", "size")]
         drawn[f"drawn {number}"] = replace(one, size=64, **{name: value(name) for name in others})
     return drawn

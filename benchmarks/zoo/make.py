@@ -28,6 +28,7 @@ Rng = np.random.Generator
 Image = NDArray[np.float64]
 
 _AT_ONCE = 1024  # patterns: in double precision, a large scan would not fit into memory
+_FLYING = (-0.4, -0.2, 0.0, 0.2, 0.4)  # of a step, where the beam is while a pattern is recorded
 _SHARPEST = 0.7  # pixels, of the Gaussian that makes objects band-limited
 
 
@@ -46,7 +47,8 @@ class MadeScan:
 
 def make(kind: Kind, seed: int) -> MadeScan:
     """One scan of a kind; each kind has random numbers of its own for each seed."""
-    name = repr(kind) if kind.varying == Kind.varying else f"{kind}, {kind.varying}"
+    later = [value for value in (kind.varying, kind.flying) if value not in (Kind.varying, Kind.flying)]
+    name = ", ".join(map(str, (kind, *later)))
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     n = kind.size
     span = kind.step * kind.beam.width * n
@@ -57,8 +59,14 @@ def make(kind: Kind, seed: int) -> MadeScan:
     probes = _probes(kind, len(positions), rng)
 
     def expected(part: slice) -> Image:
+        if kind.flying:
+            mean: Image = np.mean([seen(part, kind.flying * span * moved) for moved in _FLYING], axis=0)
+            return mean
+        return seen(part)
+
+    def seen(part: slice, aside: float = 0.0) -> Image:
         x, y = positions[part].T
-        patches = extract_patches(truth, x, y, n)
+        patches = extract_patches(truth, x + aside, y, n)
         if len(probes) == 1:
             return diffraction_intensity(patches, probes[0])
         pairs = zip(patches, probes[part], strict=True)
@@ -309,7 +317,15 @@ def _detected(
         background = 0.05 * light * halo / halo.mean()
     counts = np.empty((count, n, n), np.int32)
     for part in parts:
-        counts[part] = rng.poisson(expected(part) * factor[part, None, None] + background)
+        seen = expected(part)
+        if kind.detector == "blurred":
+            seen = ndimage.gaussian_filter(seen, (0, 0.7, 0.7))
+        if kind.detector == "shaking":
+            shifts = rng.uniform(-1, 1, (len(seen), 2))
+            seen = np.stack([ndimage.shift(one, by, order=1) for one, by in zip(seen, shifts, strict=True)])
+        counts[part] = rng.poisson(seen * factor[part, None, None] + background)
+        if kind.detector == "noisy":
+            counts[part] = np.maximum(counts[part] + np.rint(rng.normal(0, 3, seen.shape)), 0)
     bad = np.zeros((n, n), np.bool_)
     if kind.detector == "gaps":
         bad[:, 3 * n // 5 : 3 * n // 5 + 3] = bad[n // 3 : n // 3 + 2] = True
