@@ -126,7 +126,7 @@ class Frames:
         self._refused[number] = reason
 
     def take(self, most: int) -> tuple[NDArray[np.int64], NDArray[np.number], NDArray[np.float64]]:
-        """The next frames that have a position, ``most`` at most: numbers, patterns (B, N, N), positions (B, 2)."""
+        """Numbers, patterns (B, N, N) and positions (B, 2) of the next frames that have both."""
         numbers, self._ready = self._ready[:most], self._ready[most:]
         return np.array(numbers, np.int64), *self._arrays(numbers)
 

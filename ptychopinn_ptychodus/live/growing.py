@@ -1,12 +1,12 @@
 """An object that grows as frames come: a few refinement steps around what is new, at the same cost for each.
 
 New frames are worked on in groups that lie close together, on the part of the canvas that their patches
-touch, beside some of the older frames there, which hold what they have found. Nothing that is done for a frame
-depends on how many there are or how large the object is; the canvas is enlarged by a quarter at a time.
+touch, beside some of the older frames there, which hold what they have found. Nothing that is done for a
+frame depends on how many there are or how large the object is; the canvas is enlarged by a quarter at a time.
 
-Steps are those of the refinement (:mod:`~ptychopinn_ptychodus.refinement.run`): Nesterov steps along gradients
-divided by the illumination that made them. Of the divisor, the light of older frames that are not among the
-group is a part, so that what they know of a pixel outweighs what little a new frame tells of it.
+Steps are those of the refinement (:mod:`~ptychopinn_ptychodus.refinement.run`): Nesterov steps along
+gradients divided by the illumination that made them. Of the divisor, the light of older frames that are not
+among the group is a part, so that what they know of a pixel outweighs what little a new frame tells of it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -27,8 +28,8 @@ from ..refinement.arrays import LEAST, Array, arrays_for
 from ..refinement.batches import spread_batches
 from ..refinement.config import RefinementConfig
 from ..refinement.model import Iterate, ScanModel, chequerboard
-from ..refinement.object_steps import nesterov
 from ..refinement.noise import left_by_photons, photon_unit
+from ..refinement.object_steps import nesterov
 from ..refinement.solver import refine
 from ..refinement.stages import Stages
 
@@ -58,7 +59,15 @@ PROBE_AFTER = (64, 256)
 
 
 class PatchNetwork(Protocol):
-    """A network that makes an object of patterns, as :class:`.networks.EngineNetwork` is."""
+    """A network that makes an object of patterns; a context manager, as :class:`.NetworkProcess` is."""
+
+    def __enter__(self) -> object:
+        """Make it ready."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give back what it uses."""
 
     def object_of(self, scan: RawData) -> tuple[NDArray[np.complex64], NDArray[np.float32], tuple[int, int]]:
         """The object of a compact part of a scan, what light fell on it, and its first pixel [x, y].
@@ -303,7 +312,7 @@ class GrowingObject:
         if len(new):
             before = self._light[window].copy()
             self._light[window] += arrays.get(model.illumination(iterate, every[is_new]))
-            self._begin(iterate, part.select(is_new), before, first)
+            self._begin(iterate, part.select(is_new), before)
         light, own = arrays.put(self._light[window]), model.illumination(iterate, every)
         batches = max(len(members) // _BATCH, 1)
         share = xp.maximum(own, light - own) / batches
@@ -337,9 +346,7 @@ class GrowingObject:
         """(modes, N, N) in counts."""
         return np.asarray(self._arrays.get(self._probe) * chequerboard(self._size), np.complex64)
 
-    def _begin(
-        self, iterate: Iterate, new: RawData, before: NDArray[np.float32], first: NDArray[np.int64]
-    ) -> None:
+    def _begin(self, iterate: Iterate, new: RawData, before: NDArray[np.float32]) -> None:
         """What no frame has shown yet starts as the network has it, or like what is around it."""
         canvas = np.array(self._arrays.get(iterate.canvas))
         dark = before < _DIM * max(float(before.max()), LEAST)
@@ -348,7 +355,7 @@ class GrowingObject:
             canvas[dark] = (known * canvas).sum() / known.sum()
         if self._network is not None:
             try:
-                _lay(canvas, before, *self._network.object_of(new), first * 0)
+                _lay(canvas, before, *self._network.object_of(new))
             except ValueError as exc:
                 logger.debug("The network is not asked about %d new frames: %s", len(new), exc)
         iterate.canvas = self._arrays.put(canvas)
@@ -406,13 +413,12 @@ def _lay(
     made: NDArray[np.complex64],
     light: NDArray[np.float32],
     origin: tuple[int, int],
-    corner: NDArray[np.int64],
 ) -> None:
     """Put what a network has made into a canvas, with the phase and scale of what is there.
 
     Where both have light they are averaged by it, so that older frames outweigh one more.
     """
-    (left, top), (height, width) = np.asarray(origin) - corner, made.shape
+    (left, top), (height, width) = origin, made.shape
     rows = slice(max(top, 0), min(top + height, canvas.shape[0]))
     columns = slice(max(left, 0), min(left + width, canvas.shape[1]))
     source = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
@@ -424,7 +430,7 @@ def _lay(
     factor = overlap / norm if norm > 0 and abs(overlap) > 0 else 1.0
     total = weight + old
     shown = weight > _DIM * max(float(weight.max()), LEAST)
-    mixed = (weight * factor * new + old * here) / np.maximum(total, LEAST)
+    mixed = (weight * factor * new + old * here) / np.where(total > 0, total, 1)
     canvas[rows, columns] = np.where(shown, mixed, here)
 
 

@@ -1,4 +1,4 @@
-"""A live reconstruction: frames in from any thread, an object out at any time, and the full one at the end."""
+"""A live reconstruction: frames in from any thread, an object at any time, the full one at the end."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class LiveReconstruction(Generic[Result]):
     complete
         Makes the final result of the whole scan.
     bad_pixels, domain, device, network, find_probe
-        As for :class:`.GrowingObject`.
+        As for :class:`.GrowingObject`; the network is ready within the block.
     on_update
         Called with a :class:`LiveState` every ``every_s`` seconds in which something has changed, in the
         thread that computes; what it raises ends the reconstruction.
@@ -170,6 +170,7 @@ class LiveReconstruction(Generic[Result]):
             find_probe=find_probe,
             should_stop=lambda: self._is_closed,
         )
+        self._network = network
         self._complete, self._on_update, self._every_s = complete, on_update, every_s
         self._most_bytes, self._improve = queue_bytes, improve
         self._queue: deque[_Item] = deque()
@@ -184,6 +185,8 @@ class LiveReconstruction(Generic[Result]):
         self._thread = threading.Thread(target=self._run, name="live reconstruction", daemon=True)
 
     def __enter__(self) -> Self:
+        if self._network is not None:
+            self._network.__enter__()
         self._started = self._told = time.monotonic()
         self._thread.start()
         return self
@@ -192,6 +195,8 @@ class LiveReconstruction(Generic[Result]):
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+        if self._network is not None:
+            self._network.__exit__(kind, exc, trace)
         if self._failure is not None and kind is None:
             raise self._failure
 
@@ -378,15 +383,12 @@ class LiveReconstruction(Generic[Result]):
                 if item.patterns is not None:
                     self._frames.add(item.numbers, item.patterns)
                 if item.positions is not None:
-                    known = ~np.isnan(item.positions).all(1)
-                    numbers = [
-                        number for number, is_known in zip(item.numbers, known, strict=True) if is_known
-                    ]
-                    self._frames.place(numbers, item.positions[known])
-            numbers, patterns, positions = self._frames.take(GROUP)
-            if len(numbers):
+                    known = np.flatnonzero(~np.isnan(item.positions).all(1)).tolist()
+                    self._frames.place([item.numbers[each] for each in known], item.positions[known])
+            taken, patterns, positions = self._frames.take(GROUP)
+            if len(taken):
                 held = self._object.holds(positions)
-                for number in numbers[~held].tolist():
+                for number in taken[~held].tolist():
                     self._frames.refuse_position(number, _FAR)
                 if held.any():
                     self._object.update(patterns[held], positions[held])
@@ -398,7 +400,7 @@ class LiveReconstruction(Generic[Result]):
             if self._is_idle:
                 self._publish()
             self._room.notify_all()
-        return bool(len(numbers))
+        return bool(len(taken))
 
     def _next_item(self) -> _Item | None:
         with self._room:
