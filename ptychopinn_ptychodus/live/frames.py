@@ -130,6 +130,12 @@ class Frames:
         numbers, self._ready = self._ready[:most], self._ready[most:]
         return np.array(numbers, np.int64), *self._arrays(numbers)
 
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Numbers, ascending, and positions (M, 2) of all frames that have a position."""
+        numbers = sorted(self._patterns.keys() & self._positions.keys())
+        positions = np.array([self._positions[number] for number in numbers]).reshape(-1, 2)
+        return np.array(numbers, np.int64), positions
+
     def all_placed(self) -> tuple[NDArray[np.int64], NDArray[np.number], NDArray[np.float64]]:
         """The same of all frames that have a position, in the order of their numbers."""
         numbers = sorted(self._patterns.keys() & self._positions.keys())

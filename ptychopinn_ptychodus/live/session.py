@@ -307,10 +307,20 @@ class LiveReconstruction(Generic[Result]):
             domain=self._frames.domain,
         )
 
-    def numbers(self) -> NDArray[np.int64]:
-        """Of the frames that :meth:`scan` has, ascending."""
+    def placed(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Numbers, ascending, and positions (M, 2) of the frames that :meth:`scan` has."""
         with self._working:
-            return self._frames.all_placed()[0]
+            return self._frames.places()
+
+    def placed_frames(self) -> tuple[NDArray[np.int64], NDArray[np.number], NDArray[np.float64]]:
+        """As :meth:`placed`, with the patterns (M, N, N) as they came in between."""
+        with self._working:
+            return self._frames.all_placed()
+
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_]:
+        """(N, N)."""
+        return self._frames.bad_pixels
 
     def finish(self) -> Result:
         """Take no more frames, and reconstruct all of them together, as if they had come at once.
