@@ -1,4 +1,4 @@
-"""The command ``ptychopinn-ptychodus``: demo, doctor, train, reconstruct, live, report, …
+"""The command ``ptychopinn-ptychodus``: demo, doctor, train, reconstruct, live, report and others.
 
 This module runs the commands that :mod:`.parser` reads, and imports nothing heavy: each command loads what it
 needs, and no command imports a deep-learning framework into its own process.

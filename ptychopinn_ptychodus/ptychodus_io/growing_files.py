@@ -2,8 +2,8 @@
 
 Patterns come from a growing ``diffraction.h5``, or from files that fall into a directory; positions from the
 product beside them, and from ``positions.csv``. HDF5 files are opened without locks, by
-single-writer-multiple-readers where they allow it, and else read again whenever they have changed. What cannot
-be read at a moment is tried again; what never can is said in the end.
+single-writer-multiple-readers where they allow it, and else read again whenever they have changed. What
+cannot be read at a moment is tried again; what never can is said in the end.
 """
 
 from __future__ import annotations
