@@ -107,7 +107,7 @@ def test_a_frame_costs_the_same_however_many_there_were() -> None:
         found.update(scan.diff3d[some], np.stack((x[some], y[some]), -1))
         seconds.append(time.thread_time() - begin)
     third = len(seconds) // 3
-    # enlarging the canvas and noise of the clock are in it; what grows with the scan would be a factor of three
+    # enlarging the canvas and the clock's noise are in it; what grows with the scan would be a factor of 3
     assert np.median(seconds[-third:]) < 1.4 * np.median(seconds[1 : 1 + third])
 
 

@@ -118,12 +118,13 @@ def test_an_error_while_computing_reaches_whoever_adds(
     def broken(state: LiveState) -> None:
         raise ZeroDivisionError("of the callback")
 
-    with (
-        pytest.raises(ZeroDivisionError, match="of the callback"),
-        LiveReconstruction(scan.probeGuess, unchanged, on_update=broken, every_s=0.0) as running,
-    ):
-        running.add(counts[:20], positions[:20])
-        running.drain()
+    def run() -> None:
+        with LiveReconstruction(scan.probeGuess, unchanged, on_update=broken, every_s=0.0) as running:
+            running.add(counts[:20], positions[:20])
+            running.drain()
+
+    with pytest.raises(ZeroDivisionError, match="of the callback"):
+        run()
 
 
 def test_refusals_say_what_is_wrong(scan: RawData, counts: np.ndarray, positions: np.ndarray) -> None:
