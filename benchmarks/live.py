@@ -5,8 +5,8 @@
 ``--data`` is the directory of ``synthetic``. Frames are sent at each rate from a thread of their own to
 :func:`ptychopinn_ptychodus.reconstruct_live`. CPU seconds are those of the thread that computes, for a group
 of new frames each; wall times are of whatever else the machine does. ``--large`` is the edge of a simulated
-raster, which then takes the place of ``synthetic``: 139 makes 19,321 frames. ``--final`` compares the object in
-the end with that of the same frames at once.
+raster, which then takes the place of ``synthetic``: 139 makes 19,321 frames. ``--final`` compares the object
+in the end with that of the same frames at once.
 """
 
 from __future__ import annotations
