@@ -24,7 +24,7 @@ use_one_thread()
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychopinn_ptychodus import reconstruct_live, refine
+from ptychopinn_ptychodus import RefinementConfig, reconstruct_live, refine
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.display import centred_phase, grey_levels
 from ptychopinn_ptychodus.data.raw import RawData
@@ -33,6 +33,7 @@ from ptychopinn_ptychodus.live.growing import GROUP, GrowingObject
 from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 
 SENT_AT_ONCE_S = 0.02
+FULL = RefinementConfig(epochs=30)
 SHOWN = (0.25, 0.5, 0.75)
 
 
@@ -78,6 +79,7 @@ def replayed(
     with reconstruct_live(
         raw.probeGuess,
         bad_pixels=raw.bad_pixels,
+        refinement=FULL,
         on_update=lambda state: lags.append((state.lag, state.lag_s)),
     ) as running:
 
@@ -200,7 +202,7 @@ def main() -> None:
         row, found = replayed(raw, rate, judge, arguments.images, final=arguments.final and number == 0)
         rows.append(row)
         if arguments.final and number == 0:
-            at_once = refine(at_its_counts(raw))
+            at_once = refine(at_its_counts(raw), config=FULL)
             same = metrics.compare(found, at_once.object).complex_correlation_centred
             print(f"\nThe final object against the same scan at once: correlation {same:.6f}")
     print_table(f"Replayed: {name}", list(rows[0]), [[row.get(key, "") for key in rows[0]] for row in rows])

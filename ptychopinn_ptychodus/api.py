@@ -615,7 +615,8 @@ def reconstruct_live(
     domain
         What patterns hold: ``"counts"`` or ``"amplitude"``.
     refinement
-        Of the whole scan, in the end; :class:`.RefinementConfig` by default.
+        Of the whole scan, in the end; by default that of :func:`reconstruct`, or, without a model, as many
+        epochs as the reconstructor ``Refinement`` has.
     execution
         Its ``accelerator`` is what takes part; with ``"auto"``, a GPU does where PyTorch is imported.
     examination, observer, in_process
@@ -640,7 +641,8 @@ def reconstruct_live(
     """
     opened = None if model is None else model if isinstance(model, Model) else open_model(model)
     devices = execution or default_execution_config()
-    config = refinement or RefinementConfig()
+    epochs = RefinementConfig.epochs if opened is not None else int(SETTINGS["WithoutModel.Epochs"].default)
+    config = refinement or RefinementConfig(epochs=epochs)
     options: dict[str, Any] = {"examination": examination, "observer": observer, "in_process": in_process}
 
     def complete(raw: RawData) -> Reconstruction:

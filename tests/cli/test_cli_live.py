@@ -82,7 +82,7 @@ def test_a_scan_that_grows_ends_as_the_scan_at_once(
     process = live(empty, tmp_path / "out", "--timeout", "60")
     with h5py.File(empty / "diffraction.h5", "w", libver="latest") as file:
         file.create_dataset("patterns", (0, 64, 64), "u2", maxshape=(count, 64, 64), chunks=(1, 64, 64))
-        file.create_dataset("indexes", (0,), "i8", maxshape=(count,), chunks=(64,))
+        file.create_dataset("indexes", (0,), "i8", maxshape=(count,), chunks=(1,))
         file["bad_pixels"] = np.zeros((64, 64), bool)
         for edge in ("width", "height"):
             file["patterns"].attrs[f"detector_pixel_{edge}_m"] = 75e-6

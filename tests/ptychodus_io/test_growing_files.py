@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -39,23 +41,47 @@ def grow(file: h5py.File, values: np.ndarray, first: int) -> None:
         file[name][first:] = more
 
 
-def empty(path: Path, most: int | None = None, **options: str) -> h5py.File:
-    file = h5py.File(path, "w", **options)
-    file.create_dataset("patterns", (0, N, N), "u2", maxshape=(most, N, N), chunks=(1, N, N))
-    file.create_dataset("indexes", (0,), "i8", maxshape=(most,), chunks=(64,))
+def empty(path: Path) -> h5py.File:
+    file = h5py.File(path, "w")
+    file.create_dataset("patterns", (0, N, N), "u2", maxshape=(None, N, N), chunks=(1, N, N))
+    file.create_dataset("indexes", (0,), "i8", maxshape=(None,), chunks=(1,))
     return file
+
+
+# HDF5 shares what one process has open twice, so that a writer has to be another one.
+WRITER = """
+import sys
+import h5py
+import numpy as np
+with h5py.File(sys.argv[1], "w", libver="latest") as file:
+    patterns = file.create_dataset("patterns", (0, 32, 32), "u2", maxshape=(5, 32, 32), chunks=(1, 32, 32))
+    indexes = file.create_dataset("indexes", (0,), "i8", maxshape=(5,), chunks=(1,))
+    file.swmr_mode = True
+    for number in range(3):
+        for dataset, value in ((patterns, number + 1), (indexes, number)):
+            dataset.resize(number + 1, 0)
+            dataset[number] = value
+            dataset.flush()
+        print(number, flush=True)
+        sys.stdin.readline()
+"""
 
 
 def test_a_file_is_followed_while_its_writer_has_it_open(tmp_path: Path) -> None:
     path = tmp_path / "diffraction.h5"
     source = GrowingDiffraction(path)
     assert source.read() is None  # nobody has made it yet
-    with empty(path, 5, libver="latest") as writer:
-        writer.swmr_mode = True
-        for first, values in ((0, (1, 2)), (2, (3,))):
-            grow(writer, frames(*values), first)
-            writer.flush()
-            assert all_read(source) == {first + number: value for number, value in enumerate(values)}
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        for number in range(3):
+            assert writer.stdout.readline() == f"{number}\n"
+            assert all_read(source) == {number: number + 1}
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+    assert writer.returncode == 0
     assert source.promised == 5
     assert all_read(source) == {}
 
