@@ -39,6 +39,7 @@ from .commands import (
 )
 from .errors import CommandError, UsageError
 from .progress import ProgressDisplay
+from .report import REPORT_FILE, forget_report
 from .session import Session
 
 SCAN_DIRECTORY = "scan"
@@ -181,7 +182,9 @@ class _Follower:
             found = look()
             if found is not None:
                 return found
-            if self._is_ended() or time.monotonic() > until:
+            if self._is_ended():
+                raise KeyboardInterrupt
+            if time.monotonic() > until:
                 return None
             display.update(0.0, None, what)
             time.sleep(_POLL_S)
@@ -231,6 +234,8 @@ class _Follower:
             return
         found = running.snapshot()
         numbers, positions = running.placed()
+        if self._show_next == 0.0:  # the page of an earlier result is not of this one
+            forget_report(self._target / REPORT_FILE)
         self._template.write(
             self._target / PRODUCT_FILE,
             object_=found.object,

@@ -82,7 +82,7 @@ class GrowingDiffraction:
         if stamp is None or (stamp == self._stamp and not self._has_more):
             return None
         try:
-            with _opened(self._path) as file:
+            with opened(self._path) as file:
                 chunk = self._read(file)
         except (OSError, KeyError, RuntimeError, ValueError) as exc:
             self._problem = str(exc).strip("'\"")  # somebody is writing it: again when it has changed
@@ -125,7 +125,7 @@ class GrowingDiffraction:
     def rest(self) -> Chunk | None:
         """See :class:`FrameSource`."""
         try:
-            with _opened(self._path) as file:
+            with opened(self._path) as file:
                 patterns, indexes = file["patterns"], file["indexes"]
                 rows = sorted(row for row in self._holes if row < len(patterns))
                 self._holes.clear()
@@ -142,7 +142,7 @@ class GrowingDiffraction:
     def bad_pixels(self) -> NDArray[np.bool_] | None:
         """The mask, (N, N), as far as there is one."""
         try:
-            with _opened(self._path) as file:
+            with opened(self._path) as file:
                 return np.asarray(file["bad_pixels"][()], np.bool_) if "bad_pixels" in file else None
         except (OSError, KeyError, RuntimeError, ValueError):
             return None
@@ -258,8 +258,8 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    """A file that may be written to meanwhile; it is not locked, so that the writer can open it."""
+def opened(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file that may be written to meanwhile; it is not locked, so that the writer can open it."""
     try:
         file = h5py.File(path, "r", swmr=True, libver="latest", locking=False)
     except (OSError, ValueError):
@@ -269,7 +269,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _product_positions(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    with _opened(path) as file:
+    with opened(path) as file:
         names = ("probe_position_indexes", "probe_position_x_m", "probe_position_y_m")
         arrays = [np.asarray(file[name][()]) for name in names]
     count = min(len(array) for array in arrays)  # one of them may have grown first
@@ -303,7 +303,7 @@ def _frames_in(path: Path) -> Chunk:
             patterns = file["patterns"]
             numbers = file.get("indexes")
     else:
-        with _opened(path) as file:
+        with opened(path) as file:
             name = next((name for name in _H5_PATTERNS if name in file), None)
             if name is None:
                 raise ValueError(f"there is none of the datasets {', '.join(_H5_PATTERNS)} in it")

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import replacing
+from .growing_files import opened
 from .names import DIFFRACTION_FILE, PRODUCT_FILE
 
 _POSITIONS = ("probe_position_indexes", "probe_position_x_m", "probe_position_y_m")
@@ -59,7 +60,7 @@ class ProductTemplate:
             If it has no probe or no object's geometry; the message names the file.
         """
         try:
-            with h5py.File(path, "r", locking=False) as file:
+            with opened(path) as file:
                 probe, object_ = file["probe"], file["object"]
                 modes = np.asarray(probe[()], np.complex64)
                 attributes = {name: dict(file[name].attrs) for name in file}
