@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from plugin_fixtures import fake_site, wish
 from refinement_support import made_scan
 
 from ptychopinn_ptychodus.data.raw import RawData
+
+__all__ = ["fake_site", "wish"]
 
 
 @pytest.fixture(scope="session")
