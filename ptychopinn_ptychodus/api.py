@@ -637,7 +637,7 @@ def reconstruct_live(
     ...     early = running.snapshot().object
     ...     whole = running.finish()
     >>> whole.object.shape
-    (101, 101)
+    (103, 103)
     """
     opened = None if model is None else model if isinstance(model, Model) else open_model(model)
     devices = execution or default_execution_config()
