@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,13 +258,15 @@ class _Follower:
                 f'There is no frame with a position in "{self._source}": there is nothing to reconstruct. '
                 f"Positions are looked for in {PRODUCT_FILE} and positions.csv."
             )
+        # photons of each position have come since; the geometry is the one that positions were taken by
+        newest = dataclasses.replace(self._template, values=self._newest_values())
         counts = state.counts
         is_whole = frames.promised == len(numbers) and not (counts.damaged or counts.doubled)
-        if isinstance(frames, GrowingDiffraction) and is_whole and self._fits(numbers, positions):
+        if isinstance(frames, GrowingDiffraction) and is_whole and _fits(newest, numbers, positions):
             return self._source
         directory = self._target / SCAN_DIRECTORY
         numbers, patterns, positions = running.placed_frames()
-        self._template.write_directory(
+        newest.write_directory(
             directory,
             numbers=numbers,
             patterns=patterns,
@@ -273,17 +276,19 @@ class _Follower:
         print(f"The {counted(len(numbers), 'frame')} that are reconstructed: {directory}")
         return directory
 
-    def _fits(self, numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> bool:
-        """Whether the scan's own product has all positions, and a canvas that holds them."""
-        path = product_in(self._source)
+    def _newest_values(self) -> Mapping[str, Any]:
+        """What the scan's product holds by now."""
         try:
-            whole = ProductTemplate.read(path)
+            return ProductTemplate.read(product_in(self._source)).values
         except ValueError:
-            return False
-        known = whole.values.get("probe_position_indexes")
-        shape = np.array(self._template.shape[::-1])
-        inside = bool(((positions >= 0) & (positions <= shape - 1)).all())
-        return known is not None and set(numbers.tolist()) <= {int(each) for each in known} and inside
+            return self._template.values
+
+
+def _fits(product: ProductTemplate, numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> bool:
+    """Whether a product has the positions of all frames, and a canvas that holds them."""
+    known = product.values.get("probe_position_indexes")
+    inside = bool(((positions >= 0) & (positions <= np.array(product.shape[::-1]) - 1)).all())
+    return known is not None and set(numbers.tolist()) <= {int(each) for each in known} and inside
 
 
 def _unchanged(scan: RawData) -> RawData:
