@@ -13,8 +13,8 @@ from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster
 from ptychopinn_ptychodus.live.growing import GrowingObject
 
 
-def growing(scan: RawData, **options: bool) -> GrowingObject:
-    return GrowingObject(scan.probeGuess, scan.bad_pixels, **options)
+def growing(scan: RawData, *, find_probe: bool = True) -> GrowingObject:
+    return GrowingObject(scan.probeGuess, scan.bad_pixels, find_probe=find_probe)
 
 
 def on_grid(found: GrowingObject, scan: RawData) -> np.ndarray:
