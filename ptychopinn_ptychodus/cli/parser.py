@@ -14,7 +14,7 @@ settings: IN/settings.ini, then -s FILE, then --set, the later winning. A settin
 example --set PtychoPINNPluginTraining.Epochs=20.
 
 exit codes: 0 success, 1 failure, 2 wrong usage or missing input, 3 a doubtful result with
-reconstruct --strict, 130 interrupted.
+reconstruct --strict or live --strict, 130 interrupted.
 """
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
