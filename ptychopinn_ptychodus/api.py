@@ -41,7 +41,8 @@ from .data.raw import RawData
 from .data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from .files import replacing
 from .live.networks import NetworkProcess
-from .live.session import LiveObject, LiveReconstruction, LiveState
+from .live.session import LiveReconstruction
+from .live.state import LiveObject, LiveState
 from .ptychodus_io.names import LIBRARY, MODEL_BASENAME
 from .ptychodus_io.several import each_scan, left_out
 from .refinement import RefinementConfig, RefinementReport

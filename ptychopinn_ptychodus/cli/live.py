@@ -20,7 +20,8 @@ from ..data.raw import RawData
 from ..files import replacing
 from ..formatting import counted
 from ..live.networks import NetworkProcess
-from ..live.session import LiveReconstruction, LiveState
+from ..live.session import LiveReconstruction
+from ..live.state import LiveState
 from ..ptychodus_io.growing_files import (
     FrameSource,
     GrowingDiffraction,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
@@ -32,6 +31,7 @@ from ..refinement.noise import left_by_photons, photon_unit
 from ..refinement.object_steps import nesterov
 from ..refinement.solver import refine
 from ..refinement.stages import Stages
+from .seen import SeenFrames
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
@@ -47,7 +47,6 @@ _STEP = 0.8  # longer than a whole refinement's: there are few of them
 _FULL_BATCH = 40  # frames for a step of full length
 _MOMENTUM = 0.9
 _FLOOR = 0.1  # of the strongest light of a step, added to its divisor
-_REACH = 0.5  # patterns' edges around a group from where older frames are taken
 _DIM = 0.02  # of the strongest light: a pixel with less starts as those around it are
 _ROOM = 0.25  # of its extent, by which a canvas grows
 _LARGEST_PX = 1 << 27  # of a canvas: 1 GB; a position that asks for more is none
@@ -77,53 +76,6 @@ class PatchNetwork(Protocol):
         ValueError
             If there is none, for instance of fewer patterns than make a group.
         """
-
-
-@dataclass
-class _Seen:
-    """The frames that were added, in the order in which they came."""
-
-    patterns: list[NDArray[np.number]]
-    positions: NDArray[np.float64]
-    cells: dict[tuple[int, int], list[int]]
-
-    @property
-    def count(self) -> int:
-        return len(self.patterns)
-
-    def add(
-        self, patterns: NDArray[np.number], positions: NDArray[np.float64], size: int
-    ) -> NDArray[np.int64]:
-        """Numbers of the added frames."""
-        first, count = self.count, len(patterns)
-        while len(self.positions) < first + count:
-            self.positions = np.concatenate((self.positions, np.empty_like(self.positions)))
-        self.positions[first : first + count] = positions
-        self.patterns.extend(patterns)
-        for number, (x, y) in enumerate(np.floor(positions / size).astype(int).tolist(), start=first):
-            self.cells.setdefault((x, y), []).append(number)
-        return np.arange(first, first + count)
-
-    def around(
-        self, positions: NDArray[np.float64], size: int, most: int, rng: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """Numbers of some frames near these positions, drawn at random, ``most`` at most."""
-        reach = _REACH * size
-        low = np.floor((positions.min(0) - reach) / size).astype(int).tolist()
-        high = np.floor((positions.max(0) + reach) / size).astype(int).tolist()
-        lists = [
-            self.cells[x, y]
-            for x in range(low[0], high[0] + 1)
-            for y in range(low[1], high[1] + 1)
-            if (x, y) in self.cells
-        ]
-        # of a place that was looked at a thousand times, as many as of any other
-        chosen = [
-            each if len(each) <= most else [each[i] for i in rng.integers(len(each), size=most)]
-            for each in lists
-        ]
-        near = np.unique(np.array([number for each in chosen for number in each], np.int64))
-        return near if len(near) <= most else np.sort(rng.choice(near, most, replace=False))
 
 
 class GrowingObject:
@@ -174,7 +126,7 @@ class GrowingObject:
         self._bad, self._domain, self._network = bad_pixels, domain, network
         self._should_stop = should_stop
         self._rng = np.random.default_rng(seed)
-        self._seen = _Seen([], np.empty((GROUP, 2)), {})
+        self._seen = SeenFrames()
         self._canvas = np.ones((0, 0), np.complex64)
         self._light = np.zeros((0, 0), np.float32)
         self._probe: Array = None
@@ -396,7 +348,7 @@ class GrowingObject:
         self._given = found
         factor = math.sqrt(self._photons / float((np.abs(found).astype(np.float64) ** 2).sum()))
         self._probe = self._arrays.put((factor * found * chequerboard(self._size)).astype(np.complex64))
-        seen, self._seen = self._seen, _Seen([], np.empty((GROUP, 2)), {})
+        seen, self._seen = self._seen, SeenFrames()
         self._canvas, self._light = np.ones((0, 0), np.complex64), np.zeros((0, 0), np.float32)
         self._turns = np.empty(0, np.int64)
         for start in range(0, seen.count, GROUP):
