@@ -125,10 +125,11 @@ class Frames:
             self._placed -= 1
         self._refused[number] = reason
 
-    def take(self, most: int) -> tuple[NDArray[np.int64], NDArray[np.number], NDArray[np.float64]]:
-        """Numbers, patterns (B, N, N) and positions (B, 2) of the next frames that have both."""
+    def take(self, most: int) -> tuple[NDArray[np.int64], list[NDArray[np.number]], NDArray[np.float64]]:
+        """Numbers, patterns (N, N) and positions (B, 2) of the next frames that have both, not copied."""
         numbers, self._ready = self._ready[:most], self._ready[most:]
-        return np.array(numbers, np.int64), *self._arrays(numbers)
+        positions = np.array([self._positions[number] for number in numbers]).reshape(-1, 2)
+        return np.array(numbers, np.int64), [self._patterns[number] for number in numbers], positions
 
     def places(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Numbers, ascending, and positions (M, 2) of all frames that have a position."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -155,13 +155,16 @@ class GrowingObject:
                 low, high, held[number] = lower, upper, True
         return held
 
-    def update(self, patterns: NDArray[np.number], positions: NDArray[np.float64]) -> None:
-        """Add frames, (B, N, N) and (B, 2) [x, y] in pixels, and take steps around them.
+    def update(
+        self, patterns: Sequence[NDArray[np.number]] | NDArray[np.number], positions: NDArray[np.float64]
+    ) -> None:
+        """Add frames, B of (N, N) and (B, 2) [x, y] in pixels, and take steps around them.
 
+        Patterns are kept as they are, not copied, and must not change afterwards.
         Frames without light, and flashes, are part of what is kept, but not of the object.
         """
         for group in _compact(positions, _CELL * self._size):
-            self._add(patterns[group], positions[group])
+            self._add([patterns[number] for number in group.tolist()], positions[group])
         while self._searches and self._seen.count >= self._searches[0]:
             self._find_probe(self._searches.pop(0))
 
@@ -194,15 +197,16 @@ class GrowingObject:
 
     # ------------------------------------------------------------------ one group
 
-    def _add(self, patterns: NDArray[np.number], positions: NDArray[np.float64]) -> None:
-        amplitude = self._amplitude(patterns)
+    def _add(self, patterns: Sequence[NDArray[np.number]], positions: NDArray[np.float64]) -> None:
+        amplitude = self._amplitude(np.stack(patterns))
         energy = (amplitude.reshape(len(amplitude), -1).astype(np.float64) ** 2).sum(1)
         lit = self._lit(energy)
         if not lit.any():
             return
         self._make_room(positions[lit])
         old = self._seen.around(positions[lit], self._size, max(int(lit.sum()), _BATCH), self._rng)
-        new = self._seen.add(patterns[lit], positions[lit], self._size)
+        shown = [pattern for pattern, is_lit in zip(patterns, lit, strict=True) if is_lit]
+        new = self._seen.add(shown, positions[lit], self._size)
         self._steps(old, new)
 
     def _amplitude(self, patterns: NDArray[np.number]) -> NDArray[np.float32]:
@@ -355,7 +359,7 @@ class GrowingObject:
             some = slice(start, min(start + GROUP, seen.count))
             positions = seen.positions[some]
             for group in _compact(positions, _CELL * self._size):
-                patterns = np.stack([seen.patterns[start + number] for number in group.tolist()])
+                patterns = [seen.patterns[start + number] for number in group.tolist()]
                 self._add(patterns, positions[group])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,7 @@ class SeenFrames:
     Attributes
     ----------
     patterns
-        (N, N) each.
+        (N, N) each, not copied.
     positions
         [x, y] of each, and room for more of them.
     cells
@@ -34,7 +35,7 @@ class SeenFrames:
         return len(self.patterns)
 
     def add(
-        self, patterns: NDArray[np.number], positions: NDArray[np.float64], size: int
+        self, patterns: Sequence[NDArray[np.number]], positions: NDArray[np.float64], size: int
     ) -> NDArray[np.int64]:
         """Numbers of the added frames."""
         first, count = self.count, len(patterns)

@@ -328,7 +328,8 @@ class LiveReconstruction(Generic[Result]):
                 for number in taken[~held].tolist():
                     self._frames.refuse_position(number, _FAR)
                 if held.any():
-                    self._object.update(patterns[held], positions[held])
+                    usable = [pattern for pattern, is_held in zip(patterns, held, strict=True) if is_held]
+                    self._object.update(usable, positions[held])
                 self._done += int(held.sum())
                 self._recent.append((time.monotonic(), int(held.sum())))
             is_idle = self._frames.ready == 0
