@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,9 @@ from .data.metrics import Comparison, compare, illumination_mask
 from .data.raw import RawData
 from .data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from .files import replacing
+from .live.networks import NetworkProcess
+from .live.session import LiveReconstruction
+from .live.state import LiveObject, LiveState
 from .ptychodus_io.names import LIBRARY, MODEL_BASENAME
 from .ptychodus_io.several import each_scan, left_out
 from .refinement import RefinementConfig, RefinementReport
@@ -67,6 +70,9 @@ __all__ = [
     "ExecutionConfig",
     "Finding",
     "InferenceConfig",
+    "LiveObject",
+    "LiveReconstruction",
+    "LiveState",
     "Model",
     "ModelConfig",
     "ModelFileError",
@@ -87,6 +93,7 @@ __all__ = [
     "open_model",
     "raster_positions",
     "reconstruct",
+    "reconstruct_live",
     "refine",
     "simulate_scan",
     "train",
@@ -577,6 +584,82 @@ def refine(
 
     with running(job, hand_over, observer, in_process=in_process) as run:
         return _reconstruction(run, canvas)
+
+
+def reconstruct_live(
+    probe: ArrayLike,
+    model: Model | str | Path | None = None,
+    *,
+    bad_pixels: ArrayLike | None = None,
+    domain: str = "counts",
+    refinement: RefinementConfig | None = None,
+    execution: ExecutionConfig | None = None,
+    examination: ExaminationConfig | None = None,
+    on_update: Callable[[LiveState], object] | None = None,
+    observer: Observer | None = None,
+    in_process: bool = False,
+) -> LiveReconstruction[Reconstruction]:
+    """Reconstruct a scan while it is recorded: frames in, an object at any time, the full one at the end.
+
+    To be used as a context manager. The object is fitted to frames as they come, in a thread of this process,
+    at the same cost for each. What :meth:`.LiveReconstruction.finish` returns is what :func:`refine` or
+    :func:`reconstruct` makes of all of them.
+
+    Parameters
+    ----------
+    probe
+        (N, N) or (modes, N, N) complex, of any scale. Where the first frames contradict it, it is refined.
+    model
+        Makes a first object of new frames, in a child process, and takes part in the end.
+    bad_pixels
+        (N, N) bool.
+    domain
+        What patterns hold: ``"counts"`` or ``"amplitude"``.
+    refinement
+        Of the whole scan, in the end; by default that of :func:`reconstruct`, or, without a model, as many
+        epochs as the reconstructor ``Refinement`` has.
+    execution
+        Its ``accelerator`` is what takes part; with ``"auto"``, a GPU does where PyTorch is imported.
+    examination, observer, in_process
+        As for :func:`reconstruct`, in the end.
+    on_update
+        Called with a :class:`.LiveState` about twice a second, in the thread that computes.
+
+    Raises
+    ------
+    FileNotFoundError, ModelFileError, EngineUnavailableError
+        If the model cannot be used.
+
+    Examples
+    --------
+    >>> with reconstruct_live(scan.probeGuess, domain="amplitude") as running:
+    ...     for pattern, xy in zip(scan.diff3d, zip(scan.xcoords, scan.ycoords)):
+    ...         running.add(pattern, xy)
+    ...     early = running.snapshot().object
+    ...     whole = running.finish()
+    >>> whole.object.shape
+    (103, 103)
+    """
+    opened = None if model is None else model if isinstance(model, Model) else open_model(model)
+    devices = execution or default_execution_config()
+    epochs = RefinementConfig.epochs if opened is not None else int(SETTINGS["WithoutModel.Epochs"].default)
+    config = refinement or RefinementConfig(epochs=epochs)
+    options: dict[str, Any] = {"examination": examination, "observer": observer, "in_process": in_process}
+
+    def complete(raw: RawData) -> Reconstruction:
+        if opened is None:
+            return refine(raw, config=config, execution=devices, **options)
+        return reconstruct(raw, opened, refinement=config, execution=devices, **options)
+
+    return LiveReconstruction(
+        probe,
+        complete,
+        bad_pixels=bad_pixels,
+        domain=domain,
+        device="cpu" if devices.accelerator == "cpu" else "auto",
+        network=None if opened is None else NetworkProcess(opened.path, devices.accelerator),
+        on_update=on_update,
+    )
 
 
 # ---------------------------------------------------------------------- what the functions share

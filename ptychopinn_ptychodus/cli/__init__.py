@@ -1,4 +1,4 @@
-"""The command ``ptychopinn-ptychodus``: demo, doctor, train, reconstruct, report, pretrain, export, convert.
+"""The command ``ptychopinn-ptychodus``: demo, doctor, train, reconstruct, live, report and others.
 
 This module runs the commands that :mod:`.parser` reads, and imports nothing heavy: each command loads what it
 needs, and no command imports a deep-learning framework into its own process.
@@ -90,6 +90,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from .conversion import convert
 
         return convert(arguments)
+    if arguments.command == "live":
+        from .live import live
+
+        return live(arguments)
     if arguments.command == "report":
         from .report import report
 

@@ -42,7 +42,7 @@ PICTURES = {PRODUCT_FILE: "object.png", NETWORK_FILE: "network.png"}
 
 def train(arguments: argparse.Namespace) -> int:
     """Train a model; see ``ptychopinn-ptychodus train --help``."""
-    source, target = _input_directory(arguments.input), arguments.output.absolute()
+    source, target = input_directory(arguments.input), arguments.output.absolute()
     from ..ptychodus_io.ingest import scan_directories, training_files
 
     has_scan = (source / DIFFRACTION_FILE).is_file() and product_in(source).is_file()
@@ -64,7 +64,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.skip_damaged:
         start.append(f"{TABLE['Data.SkipDamaged'].full_name}=True")
     require_writable_directory(target)
-    with _session(arguments, start) as app:
+    with open_session_for(arguments, start) as app:
         if arguments.model is not None:
             app.load_model(arguments.model.absolute())
         return train_in(app, source, target, has_scan=has_scan)
@@ -95,14 +95,14 @@ def train_in(app: Session, source: Path, target: Path, *, has_scan: bool = True)
 
 def reconstruct(arguments: argparse.Namespace) -> int:
     """Reconstruct a scan; see ``ptychopinn-ptychodus reconstruct --help``."""
-    source, target = _input_directory(arguments.input), arguments.output.absolute()
-    with _session(arguments, algorithms=tuple(KEYS)) as app:
-        model = _model_for(app, source, arguments.model)
+    source, target = input_directory(arguments.input), arguments.output.absolute()
+    with open_session_for(arguments, algorithms=tuple(KEYS)) as app:
+        model = model_for(app, source, arguments.model)
         require_writable_directory(target)
         return reconstruct_in(app, source, model, target, strict=arguments.strict)
 
 
-def _model_for(app: Session, source: Path, named: Path | None) -> Path | None:
+def model_for(app: Session, source: Path, named: Path | None) -> Path | None:
     """The model file to apply; None where none is needed, which is then what the session is set to."""
     if app.name == REFINEMENT:
         if named is not None:
@@ -211,23 +211,24 @@ def _tell_of_results(made: Sequence[Path], product: Path, network: Path) -> None
 
 def export(arguments: argparse.Namespace) -> int:
     """Write training data; see ``ptychopinn-ptychodus export --help``."""
-    source, path = _input_directory(arguments.input), arguments.output.absolute()
+    source, path = input_directory(arguments.input), arguments.output.absolute()
     if path.suffix != ".npz":
         raise UsageError(f'The output "{arguments.output}" must be a file name that ends with .npz.')
     if path.is_dir():
         raise UsageError(f'The output "{path}" is a directory: name a file in it.')
     require_writable_directory(path.parent)
-    with _session(arguments) as app:
+    with open_session_for(arguments) as app:
         app.export(app.open_scan(source), path)
     print(f"Training data: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return SUCCESS
 
 
-def _session(
+def open_session_for(
     arguments: argparse.Namespace,
     more: Sequence[str] = (),
     algorithms: Sequence[str] = TRAINABLE,
 ) -> AbstractContextManager[Session]:
+    """Ptychodus with the settings that a command line asks for."""
     inside = arguments.input / SETTINGS
     files = [inside] if inside.is_file() else []
     if arguments.settings is not None:
@@ -242,7 +243,8 @@ def _session(
     )
 
 
-def _input_directory(path: Path) -> Path:
+def input_directory(path: Path) -> Path:
+    """The directory, absolute; a ``UsageError`` if there is none."""
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise UsageError(f'The input directory "{path}" {what}.')

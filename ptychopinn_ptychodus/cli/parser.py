@@ -14,7 +14,7 @@ settings: IN/settings.ini, then -s FILE, then --set, the later winning. A settin
 example --set PtychoPINNPluginTraining.Epochs=20.
 
 exit codes: 0 success, 1 failure, 2 wrong usage or missing input, 3 a doubtful result with
-reconstruct --strict, 130 interrupted.
+reconstruct --strict or live --strict, 130 interrupted.
 """
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_doctor(commands, common)
     _add_train(commands, common, settings)
     _add_reconstruct(commands, common, _settings_options(tuple(KEYS)))
+    _add_live(commands, common, _settings_options(tuple(KEYS)))
     _add_report(commands, common)
     _add_pretrain(commands, common)
     _add_export(commands, common, settings)
@@ -94,6 +95,16 @@ def _positive(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds > 0")
     return value
 
 
@@ -180,6 +191,43 @@ def _add_reconstruct(
         help="model file of any engine; default: IN/model.EXT of the engine that is set, else of another",
     )
     reconstruct.add_argument(
+        "--strict",
+        action="store_true",
+        help="end with exit code 3 if the result does not explain the patterns as well as it should",
+    )
+
+
+def _add_live(
+    commands: _Commands, common: argparse.ArgumentParser, settings: argparse.ArgumentParser
+) -> None:
+    live = commands.add_parser(
+        "live",
+        parents=[common, settings],
+        help="reconstruct a scan while it is recorded",
+        description="Follow a scan in IN as it is written: a growing diffraction.h5, or files of frames that "
+        "fall in (.npy, .npz, .h5), with positions in product.h5 or positions.csv, as they come. product.h5 "
+        "has to be there from the beginning, with probe and pixel size. OUT/product.h5 and OUT/object.png "
+        "are replaced about every second. When the last frame that the file promises is there, after "
+        "--timeout, at Ctrl-C or SIGTERM, all frames are reconstructed together, as `reconstruct` does.",
+    )
+    _add_input(live, "IN", "scan directory")
+    _add_output(live, "OUT", "directory for the result")
+    live.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        metavar="MODEL",
+        help="model file of any engine, for a first object of new frames and in the end; default: as for "
+        "`reconstruct`",
+    )
+    live.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="without new frames, after which the scan is over; default: %(default)g",
+    )
+    live.add_argument(
         "--strict",
         action="store_true",
         help="end with exit code 3 if the result does not explain the patterns as well as it should",

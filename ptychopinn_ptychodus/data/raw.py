@@ -164,6 +164,47 @@ class RawData:
             setattr(raw, name, value)
         return raw
 
+    @classmethod
+    def of_amplitude(
+        cls,
+        positions: NDArray[np.float64],
+        amplitude: NDArray[np.float32],
+        probe: NDArray[np.complex64],
+        bad_pixels: NDArray[np.bool_],
+        photons: float,
+    ) -> RawData:
+        """A part of a scan that is still being recorded, of arrays that were checked when they came.
+
+        Parameters
+        ----------
+        positions
+            (M, 2) [x, y], pixels of the object.
+        amplitude
+            (M, N, N), finite, 0 on bad pixels.
+        probe
+            (modes, N, N).
+        bad_pixels
+            (N, N).
+        photons
+            Light of a whole pattern, the same for each, see :attr:`incident_photons`.
+        """
+        count = len(positions)
+        x, y = positions.T.copy()
+        return cls._trusted(
+            xcoords=x,
+            ycoords=y,
+            xcoords_start=x,
+            ycoords_start=y,
+            diff3d=amplitude,
+            probeGuess=probe,
+            scan_index=np.zeros(count, np.int64),
+            objectGuess=None,
+            bad_pixels=bad_pixels,
+            exposures=np.ones(count),
+            findings=Report(),
+            incident_photons=np.full(count, photons),
+        )
+
     def __len__(self) -> int:
         """Number of patterns."""
         return len(self.xcoords)

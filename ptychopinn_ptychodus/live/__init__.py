@@ -1,0 +1,1 @@
+"""Reconstruction of a scan that is not complete: frames are added to the object that is there."""
