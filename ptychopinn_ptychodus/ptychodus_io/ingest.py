@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import large_arrays
+from ..data.detector import PATTERNS
 from ..data.examination import ExaminationConfig, Report
 from ..data.raw import RawData
 from ..data.scan_files import HDF5_SUFFIXES, SUFFIXES, holds_scan
@@ -371,7 +373,7 @@ def join_scans(scans: Sequence[RawData]) -> RawData:
     joined = RawData(
         xcoords=np.concatenate([scan.xcoords + shift for scan, shift in zip(scans, shifts, strict=True)]),
         ycoords=np.concatenate([scan.ycoords for scan in scans]),
-        diff3d=np.concatenate([scan.diff3d for scan in scans]),
+        diff3d=large_arrays.concatenated([scan.diff3d for scan in scans], PATTERNS),
         probeGuess=scans[0].probeGuess,
         objectGuess=canvas,
         scan_index=_numbered(scans),
