@@ -183,9 +183,8 @@ def rows(
             measured("make", scan, directory / f"{patterns}_{options.size}")
         megabytes = patterns * options.size**2 * 2 / 1e6
         with tempfile.TemporaryDirectory(dir=directory) as run:
-            for name in STAGES:
-                if name not in options.stages and name not in ("reading", "training"):
-                    continue
+            needed = {*options.stages, "reading", *(["training"] if "inference" in options.stages else [])}
+            for name in (stage for stage in STAGES if stage in needed):
                 result = measured(name, scan, Path(run))
                 found.setdefault(name, []).append((patterns, result["seconds"]))
                 yield (
@@ -233,8 +232,8 @@ def main() -> None:
             columns,
             rows(options, directory, found),
             "The scan: its patterns as uint16. Allowed: 1 GB and a fifth of that. Own: memory that is mapped "
-            "from no file. Training, inference and refinement are jobs of the worker with all that belongs to "
-            "them, such as the verdict; training also reads the file.",
+            "from no file. Training, inference and refinement are jobs of the worker with all that belongs "
+            "to them, such as the verdict; training also reads the file.",
         )
     if len(options.patterns) > 1:
         told = ", ".join(f"{name} {exponent(pairs):.2f}" for name, pairs in found.items())
