@@ -26,7 +26,7 @@ MOST_IN_MEMORY = 32 << 20
 """Bytes up to which an array is in memory. What is larger is hardly slower to read from a file: as long as
 there is memory to spare, the system keeps the file there."""
 
-_RESIDENT = 16 << 20
+_RESIDENT = 4 << 20
 """Bytes that are looked at before what is mapped is let go of. With what the system maps around them, several
 times as many may be resident meanwhile."""
 BLOCK = 8 << 20  # bytes that are copied at a time
@@ -111,7 +111,7 @@ def _plain(array: Any) -> Any:
 # ---- making them ------------------------------------------------------------------------------------------
 
 
-def empty(shape: Sequence[int], dtype: Any, what: str) -> NDArray[Any]:
+def empty(shape: Sequence[int], dtype: Any, what: str, *, together: int = 1) -> NDArray[Any]:
     """An array of any values, in memory or in a file in the system's directory for temporary ones.
 
     Parameters
@@ -120,6 +120,8 @@ def empty(shape: Sequence[int], dtype: Any, what: str) -> NDArray[Any]:
         Of the array.
     what
         What it holds, in words, for the error.
+    together
+        How many such arrays there are going to be.
 
     Raises
     ------
@@ -127,7 +129,7 @@ def empty(shape: Sequence[int], dtype: Any, what: str) -> NDArray[Any]:
         If there is no room for it; the message says where, how much it takes and what to do.
     """
     dtype = np.dtype(dtype)
-    if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize <= MOST_IN_MEMORY:
+    if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize * together <= MOST_IN_MEMORY:
         return np.empty(shape, dtype)
     directory = Path(tempfile.gettempdir())
     file = _nameless(directory)
@@ -200,9 +202,19 @@ def blocks(array: NDArray[Any]) -> Iterator[slice]:
         yield slice(start, min(start + step, len(array)))
 
 
-def copied(array: NDArray[_T], what: str) -> NDArray[_T]:
-    """A copy of an array."""
-    copy = empty(array.shape, array.dtype, what)
+def set_aside(array: NDArray[_T], what: str, *, together: int = 1) -> NDArray[_T]:
+    """An array that is not needed for a while: as it is if it is small, else in a file.
+
+    Parameters and errors as for :func:`empty`.
+    """
+    if array.nbytes * together <= MOST_IN_MEMORY:
+        return array
+    return copied(array, what, together=together)
+
+
+def copied(array: NDArray[_T], what: str, *, together: int = 1) -> NDArray[_T]:
+    """A copy of an array; parameters and errors as for :func:`empty`."""
+    copy = empty(array.shape, array.dtype, what, together=together)
     for part in blocks(array):
         copy[part] = array[part]
     return copy
