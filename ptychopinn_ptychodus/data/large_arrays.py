@@ -131,12 +131,13 @@ def empty(shape: Sequence[int], dtype: Any, what: str, *, together: int = 1) -> 
     dtype = np.dtype(dtype)
     if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize * together <= MOST_IN_MEMORY:
         return np.empty(shape, dtype)
-    directory = Path(tempfile.gettempdir())
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    directory = require_room(size, what)
     file = _nameless(directory)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(file, header)
     offset = file.tell()
-    _take_room(file, directory, offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, what)
+    _take_room(file, directory, offset + size, what)
     return _mapped(file, dtype, "r+", offset, tuple(shape), file)
 
 
@@ -146,6 +147,27 @@ def opened(path: Path) -> NDArray[Any]:
     if array.nbytes <= MOST_IN_MEMORY:
         return cast(NDArray[Any], array)
     return _mapped(path, array.dtype, "r", array.offset, array.shape, None)
+
+
+def adopted(array: np.memmap[Any, Any]) -> NDArray[Any]:
+    """An array that somebody else has mapped, as one of those here."""
+    found = array.view(LargeArray)
+    found._mapping = _Mapping(None)
+    return found
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """As :func:`numpy.asarray`, which would make an array of numpy's own class of one that is in a file."""
+    return values if isinstance(values, LargeArray) else np.asarray(values)
+
+
+def require_room(size: int, what: str) -> Path:
+    """The directory for temporary files; a :class:`.NoRoomError` if it has no room for so many bytes."""
+    directory = Path(tempfile.gettempdir())
+    free = shutil.disk_usage(directory).free
+    if free < size + _SPARE:
+        raise _no_room(directory, size, free, what)
+    return directory
 
 
 def _mapped(
@@ -166,9 +188,6 @@ def _nameless(directory: Path) -> IO[bytes]:
 
 def _take_room(file: IO[bytes], directory: Path, size: int, what: str) -> None:
     """Take ``size`` bytes of the disk for the file."""
-    free = shutil.disk_usage(directory).free
-    if free < size + _SPARE:
-        raise _no_room(directory, size, free, what)
     file.flush()
     try:
         if hasattr(os, "posix_fallocate"):
