@@ -1,11 +1,13 @@
 """What grows with a scan, and how: time and memory of each stage, against the number of patterns.
 
-    python benchmarks/growth.py [--patterns N ...] [--size N] [--stages NAME ...] [--directory DIR]
+    python benchmarks/growth.py [--patterns N ...] [--size N] [--stages NAME ...] [--epochs N]
+                                [--directory DIR]
 
 Simulated scans are written to files of Ptychodus' training data a part at a time, and gone through as the
 worker does it, each stage in a fresh process: reading and examining the file, grouping, a training of one
-epoch, an inference with stitching, and a refinement of one epoch. Exponents are of a fit of all sizes to a
-power of the number of patterns. Scans are left in ``--directory``, where there is one, and not made again.
+epoch, an inference with stitching, and a refinement, of one epoch unless ``--epochs`` says otherwise.
+Exponents are of a fit of all sizes to a power of the number of patterns. Scans are left in ``--directory``,
+where there is one, and not made again.
 
 The peak of memory is that of the process as a whole. What is mapped from files is part of it as long as it is
 resident, although the system takes it back when it needs the room; memory without such pages is what the
@@ -75,7 +77,7 @@ def make_scan(path: Path, patterns: int, size: int) -> None:
 # ---- one stage, in a process of its own -------------------------------------------------------------------
 
 
-def stage(name: str, scan: Path, directory: Path) -> dict[str, Any]:
+def stage(name: str, scan: Path, directory: Path, epochs: int = 1) -> dict[str, Any]:
     """Do one stage; CPU seconds and seconds by the clock."""
     from ptychopinn_ptychodus.data.raw import RawData
     from ptychopinn_ptychodus.worker.job import DATA_DIRECTORY
@@ -89,11 +91,11 @@ def stage(name: str, scan: Path, directory: Path) -> dict[str, Any]:
         raw = RawData.from_directory(directory / DATA_DIRECTORY)
         raw.generate_grouped_data(raw.N, 7, None, gridsize=2, seed=0)
     else:
-        _run(name, scan, directory)
+        _run(name, scan, directory, epochs)
     return {"seconds": time.monotonic() - clock, "cpu": time.process_time() - cpu}
 
 
-def _run(name: str, scan: Path, directory: Path) -> None:
+def _run(name: str, scan: Path, directory: Path, epochs: int) -> None:
     """One job of the worker, as :func:`~ptychopinn_ptychodus.worker.main.run_job` does it."""
     from ptychopinn_ptychodus.config import ExecutionConfig
     from ptychopinn_ptychodus.data.estimate import Estimate
@@ -137,7 +139,7 @@ def _run(name: str, scan: Path, directory: Path) -> None:
         import numpy as np
 
         Estimate(np.ones(shape, np.complex64), raw.probeGuess).save(directory / START_DIRECTORY)
-        job = RefineJob(RefinementConfig(epochs=1), execution, log_level=30)
+        job = RefineJob(RefinementConfig(epochs=epochs), execution, log_level=30)
     del raw
     run_job(job, directory, lambda kind, **fields: None, lambda: False)
 
@@ -145,9 +147,19 @@ def _run(name: str, scan: Path, directory: Path) -> None:
 # ---- the parent -------------------------------------------------------------------------------------------
 
 
-def measured(name: str, scan: Path, directory: Path) -> dict[str, Any]:
+def measured(name: str, scan: Path, directory: Path, epochs: int = 1) -> dict[str, Any]:
     """What a stage took, with the peak of memory, MB, of its process, and of what is mapped from no file."""
-    arguments = [sys.executable, "-W", "ignore", __file__, "--job", name, str(scan), str(directory)]
+    arguments = [
+        sys.executable,
+        "-W",
+        "ignore",
+        __file__,
+        "--job",
+        name,
+        str(scan),
+        str(directory),
+        str(epochs),
+    ]
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as wrong:
         process = subprocess.Popen(arguments, stdout=said, stderr=wrong)
         peak = own = 0.0
@@ -185,7 +197,7 @@ def rows(
         with tempfile.TemporaryDirectory(dir=directory) as run:
             needed = {*options.stages, "reading", *(["training"] if "inference" in options.stages else [])}
             for name in (stage for stage in STAGES if stage in needed):
-                result = measured(name, scan, Path(run))
+                result = measured(name, scan, Path(run), options.epochs)
                 found.setdefault(name, []).append((patterns, result["seconds"]))
                 yield (
                     f"{patterns:,}",
@@ -210,8 +222,8 @@ def exponent(pairs: list[tuple[int, float]]) -> float:
 def main() -> None:
     """Measure what the options ask for, or do one stage of it."""
     if sys.argv[1:2] == ["--job"]:
-        name, scan, directory = sys.argv[2:]
-        print(json.dumps(stage(name, Path(scan), Path(directory))))
+        name, scan, directory, epochs = sys.argv[2:]
+        print(json.dumps(stage(name, Path(scan), Path(directory), int(epochs))))
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -219,6 +231,7 @@ def main() -> None:
     parser.add_argument("--patterns", type=int, nargs="+", default=SIZES, metavar="N")
     parser.add_argument("--size", type=int, default=64, help="edge of a pattern, pixels")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--epochs", type=int, default=1, help="of the refinement")
     parser.add_argument("--directory", type=Path, help="keep the scans here")
     options = parser.parse_args()
     print_header(["torch", "numpy", "scipy"])

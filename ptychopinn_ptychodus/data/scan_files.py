@@ -131,8 +131,10 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], list[str]]:
 def _member(archive: np.lib.npyio.NpzFile, key: str) -> NDArray[Any]:
     """An array of an archive; patterns that are large a part at a time, into a file of their own."""
     name = f"{key}.npy"
-    if key in (_DIFFRACTION_KEY, _LEGACY_DIFFRACTION_KEY) and name in archive.zip.namelist():
-        with archive.zip.open(name) as member:
+    members = archive.zip
+    is_patterns = key in (_DIFFRACTION_KEY, _LEGACY_DIFFRACTION_KEY)
+    if is_patterns and members is not None and name in members.namelist():
+        with members.open(name) as member:
             read_header = _HEADERS.get(np.lib.format.read_magic(member))
             if read_header is not None:
                 shape, fortran_order, dtype = read_header(member)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -205,7 +206,7 @@ def test_without_room_there_is_an_error_and_nothing_is_left(
     how: str, counts: dict[str, Any], files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if how == "little is free":
-        monkeypatch.setattr(large_arrays.shutil, "disk_usage", lambda _: Usage(0, 0, 1000))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 1000))
     elif not hasattr(os, "posix_fallocate"):
         pytest.skip("the system takes room as it is written to")
     else:

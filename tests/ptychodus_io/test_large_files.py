@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections import namedtuple
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from large_support import in_files
 from plugin_support import make_data, make_product
 from ptychodus.api import io
 
-from ptychopinn_ptychodus.data import large_arrays
 from ptychopinn_ptychodus.data.large_arrays import LargeArray
 from ptychopinn_ptychodus.files import NoRoomError
 from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input, read_standard_directory
@@ -57,7 +57,7 @@ def test_without_room_the_error_is_that_and_not_that_a_file_is_damaged(
 ) -> None:
     usage = namedtuple("usage", "free")(0)
     with in_files(tmp_path / "large"):
-        monkeypatch.setattr(large_arrays.shutil, "disk_usage", lambda _: usage)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
         with pytest.raises(NoRoomError, match=r"patterns take [\d,]+ bytes there, and 0 are free"):
             read_standard_directory(directory)
         assert list((tmp_path / "large").iterdir()) == []

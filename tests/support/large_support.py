@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,6 @@ def in_files(directory: Path) -> Iterator[None]:
         mock.patch.object(large_arrays, "MOST_IN_MEMORY", 0),
         mock.patch.object(large_arrays, "BLOCK", 3 * 64 * 64 * 4),
         mock.patch.object(large_arrays, "_RESIDENT", 5 * 64 * 64 * 4),
-        mock.patch.object(large_arrays.tempfile, "tempdir", str(directory)),
+        mock.patch.object(tempfile, "tempdir", str(directory)),
     ):
         yield
