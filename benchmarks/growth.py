@@ -222,8 +222,9 @@ def exponent(pairs: list[tuple[int, float]]) -> float:
 def main() -> None:
     """Measure what the options ask for, or do one stage of it."""
     if sys.argv[1:2] == ["--job"]:
-        name, scan, directory, epochs = sys.argv[2:]
-        print(json.dumps(stage(name, Path(scan), Path(directory), int(epochs))))
+        name, *paths, epochs = sys.argv[2:]
+        scan, run = map(Path, paths)
+        print(json.dumps(stage(name, scan, run, int(epochs))))
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -149,7 +149,7 @@ def opened(path: Path) -> NDArray[Any]:
     return _mapped(path, array.dtype, "r", array.offset, array.shape, None)
 
 
-def adopted(array: np.memmap[Any, Any]) -> NDArray[Any]:
+def adopted(array: NDArray[Any]) -> NDArray[Any]:
     """An array that somebody else has mapped, as one of those here."""
     found = array.view(LargeArray)
     found._mapping = _Mapping(None)
@@ -244,10 +244,11 @@ def taken(array: NDArray[_T], indices: NDArray[Any] | slice, what: str) -> NDArr
     if isinstance(indices, slice):
         return array[indices]
     chosen = np.flatnonzero(indices) if indices.dtype == np.bool_ else indices
-    if chosen.ndim != 1 or array.ndim == 0:
-        return array[chosen]
-    found = empty((len(chosen), *array.shape[1:]), array.dtype, what)
     gather = array.part if isinstance(array, LargeArray) else array.__getitem__
+    size = len(chosen) * (array.nbytes // max(1, len(array))) if chosen.ndim == 1 else 0
+    if size <= MOST_IN_MEMORY:
+        return cast(NDArray[_T], gather(chosen))
+    found = empty((len(chosen), *array.shape[1:]), array.dtype, what)
     for part in blocks(found):
         found[part] = gather(chosen[part])
     return found

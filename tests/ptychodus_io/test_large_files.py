@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,9 +55,8 @@ def test_the_application_holds_no_copy(directory: Path, tmp_path: Path) -> None:
 def test_without_room_the_error_is_that_and_not_that_a_file_is_damaged(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "free")(0)
     with in_files(tmp_path / "large"):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
         with pytest.raises(NoRoomError, match=r"patterns take [\d,]+ bytes there, and 0 are free"):
             read_standard_directory(directory)
         assert list((tmp_path / "large").iterdir()) == []
