@@ -17,6 +17,10 @@ from typing import BinaryIO
 _OLD_S = 3600.0
 
 
+class NoRoomError(OSError):
+    """A disk has no room for what is to be written; the message says where, how much, and what to do."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of ``path`` once the block has ended well.

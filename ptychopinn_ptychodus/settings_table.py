@@ -409,8 +409,8 @@ _INFERENCE = (
         0,
         "Groups",
         "Groups of patterns that the network's object is made of. 0 is one per pattern, or, if "
-        "the object is refined, as many as have one member for each pattern. Fewer if memory runs "
-        "out on very large scans.",
+        "the object is refined, as many as have one member for each pattern. Fewer take less time, "
+        "and less room for temporary files on very large scans.",
         sets={InferenceConfig: "n_groups"},
         minimum=0,
         optional=True,

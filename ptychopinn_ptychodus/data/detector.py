@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from . import large_arrays
+
 logger = logging.getLogger(__name__)
+
+PATTERNS = "The patterns"
+"""What they are called where there is no room for them."""
 
 _CHUNK = 256
 _SUM_CHUNK = 32  # good pixels are copied, and stay in the cache
@@ -80,10 +85,14 @@ def guess_domain(patterns: NDArray[Any], good: NDArray[np.bool_]) -> str:
 
 
 def to_amplitude(patterns: NDArray[Any], domain: str, shift: tuple[int, int] = (0, 0)) -> NDArray[np.float32]:
-    """Amplitude, float32, each pattern rolled by ``shift`` (rows, columns)."""
-    if domain == "amplitude" and not any(shift):
-        return np.ascontiguousarray(patterns, dtype=np.float32)
-    amplitude = np.empty(patterns.shape, dtype=np.float32)
+    """Amplitude, float32, each pattern rolled by ``shift`` (rows, columns); in a file if it is large.
+
+    What is amplitude already is not copied.
+    """
+    as_it_is = domain == "amplitude" and not any(shift)
+    if as_it_is and patterns.dtype == np.float32 and patterns.flags.c_contiguous:
+        return patterns
+    amplitude = large_arrays.empty(patterns.shape, np.float32, PATTERNS)
     for source, target in zip(chunks(patterns), chunks(amplitude), strict=True):
         if domain == "amplitude":
             target[...] = source
@@ -95,8 +104,13 @@ def to_amplitude(patterns: NDArray[Any], domain: str, shift: tuple[int, int] = (
     return amplitude
 
 
-def fill_bad_pixels(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Replace bad pixels by the mean of their nearest good ones, weighted with inverse squared distance."""
+def fill_bad_pixels(
+    amplitude: NDArray[np.float32], bad: NDArray[np.bool_], *, in_place: bool = False
+) -> NDArray[np.float32]:
+    """Replace bad pixels by the mean of their nearest good ones, weighted with inverse squared distance.
+
+    What needs no filling is not copied; nor is anything ``in_place``.
+    """
     if not bad.any():
         return amplitude
     good_pixels = np.argwhere(~bad)
@@ -115,8 +129,8 @@ def fill_bad_pixels(amplitude: NDArray[np.float32], bad: NDArray[np.bool_]) -> N
         # files written here hold filled patterns: those are kept as they are, without a copy
         if filled is amplitude and np.array_equal(pixels[:, target], values):
             continue
-        if filled is amplitude:
-            filled = amplitude.copy()
+        if filled is amplitude and not in_place:
+            filled = large_arrays.copied(amplitude, PATTERNS)
         filled[start : start + _CHUNK].reshape(-1, bad.size)[:, target] = values
     return filled
 

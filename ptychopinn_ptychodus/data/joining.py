@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import large_arrays
 from .container import PtychoDataContainer
+from .detector import PATTERNS
 
 
 def joined(scans: Sequence[PtychoDataContainer]) -> PtychoDataContainer:
@@ -21,12 +23,14 @@ def joined(scans: Sequence[PtychoDataContainer]) -> PtychoDataContainer:
     modes = max(len(scan.probe) for scan in scans)
     starts = np.cumsum([0, *(len(scan.amplitude) for scan in scans)])
     size = scans[0].N
-    amplitude = np.empty((starts[-1], size, size), np.float32)
+    amplitude = large_arrays.empty((int(starts[-1]), size, size), np.float32, PATTERNS)
     probes = np.zeros((len(scans), modes, size, size), np.complex64)
     exposures = []
     for number, scan in enumerate(scans):
         unit = 0.5 * scan.N / scan.input_scale
-        amplitude[starts[number] : starts[number + 1]] = scan.amplitude / np.float32(unit)
+        for part in large_arrays.blocks(scan.amplitude):
+            whole = slice(starts[number] + part.start, starts[number] + part.stop)
+            amplitude[whole] = scan.amplitude[part] / np.float32(unit)
         power = float((np.abs(scan.probe.astype(np.complex128)) ** 2).sum())
         probes[number, : len(scan.probe)] = scan.probe / math.sqrt(power)
         if scan.exposures is not None:

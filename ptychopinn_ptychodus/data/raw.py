@@ -1,4 +1,4 @@
-"""One scan in memory: patterns, positions, probe; read from and written to files; every check on input.
+"""One scan: patterns, positions, probe; read from and written to files; every check on input.
 
 Whatever constructs a :class:`RawData` has data that the rest of the package can rely on: float32 amplitude in
 (M, N, N), bad pixels filled, finite numbers, arrays that fit together.
@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..config import TrainingConfig
 from ..files import replacing, telling_of_full_disk
+from . import large_arrays
 from .container import PtychoDataContainer
-from .detector import fill_bad_pixels, to_amplitude
+from .detector import PATTERNS, fill_bad_pixels, to_amplitude
 from .examination.config import ExaminationConfig
 from .examination.findings import Report
 from .examination.frames import groupable_frames
@@ -81,7 +82,8 @@ class RawData:
         (M,) float64.
     diff3d
         (M, N, N) float32 amplitude; bad pixels hold a distance-weighted mean of the nearest good ones.
-        Float32 amplitude that needs no filling is kept without a copy.
+        Float32 amplitude that needs no filling is kept without a copy. What has to be made and is large is in
+        a file, see :mod:`.large_arrays`.
     probeGuess
         (modes, N, N) complex64.
     scan_index
@@ -99,6 +101,8 @@ class RawData:
     ------
     ValueError
         Naming the field, what is wrong with it and what to do.
+    NoRoomError
+        If there is no room for large patterns.
     """
 
     xcoords: NDArray[np.float64]
@@ -154,7 +158,7 @@ class RawData:
         )
         self.bad_pixels, self.findings = examined.bad_pixels, examined.report
         amplitude = to_amplitude(patterns, examined.domain, examined.shift)
-        self.diff3d = fill_bad_pixels(amplitude, self.bad_pixels)
+        self.diff3d = fill_bad_pixels(amplitude, self.bad_pixels, in_place=amplitude is not patterns)
 
     @classmethod
     def _trusted(cls, **arrays: Any) -> RawData:
@@ -255,7 +259,7 @@ class RawData:
         # of the whole scan, which a part of it does not know; of a mere copy, only if it is known already
         if not (isinstance(chosen, slice) and chosen == slice(None)) or "incident_photons" in vars(self):
             names = (*names, "incident_photons")
-        parts = {name: getattr(self, name)[chosen] for name in names}
+        parts = {name: large_arrays.taken(getattr(self, name), chosen, PATTERNS) for name in names}
         if len(parts["xcoords"]) == 0:
             raise ValueError("No pattern is selected: indices must pick at least one.")
         shared = {
@@ -435,7 +439,10 @@ class RawData:
             np.savez(file, **fields)
 
     def to_directory(self, path: str | Path) -> None:
-        """Leave the scan in ``path`` for another process to map: one ``.npy`` file per array."""
+        """Leave the scan in ``path`` for another process to map: one ``.npy`` file per array.
+
+        Patterns that are in a file of their own already are not copied, if the system allows that.
+        """
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         for name in (*_ARRAYS, "objectGuess"):
@@ -444,7 +451,7 @@ class RawData:
                 (path / f"{name}.npy").unlink(missing_ok=True)
             else:
                 with telling_of_full_disk(path):
-                    np.save(path / f"{name}.npy", value)
+                    large_arrays.save(value, path / f"{name}.npy")
         self.findings.save(path / FINDINGS_FILE)
 
     @classmethod
@@ -465,7 +472,9 @@ class RawData:
             file = path / f"{name}.npy"
             if not file.is_file():
                 raise FileNotFoundError(f"{path} does not hold a scan: {file.name} is missing.")
-            arrays[name] = np.load(file, mmap_mode="r" if name == "diff3d" else None, allow_pickle=False)
+            arrays[name] = (
+                large_arrays.opened(file) if name == "diff3d" else np.load(file, allow_pickle=False)
+            )
         guess = path / "objectGuess.npy"
         arrays["objectGuess"] = np.load(guess, allow_pickle=False) if guess.is_file() else None
         arrays["findings"] = Report.load(path / FINDINGS_FILE)

@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..pattern_sizes import IN_WORDS, SIZES, sizes_beside
 from .detector import require_finite
+from .large_arrays import as_array
 
 logger = logging.getLogger(__name__)
 
 
 def _numeric(values: ArrayLike, name: str, kinds: str) -> NDArray[Any]:
     """``values`` as an array of one of numpy's ``kinds`` of numbers."""
-    array = np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind not in kinds:
         raise ValueError(f"{name} has the type {array.dtype}: give an array of numbers.")
     return array

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..files import NoRoomError
+from . import large_arrays
+from .detector import PATTERNS
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (".npz", *HDF5_SUFFIXES)
@@ -20,7 +24,9 @@ SUFFIXES = (".npz", *HDF5_SUFFIXES)
 
 DOMAIN_KEY = "diff3d_domain"
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_DIFFRACTION_KEY = "diff3d"
 _LEGACY_DIFFRACTION_KEY = "diffraction"
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _REQUIRED = ("xcoords", "ycoords", "probeGuess", "diff3d")
 _OPTIONAL = (
     "xcoords_start",
@@ -54,6 +60,8 @@ def read_scan(path: Path) -> dict[str, Any]:
     ------
     ValueError
         If the file is neither kind, damaged or incomplete; the message names it.
+    NoRoomError
+        If there is no room for large patterns, which are read into a file of their own.
     """
     if is_hdf5(path):
         fields, others = _read_hdf5(path)
@@ -109,13 +117,43 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], list[str]]:
         with archive:
             legacy = () if "diff3d" in archive.files else (_LEGACY_DIFFRACTION_KEY,)
             keys = {*_REQUIRED, *_OPTIONAL, *legacy} & set(archive.files)
-            fields = {key: archive[key] for key in sorted(keys)}
+            fields = {key: _member(archive, key) for key in sorted(keys)}
             return fields, [key for key in archive.files if key not in keys]
+    except NoRoomError:
+        raise
     except Exception as error:  # whatever a damaged archive, or the header of an array in it, leads to
         raise ValueError(
             f"{path} cannot be read as an NPZ file of numeric arrays ({error}). It may be incomplete, of "
             "another format, or hold Python objects, which are never loaded: export the scan again."
         ) from error
+
+
+def _member(archive: np.lib.npyio.NpzFile, key: str) -> NDArray[Any]:
+    """An array of an archive; patterns that are large a part at a time, into a file of their own."""
+    name = f"{key}.npy"
+    members = archive.zip
+    is_patterns = key in (_DIFFRACTION_KEY, _LEGACY_DIFFRACTION_KEY)
+    if is_patterns and members is not None and name in members.namelist():
+        with members.open(name) as member:
+            read_header = _HEADERS.get(np.lib.format.read_magic(member))
+            if read_header is not None:
+                shape, fortran_order, dtype = read_header(member)
+                large = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > large_arrays.MOST_IN_MEMORY
+                if large and not fortran_order and dtype.kind in "iuf" and len(shape) == 3:
+                    return _streamed(member, shape, dtype)
+    array: NDArray[Any] = archive[key]
+    return array
+
+
+def _streamed(member: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    array = large_arrays.empty(shape, dtype, PATTERNS)
+    for part in large_arrays.blocks(array):
+        count = array[part].nbytes
+        block = member.read(count)
+        if len(block) < count:
+            raise ValueError("the patterns end before their time")
+        array[part] = np.frombuffer(block, dtype).reshape(array[part].shape)
+    return array
 
 
 def _read_hdf5(path: Path, *, names_only: bool = False) -> tuple[dict[str, Any], list[str]]:
@@ -129,6 +167,8 @@ def _read_hdf5(path: Path, *, names_only: bool = False) -> tuple[dict[str, Any],
             names = [name for name in _OF_PTYCHODUS if name in file]
             fields = {_OF_PTYCHODUS[name]: _array_in(file, name) for name in names}
             return fields, [name for name in file if name not in names]
+    except NoRoomError:
+        raise
     except Exception as error:  # whatever a damaged HDF5 file leads to
         raise ValueError(
             f"{path} cannot be read as Ptychodus' HDF5 training data ({error}). It may be incomplete or of "
@@ -147,7 +187,14 @@ def _array_in(file: Any, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} is no array in this file")
     if claim := unwritten_claim(item):
         raise ValueError(f"{name} {claim}")
-    array: NDArray[Any] = np.asarray(item[()])
+    if item.ndim == 0 or item.dtype.kind not in "iufc":
+        return np.asarray(item[()])
+    array = large_arrays.empty(item.shape, item.dtype, PATTERNS)
+    # whole chunks of the file at a time: each is unpacked as a whole
+    chunk = 1 if item.chunks is None else item.chunks[0]
+    step = chunk * max(1, large_arrays.BLOCK // max(1, chunk * array[:1].nbytes))
+    for start in range(0, len(array), step):
+        array[start : start + step] = item[start : start + step]
     return array
 
 

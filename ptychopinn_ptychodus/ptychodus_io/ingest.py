@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import large_arrays
+from ..data.detector import PATTERNS
 from ..data.examination import ExaminationConfig, Report
 from ..data.raw import RawData
 from ..data.scan_files import HDF5_SUFFIXES, SUFFIXES, holds_scan
+from ..files import NoRoomError
+from .large_files import load_patterns
 from .names import DIFFRACTION_FILE, OLD_PRODUCT_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE, product_in
 from .product_checks import examine_product
 from .several import OnDamaged, OnScan, each_scan, require_one_size
@@ -96,7 +100,7 @@ def from_reconstruct_input(
     """
     config = examination or ExaminationConfig()
     product = parameters.product
-    patterns = np.asarray(parameters.diffraction_patterns)
+    patterns = large_arrays.as_array(parameters.diffraction_patterns)
     if product.object_.width_px == 0 or product.object_.height_px == 0:
         raise ValueError(
             f'The product "{product.metadata.name}" has no object yet: build one in the Object view '
@@ -316,12 +320,14 @@ def _holds_scan(path: Path) -> bool:
 
 def read_standard_directory(directory: Path, examination: ExaminationConfig | None = None) -> RawData:
     """The scan in ``diffraction.h5`` and ``product.h5``, its positions matched to its patterns."""
-    from ptychodus.api.io import load_diffraction_data, load_product
+    from ptychodus.api.io import load_product
     from ptychodus.api.reconstruct import prepare_reconstruct_input
 
     def load(path: Path, read: Callable[[Path], Any]) -> Any:
         try:
             return read(path)
+        except NoRoomError:
+            raise
         except Exception as exc:  # Ptychodus' reader lets through what the libraries beneath it raise
             raise ValueError(
                 f'"{path}" is not a usable Ptychodus file: {exc}. It may be incomplete or of another kind: '
@@ -329,7 +335,7 @@ def read_standard_directory(directory: Path, examination: ExaminationConfig | No
             ) from exc
 
     check_standard_files(directory / DIFFRACTION_FILE, product_in(directory))
-    patterns = load(directory / DIFFRACTION_FILE, load_diffraction_data)
+    patterns = load(directory / DIFFRACTION_FILE, load_patterns)
     product = load(product_in(directory), load_product)
     return from_reconstruct_input(
         prepare_reconstruct_input(patterns, product),
@@ -371,7 +377,7 @@ def join_scans(scans: Sequence[RawData]) -> RawData:
     joined = RawData(
         xcoords=np.concatenate([scan.xcoords + shift for scan, shift in zip(scans, shifts, strict=True)]),
         ycoords=np.concatenate([scan.ycoords for scan in scans]),
-        diff3d=np.concatenate([scan.diff3d for scan in scans]),
+        diff3d=large_arrays.concatenated([scan.diff3d for scan in scans], PATTERNS),
         probeGuess=scans[0].probeGuess,
         objectGuess=canvas,
         scan_index=_numbered(scans),

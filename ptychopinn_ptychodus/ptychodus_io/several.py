@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from ..data.examination import Action, ExaminationError, Finding, Report
 from ..data.raw import RawData
+from ..files import NoRoomError
 
 _T = TypeVar("_T")
 
@@ -44,6 +45,8 @@ def each_scan(
     ValueError
         If scans are damaged and may not be left out, or all are; the message names each of them. An
         :class:`.ExaminationError` if one was refused by the examination.
+    NoRoomError
+        If there is no room for a scan.
     Exception
         Whatever is raised for the scan, if there is only one.
     """
@@ -56,6 +59,8 @@ def each_scan(
             on_scan(name, number, len(make))
         try:
             made[name] = function()
+        except NoRoomError:  # nothing is wrong with the scan
+            raise
         except (ValueError, OSError) as exc:
             damaged[name] = exc
     if damaged and (on_damaged is None or not made):

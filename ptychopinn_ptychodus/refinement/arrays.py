@@ -14,6 +14,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from ..data import large_arrays
+
 Array = Any
 """An array of the library in use."""
 
@@ -48,7 +50,7 @@ class Arrays(Protocol):
         """A copy on the device."""
 
     def empty_like(self, array: Array, count: int) -> Array:
-        """``count`` arrays like this one, (count, …), of any values."""
+        """``count`` arrays like this one, (count, …), of any values; in a file if they are large."""
 
     def fft(self, waves: Array) -> Array:
         """Orthonormal 2-D FFT of the last two axes; ``waves`` may be overwritten."""
@@ -85,7 +87,7 @@ class NumpyArrays:
         return array.copy()
 
     def empty_like(self, array: Array, count: int) -> Array:
-        return np.empty((count, *array.shape), array.dtype)
+        return large_arrays.empty((count, *array.shape), array.dtype, "The moved probes")
 
     def fft(self, waves: Array) -> Array:
         return scipy.fft.fft2(waves, norm="ortho", overwrite_x=True, workers=self._workers)

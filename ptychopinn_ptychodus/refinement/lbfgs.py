@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import large_arrays
+
 Vector = NDArray[np.floating]
 
 _ENOUGH = 1e-4
@@ -42,6 +44,10 @@ def lbfgs(
     tuple
         Where a step led, a new array, and the cost there, which is lower each time.
     """
+
+    def keep(vector: Vector) -> Vector:
+        return large_arrays.set_aside(vector, "Steps of the object", together=max(1, remembered // 2))
+
     point = start
     value, slope = cost(point)
     pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=remembered)
@@ -65,7 +71,7 @@ def lbfgs(
         step, change = tried - point, ahead - slope
         curved = float(step @ change)
         if curved > _CURVED * math.sqrt(float(step @ step) * float(change @ change)):
-            pairs.append((step, change, curved))
+            pairs.append((keep(step), keep(change), curved))
         point, value, slope = tried, found, ahead
         yield point, value
 
@@ -74,12 +80,13 @@ def _newton_step(slope: Vector, pairs: deque[tuple[Vector, Vector, float]]) -> V
     """The two loops of the method; without pairs, steepest descent as the Hessian 1 has it."""
     step = -slope
     parts: list[float] = []
+    # [:] makes those that are in files be read anew, and leaves one of them in memory at a time
     for moved, change, curved in reversed(pairs):
-        parts.append(float(moved @ step) / curved)
-        step -= step.dtype.type(parts[-1]) * change
+        parts.append(float(moved[:] @ step) / curved)
+        step -= step.dtype.type(parts[-1]) * change[:]
     if pairs:
         _, change, curved = pairs[-1]
-        step *= step.dtype.type(curved / float(change @ change))
+        step *= step.dtype.type(curved / float(change[:] @ change))
     for (moved, change, curved), part in zip(pairs, reversed(parts), strict=True):
-        step += step.dtype.type(part - float(change @ step) / curved) * moved
+        step += step.dtype.type(part - float(change[:] @ step) / curved) * moved[:]
     return step

@@ -117,7 +117,10 @@ def where_patterns_differ(raw: RawData, pixels: int = _PIXELS) -> NDArray[np.int
     wanted = patterns_to_try(raw, pixels)
     if wanted == raw.n_patterns:
         return np.arange(raw.n_patterns)
-    mean = raw.diff3d.mean(0)
+    mean = np.zeros(raw.diff3d.shape[1:], np.float32)
+    for pattern in raw.diff3d:  # one after the other: all of them need not be in memory
+        mean += pattern
+    mean /= np.float32(raw.n_patterns)
     differences = np.array([float(((pattern - mean) ** 2).sum()) for pattern in raw.diff3d])
     where = np.stack((raw.xcoords, raw.ycoords), -1)
     tree = cKDTree(where)

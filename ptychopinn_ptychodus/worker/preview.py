@@ -14,6 +14,7 @@ from ..backends.base import Apply, EpochReport
 from ..data.container import PtychoDataContainer
 from ..data.display import centred_phase, grey_levels
 from ..data.grouping import nearest_to_grid
+from ..data.large_arrays import all_finite
 from ..files import replacing
 from .run_files import PICTURE_FILE, PREVIEW_FILE
 
@@ -109,7 +110,7 @@ class PreviewWriter:
 
     def _make(self, epoch: int, apply: Apply) -> None:
         prediction = apply(self._container)
-        if not (np.isfinite(prediction.patches).all() and np.isfinite(prediction.probe).all()):
+        if not (all_finite(prediction.patches) and all_finite(prediction.probe)):
             return  # the training reports this itself
         object_ = prediction.stitch(self._container).object
         with replacing(self._directory / PREVIEW_FILE) as file:

@@ -46,6 +46,7 @@ from typing import Any
 from ..backends.base import ModelFileError
 from ..backends.framework import EngineUnavailableError
 from ..data.examination import ExaminationError
+from ..files import NoRoomError
 
 Message = dict[str, Any]
 
@@ -53,7 +54,7 @@ Send = Callable[..., None]
 """Sends one message: called with its ``kind``, and its fields by name."""
 
 _OWN_ERRORS: dict[str, type[Exception]] = {
-    cls.__name__: cls for cls in (ModelFileError, EngineUnavailableError, ExaminationError)
+    cls.__name__: cls for cls in (ModelFileError, EngineUnavailableError, ExaminationError, NoRoomError)
 }
 
 

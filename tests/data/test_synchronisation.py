@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ptychopinn_ptychodus.data import metrics
+from ptychopinn_ptychodus.data import metrics, synchronisation
 from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.grouping import group_neighbours
 from ptychopinn_ptychodus.data.simulation import extract_patches
@@ -223,3 +223,15 @@ def test_patches_of_a_collapsed_network_are_brought_to_some_phase(faintest: int)
     patches = (modulus * np.exp(1j * rng.normal(size=bright.shape))).astype(np.complex64)
     factors = synchronise_phases(patches, x, y)
     np.testing.assert_allclose(np.abs(factors), 1, rtol=1e-5)
+
+
+def test_many_patches_are_synchronised_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what their matrix is factorised with takes less memory, and gives the same but for rounding
+    rng = np.random.default_rng(4)
+    first = np.repeat(np.arange(60), 3)
+    pairs = np.stack([first, (first + np.tile([1, 2, 9], 60)) % 60], axis=-1)
+    overlaps = np.exp(1j * rng.normal(0.0, 0.5, len(pairs))) * rng.uniform(1.0, 2.0, len(pairs))
+    expected = synchronisation._phase_factors(pairs, overlaps, 60, "patches")
+    monkeypatch.setattr(synchronisation, "_MANY", 20)
+    found = synchronisation._phase_factors(pairs, overlaps, 60, "patches")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...config import ExecutionConfig
+from ...data import large_arrays
 from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
@@ -131,12 +132,15 @@ def predict_patches(
         If ``should_stop`` answered True.
     RuntimeError
         If the device is not there, or has too little memory.
+    NoRoomError
+        If there is no room for the patches, see :func:`.large_arrays.empty`.
     """
     data = module.data_config
     require_fit(data, container)
     device = choose_device(execution.accelerator)
     module = module.to(device).eval()
-    patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
+    shape = (len(container), container.gridsize**2, data.N, data.N)
+    patches = large_arrays.empty(shape, np.complex64, "The network's patches")
 
     tell = forwards(on_progress)
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ...config import ExecutionConfig
+from ...data import large_arrays
 from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
@@ -177,11 +178,14 @@ def predict_patches(
         If this engine does not support what ``execution`` asks for.
     RuntimeError
         If the device is not there, or has too little memory.
+    NoRoomError
+        If there is no room for the patches, see :func:`.large_arrays.empty`.
     """
     require_supported(execution, _OF_INFERENCE)
     data = model.data_config
     require_fit(data, container)
-    patches = np.empty((len(container), container.gridsize**2, data.N, data.N), np.complex64)
+    shape = (len(container), container.gridsize**2, data.N, data.N)
+    patches = large_arrays.empty(shape, np.complex64, "The network's patches")
 
     tell = forwards(on_progress)
 

@@ -1,0 +1,258 @@
+"""What grows with a scan, and how: time and memory of each stage, against the number of patterns.
+
+    python benchmarks/growth.py [--patterns N ...] [--size N] [--stages NAME ...] [--epochs N]
+                                [--directory DIR]
+
+Simulated scans are written to files of Ptychodus' training data a part at a time, and gone through as the
+worker does it, each stage in a fresh process: reading and examining the file, grouping, a training of one
+epoch, an inference with stitching, and a refinement, of one epoch unless ``--epochs`` says otherwise.
+Exponents are of a fit of all sizes to a power of the number of patterns. Scans are left in ``--directory``,
+where there is one, and not made again.
+
+The peak of memory is that of the process as a whole. What is mapped from files is part of it as long as it is
+resident, although the system takes it back when it needs the room; memory without such pages is what the
+process itself takes, looked at fifty times a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from _tables import print_header, print_table, use_one_thread
+
+use_one_thread()
+
+SIZES = [1_000, 4_000, 16_000, 64_000, 100_000]
+STAGES = ("reading", "grouping", "training", "inference", "refinement")
+PHOTONS = 1e5
+STEP = 0.11  # of N
+PER_PATTERN = 1.0
+"""Patterns that an epoch of the training sees, over those that there are."""
+ALLOWED_MB, ALLOWED_PART = 1000.0, 0.2
+
+
+# ---- the scans --------------------------------------------------------------------------------------------
+
+
+def make_scan(path: Path, patterns: int, size: int) -> None:
+    """Leave a simulated scan at ``path`` as training data of Ptychodus, made a part at a time."""
+    import math
+
+    import h5py
+    import numpy as np
+
+    from ptychopinn_ptychodus.data import simulation
+    from ptychopinn_ptychodus.data.interpolation import PatchCutter
+
+    side = math.ceil(math.sqrt(patterns))
+    x, y = simulation.raster_positions(side, side, STEP * size, origin=0.75 * size)
+    x, y = x[:patterns], y[:patterns]
+    edge = math.ceil(max(x.max(), y.max()) + 0.75 * size)
+    object_ = simulation.make_object((edge, edge), seed=1)
+    probe = simulation.make_probe(size).astype(np.complex128)
+    probe *= math.sqrt(PHOTONS / float((np.abs(probe) ** 2).sum()))
+    cut, rng = PatchCutter(object_, size), np.random.default_rng(2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        chunks = (1, size, size)
+        counts = file.create_dataset("patterns", (patterns, size, size), np.uint16, chunks=chunks)
+        for start in range(0, patterns, 64):
+            part = slice(start, start + 64)
+            expected = simulation.diffraction_intensity(cut(x[part], y[part]), probe)
+            counts[part] = np.minimum(rng.poisson(expected), 65534)
+        file["bad_pixels"] = np.zeros((size, size), np.bool_)
+        file["probe"] = probe[None].astype(np.complex64)
+        file["probe_position_x_px"], file["probe_position_y_px"] = x, y
+        file["object"] = object_
+
+
+# ---- one stage, in a process of its own -------------------------------------------------------------------
+
+
+def stage(name: str, scan: Path, directory: Path, epochs: int = 1) -> dict[str, Any]:
+    """Do one stage; CPU seconds and seconds by the clock."""
+    from ptychopinn_ptychodus.data.raw import RawData
+    from ptychopinn_ptychodus.worker.job import DATA_DIRECTORY
+
+    clock, cpu = time.monotonic(), time.process_time()
+    if name == "make":
+        make_scan(scan, int(directory.name.partition("_")[0]), int(directory.name.partition("_")[2]))
+    elif name == "reading":
+        RawData.from_file(scan).to_directory(directory / DATA_DIRECTORY)
+    elif name == "grouping":
+        raw = RawData.from_directory(directory / DATA_DIRECTORY)
+        raw.generate_grouped_data(raw.N, 7, None, gridsize=2, seed=0)
+    else:
+        _run(name, scan, directory, epochs)
+    return {"seconds": time.monotonic() - clock, "cpu": time.process_time() - cpu}
+
+
+def _run(name: str, scan: Path, directory: Path, epochs: int) -> None:
+    """One job of the worker, as :func:`~ptychopinn_ptychodus.worker.main.run_job` does it."""
+    from ptychopinn_ptychodus.config import ExecutionConfig
+    from ptychopinn_ptychodus.data.estimate import Estimate
+    from ptychopinn_ptychodus.data.raw import RawData
+    from ptychopinn_ptychodus.refinement import RefinementConfig
+    from ptychopinn_ptychodus.worker.job import (
+        DATA_DIRECTORY,
+        START_DIRECTORY,
+        Job,
+        ReconstructJob,
+        RefineJob,
+        TrainJob,
+    )
+    from ptychopinn_ptychodus.worker.main import run_job
+    from ptychopinn_ptychodus.worker.request import ReconstructionRequest, TrainingRequest
+
+    execution = ExecutionConfig(accelerator="cpu", logger_backend="none")
+    model = directory / "model.ckpt"
+    raw = RawData.from_directory(directory / DATA_DIRECTORY)
+    assert raw.objectGuess is not None
+    shape = (raw.objectGuess.shape[0], raw.objectGuess.shape[1])
+    job: Job
+    if name == "training":
+        asked = TrainingRequest(
+            {"gridsize": 2, "architecture": "unrolled", "n_filters_scale": 1},
+            {
+                "train_data_file": scan.parent,
+                "n_groups": max(1, round(PER_PATTERN * len(raw) / 4)),
+                "nepochs": 1,
+                "neighbor_count": 7,
+                "output_dir": directory,
+                "backend": "pytorch",
+                "subsample_seed": 0,
+            },
+        )
+        job = TrainJob(asked, execution, model, validation_fraction=0.1, preview=True, log_level=30)
+    elif name == "inference":
+        asked_model = ReconstructionRequest(model, {"neighbor_count": 7})
+        job = ReconstructJob(asked_model, execution, None, "pinn", shape, log_level=30)
+    else:
+        import numpy as np
+
+        Estimate(np.ones(shape, np.complex64), raw.probeGuess).save(directory / START_DIRECTORY)
+        job = RefineJob(RefinementConfig(epochs=epochs), execution, log_level=30)
+    del raw
+    run_job(job, directory, lambda kind, **fields: None, lambda: False)
+
+
+# ---- the parent -------------------------------------------------------------------------------------------
+
+
+def measured(name: str, scan: Path, directory: Path, epochs: int = 1) -> dict[str, Any]:
+    """What a stage took, with the peak of memory, MB, of its process, and of what is mapped from no file."""
+    arguments = [
+        sys.executable,
+        "-W",
+        "ignore",
+        __file__,
+        "--job",
+        name,
+        str(scan),
+        str(directory),
+        str(epochs),
+    ]
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as wrong:
+        process = subprocess.Popen(arguments, stdout=said, stderr=wrong)
+        peak = own = 0.0
+        while process.poll() is None:
+            now = _status(process.pid)
+            peak = max(peak, now.get("VmHWM", 0.0))
+            own = max(own, now.get("RssAnon", 0.0) + now.get("RssShmem", 0.0))
+            time.sleep(0.02)
+        said.seek(0)
+        wrong.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{name} ended with {process.returncode}:\n{wrong.read()[-2000:]}")
+        return {**json.loads(said.read().splitlines()[-1]), "peak": peak, "own": own}
+
+
+def _status(pid: int) -> dict[str, float]:
+    """The lines of a process' status that are sizes, MB; empty where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split(":") for line in lines if line.endswith(" kB"))
+    return {name: int(size.split()[0]) * 1024 / 1e6 for name, size in pairs}
+
+
+def rows(
+    options: argparse.Namespace, directory: Path, found: dict[str, list[tuple[int, float]]]
+) -> Iterator[tuple[Any, ...]]:
+    """A row for each size and stage; seconds are added to ``found`` by stage."""
+    for patterns in options.patterns:
+        scan = directory / f"scan_{patterns}_{options.size}" / "scan.h5"
+        if not scan.is_file():
+            measured("make", scan, directory / f"{patterns}_{options.size}")
+        megabytes = patterns * options.size**2 * 2 / 1e6
+        with tempfile.TemporaryDirectory(dir=directory) as run:
+            needed = {*options.stages, "reading", *(["training"] if "inference" in options.stages else [])}
+            for name in (stage for stage in STAGES if stage in needed):
+                result = measured(name, scan, Path(run), options.epochs)
+                found.setdefault(name, []).append((patterns, result["seconds"]))
+                yield (
+                    f"{patterns:,}",
+                    name,
+                    f"{result['seconds']:.1f}",
+                    f"{result['cpu']:.1f}",
+                    f"{megabytes:.0f}",
+                    f"{ALLOWED_MB + ALLOWED_PART * megabytes:.0f}",
+                    f"{result['peak']:.0f}",
+                    f"{result['own']:.0f}",
+                )
+
+
+def exponent(pairs: list[tuple[int, float]]) -> float:
+    """Of a fit of values to a power of the number of patterns, least squares of the logarithms."""
+    import numpy as np
+
+    sizes, values = np.log(np.array(pairs)).T
+    return float(np.polyfit(sizes, values, 1)[0])
+
+
+def main() -> None:
+    """Measure what the options ask for, or do one stage of it."""
+    if sys.argv[1:2] == ["--job"]:
+        name, *paths, epochs = sys.argv[2:]
+        scan, run = map(Path, paths)
+        print(json.dumps(stage(name, scan, run, int(epochs))))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--patterns", type=int, nargs="+", default=SIZES, metavar="N")
+    parser.add_argument("--size", type=int, default=64, help="edge of a pattern, pixels")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--epochs", type=int, default=1, help="of the refinement")
+    parser.add_argument("--directory", type=Path, help="keep the scans here")
+    options = parser.parse_args()
+    print_header(["torch", "numpy", "scipy"])
+    found: dict[str, list[tuple[int, float]]] = {}
+    columns = ("patterns", "stage", "s", "CPU s", "scan, MB", "allowed, MB", "peak, MB", "own, MB")
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = options.directory or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        print_table(
+            f"Stages of the worker, patterns of {options.size} × {options.size}",
+            columns,
+            rows(options, directory, found),
+            "The scan: its patterns as uint16. Allowed: 1 GB and a fifth of that. Own: memory that is mapped "
+            "from no file. Training, inference and refinement are jobs of the worker with all that belongs "
+            "to them, such as the verdict; training also reads the file.",
+        )
+    if len(options.patterns) > 1:
+        told = ", ".join(f"{name} {exponent(pairs):.2f}" for name, pairs in found.items())
+        print(f"\nSeconds grow as the number of patterns to the power: {told}.")
+
+
+if __name__ == "__main__":
+    main()
