@@ -53,7 +53,8 @@ class ObjectPrior:
         self._sizes = np.bincount(self._rings.ravel())
         self._frequency = self._of_rings(frequency)
         self._power: list[NDArray[np.float64]] = []
-        self._hold: list[Array] = []
+        self._half_rings = self._rings[:, : shape[1] // 2 + 1]  # of the frequencies of a real part
+        self._hold: Array | None = None
 
     def learn(self, canvas: NDArray[np.complex64], light: NDArray[np.float32], error: float) -> None:
         """Bring the powers up to date.
@@ -71,7 +72,7 @@ class ObjectPrior:
         known = np.interp(self._frequency, *self._transfer(noise))
         # of each part; the modulus of the far field shows half of a change of the wave
         variance = 2.0 * CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
-        before, self._power, self._hold = self._power, [], []
+        before, self._power, holds = self._power, [], []
         self._variance = variance
         for number, part in enumerate((rest.real, rest.imag)):
             power = self._power_of(part, window)
@@ -81,9 +82,10 @@ class ObjectPrior:
             else:
                 power = power - variance
             self._power.append(np.maximum(power, _LEAST_POWER * noise / dose))
-            hold = (noise / dose / self._power[-1])[self._rings]
+            hold = (noise / dose / self._power[-1])[self._half_rings]
             hold[0, 0] = 0.0  # the mean is free
-            self._hold.append(self._arrays.put(hold.astype(np.float32)))
+            holds.append(hold.astype(np.float32))
+        self._hold = self._arrays.put(np.stack(holds))
 
     def begin_anew(self, canvas: NDArray[np.complex64], light: NDArray[np.float32]) -> None:
         """Forget the powers for those of any object, large scales stronger than fine ones.
@@ -139,21 +141,28 @@ class ObjectPrior:
 
         ``step`` is the gradient step times the usual illumination.
         """
-        if not self._hold:
+        if self._hold is None:
             return canvas
-        arrays, xp = self._arrays, self._arrays.xp
-        real, imaginary = (1.0 / (1.0 + step * hold) for hold in self._hold)
-        spectrum = arrays.fft(canvas * self._turn)
-        # F(conj(y)) is conj(Y) at the opposite frequency, and the weights are even
-        opposite = xp.conj(xp.roll(xp.flip(spectrum, (0, 1)), (1, 1), (0, 1)))
-        opposite *= 0.5 * (real - imaginary)
-        spectrum *= 0.5 * (real + imaginary)
-        spectrum += opposite
-        return arrays.ifft(spectrum) * self._turn.conjugate()
+        arrays, turn, hold = self._arrays, self._turn, self._hold
+        parts = arrays.zeros((2, *canvas.shape), hold)
+
+        def part(rows: slice) -> None:
+            turned = canvas[rows] * turn
+            parts[0, rows], parts[1, rows] = turned.real, turned.imag
+
+        arrays.in_rows(part, canvas.shape)
+        parts = arrays.filtered(parts, 1.0 / (1.0 + step * hold))
+        found = arrays.zeros(canvas.shape, canvas)
+
+        def join(rows: slice) -> None:
+            found[rows] = (parts[0, rows] + 1j * parts[1, rows]) * turn.conjugate()
+
+        arrays.in_rows(join, canvas.shape)
+        return found
 
     def field(self, canvas: NDArray[np.complex64], curvature: Curvature) -> ObjectField:
         """The canvas learnt from, in coordinates in which its posterior is about white."""
-        rings = self._rings[:, : canvas.shape[1] // 2 + 1]
+        rings = self._half_rings
         rest = (canvas - self._mean_object) * self._turn
         powers, shapes, parts = [], [], []
         for part, power, known in zip((rest.real, rest.imag), self._power, curvature.of_parts, strict=True):
