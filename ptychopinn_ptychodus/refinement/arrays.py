@@ -34,8 +34,8 @@ class Arrays(Protocol):
     xp
         The library's namespace.
     elements
-        Complex numbers of exit waves to work on at a time. It says how a batch is divided, and must not depend
-        on the number of threads.
+        Complex numbers of exit waves to work on at a time. That says how a batch is divided, and does not
+        depend on the number of threads.
     """
 
     device: str
@@ -45,7 +45,7 @@ class Arrays(Protocol):
     def each(
         self, function: Callable[[Part], Result], parts: Sequence[Part], take: Callable[[Result], object]
     ) -> None:
-        """Call a function of every part, and have the results taken, as :meth:`.threads.Threads.each` does."""
+        """Call a function of every part, and have the results taken: :meth:`.threads.Threads.each`."""
 
     def in_rows(self, function: Callable[[slice], object], shape: tuple[int, ...]) -> None:
         """Call a function of all rows of a canvas of this shape, some at a time, in any order."""

@@ -11,6 +11,7 @@ so that patterns with zero frequency at (N/2, N/2) need no ``fftshift``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ _TINY = 1e-6
 """What amplitudes are at least where they are divided by, relative to the patterns' root mean square."""
 
 _SAME = 1e-6  # relative
+_PATTERNS_LIT, _PARTS_LIT = 64, 8
+"""Patterns whose light is added up in one thread at least, and parts of a scan at most."""
 _FAR = 0.25
 """Part of the good pixels, the farthest from the beam, by which a background is told."""
 
@@ -204,6 +207,8 @@ class Gradients:
         What the pixels far from the beam say of a background; None unless asked for.
     variation
         See :class:`VariationGradients`; None unless the probe varies and its gradient is asked for.
+    illumination
+        As :meth:`ScanModel.illumination` has it; None unless asked for.
     """
 
     canvas: Array
@@ -215,6 +220,7 @@ class Gradients:
     modelled: NDArray[np.float64] | None
     far: FarPixels | None
     variation: VariationGradients | None
+    illumination: Array | None
 
 
 class ScanModel:
@@ -285,20 +291,35 @@ class ScanModel:
         """``Σ_k e_k Σ_m |P_m|²`` of these patterns on the canvas, to the nearest pixel; (H, W) float32."""
         light = power(iterate.probe)
         total = self._arrays.zeros(iterate.canvas.shape, light)
-        for part in self._chunks(iterate, indices):
-            rows, columns, _ = self.corners(iterate.positions[part])
-            exposure = self._exposure(part)
-            self._arrays.add(total, light if exposure is None else light * exposure, rows, columns)
+
+        def lit(part: NDArray[np.int64]) -> Array:
+            own = self._arrays.zeros(iterate.canvas.shape, light)
+            for some in self._chunks(iterate, part):
+                rows, columns, _ = self.corners(iterate.positions[some])
+                exposure = self._exposure(some)
+                self._arrays.add(own, light if exposure is None else light * exposure, rows, columns)
+            return own
+
+        def take(own: Array) -> None:
+            nonlocal total
+            total += own
+
+        # each part makes a canvas
+        parts = max(1, min(len(indices) // _PATTERNS_LIT, _PARTS_LIT))
+        self._arrays.each(lit, np.array_split(indices, parts), take)
         return total
 
     def touched(self, iterate: Iterate, indices: NDArray[np.int64]) -> Array:
         """How many of these patterns' patches hold a pixel of the canvas; (H, W) float32."""
-        patch = power(iterate.probe) * 0 + 1
-        total = self._arrays.zeros(iterate.canvas.shape, patch)
-        for part in self._chunks(iterate, indices):
-            rows, columns, _ = self.corners(iterate.positions[part])
-            self._arrays.add(total, patch, rows, columns)
-        return total
+        rows, columns, _ = self.corners(iterate.positions[indices])
+        height, width = iterate.canvas.shape
+        # sums over rows and columns fill the patches out
+        steps = np.zeros((height + 1, width + 1), np.int32)
+        ends = ((rows, rows + self._size), (columns, columns + self._size))
+        for (first, y), (second, x) in itertools.product(enumerate(ends[0]), enumerate(ends[1])):
+            np.add.at(steps, (y, x), -1 if first != second else 1)
+        counts = steps.cumsum(0).cumsum(1)[:height, :width]
+        return self._arrays.put(counts.astype(np.float32))
 
     def mean_counts(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean of these patterns in counts, (N, N), zero frequency at (N/2, N/2), zero on bad pixels."""
@@ -350,11 +371,13 @@ class ScanModel:
         probe: bool,
         positions: bool,
         light: bool = False,
+        illumination: bool = False,
         weights: NDArray[np.float64] | None = None,
     ) -> Gradients:
         """Gradients of the metric over these patterns; those of probe and positions if asked for.
 
-        ``light`` asks for what tells of the beam and the background. ``weights``, (M,) float64 of all
+        ``light`` asks for what tells of the beam and the background, ``illumination`` for what
+        :meth:`illumination` gives, which other threads hide here. ``weights``, (M,) float64 of all
         patterns, multiply what each adds to the gradients, not its error.
         """
         arrays, xp = self._arrays, self._arrays.xp
@@ -364,6 +387,7 @@ class ScanModel:
         canvas = arrays.zeros(iterate.canvas.shape, iterate.canvas)
         probe_spectrum = arrays.zeros(spectrum.shape, spectrum)
         object_power = arrays.zeros(weight.shape, weight)
+        lit = arrays.zeros(iterate.canvas.shape, weight) if illumination else None
         far = FarPixels()
         varying = _VariationSums.of(arrays, iterate, spectra[1]) if probe else None
         found: list[_Found] = []
@@ -372,11 +396,12 @@ class ScanModel:
             sent = self._propagate(iterate, spectra, part)
             patches, waves = sent.patches, sent.waves
             measured, modelled = self._amplitudes(part, waves)
-            own = _Found(sent.rows, sent.columns, self._errors(measured, modelled))
+            exposure = self._exposure(part)
+            own = _Found(sent.rows, sent.columns, exposure, self._errors(measured, modelled))
             if light:
                 own.modelled = _dots(modelled, modelled, arrays.get)
                 own.far = self._far_pixels(measured, modelled, None if weights is None else weights[part])
-            factor, exposure = self._factor(measured, modelled), self._exposure(part)
+            factor = self._factor(measured, modelled)
             if exposure is not None:
                 factor *= exposure
             if weights is not None:
@@ -407,6 +432,9 @@ class ScanModel:
         def take(own: _Found) -> None:
             nonlocal far, canvas, probe_spectrum, object_power
             arrays.add(canvas, own.towards, own.rows, own.columns)
+            if lit is not None:
+                light_each = weight if own.exposure is None else weight * own.exposure
+                arrays.add(lit, light_each, own.rows, own.columns)
             if light:
                 far += own.far
             if probe:
@@ -432,19 +460,28 @@ class ScanModel:
             modelled=joined(own.modelled for own in found) if light else None,
             far=far if light else None,
             variation=None if varying is None else varying.total(),
+            illumination=lit,
         )
 
-    def probe_gradients(self, iterate: Iterate, indices: NDArray[np.int64]) -> Iterator[Array]:
-        """∂L/∂P* of each pattern by its own probe, some at a time; (B, modes, N, N) in Fourier space."""
+    def probe_gradients(self, iterate: Iterate, indices: NDArray[np.int64]) -> list[Array]:
+        """∂L/∂P* of each pattern by its own probe, some in each; (B, modes, N, N) in Fourier space."""
         xp, spectra = self._arrays.xp, self._spectra(iterate)
-        for part in self._chunks(iterate, indices):
+
+        def of(part: NDArray[np.int64]) -> Array:
             sent = self._propagate(iterate, spectra, part)
             factor, exposure = self._factor(*self._amplitudes(part, sent.waves)), self._exposure(part)
             if exposure is not None:
                 factor *= exposure
             sent.waves *= factor[:, None]
             back = self._arrays.fft(self._arrays.ifft(sent.waves) * xp.conj(sent.patches)[:, None])
-            yield back * xp.conj(self._ramp(iterate.positions[part]))[:, None]
+            return (
+                back
+                * xp.conj(self._ramp(iterate.positions[part]) if sent.ramp is None else sent.ramp)[:, None]
+            )
+
+        found: list[Array] = []
+        self._arrays.each(of, self._chunks(iterate, indices), found.append)
+        return found
 
     # ------------------------------------------------------------------ one chunk
 
@@ -592,6 +629,8 @@ class _Found:
     ----------
     rows, columns
         (B,) corners of the patches.
+    exposure
+        (B, 1, 1), or None where all are 1.
     errors, modelled, far, slopes, curvature
         Of the part's patterns; slopes are the gradient by the positions.
     towards
@@ -604,6 +643,7 @@ class _Found:
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
+    exposure: Array | None
     errors: NDArray[np.float64]
     modelled: Any = None
     far: FarPixels = FarPixels()
@@ -692,5 +732,5 @@ def _curvature(xp: Array, patches: Array, weight: Array) -> Array:
 
 
 def _dots(a: Array, b: Array, get: Callable[[Array], NDArray[Any]]) -> NDArray[np.float64]:
-    """Σ a b of each pattern, (B,); without BLAS, which would have threads, and an order of sums, of its own."""
+    """Σ a b of each pattern, (B,); not by BLAS, which has threads and an order of sums of its own."""
     return np.asarray(get((a * b).reshape(len(a), -1).sum(1)), np.float64)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .arrays import LEAST, Array, Arrays
 from .config import RefinementConfig
 from .curvature import Curvature, object_curvature
-from .model import Iterate, ScanModel
+from .model import Gradients, Iterate, ScanModel
 from .prior import ObjectPrior
 from .whole_scan import Posterior, most_probable
 
@@ -163,11 +163,12 @@ class ObjectSteps:
         """Of the canvas by the whole scan, (H, W), as it was when an epoch was prepared."""
         return self._mean_illumination * self._batches
 
-    def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
-        """One step, in place, by the gradient of a batch, which is overwritten."""
+    def step(self, iterate: Iterate, found: Gradients, rate: float) -> None:
+        """One step, in place, by the gradients of a batch, with illumination; the object's is overwritten."""
         xp, in_rows = self._arrays.xp, self._arrays.in_rows
         canvas, velocity = iterate.canvas, self._velocity
-        illumination = self._model.illumination(iterate, indices)
+        gradient, illumination = found.canvas, found.illumination
+        assert illumination is not None
         length = rate * self._length
 
         def go(rows: slice) -> None:

@@ -211,7 +211,13 @@ class ObjectPrior:
 
     def _power_of(self, part: NDArray[np.floating], window: NDArray[np.floating]) -> NDArray[np.float64]:
         """Power of a part that was multiplied by the window, by the length of the frequency."""
-        return self._of_rings(np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2))
+        with self._arrays.side_by_side():
+            half = scipy.fft.rfft2(part, norm="ortho")
+        power = half.real**2 + half.imag**2
+        last = part.shape[1] // 2 + part.shape[1] % 2
+        power[:, 1:last] *= 2.0  # for the opposite frequency, which is not there
+        sums = np.bincount(self._half_rings.ravel(), power.ravel(), minlength=len(self._sizes))
+        return sums / np.maximum(self._sizes, 1) / float(np.mean(window**2))
 
     def _of_rings(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(self._rings.ravel(), values.ravel()) / np.maximum(self._sizes, 1))

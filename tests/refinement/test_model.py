@@ -258,22 +258,6 @@ def test_large_scans_are_lit_in_chunks(problem: tuple[RawData, np.ndarray, np.nd
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("threads", "expected"), [("3", 3), ("4,2", 4), (" 2 , 1", 2), ("", 1), ("many", 1)])
-def test_the_threads_of_the_fft_are_those_of_the_outer_loop(
-    monkeypatch: pytest.MonkeyPatch, threads: str, expected: int
-) -> None:
-    seen: list[int] = []
-    monkeypatch.setenv("OMP_NUM_THREADS", threads)
-
-    def fft2(waves: np.ndarray, *, workers: int, **_: object) -> np.ndarray:
-        seen.append(workers)
-        return waves
-
-    monkeypatch.setattr(scipy.fft, "fft2", fft2)
-    NumpyArrays().fft(np.ones((4, 4), np.complex64))
-    assert seen == [expected]
-
-
 @pytest.mark.parametrize(("count", "batches"), [(100, 16), (17, 16), (5, 5), (64, 1)])
 def test_batches_deal_out_the_scan_evenly(count: int, batches: int) -> None:
     rng = np.random.default_rng(0)
