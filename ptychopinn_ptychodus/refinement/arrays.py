@@ -119,7 +119,8 @@ class NumpyArrays:
         self.each(function, bands, lambda _: None)
 
     def side_by_side(self) -> contextlib.AbstractContextManager[object]:
-        return scipy.fft.set_workers(self._threads.count)
+        context: contextlib.AbstractContextManager[object] = scipy.fft.set_workers(self._threads.count)
+        return context
 
     def close(self) -> None:
         self._threads.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.fft
 
 from ptychopinn_ptychodus.data.grouping import neighbourhood_order
 from ptychopinn_ptychodus.data.raw import RawData
