@@ -72,19 +72,27 @@ class ObjectPrior:
         known = np.interp(self._frequency, *self._transfer(noise))
         # of each part; the modulus of the far field shows half of a change of the wave
         variance = 2.0 * CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
-        before, self._power, holds = self._power, [], []
+        before, self._power = self._power, []
         self._variance = variance
-        for number, part in enumerate((rest.real, rest.imag)):
-            power = self._power_of(part, window)
+        holds: list[NDArray[np.float32]] = []
+
+        def learnt(number: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+            power = self._power_of(rest.imag if number else rest.real, window)
             if before:
                 kept = before[number] / (before[number] + variance)
                 power = power / np.maximum(kept, _LEAST_POWER) ** HASTE
             else:
                 power = power - variance
-            self._power.append(np.maximum(power, _LEAST_POWER * noise / dose))
-            hold = (noise / dose / self._power[-1])[self._half_rings]
+            power = np.maximum(power, _LEAST_POWER * noise / dose)
+            hold = (noise / dose / power).astype(np.float32)[self._half_rings]
             hold[0, 0] = 0.0  # the mean is free
-            holds.append(hold.astype(np.float32))
+            return power, hold
+
+        def take(found: tuple[NDArray[np.float64], NDArray[np.float32]]) -> None:
+            self._power.append(found[0])
+            holds.append(found[1])
+
+        self._arrays.each(learnt, (0, 1), take)
         self._hold = self._arrays.put(np.stack(holds))
 
     def begin_anew(self, canvas: NDArray[np.complex64], light: NDArray[np.float32]) -> None:
@@ -211,8 +219,7 @@ class ObjectPrior:
 
     def _power_of(self, part: NDArray[np.floating], window: NDArray[np.floating]) -> NDArray[np.float64]:
         """Power of a part that was multiplied by the window, by the length of the frequency."""
-        with self._arrays.side_by_side():
-            half = scipy.fft.rfft2(part, norm="ortho")
+        half = scipy.fft.rfft2(part, norm="ortho")
         power = half.real**2 + half.imag**2
         last = part.shape[1] // 2 + part.shape[1] % 2
         power[:, 1:last] *= 2.0  # for the opposite frequency, which is not there
