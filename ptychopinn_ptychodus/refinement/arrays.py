@@ -7,6 +7,7 @@ under the same name (``xp``). No framework is imported before its device is aske
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -114,9 +115,9 @@ class NumpyArrays:
 
     def in_rows(self, function: Callable[[slice], object], shape: tuple[int, ...]) -> None:
         height, width = shape
-        step = max(1, _BAND // width)
-        bands = [slice(first, min(first + step, height)) for first in range(0, height, step)]
-        self.each(function, bands, lambda _: None)
+        count = min(height * width // _BAND, height)
+        ends = np.linspace(0, height, max(1, count + count % 2) + 1).round().astype(int).tolist()
+        self.each(function, [slice(*band) for band in itertools.pairwise(ends)], lambda _: None)
 
     def side_by_side(self) -> contextlib.AbstractContextManager[object]:
         context: contextlib.AbstractContextManager[object] = scipy.fft.set_workers(self._threads.count)

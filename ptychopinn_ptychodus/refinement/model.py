@@ -486,9 +486,10 @@ class ScanModel:
     # ------------------------------------------------------------------ one chunk
 
     def _chunks(self, iterate: Iterate, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Parts of about the same size, so that threads end at about the same time."""
+        """Parts of about the same size, an even number of them: two threads end at about the same time."""
         count = max(1, self._arrays.elements // (len(iterate.probe) * self._size**2))
-        return np.array_split(indices, -(-len(indices) // count))
+        parts = -(-len(indices) // count)
+        return np.array_split(indices, min(parts + parts % 2, len(indices)) if parts > 1 else 1)
 
     def _exposure(self, part: NDArray[np.int64]) -> Array | None:
         """e_k of a chunk, (B, 1, 1), or None where all are 1."""

@@ -55,6 +55,7 @@ class ObjectPrior:
         self._power: list[NDArray[np.float64]] = []
         self._half_rings = self._rings[:, : shape[1] // 2 + 1]  # of the frequencies of a real part
         self._hold: Array | None = None
+        self._spectrum: NDArray[np.complex128] | None = None  # of the mean, conjugated, once it is asked for
 
     def learn(self, canvas: NDArray[np.complex64], light: NDArray[np.float32], error: float) -> None:
         """Bring the powers up to date.
@@ -236,11 +237,12 @@ class ObjectPrior:
         """
         size = len(self._mean)
         seen = self._mean / (self._mean + 4.0 * noise)
-        spectra = (scipy.fft.fft2(part) for part in (self._mean / self._mean.sum(), seen))
-        first, second = spectra
-        meeting = scipy.fft.fftshift(scipy.fft.ifft2(np.conj(first) * second).real)
-        y, x = np.indices(meeting.shape) - size // 2
-        ring = np.hypot(y, x).astype(np.intp).ravel()
+        if self._spectrum is None:
+            self._spectrum = np.conj(scipy.fft.fft2(self._mean / self._mean.sum()))
+            y, x = np.indices(self._mean.shape) - size // 2
+            self._distances = np.hypot(x, y).astype(np.intp).ravel()
+        meeting = scipy.fft.fftshift(scipy.fft.ifft2(self._spectrum * scipy.fft.fft2(seen)).real)
+        ring = self._distances
         sizes = np.bincount(ring)
         return (np.arange(len(sizes)) + 0.5) / size, np.bincount(ring, meeting.ravel()) / sizes
 
