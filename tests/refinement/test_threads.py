@@ -14,7 +14,8 @@ from refinement_support import made_scan
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
-from ptychopinn_ptychodus.refinement.solver import Refined, refine
+from ptychopinn_ptychodus.refinement.report import Refined
+from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.refinement.stages import Stages
 from ptychopinn_ptychodus.refinement.threads import NAME, Threads, thread_count
 
