@@ -6,8 +6,10 @@ under the same name (``xp``). No framework is imported before its device is aske
 
 from __future__ import annotations
 
-import os
+import contextlib
+import itertools
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +17,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from ..data import large_arrays
+from .threads import Part, Result, Threads
 
 Array = Any
 """An array of the library in use."""
@@ -33,12 +36,27 @@ class Arrays(Protocol):
     xp
         The library's namespace.
     elements
-        Complex numbers of exit waves to work on at a time.
+        Complex numbers of exit waves to work on at a time. That says how a batch is divided, and does not
+        depend on the number of threads.
     """
 
     device: str
     xp: Any
     elements: int
+
+    def each(
+        self, function: Callable[[Part], Result], parts: Sequence[Part], take: Callable[[Result], object]
+    ) -> None:
+        """Call a function of every part, and have the results taken: :meth:`.threads.Threads.each`."""
+
+    def in_rows(self, function: Callable[[slice], object], shape: tuple[int, ...]) -> None:
+        """Call a function of all rows of a canvas of this shape, some at a time, in any order."""
+
+    def side_by_side(self) -> contextlib.AbstractContextManager[object]:
+        """A context in which scipy's transforms of whole canvases use the same threads."""
+
+    def close(self) -> None:
+        """End the threads."""
 
     def put(self, array: NDArray[Any]) -> Array:
         """A copy of a numpy array on the device."""
@@ -52,11 +70,17 @@ class Arrays(Protocol):
     def empty_like(self, array: Array, count: int) -> Array:
         """``count`` arrays like this one, (count, …), of any values; in a file if they are large."""
 
+    def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Zeros of the type of an array."""
+
     def fft(self, waves: Array) -> Array:
         """Orthonormal 2-D FFT of the last two axes; ``waves`` may be overwritten."""
 
     def ifft(self, waves: Array) -> Array:
         """Inverse of :meth:`fft`; ``waves`` may be overwritten."""
+
+    def filtered(self, images: Array, transfers: Array) -> Array:
+        """Real images, (K, H, W), each multiplied in Fourier space by something real, (K, H, W // 2 + 1)."""
 
     def cut(self, canvas: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> Array:
         """The (size, size) patches of a canvas with these corners, (B, size, size)."""
@@ -65,17 +89,43 @@ class Arrays(Protocol):
         """Add patches (B, size, size), or the same (size, size) patch, to a canvas at these corners."""
 
 
+_BAND = 1 << 15
+"""Pixels of a canvas to work on at a time: 256 KB of complex numbers."""
+
+
 class NumpyArrays:
-    """Arrays of numpy; Fourier transforms use the first number in OMP_NUM_THREADS of threads, or one."""
+    """Arrays of numpy, and threads that work on parts of them; see :mod:`.threads`.
+
+    Parameters
+    ----------
+    threads
+        How many; None: as many as the process may use.
+    """
 
     device: str = "cpu"
-    elements: int = 1 << 17  # 1 MB: stays in the cache from one operation to the next
+    elements: int = 1 << 15  # 256 KB: what is made of them stays in the cache from one operation to the next
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
         self.xp: Any = np
-        # "4,2" is 4 threads, and 2 for loops within loops
-        threads = os.environ.get("OMP_NUM_THREADS", "1").split(",")[0].strip()
-        self._workers = max(1, int(threads)) if threads.isdecimal() else 1
+        self._threads = Threads(threads)
+
+    def each(
+        self, function: Callable[[Part], Result], parts: Sequence[Part], take: Callable[[Result], object]
+    ) -> None:
+        self._threads.each(function, parts, take)
+
+    def in_rows(self, function: Callable[[slice], object], shape: tuple[int, ...]) -> None:
+        height, width = shape
+        count = min(height * width // _BAND, height)
+        ends = np.linspace(0, height, max(1, count + count % 2) + 1).round().astype(int).tolist()
+        self.each(function, [slice(*band) for band in itertools.pairwise(ends)], lambda _: None)
+
+    def side_by_side(self) -> contextlib.AbstractContextManager[object]:
+        context: contextlib.AbstractContextManager[object] = scipy.fft.set_workers(self._threads.count)
+        return context
+
+    def close(self) -> None:
+        self._threads.close()
 
     def put(self, array: NDArray[Any]) -> Array:
         return np.array(array)
@@ -89,22 +139,32 @@ class NumpyArrays:
     def empty_like(self, array: Array, count: int) -> Array:
         return large_arrays.empty((count, *array.shape), array.dtype, "The moved probes")
 
+    def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
+        return np.zeros(shape, like.dtype)
+
+    # the threads have parts of a batch each, not parts of a transform
     def fft(self, waves: Array) -> Array:
-        return scipy.fft.fft2(waves, norm="ortho", overwrite_x=True, workers=self._workers)
+        return scipy.fft.fft2(waves, norm="ortho", overwrite_x=True, workers=1)
 
     def ifft(self, waves: Array) -> Array:
-        return scipy.fft.ifft2(waves, norm="ortho", overwrite_x=True, workers=self._workers)
+        return scipy.fft.ifft2(waves, norm="ortho", overwrite_x=True, workers=1)
+
+    def filtered(self, images: Array, transfers: Array) -> Array:
+        workers = self._threads.count if images[0].size > _BAND else 1
+        spectra = scipy.fft.rfft2(images, workers=workers)
+        spectra *= transfers
+        return scipy.fft.irfft2(spectra, s=images.shape[1:], overwrite_x=True, workers=workers)
 
     def cut(self, canvas: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> Array:
         patches = np.empty((len(rows), size, size), canvas.dtype)
-        for patch, row, column in zip(patches, rows, columns, strict=True):
+        for patch, row, column in zip(patches, rows.tolist(), columns.tolist(), strict=True):
             patch[:] = canvas[row : row + size, column : column + size]
         return patches
 
     def add(self, canvas: Array, patches: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
         size = patches.shape[-1]
         each = np.broadcast_to(patches, (len(rows), size, size))
-        for patch, row, column in zip(each, rows, columns, strict=True):
+        for patch, row, column in zip(each, rows.tolist(), columns.tolist(), strict=True):
             canvas[row : row + size, column : column + size] += patch
 
 
@@ -132,11 +192,32 @@ class TorchArrays:
     def empty_like(self, array: Array, count: int) -> Array:
         return array.new_empty((count, *array.shape))
 
+    def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
+        return like.new_zeros(shape)
+
+    def each(
+        self, function: Callable[[Part], Result], parts: Sequence[Part], take: Callable[[Result], object]
+    ) -> None:
+        for part in parts:
+            take(function(part))
+
+    def in_rows(self, function: Callable[[slice], object], shape: tuple[int, ...]) -> None:
+        function(slice(None))
+
+    def side_by_side(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def close(self) -> None:
+        pass
+
     def fft(self, waves: Array) -> Array:
         return self.xp.fft.fft2(waves, norm="ortho")
 
     def ifft(self, waves: Array) -> Array:
         return self.xp.fft.ifft2(waves, norm="ortho")
+
+    def filtered(self, images: Array, transfers: Array) -> Array:
+        return self.xp.fft.irfft2(self.xp.fft.rfft2(images) * transfers, s=images.shape[1:])
 
     def cut(self, canvas: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> Array:
         return canvas.reshape(-1)[self._pixels(canvas, rows, columns, size)]
@@ -190,3 +271,19 @@ def arrays_for(device: str) -> Arrays:
             f"device = {device!r} is not there: torch finds {found.cuda.device_count()} GPUs. Use 'cpu'."
         )
     return TorchArrays(device)
+
+
+@contextlib.contextmanager
+def arrays_on(device: str | Arrays) -> Iterator[Arrays]:
+    """The library for a device, as :func:`arrays_for` has it, whose threads end with the context.
+
+    A library that is there already is left as it is.
+    """
+    if not isinstance(device, str):
+        yield device
+        return
+    arrays = arrays_for(device)
+    try:
+        yield arrays
+    finally:
+        arrays.close()

@@ -11,7 +11,8 @@ so that patterns with zero frequency at (N/2, N/2) need no ``fftshift``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ _TINY = 1e-6
 """What amplitudes are at least where they are divided by, relative to the patterns' root mean square."""
 
 _SAME = 1e-6  # relative
+_PATTERNS_LIT, _PARTS_LIT = 64, 8
+"""Patterns whose light is added up in one thread at least, and parts of a scan at most."""
 _FAR = 0.25
 """Part of the good pixels, the farthest from the beam, by which a background is told."""
 
@@ -204,6 +207,8 @@ class Gradients:
         What the pixels far from the beam say of a background; None unless asked for.
     variation
         See :class:`VariationGradients`; None unless the probe varies and its gradient is asked for.
+    illumination
+        As :meth:`ScanModel.illumination` has it; None unless asked for.
     """
 
     canvas: Array
@@ -215,6 +220,7 @@ class Gradients:
     modelled: NDArray[np.float64] | None
     far: FarPixels | None
     variation: VariationGradients | None
+    illumination: Array | None
 
 
 class ScanModel:
@@ -283,22 +289,37 @@ class ScanModel:
 
     def illumination(self, iterate: Iterate, indices: NDArray[np.int64]) -> Array:
         """``Σ_k e_k Σ_m |P_m|²`` of these patterns on the canvas, to the nearest pixel; (H, W) float32."""
-        total = abs(iterate.canvas) * 0
         light = power(iterate.probe)
-        for part in self._chunks(iterate, indices):
-            rows, columns, _ = self.corners(iterate.positions[part])
-            exposure = self._exposure(part)
-            self._arrays.add(total, light if exposure is None else light * exposure, rows, columns)
+        total = self._arrays.zeros(iterate.canvas.shape, light)
+
+        def lit(part: NDArray[np.int64]) -> Array:
+            own = self._arrays.zeros(iterate.canvas.shape, light)
+            for some in self._chunks(iterate, part):
+                rows, columns, _ = self.corners(iterate.positions[some])
+                exposure = self._exposure(some)
+                self._arrays.add(own, light if exposure is None else light * exposure, rows, columns)
+            return own
+
+        def take(own: Array) -> None:
+            nonlocal total
+            total += own
+
+        # each part makes a canvas
+        parts = max(1, min(len(indices) // _PATTERNS_LIT, _PARTS_LIT))
+        self._arrays.each(lit, np.array_split(indices, parts), take)
         return total
 
     def touched(self, iterate: Iterate, indices: NDArray[np.int64]) -> Array:
         """How many of these patterns' patches hold a pixel of the canvas; (H, W) float32."""
-        total = abs(iterate.canvas) * 0
-        patch = power(iterate.probe) * 0 + 1
-        for part in self._chunks(iterate, indices):
-            rows, columns, _ = self.corners(iterate.positions[part])
-            self._arrays.add(total, patch, rows, columns)
-        return total
+        rows, columns, _ = self.corners(iterate.positions[indices])
+        height, width = iterate.canvas.shape
+        # sums over rows and columns fill the patches out
+        steps = np.zeros((height + 1, width + 1), np.int32)
+        ends = ((rows, rows + self._size), (columns, columns + self._size))
+        for (first, y), (second, x) in itertools.product(enumerate(ends[0]), enumerate(ends[1])):
+            np.add.at(steps, (y, x), -1 if first != second else 1)
+        counts = steps.cumsum(0).cumsum(1)[:height, :width]
+        return self._arrays.put(counts.astype(np.float32))
 
     def mean_counts(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean of these patterns in counts, (N, N), zero frequency at (N/2, N/2), zero on bad pixels."""
@@ -322,11 +343,15 @@ class ScanModel:
 
     def compare(self, iterate: Iterate, indices: NDArray[np.int64]) -> Agreement:
         """How an estimate agrees with these patterns."""
-        get = self._arrays.get
+        get, spectra = self._arrays.get, self._spectra(iterate)
         columns: list[list[NDArray[np.float64]]] = []
-        for _, measured, modelled in self.amplitudes(iterate, indices):
+
+        def compared(part: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+            measured, modelled = self._amplitudes(part, self._propagate(iterate, spectra, part).waves)
             pairs = ((measured, measured), (measured, modelled), (modelled, modelled))
-            columns.append([self._errors(measured, modelled), *(_dots(*pair, get) for pair in pairs)])
+            return [self._errors(measured, modelled), *(_dots(*pair, get) for pair in pairs)]
+
+        self._arrays.each(compared, self._chunks(iterate, indices), columns.append)
         return Agreement(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def amplitudes(
@@ -335,7 +360,7 @@ class ScanModel:
         """Some of these patterns at a time: their indices, √n and √λ, (B, N, N), zero on bad pixels."""
         spectra = self._spectra(iterate)
         for part in self._chunks(iterate, indices):
-            waves = self._propagate(iterate, spectra, part)[-1]
+            waves = self._propagate(iterate, spectra, part).waves
             yield part, *self._amplitudes(part, waves)
 
     def gradients(
@@ -346,86 +371,125 @@ class ScanModel:
         probe: bool,
         positions: bool,
         light: bool = False,
+        illumination: bool = False,
         weights: NDArray[np.float64] | None = None,
     ) -> Gradients:
         """Gradients of the metric over these patterns; those of probe and positions if asked for.
 
-        ``light`` asks for what tells of the beam and the background. ``weights``, (M,) float64 of all
+        ``light`` asks for what tells of the beam and the background, ``illumination`` for what
+        :meth:`illumination` gives, which other threads hide here. ``weights``, (M,) float64 of all
         patterns, multiply what each adds to the gradients, not its error.
         """
         arrays, xp = self._arrays, self._arrays.xp
         spectra = self._spectra(iterate)
         spectrum = spectra[0]
-        canvas = iterate.canvas * 0
-        probe_spectrum = spectrum * 0
-        object_power = power(iterate.probe) * 0
         weight = power(iterate.probe)
-        slopes, curvatures, errors, sums = [], [], [], []
+        canvas = arrays.zeros(iterate.canvas.shape, iterate.canvas)
+        probe_spectrum = arrays.zeros(spectrum.shape, spectrum)
+        object_power = arrays.zeros(weight.shape, weight)
+        lit = arrays.zeros(iterate.canvas.shape, weight) if illumination else None
         far = FarPixels()
         varying = _VariationSums.of(arrays, iterate, spectra[1]) if probe else None
-        for part in self._chunks(iterate, indices):
-            rows, columns, probes, patches, waves = self._propagate(iterate, spectra, part)
+        found: list[_Found] = []
+
+        def of(part: NDArray[np.int64]) -> _Found:
+            sent = self._propagate(iterate, spectra, part)
+            patches, waves = sent.patches, sent.waves
             measured, modelled = self._amplitudes(part, waves)
-            errors.append(self._errors(measured, modelled))
+            exposure = self._exposure(part)
+            own = _Found(sent.rows, sent.columns, exposure, self._errors(measured, modelled))
             if light:
-                sums.append(_dots(modelled, modelled, arrays.get))
-                far += self._far_pixels(measured, modelled, None if weights is None else weights[part])
-            factor, exposure = self._factor(measured, modelled), self._exposure(part)
+                own.modelled = _dots(modelled, modelled, arrays.get)
+                own.far = self._far_pixels(measured, modelled, None if weights is None else weights[part])
+            factor = self._factor(measured, modelled)
             if exposure is not None:
                 factor *= exposure
             if weights is not None:
                 factor *= arrays.put(weights[part].astype(np.float32))[:, None, None]
             waves *= factor[:, None]
             back = arrays.ifft(waves)
-            towards = xp.conj(probes) * back
-            arrays.add(canvas, towards[:, 0] if towards.shape[1] == 1 else towards.sum(1), rows, columns)
+            towards = xp.conj(sent.probes) * back
+            own.towards = towards[:, 0] if towards.shape[1] == 1 else towards.sum(1)
             if not (probe or positions):
-                continue
+                return own
             # in Fourier space, where a probe is moved by a ramp, both gradients are one product away
             back *= xp.conj(patches)[:, None]
             back = arrays.fft(back)
-            back *= xp.conj(self._ramp(iterate.positions[part]))[:, None]
+            back *= xp.conj(self._ramp(iterate.positions[part]) if sent.ramp is None else sent.ramp)[:, None]
             if probe:
-                probe_spectrum += back.sum(0)
+                own.probe = back.sum(0)
                 brightness = _modulus_squared(patches)
                 brightness = brightness if exposure is None else brightness * exposure
-                object_power += brightness.sum(0)
+                own.object_power = brightness.sum(0)
                 if varying is not None:
-                    varying.add(part, back, brightness)
+                    own.variation = varying.of_part(part, back, brightness)
             if positions:
-                slopes.append(arrays.get(self._slopes(spectrum, back)))
+                own.slopes = arrays.get(self._slopes(spectrum, back))
                 curvature = _curvature(xp, patches, weight)
-                curvatures.append(arrays.get(curvature if exposure is None else curvature * exposure[:, 0]))
+                own.curvature = arrays.get(curvature if exposure is None else curvature * exposure[:, 0])
+            return own
+
+        def take(own: _Found) -> None:
+            nonlocal far, canvas, probe_spectrum, object_power
+            arrays.add(canvas, own.towards, own.rows, own.columns)
+            if lit is not None:
+                light_each = weight if own.exposure is None else weight * own.exposure
+                arrays.add(lit, light_each, own.rows, own.columns)
+            if light:
+                far += own.far
+            if probe:
+                probe_spectrum += own.probe
+                object_power += own.object_power
+            if varying is not None and own.variation is not None:
+                varying.add(own.variation)
+            own.towards = own.probe = own.object_power = own.variation = None  # they are large
+            found.append(own)
+
+        arrays.each(of, self._chunks(iterate, indices), take)
+
+        def joined(values: Iterable[NDArray[Any]]) -> NDArray[np.float64]:
+            return np.concatenate(list(values)).astype(np.float64)
+
         return Gradients(
             canvas=canvas,
             probe=arrays.ifft(probe_spectrum) if probe else None,
             object_power=object_power if probe else None,
-            positions=np.concatenate(slopes).astype(np.float64) if positions else None,
-            curvature=np.concatenate(curvatures).astype(np.float64) if positions else None,
-            errors=np.concatenate(errors),
-            modelled=np.concatenate(sums) if light else None,
+            positions=joined(own.slopes for own in found) if positions else None,
+            curvature=joined(own.curvature for own in found) if positions else None,
+            errors=joined(own.errors for own in found),
+            modelled=joined(own.modelled for own in found) if light else None,
             far=far if light else None,
             variation=None if varying is None else varying.total(),
+            illumination=lit,
         )
 
-    def probe_gradients(self, iterate: Iterate, indices: NDArray[np.int64]) -> Iterator[Array]:
-        """∂L/∂P* of each pattern by its own probe, some at a time; (B, modes, N, N) in Fourier space."""
+    def probe_gradients(self, iterate: Iterate, indices: NDArray[np.int64]) -> list[Array]:
+        """∂L/∂P* of each pattern by its own probe, some in each; (B, modes, N, N) in Fourier space."""
         xp, spectra = self._arrays.xp, self._spectra(iterate)
-        for part in self._chunks(iterate, indices):
-            *_, patches, waves = self._propagate(iterate, spectra, part)
-            factor, exposure = self._factor(*self._amplitudes(part, waves)), self._exposure(part)
+
+        def of(part: NDArray[np.int64]) -> Array:
+            sent = self._propagate(iterate, spectra, part)
+            factor, exposure = self._factor(*self._amplitudes(part, sent.waves)), self._exposure(part)
             if exposure is not None:
                 factor *= exposure
-            waves *= factor[:, None]
-            back = self._arrays.fft(self._arrays.ifft(waves) * xp.conj(patches)[:, None])
-            yield back * xp.conj(self._ramp(iterate.positions[part]))[:, None]
+            sent.waves *= factor[:, None]
+            back = self._arrays.fft(self._arrays.ifft(sent.waves) * xp.conj(sent.patches)[:, None])
+            return (
+                back
+                * xp.conj(self._ramp(iterate.positions[part]) if sent.ramp is None else sent.ramp)[:, None]
+            )
+
+        found: list[Array] = []
+        self._arrays.each(of, self._chunks(iterate, indices), found.append)
+        return found
 
     # ------------------------------------------------------------------ one chunk
 
-    def _chunks(self, iterate: Iterate, indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    def _chunks(self, iterate: Iterate, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Parts of about the same size, an even number of them: two threads end at about the same time."""
         count = max(1, self._arrays.elements // (len(iterate.probe) * self._size**2))
-        for start in range(0, len(indices), count):
-            yield indices[start : start + count]
+        parts = -(-len(indices) // count)
+        return np.array_split(indices, min(parts + parts % 2, len(indices)) if parts > 1 else 1)
 
     def _exposure(self, part: NDArray[np.int64]) -> Array | None:
         """e_k of a chunk, (B, 1, 1), or None where all are 1."""
@@ -441,32 +505,31 @@ class ScanModel:
 
     def _propagate(
         self, iterate: Iterate, spectra: tuple[Array, Array | None], part: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array, Array]:
-        """Corners, moved probes, patches (B, N, N), and waves at the detector.
-
-        Probes and waves are (B, modes, N, N).
-        """
+    ) -> _Sent:
+        """Waves at the detector, and what they are made of."""
         arrays = self._arrays
         rows, columns, _ = self.corners(iterate.positions[part])
-        probes = self._moved_probes(iterate, spectra, part)
+        probes, ramp = self._moved_probes(iterate, spectra, part)
         patches = arrays.cut(iterate.canvas, rows, columns, self._size)
-        waves = arrays.fft(probes * patches[:, None])
-        return rows, columns, probes, patches, waves
+        return _Sent(rows, columns, ramp, probes, patches, arrays.fft(probes * patches[:, None]))
 
     def _moved_probes(
         self, iterate: Iterate, spectra: tuple[Array, Array | None], part: NDArray[np.int64]
-    ) -> Array:
+    ) -> tuple[Array, Array | None]:
+        """The probes, and the ramp that moved them, unless they are held."""
         spectrum, shapes = spectra
 
-        def made(part: NDArray[np.int64]) -> Array:
-            own = spectrum
+        def made(part: NDArray[np.int64]) -> tuple[Array, Array]:
+            own, ramp = spectrum, self._ramp(iterate.positions[part])
             if shapes is not None and iterate.variation is not None:
                 weights = self._arrays.put(iterate.variation.weights[part].astype(np.complex64))
                 own = spectrum + (weights @ shapes.reshape(len(shapes), -1)).reshape(-1, *spectrum.shape)
-            return self._arrays.ifft(own * self._ramp(iterate.positions[part])[:, None])
+            return self._arrays.ifft(own * ramp[:, None]), ramp
 
         held = self._held
-        return held.of(part, made) if held and held.are_of(iterate.probe, iterate.positions) else made(part)
+        if held and held.are_of(iterate.probe, iterate.positions):
+            return held.of(part, lambda part: made(part)[0]), None
+        return made(part)
 
     def _ramp(self, positions: NDArray[np.float64]) -> Array:
         """What the spectrum of a probe at these positions is multiplied by, (B, N, N)."""
@@ -535,6 +598,64 @@ class ScanModel:
         return -xp.stack((product.sum(1) @ self._omega32, product.sum(2) @ self._omega32), -1)
 
 
+@dataclass
+class _Sent:
+    """Patterns' waves at the detector, and what they are made of.
+
+    Attributes
+    ----------
+    rows, columns
+        (B,) corners of the patches.
+    ramp
+        (B, N, N) what moved the probes; None where they were at hand.
+    probes, waves
+        (B, modes, N, N).
+    patches
+        (B, N, N).
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    ramp: Array | None
+    probes: Array
+    patches: Array
+    waves: Array
+
+
+@dataclass
+class _Found:
+    """What one part of a batch adds to :class:`Gradients`; None: it is not asked for, or added already.
+
+    Attributes
+    ----------
+    rows, columns
+        (B,) corners of the patches.
+    exposure
+        (B, 1, 1), or None where all are 1.
+    errors, modelled, far, slopes, curvature
+        Of the part's patterns; slopes are the gradient by the positions.
+    towards
+        (B, N, N) gradient by each patch.
+    probe, object_power
+        Sums over the part, the first in Fourier space.
+    variation
+        Of :meth:`_VariationSums.of_part`.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    exposure: Array | None
+    errors: NDArray[np.float64]
+    modelled: Any = None
+    far: FarPixels = FarPixels()
+    towards: Array | None = None
+    probe: Array | None = None
+    object_power: Array | None = None
+    variation: tuple[Array, ...] | None = None
+    slopes: Any = None
+    curvature: Any = None
+
+
 class _VariationSums:
     """Sums of :class:`VariationGradients` over chunks of patterns, of what each adds by its own probe."""
 
@@ -557,16 +678,24 @@ class _VariationSums:
             return None
         return cls(arrays, iterate.variation, spectra)
 
-    def add(self, part: NDArray[np.int64], back: Array, brightness: Array) -> None:
-        """Add patterns, ∂L/∂P* of each in Fourier space, (B, modes, N, N), and e_k |O_k|²."""
+    def of_part(self, part: NDArray[np.int64], back: Array, brightness: Array) -> tuple[Array, ...]:
+        """What patterns add, by ∂L/∂P* of each in Fourier space, (B, modes, N, N), and e_k |O_k|²."""
         arrays, xp = self._arrays, self._arrays.xp
         weights = self._weights[part].T
         back, brightness = back.reshape(len(part), -1), brightness.reshape(len(part), -1)
-        self._shapes += arrays.put(weights.astype(np.complex64)) @ back
-        self._power += arrays.put((weights**2).astype(np.float32)) @ brightness
-        self._slopes.append(arrays.get((back @ xp.conj(self._spectra).T).real))
+        shapes = arrays.put(weights.astype(np.complex64)) @ back
+        light = arrays.put((weights**2).astype(np.float32)) @ brightness
+        slopes = arrays.get((back @ xp.conj(self._spectra).T).real)
         curvature = arrays.get(brightness @ self._products.T)
-        self._curvatures.append(curvature.reshape(len(part), len(weights), -1))
+        return shapes, light, slopes, curvature.reshape(len(part), len(weights), -1)
+
+    def add(self, of_part: tuple[Array, ...]) -> None:
+        """Add what :meth:`of_part` found."""
+        shapes, light, slopes, curvature = of_part
+        self._shapes += shapes
+        self._power += light
+        self._slopes.append(slopes)
+        self._curvatures.append(curvature)
 
     def total(self) -> VariationGradients:
         """The sums."""
@@ -604,7 +733,5 @@ def _curvature(xp: Array, patches: Array, weight: Array) -> Array:
 
 
 def _dots(a: Array, b: Array, get: Callable[[Array], NDArray[Any]]) -> NDArray[np.float64]:
-    """Σ a b of each pattern, (B,)."""
-    count = len(a)
-    sums = a.reshape(count, 1, -1) @ b.reshape(count, -1, 1)
-    return np.asarray(get(sums.reshape(count)), np.float64)
+    """Σ a b of each pattern, (B,); not by BLAS, which has threads and an order of sums of its own."""
+    return np.asarray(get((a * b).reshape(len(a), -1).sum(1)), np.float64)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .arrays import LEAST, Array, Arrays
 from .config import RefinementConfig
 from .curvature import Curvature, object_curvature
-from .model import Iterate, ScanModel
+from .model import Gradients, Iterate, ScanModel
 from .prior import ObjectPrior
 from .whole_scan import Posterior, most_probable
 
@@ -106,7 +106,8 @@ class ObjectSteps:
             known = self._known(model, iterate, per_photon)
         field = self._prior.field(arrays.get(iterate.canvas), known)
         posterior = Posterior(model, arrays, iterate, field, weights / per_photon, should_stop)
-        numbers, stopped = most_probable(posterior, steps, on_progress)
+        with arrays.side_by_side():
+            numbers, stopped = most_probable(posterior, steps, on_progress)
         iterate.canvas += (posterior.canvas(numbers) - iterate.canvas) * self._touched
         return stopped
 
@@ -162,16 +163,30 @@ class ObjectSteps:
         """Of the canvas by the whole scan, (H, W), as it was when an epoch was prepared."""
         return self._mean_illumination * self._batches
 
-    def step(self, iterate: Iterate, gradient: Array, indices: NDArray[np.int64], rate: float) -> None:
-        """One step, in place, by the gradient of a batch, which is overwritten."""
-        xp = self._arrays.xp
-        divisor = xp.maximum(self._model.illumination(iterate, indices), self._mean_illumination)
-        divisor += self._floor
-        gradient += self._pull * (iterate.canvas - self._start.canvas)
+    def step(self, iterate: Iterate, found: Gradients, rate: float) -> None:
+        """One step, in place, by the gradients of a batch, with illumination; the object's is overwritten."""
+        xp, in_rows = self._arrays.xp, self._arrays.in_rows
+        canvas, velocity = iterate.canvas, self._velocity
+        gradient, illumination = found.canvas, found.illumination
+        assert illumination is not None
         length = rate * self._length
-        gradient *= -length / divisor
-        gradient = (self._prior.held(iterate.canvas + gradient, length) - iterate.canvas) * self._touched
-        nesterov(iterate.canvas, self._velocity, gradient, self._config.momentum)
+
+        def go(rows: slice) -> None:
+            divisor = xp.maximum(illumination[rows], self._mean_illumination[rows])
+            divisor += self._floor
+            towards = gradient[rows]
+            towards += self._pull[rows] * (canvas[rows] - self._start.canvas[rows])
+            towards *= -length / divisor
+            towards += canvas[rows]
+
+        in_rows(go, canvas.shape)
+        held = self._prior.held(gradient, length)
+
+        def accelerate(rows: slice) -> None:
+            towards = (held[rows] - canvas[rows]) * self._touched[rows]
+            nesterov(canvas[rows], velocity[rows], towards, self._config.momentum)
+
+        in_rows(accelerate, canvas.shape)
 
 
 def nesterov(point: Array, velocity: Array, step: Array, momentum: float) -> None:

@@ -53,7 +53,9 @@ class ObjectPrior:
         self._sizes = np.bincount(self._rings.ravel())
         self._frequency = self._of_rings(frequency)
         self._power: list[NDArray[np.float64]] = []
-        self._hold: list[Array] = []
+        self._half_rings = self._rings[:, : shape[1] // 2 + 1]  # of the frequencies of a real part
+        self._hold: Array | None = None
+        self._spectrum: NDArray[np.complex128] | None = None  # of the mean, conjugated, once it is asked for
 
     def learn(self, canvas: NDArray[np.complex64], light: NDArray[np.float32], error: float) -> None:
         """Bring the powers up to date.
@@ -71,19 +73,28 @@ class ObjectPrior:
         known = np.interp(self._frequency, *self._transfer(noise))
         # of each part; the modulus of the far field shows half of a change of the wave
         variance = 2.0 * CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
-        before, self._power, self._hold = self._power, [], []
+        before, self._power = self._power, []
         self._variance = variance
-        for number, part in enumerate((rest.real, rest.imag)):
-            power = self._power_of(part, window)
+        holds: list[NDArray[np.float32]] = []
+
+        def learnt(number: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+            power = self._power_of(rest.imag if number else rest.real, window)
             if before:
                 kept = before[number] / (before[number] + variance)
                 power = power / np.maximum(kept, _LEAST_POWER) ** HASTE
             else:
                 power = power - variance
-            self._power.append(np.maximum(power, _LEAST_POWER * noise / dose))
-            hold = (noise / dose / self._power[-1])[self._rings]
+            power = np.maximum(power, _LEAST_POWER * noise / dose)
+            hold = (noise / dose / power).astype(np.float32)[self._half_rings]
             hold[0, 0] = 0.0  # the mean is free
-            self._hold.append(self._arrays.put(hold.astype(np.float32)))
+            return power, hold
+
+        def take(found: tuple[NDArray[np.float64], NDArray[np.float32]]) -> None:
+            self._power.append(found[0])
+            holds.append(found[1])
+
+        self._arrays.each(learnt, (0, 1), take)
+        self._hold = self._arrays.put(np.stack(holds))
 
     def begin_anew(self, canvas: NDArray[np.complex64], light: NDArray[np.float32]) -> None:
         """Forget the powers for those of any object, large scales stronger than fine ones.
@@ -139,21 +150,28 @@ class ObjectPrior:
 
         ``step`` is the gradient step times the usual illumination.
         """
-        if not self._hold:
+        if self._hold is None:
             return canvas
-        arrays, xp = self._arrays, self._arrays.xp
-        real, imaginary = (1.0 / (1.0 + step * hold) for hold in self._hold)
-        spectrum = arrays.fft(canvas * self._turn)
-        # F(conj(y)) is conj(Y) at the opposite frequency, and the weights are even
-        opposite = xp.conj(xp.roll(xp.flip(spectrum, (0, 1)), (1, 1), (0, 1)))
-        opposite *= 0.5 * (real - imaginary)
-        spectrum *= 0.5 * (real + imaginary)
-        spectrum += opposite
-        return arrays.ifft(spectrum) * self._turn.conjugate()
+        arrays, turn, hold = self._arrays, self._turn, self._hold
+        parts = arrays.zeros((2, *canvas.shape), hold)
+
+        def part(rows: slice) -> None:
+            turned = canvas[rows] * turn
+            parts[0, rows], parts[1, rows] = turned.real, turned.imag
+
+        arrays.in_rows(part, canvas.shape)
+        parts = arrays.filtered(parts, 1.0 / (1.0 + step * hold))
+        found = arrays.zeros(canvas.shape, canvas)
+
+        def join(rows: slice) -> None:
+            found[rows] = (parts[0, rows] + 1j * parts[1, rows]) * turn.conjugate()
+
+        arrays.in_rows(join, canvas.shape)
+        return found
 
     def field(self, canvas: NDArray[np.complex64], curvature: Curvature) -> ObjectField:
         """The canvas learnt from, in coordinates in which its posterior is about white."""
-        rings = self._rings[:, : canvas.shape[1] // 2 + 1]
+        rings = self._half_rings
         rest = (canvas - self._mean_object) * self._turn
         powers, shapes, parts = [], [], []
         for part, power, known in zip((rest.real, rest.imag), self._power, curvature.of_parts, strict=True):
@@ -202,7 +220,12 @@ class ObjectPrior:
 
     def _power_of(self, part: NDArray[np.floating], window: NDArray[np.floating]) -> NDArray[np.float64]:
         """Power of a part that was multiplied by the window, by the length of the frequency."""
-        return self._of_rings(np.abs(scipy.fft.fft2(part, norm="ortho")) ** 2 / np.mean(window**2))
+        half = scipy.fft.rfft2(part, norm="ortho")
+        power = half.real**2 + half.imag**2
+        last = part.shape[1] // 2 + part.shape[1] % 2
+        power[:, 1:last] *= 2.0  # for the opposite frequency, which is not there
+        sums = np.bincount(self._half_rings.ravel(), power.ravel(), minlength=len(self._sizes))
+        return sums / np.maximum(self._sizes, 1) / float(np.mean(window**2))
 
     def _of_rings(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(self._rings.ravel(), values.ravel()) / np.maximum(self._sizes, 1))
@@ -214,11 +237,12 @@ class ObjectPrior:
         """
         size = len(self._mean)
         seen = self._mean / (self._mean + 4.0 * noise)
-        spectra = (scipy.fft.fft2(part) for part in (self._mean / self._mean.sum(), seen))
-        first, second = spectra
-        meeting = scipy.fft.fftshift(scipy.fft.ifft2(np.conj(first) * second).real)
-        y, x = np.indices(meeting.shape) - size // 2
-        ring = np.hypot(y, x).astype(np.intp).ravel()
+        if self._spectrum is None:
+            self._spectrum = np.conj(scipy.fft.fft2(self._mean / self._mean.sum()))
+            y, x = np.indices(self._mean.shape) - size // 2
+            self._distances = np.hypot(x, y).astype(np.intp).ravel()
+        meeting = scipy.fft.fftshift(scipy.fft.ifft2(self._spectrum * scipy.fft.fft2(seen)).real)
+        ring = self._distances
         sizes = np.bincount(ring)
         return (np.arange(len(sizes)) + 0.5) / size, np.bincount(ring, meeting.ravel()) / sizes
 

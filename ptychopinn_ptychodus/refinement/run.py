@@ -357,11 +357,17 @@ class Run:
         wait = POSITIONS_WAIT if iterate.variation is None else max(POSITIONS_WAIT, STEADY * config.epochs)
         positions = config.positions and done >= wait
         gradients = self.model.gradients(
-            iterate, indices, probe=probe, positions=positions, light=True, weights=self.weights
+            iterate,
+            indices,
+            probe=probe,
+            positions=positions,
+            light=True,
+            illumination=True,
+            weights=self.weights,
         )
         rate = self._scale * self._schedule.step(done)
         warm = min(1.0, (done + 1.0 / self._batches) / _WARM_UP)
-        self.object_steps.step(iterate, gradients.canvas, indices, rate * warm)
+        self.object_steps.step(iterate, gradients, rate * warm)
         if probe:
             self._step_probe(gradients, rate)
             self.varying.step(iterate, gradients, indices, rate)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..data.probe import orthogonal_modes
 from ..data.raw import RawData
-from .arrays import Array, Arrays, arrays_for
+from .arrays import Array, Arrays, arrays_on
 from .config import RefinementConfig
 from .ending import Ending
 from .few_counts import with_metric_chosen
@@ -99,10 +99,9 @@ def refine(
     modes = checked_probe(probe, raw.N, config.probe_modes)
     check_object(np.asarray(object_), raw)
     start = np.asarray(object_, dtype=np.complex64)
-    arrays = arrays_for(device) if isinstance(device, str) else device
-    measured = Measured.of(raw, arrays)
     watched = _Watched(EpochReports(on_epoch), WorkDone(on_progress), should_stop, quiet)
-    found = _Refinement(measured, start, modes, config, stages, watched).result()
+    with arrays_on(device) as arrays:
+        found = _Refinement(Measured.of(raw, arrays), start, modes, config, stages, watched).result()
     if not found.stopped:
         watched.work.end()
     return found

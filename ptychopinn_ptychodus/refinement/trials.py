@@ -185,13 +185,14 @@ class Trials:
                     indices,
                     probe=learns is not None and learns.probe,
                     positions=learns is not None and learns.positions,
+                    illumination=True,
                 )
                 error += float(found.errors.sum()) / len(self._order)
                 if not math.isfinite(error):
                     return Course((*errors, error), iterate.canvas, is_whole=False)
                 done = epoch + number / self._batches
                 rate = min(1.0, done + 1.0 / self._batches) * decay(done / epochs)
-                steps.step(iterate, found.canvas, indices, rate)
+                steps.step(iterate, found, rate)
                 if learns is not None and adam is not None:
                     slope = learns.slope(iterate, found, indices)
                     adam.step(slope, learns.rate * min(1.0, 2.0 * (1.0 - done / epochs)))

@@ -47,6 +47,9 @@ _KEPT_LINES = 40
 WAIT_POLICY = "OMP_WAIT_POLICY"
 WAITING = {WAIT_POLICY: "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """Environment variables that say how a child's threads wait: they spin a thousand times, then they sleep."""
+ONE_AT_A_TIME = {"OPENBLAS_NUM_THREADS": "1"}
+"""... and numpy's library for matrices, whose threads spin for milliseconds, that it is to have none: the
+engines have their own, and a refinement has the cores busy by itself."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, of a used-up quota, and of a file that is larger than a limit allows."""
@@ -316,11 +319,12 @@ def child_environment() -> dict[str, str]:
     its core away. Longer spinning would take time from the threads that are waited for, if the machine has
     other work to do; without any, a thread would have to be woken for each of many short loops. Both of
     PyTorch's OpenMP libraries obey ``OMP_WAIT_POLICY``; GNU's, which most builds have, obeys its own count
-    first. A variable that the user has set is left as it is.
+    first. numpy's matrices have one thread. A variable that the user has set is left as it is.
     """
     paths = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 (a zip file has no links)
     return {
         **({} if WAIT_POLICY in os.environ else WAITING),
+        **ONE_AT_A_TIME,
         **os.environ,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "PYTHONUNBUFFERED": "1",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.fft
 
 from ptychopinn_ptychodus.data.grouping import neighbourhood_order
 from ptychopinn_ptychodus.data.raw import RawData
@@ -256,22 +255,6 @@ def test_large_scans_are_lit_in_chunks(problem: tuple[RawData, np.ndarray, np.nd
     found = model.illumination(_estimate(watched, canvas, probe, positions), everything)
     assert watched.added == [2, 2]
     np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize(("threads", "expected"), [("3", 3), ("4,2", 4), (" 2 , 1", 2), ("", 1), ("many", 1)])
-def test_the_threads_of_the_fft_are_those_of_the_outer_loop(
-    monkeypatch: pytest.MonkeyPatch, threads: str, expected: int
-) -> None:
-    seen: list[int] = []
-    monkeypatch.setenv("OMP_NUM_THREADS", threads)
-
-    def fft2(waves: np.ndarray, *, workers: int, **_: object) -> np.ndarray:
-        seen.append(workers)
-        return waves
-
-    monkeypatch.setattr(scipy.fft, "fft2", fft2)
-    NumpyArrays().fft(np.ones((4, 4), np.complex64))
-    assert seen == [expected]
 
 
 @pytest.mark.parametrize(("count", "batches"), [(100, 16), (17, 16), (5, 5), (64, 1)])

@@ -73,8 +73,10 @@ def test_batches_of_a_small_scan_hold_four_patterns_or_more(scan: RawData, flat:
 class _Overflowing(NumpyArrays):
     """One FFT gives NaN, as an overflow would."""
 
+    elements = 1 << 17  # so many patterns at a time that the FFT in question is one of the epochs'
+
     def __init__(self, at: int) -> None:
-        super().__init__()
+        super().__init__(1)
         self._left = at
 
     def fft(self, waves: Any) -> Any:

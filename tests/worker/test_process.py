@@ -206,6 +206,15 @@ def test_the_child_waits_briefly_unless_the_user_says_otherwise(monkeypatch: pyt
     assert "GOMP_SPINCOUNT" not in environment
 
 
+def test_matrices_of_numpy_have_one_thread_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert process.child_environment()["OPENBLAS_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    assert process.child_environment()["OPENBLAS_NUM_THREADS"] == "2"
+
+
 def test_an_orphan_that_has_to_be_ended_removes_its_directory(tmp_path: Path) -> None:
     directory = tmp_path / "job"
     directory.mkdir()
