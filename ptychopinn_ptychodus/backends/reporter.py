@@ -67,6 +67,10 @@ class TrainingReporter:
         self._patterns += patterns
         if self._on_batch is not None:
             self._on_batch()
+        self.ask()
+
+    def ask(self) -> None:
+        """Raise :class:`StopRequested` if the training is to stop."""
         if self.should_stop is not None and self.should_stop():
             self.stopped = True
             raise StopRequested
