@@ -22,9 +22,9 @@ class GroupDataset(Dataset[TensorDict]):
     (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; ``good``
     (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N) complex64.
 
-    Where several processes divide the batches, it also holds ``share`` (B,) float32, the part of the batch's
-    groups that this process has. If there are fewer groups than processes, one that has none is given a group
-    of another, with a share of 0.
+    Where several processes divide the batches, it also holds ``drawn`` (B,) int64, how many groups all of
+    them have, and ``share`` (B,) float32, the part that is this one's. If there are fewer groups than
+    processes, one that has none is given a group of another, with a share of 0.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class GroupDataset(Dataset[TensorDict]):
             patches = self.container.patches_for(chosen)
             entries["object"] = torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 3, 1, 2)))
         if self._processes > 1:
+            entries["drawn"] = torch.full((len(chosen),), len(drawn))
             entries["share"] = torch.full((len(chosen),), len(own) / len(drawn))
         return TensorDict(entries, batch_size=[len(chosen)])
 

@@ -245,12 +245,11 @@ class PtychoPINN_Lightning(pl.LightningModule):
     def _step(self, batch: TensorDict, name: str) -> Tensor:
         loss = self.loss(batch)
         size, share = batch["amplitude"].shape[0], batch.get("share", None)
-        if share is not None and not float(share[0]):
-            size = 0
-        # the mean over the groups of all processes, if there are several
+        if share is not None:
+            # of losses and gradients, the mean over the processes is taken, whatever they have of the batch
+            loss, size = loss * share[0] * self.trainer.world_size, int(batch["drawn"][0])
         self.log(name, loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        # of gradients, it is the mean over the processes that is taken
-        return loss if share is None else loss * share[0] * self.trainer.world_size
+        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs

@@ -44,7 +44,8 @@ from .resuming import KeepState, resume, rewind
 
 logger = logging.getLogger(__name__)
 # hardware summaries and advertisements; warnings still come through
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 History = dict[str, list[float]]
 """Losses by name, ``train_loss`` and ``val_loss``: one value an epoch, as far as a module logs them."""
@@ -339,10 +340,9 @@ class _ReporterCallback(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        patterns = batch["amplitude"].shape[:2].numel()
-        share = batch.get("share", None)
-        if share is not None:  # of the groups that all processes have learnt from
-            patterns = round(patterns / max(float(share[0]), 1e-9))
+        groups, members = batch["amplitude"].shape[:2]
+        drawn = batch.get("drawn", None)  # by all processes, if there are several
+        patterns = members * (groups if drawn is None else int(drawn[0]))
         with self._together(trainer):
             self.reporter.batch(patterns)
 
