@@ -6,23 +6,17 @@ Processes are started by ``torchrun`` or ``srun``, of which the environment vari
 
 from __future__ import annotations
 
-import os
+import socket
 from dataclasses import dataclass
 
 import torch
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from ...config import ExecutionConfig, TrainingConfig
-
-STRATEGIES = ("auto", "ddp", "ddp_spawn")
-"""How several devices can train one model: each has all of it, and a part of each batch."""
-
-_DDP = "ddp_find_unused_parameters_true"  # some objectives say nothing about the probe
+from ...config import STRATEGIES, ExecutionConfig, TrainingConfig
+from ...launchers import TORCHRUN, launched
 
 
 @dataclass(frozen=True)
@@ -44,9 +38,14 @@ class Member:
     environment: ClusterEnvironment | None = None
     port: int | None = None
 
-    def strategy(self, execution: ExecutionConfig) -> str:
-        """The strategy of Lightning's that ``execution`` asks for."""
-        return execution.strategy if self.size == 1 else _DDP
+    def strategy(self, execution: ExecutionConfig, *, unused: bool) -> str:
+        """The strategy of Lightning's that ``execution`` asks for.
+
+        ``unused``: the objective may say nothing about some of the parameters, such as the probe.
+        """
+        if self.size == 1:
+            return execution.strategy
+        return "ddp_find_unused_parameters_true" if unused else "ddp"
 
 
 class LocalEnvironment(ClusterEnvironment):
@@ -111,12 +110,11 @@ def membership(config: TrainingConfig, execution: ExecutionConfig, *, ours: bool
         If there are other processes than ``execution`` asks for, or it asks for what is not possible.
     """
     size = execution.devices * execution.num_nodes
-    launcher, environment = _launcher()
+    launch = launched()
     if size == 1:
-        if launcher == "torchrun":
-            assert environment is not None
+        if launch is not None and launch.launcher == TORCHRUN:
             raise ValueError(
-                f"torchrun has started {environment.world_size()} processes, and ExecutionConfig.devices and "
+                f"torchrun has started {launch.size} processes, and ExecutionConfig.devices and "
                 "ExecutionConfig.num_nodes ask for one: set devices to the processes of a node."
             )
         return Member(environment=LightningEnvironment())
@@ -130,14 +128,16 @@ def membership(config: TrainingConfig, execution: ExecutionConfig, *, ours: bool
             "TrainingConfig.subsample_seed is None, but several devices have to draw the same batches: set a "
             "number, or ExecutionConfig.devices and num_nodes to 1."
         )
-    if environment is not None:
-        if environment.world_size() != size:
+    if launch is not None:
+        if launch.size != size:
             raise ValueError(
-                f"{launcher} has started {environment.world_size()} processes, and "
+                f"{launch.launcher} has started {launch.size} processes, and "
                 f"ExecutionConfig.devices = {execution.devices} on ExecutionConfig.num_nodes = "
                 f"{execution.num_nodes} are {size}: start one process for each device of each node."
             )
-        return Member(environment.global_rank(), size, environment)
+        elastic = launch.launcher == TORCHRUN
+        environment = TorchElasticEnvironment() if elastic else SLURMEnvironment(auto_requeue=False)
+        return Member(launch.rank, size, environment)
     if execution.num_nodes > 1:
         raise ValueError(
             f"ExecutionConfig.num_nodes = {execution.num_nodes}, but nothing has started processes there: "
@@ -153,17 +153,11 @@ def membership(config: TrainingConfig, execution: ExecutionConfig, *, ours: bool
             f"ExecutionConfig.devices = {execution.devices}, but this machine has "
             f"{torch.cuda.device_count()} GPUs: use at most as many, or accelerator = 'cpu'."
         )
-    from .ranks import free_port
-
-    return local_member(0, size, free_port())
+    return local_member(0, size, _free_port())
 
 
-def _launcher() -> tuple[str, ClusterEnvironment | None]:
-    """What has started several processes like this one, by its name; ("", None): nothing has."""
-    if TorchElasticEnvironment.detect() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return "torchrun", TorchElasticEnvironment()
-    # a script that a batch job runs by itself is one process, however many tasks the job has room for
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("SLURM_NTASKS", "1")))
-    if SLURMEnvironment.detect() and tasks > 1 and "SLURM_PROCID" in os.environ:
-        return "SLURM", SLURMEnvironment(auto_requeue=False)
-    return "", None
+def _free_port() -> int:
+    """A port of this machine that nothing listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

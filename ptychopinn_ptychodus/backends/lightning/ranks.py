@@ -12,7 +12,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -262,13 +261,6 @@ def started(
 def share_cores(size: int) -> None:
     """Have this process compute with its part of the threads that it would have alone."""
     torch.set_num_threads(max(1, torch.get_num_threads() // size))
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens at."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def is_lost(exc: BaseException) -> bool:

@@ -442,6 +442,8 @@ def fit(
     """
     device = choose_device(execution.accelerator)
     member = member or membership(config, execution, ours=False)
+    statistics = getattr(module, "data_config", None)
+    unused = not (config.nll_weight or config.mae_weight) or getattr(statistics, "any_probe", True)
     returned = Path(config.output_dir) / f".history-{os.getpid()}.json"
     recorder = _HistoryCallback(history, run, returned)
     try:
@@ -450,7 +452,7 @@ def fit(
             accelerator=execution.accelerator if execution.accelerator == "auto" else device.type,
             devices=execution.devices,
             num_nodes=execution.num_nodes,
-            strategy=member.strategy(execution),
+            strategy=member.strategy(execution, unused=unused),
             use_distributed_sampler=False,  # the data set divides the batches
             precision=execution.precision,  # type: ignore[arg-type]
             deterministic=execution.deterministic,
