@@ -239,7 +239,14 @@ def started(
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory(prefix="ptychopinn-ranks-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
-        Task(train, validation, config, execution, physics, member.size, member.port).save(directory)
+        try:
+            Task(train, validation, config, execution, physics, member.size, member.port).save(directory)
+        except OSError as exc:
+            raise RuntimeError(
+                f"The data for the further processes could not be written to {directory.parent} "
+                f"({exc.strerror}): make room there, set TMPDIR to another directory, or "
+                "ExecutionConfig.devices to 1."
+            ) from exc
         ranks, finished = Ranks(member, directory), False
         try:
             share_cores(member.size)

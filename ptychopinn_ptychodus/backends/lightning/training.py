@@ -121,7 +121,7 @@ def train(
     course = course or Course(None, NAME, train, test, config, execution)
     member = member or membership(config, execution, ours=_makes_ours())
     if member.rank > 0:
-        reporter = TrainingReporter(should_stop=reporter.should_stop)
+        reporter.mute()
     network: Mapping[str, NDArray[Any]] = {}
     if physics is None:
         physics, network = course.physics(train, config)
