@@ -23,8 +23,8 @@ SETTINGS = {
 }
 
 
-def _arguments(scan: Path, output: Path, devices: int, **more: str) -> list[str]:
-    values = {**SETTINGS, "Training.Devices": str(devices), **more}
+def _arguments(scan: Path, output: Path, devices: int) -> list[str]:
+    values = {**SETTINGS, "Training.Devices": str(devices)}
     assignments = [f"PtychoPINNPlugin{name}={value}" for name, value in values.items()]
     return [
         "train",
@@ -39,16 +39,13 @@ def _arguments(scan: Path, output: Path, devices: int, **more: str) -> list[str]
 def _losses(directory: Path) -> list[float]:
     lines = (directory / "training_history.csv").read_text().splitlines()
     assert len(lines) == 2
-    return [float(value) for value in lines[1].split(",")]
+    return [float(value) for value in lines[1].split(",") if value]
 
 
-def test_devices_and_torchrun_train_what_one_process_does(
-    command: Command, scan: Path, tmp_path: Path
-) -> None:
-    alone, ours, launched = (tmp_path / name for name in ("alone", "ours", "launched"))
-    for devices, output in ((1, alone), (2, ours)):
-        done = command(*_arguments(scan, output, devices))
-        assert done.returncode == 0, done.stderr
+def test_setting_and_torchrun_train_the_same_model(command: Command, scan: Path, tmp_path: Path) -> None:
+    ours, launched = tmp_path / "ours", tmp_path / "launched"
+    done = command(*_arguments(scan, ours, 2))
+    assert done.returncode == 0, done.stderr
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*torchrun, "-m", "ptychopinn_ptychodus.cli", *_arguments(scan, launched, 2)],
@@ -59,18 +56,6 @@ def test_devices_and_torchrun_train_what_one_process_does(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Model:") == 1, "the second process says nothing"
-    for directory in (ours, launched):
-        np.testing.assert_allclose(_losses(directory), _losses(alone), rtol=1e-3)
-        assert {path.name for path in directory.iterdir()} == {path.name for path in alone.iterdir()}
-        assert len(list(directory.glob("model*"))) == 1
-
-
-def test_engine_that_has_one_device_says_which_has_several(
-    command: Command, scan: Path, tmp_path: Path
-) -> None:
-    if find_spec("tensorflow") is None:
-        pytest.skip("needs tensorflow (extra tensorflow)")
-    done = command(*_arguments(scan, tmp_path, 2, **{"Model.Backend": "tensorflow"}))
-    assert done.returncode != 0
-    assert "PtychoPINNPluginTraining.Devices = 2 is not supported by the engine 'tensorflow'" in done.stderr
-    assert "'pytorch'" in done.stderr
+    np.testing.assert_allclose(_losses(launched), _losses(ours), rtol=1e-6)
+    assert {path.name for path in launched.iterdir()} == {path.name for path in ours.iterdir()}
+    assert len(list(launched.glob("model*"))) == 1
