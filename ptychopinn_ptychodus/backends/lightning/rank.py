@@ -11,12 +11,15 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from ..reporter import StopRequested, TrainingReporter
 from .group import local_member
 from .ranks import LOST, READY, Task, is_lost, share_cores
 from .training import train
+
+_LISTENER_S = 1.0  # a connection may be closed before the pipe is
 
 
 def main(directory: Path, rank: int) -> int:
@@ -49,6 +52,8 @@ def main(directory: Path, rank: int) -> int:
         cause: BaseException | None = exc
         while cause is not None:
             if is_lost(cause):
+                # if it is the first one that is gone, the listener removes what it has left, and ends this one
+                time.sleep(_LISTENER_S)
                 return LOST
             cause = cause.__cause__
         (directory / f"rank-{rank}.error").write_text(str(exc), encoding="utf-8")
