@@ -52,7 +52,7 @@ def main(directory: Path, rank: int) -> int:
         cause: BaseException | None = exc
         while cause is not None:
             if is_lost(cause):
-                # if it is the first one that is gone, the listener removes what it has left, and ends this one
+                # where the first one is gone, the listener removes what it has left, and ends this one
                 time.sleep(_LISTENER_S)
                 return LOST
             cause = cause.__cause__
