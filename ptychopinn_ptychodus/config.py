@@ -37,6 +37,9 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 SCHEDULERS = ("constant", "plateau", "cosine", "one_cycle")
 LOGGER_BACKENDS = ("csv", "tensorboard", "mlflow", "none")
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+STRATEGIES = ("auto", "ddp", "ddp_spawn")
+"""How several devices train one model: each has all of it, and its part of every batch."""
+
 DEFAULT_N_GROUPS = 512
 
 _C = TypeVar("_C")
@@ -238,7 +241,8 @@ class ExecutionConfig:
     """Run-time knobs of an engine; never part of the canonical configuration or of a model's identity.
 
     ``accelerator``, ``precision``, ``inference_batch_size`` and the knobs of the loaders apply to inference;
-    these, and all others, to training.
+    these, and all others, to training. ``devices`` of each of ``num_nodes`` machines train one model
+    together, each with its part of every batch: ``batch_size`` is that of all.
     """
 
     accelerator: str = "auto"

@@ -1,8 +1,10 @@
-"""Imports of many modules at once: frameworks, and the application."""
+"""Imports of many modules at once: frameworks, and the application; and what a child imports from."""
 
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,3 +24,12 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def import_path() -> str:
+    """``PYTHONPATH`` of a child that imports from the same places as this process, in the same order.
+
+    The current directory, which an interactive Python has as "", is none of them.
+    """
+    paths = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 (a zip file has no links)
+    return os.pathsep.join(dict.fromkeys(paths))

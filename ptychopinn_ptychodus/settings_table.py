@@ -22,6 +22,7 @@ from .config import (
     LOGGER_BACKENDS,
     PRECISIONS,
     SCHEDULERS,
+    STRATEGIES,
     ExecutionConfig,
     InferenceConfig,
     ModelConfig,
@@ -668,6 +669,36 @@ _ADVANCED = (
         sets={ExecutionConfig: "num_workers"},
         minimum=0,
         maximum=256,
+    ),
+    Setting(
+        "Training.Devices",
+        1,
+        "Devices",
+        "Devices of a machine that train one model together, each with its part of every batch: GPUs, or "
+        "processes where the accelerator is the CPU. Batch Size is that of all of them, so that the number "
+        "changes nothing but the time. More than one: the PyTorch engine only.",
+        sets={ExecutionConfig: "devices"},
+        minimum=1,
+        maximum=1024,
+    ),
+    Setting(
+        "Training.Nodes",
+        1,
+        "Nodes",
+        "Machines that train one model together, each with as many Devices. More than one: start the "
+        "training with srun or torchrun, one process for each device.",
+        sets={ExecutionConfig: "num_nodes"},
+        minimum=1,
+        maximum=1024,
+    ),
+    Setting(
+        "Training.Strategy",
+        "auto",
+        "Strategy",
+        "How several devices share a training. auto is ddp: each has the whole model, and the gradients are "
+        "averaged. ddp_spawn is the same here.",
+        sets={ExecutionConfig: "strategy"},
+        choices=lambda: STRATEGIES,
     ),
     Setting(
         "Training.LoggerBackend",

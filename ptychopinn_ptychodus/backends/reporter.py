@@ -45,6 +45,10 @@ class TrainingReporter:
         self._patterns = 0
         self.stopped = False
 
+    def mute(self) -> None:
+        """From now on, tell nobody: of several processes that train together, the first one reports."""
+        self._on_batch = self._on_epoch = self._preview = None
+
     def start(self, seconds: float = 0.0, patterns: int = 0) -> None:
         """The training begins: its time is measured from now on.
 
@@ -67,6 +71,10 @@ class TrainingReporter:
         self._patterns += patterns
         if self._on_batch is not None:
             self._on_batch()
+        self.ask()
+
+    def ask(self) -> None:
+        """Raise :class:`StopRequested` if the training is to stop."""
         if self.should_stop is not None and self.should_stop():
             self.stopped = True
             raise StopRequested

@@ -67,6 +67,10 @@ def train(arguments: argparse.Namespace) -> int:
     with open_session_for(arguments, start) as app:
         if arguments.model is not None:
             app.load_model(arguments.model.absolute())
+        if app.follows:
+            with app.silent():
+                app.train(app.open_scan(source) if has_scan else None, source, target)
+            return SUCCESS
         return train_in(app, source, target, has_scan=has_scan)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..importing import collector_paused
+from ..launchers import follows
 from ..ptychodus_io.names import (
     DIFFRACTION_FILE,
     GOAL,
@@ -90,6 +92,23 @@ class Session:
                 parameter = self._core.settings_registry[group].parameters()[row.name]
                 read.setdefault(group, {})[row.name] = parameter.get_value_as_string()
         return read
+
+    @property
+    def follows(self) -> bool:
+        """Whether this process only takes part in a training of which another reports, and writes."""
+        training = self._core.settings_registry[f"{PREFIX}Training"].parameters()
+        return follows(int(training["Devices"].get_value()) * int(training["Nodes"].get_value()))
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Say nothing, neither in print nor in the log."""
+        with (
+            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+            self._log.into(nowhere),
+        ):
+            yield
 
     def open_scan(self, directory: Path) -> ProductWorkflowAPI:
         """Load a standard directory.
@@ -316,6 +335,16 @@ class _LogToConsole:
     def _wanted(self, record: logging.LogRecord) -> bool:
         echo = record.levelno >= logging.ERROR and record.name in _ECHOES
         return self._debug or not ((echo and self.drop_echoes) or _PLACEHOLDER in record.getMessage())
+
+    @contextmanager
+    def into(self, stream: TextIO) -> Iterator[None]:
+        """Write to another stream."""
+        before = self._handler.setStream(stream)
+        try:
+            yield
+        finally:
+            if before is not None:
+                self._handler.setStream(before)
 
     @contextmanager
     def through(self, display: ProgressDisplay) -> Iterator[None]:

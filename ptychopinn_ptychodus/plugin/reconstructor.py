@@ -30,7 +30,7 @@ from .base import NoModelError, PluginReconstructor
 from .reconstruction import ReconstructionRun
 from .selection import BACKEND_SETTING, model_file_type, preferred_backend
 from .settings import PluginSettings, make_examination_config
-from .training import TrainingRun, make_train_job
+from .training import TrainingRun, make_train_job, output_directory
 
 
 class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
@@ -150,13 +150,16 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
     # ---- training
 
     def train(self, input_path: Path, output_path: Path) -> Generator[TrainOutput, None, None]:
-        with self._reporting("Training failed"):
+        with (
+            self._reporting("Training failed"),
+            output_directory(self._settings, Path(output_path).absolute(), self._logger) as target,
+        ):
             self._say_effort()
             job = make_train_job(
                 self._settings,
                 self.model_type,
                 Path(input_path).absolute(),
-                Path(output_path).absolute(),
+                target,
                 self._logger.getEffectiveLevel(),
                 self._model_path,
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ptychodus.api.reconstruct import TrainOutput
@@ -12,6 +14,7 @@ from ..backends.base import EpochReport
 from ..backends.training_state import state_path
 from ..data.examination import Report
 from ..formatting import counted, duration
+from ..launchers import follows
 from ..ptychodus_io.names import GOAL, MODEL_BASENAME
 from ..refinement import RefinementReport
 from ..settings_table import FROM_MODEL, NEW, RESUME, SETTINGS, START
@@ -91,6 +94,25 @@ def _model_to_start_from(loaded: Path | None, input_path: Path, suffix: str) -> 
     if not path.is_file():
         raise FileNotFoundError(f'The loaded model file "{path}" is no longer there. Load another one.')
     return path
+
+
+@contextmanager
+def output_directory(settings: PluginSettings, output_path: Path, logger: logging.Logger) -> Iterator[Path]:
+    """Where a training leaves what it makes.
+
+    For a process that only takes part in a training of another, as ``srun`` and ``torchrun`` start them, that
+    is a directory which is not kept, and nothing but errors is logged.
+    """
+    if not follows(settings.value("Training.Devices") * settings.value("Training.Nodes")):
+        yield output_path
+        return
+    level = logger.level
+    with tempfile.TemporaryDirectory(prefix="ptychopinn-", ignore_cleanup_errors=True) as scratch:
+        logger.setLevel(logging.ERROR)
+        try:
+            yield Path(scratch)
+        finally:
+            logger.setLevel(level)
 
 
 class TrainingRun(JobObserver):

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from ..importing import import_path
 from .job import Job, PretrainJob, TrainJob, write_job
 from .wire import ChildDiedError, Message, rebuild_error
 
@@ -321,12 +322,11 @@ def child_environment() -> dict[str, str]:
     PyTorch's OpenMP libraries obey ``OMP_WAIT_POLICY``; GNU's, which most builds have, obeys its own count
     first. numpy's matrices have one thread. A variable that the user has set is left as it is.
     """
-    paths = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 (a zip file has no links)
     return {
         **({} if WAIT_POLICY in os.environ else WAITING),
         **ONE_AT_A_TIME,
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "PYTHONPATH": import_path(),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",
     }

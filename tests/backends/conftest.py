@@ -21,6 +21,7 @@ NEEDED = {
     "test_module.py": "pytorch",
     "test_network.py": "pytorch",
     "test_orchestration.py": "pytorch",
+    "test_several_processes.py": "pytorch",
     "test_training.py": "pytorch",
     "test_tensorflow.py": "tensorflow",
 }

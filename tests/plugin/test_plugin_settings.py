@@ -38,6 +38,7 @@ OTHER_VALUES = {
     "Accelerator": "cpu",
     "Precision": "16-mixed",
     "LoggerBackend": "csv",
+    "Strategy": "ddp",
     "Metric": "poisson",
     "PatternValues": "counts",
 }

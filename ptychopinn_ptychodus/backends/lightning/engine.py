@@ -98,9 +98,10 @@ class LightningEngine(Engine):
         course = Course(beginning, NAME, train, validation, config, execution)
         trained = training.train(train, validation, config, execution, reporter, course=course)
         training.keep_model(trained.module, trained.trainer, model_path, trained.run)
-        training.discard_checkpoints(trained.trainer)
-        if not reporter.stopped:
-            course.over()
+        if trained.trainer.is_global_zero:
+            training.discard_checkpoints(trained.trainer)
+            if not reporter.stopped:
+                course.over()
         return TrainingResult(model_path, trained.history, reporter.stopped)
 
     def predict(

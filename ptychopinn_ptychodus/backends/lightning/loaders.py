@@ -21,6 +21,10 @@ class GroupDataset(Dataset[TensorDict]):
     pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1; ``probe``
     (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; ``good``
     (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N) complex64.
+
+    Where several processes divide the batches, it also holds ``drawn`` (B,) int64, how many groups all of
+    them have, and ``share`` (B,) float32, the part that is this one's. If there are fewer groups than
+    processes, one that has none is given a group of another, with a share of 0.
     """
 
     def __init__(
@@ -29,6 +33,14 @@ class GroupDataset(Dataset[TensorDict]):
         self.container = container
         self.input_scale = input_scale
         self.with_object = with_object
+        self._rank, self._processes = 0, 1
+
+    def divide(self, rank: int, processes: int) -> None:
+        """From now on, hand out the part of each batch that the process of number ``rank`` learns from.
+
+        All processes draw the same batches, as one alone would, and each takes other groups of them.
+        """
+        self._rank, self._processes = rank, processes
 
     def __len__(self) -> int:
         return len(self.container)
@@ -37,7 +49,9 @@ class GroupDataset(Dataset[TensorDict]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> TensorDict:
-        chosen = np.asarray(indices)
+        drawn = np.asarray(indices)
+        own = drawn[self._rank :: self._processes]
+        chosen = own if len(own) else drawn[:1]
         offsets = self.container.coords_relative[chosen, 0].transpose(0, 2, 1)
         amplitude = np.moveaxis(self.container.normalised(chosen, self.input_scale), -1, 1)
         entries: dict[str, Any] = {
@@ -56,6 +70,9 @@ class GroupDataset(Dataset[TensorDict]):
         if self.with_object:
             patches = self.container.patches_for(chosen)
             entries["object"] = torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 3, 1, 2)))
+        if self._processes > 1:
+            entries["drawn"] = torch.full((len(chosen),), len(drawn))
+            entries["share"] = torch.full((len(chosen),), len(own) / len(drawn))
         return TensorDict(entries, batch_size=[len(chosen)])
 
 

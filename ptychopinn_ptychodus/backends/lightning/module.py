@@ -244,8 +244,10 @@ class PtychoPINN_Lightning(pl.LightningModule):
 
     def _step(self, batch: TensorDict, name: str) -> Tensor:
         loss = self.loss(batch)
-        size = batch["amplitude"].shape[0]
-        # the mean over all processes, if there are several
+        size, share = batch["amplitude"].shape[0], batch.get("share", None)
+        if share is not None:
+            # of losses and gradients, the mean over the processes is taken, whatever they have of the batch
+            loss, size = loss * share[0] * self.trainer.world_size, int(batch["drawn"][0])
         self.log(name, loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 

@@ -9,18 +9,18 @@ import os
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
-from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from ...config import ExecutionConfig, InferenceConfig, TrainingConfig, to_dict
@@ -31,18 +31,21 @@ from ..batch_size import out_of_memory_in_training
 from ..beginning import Course
 from ..framework import one_line, require_logger
 from ..mlflow_run import MlflowRun, recorded, show
-from ..physics import require_alike
+from ..physics import InitialPhysics, require_alike
 from ..reporter import StopRequested, TrainingReporter
 from . import module as modules  # what stands there may be replaced, and is looked up where it is called
 from .checkpoint import save_model
+from .group import Member, membership
 from .inference import choose_device, predict
-from .loaders import build_loaders
+from .loaders import GroupDataset, build_loaders
 from .names import NAME
+from .ranks import RankError, Ranks, is_lost, started
 from .resuming import KeepState, resume, rewind
 
 logger = logging.getLogger(__name__)
 # hardware summaries and advertisements; warnings still come through
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 History = dict[str, list[float]]
 """Losses by name, ``train_loss`` and ``val_loss``: one value an epoch, as far as a module logs them."""
@@ -87,11 +90,24 @@ def train(
     reporter: TrainingReporter,
     build: BuildLoaders = build_loaders,
     course: Course | None = None,
+    *,
+    member: Member | None = None,
+    physics: InitialPhysics | None = None,
+    on_ready: Callable[[], None] | None = None,
 ) -> Trained:
     """Train a module of the class that has the name ``PtychoPINN_Lightning`` in :mod:`.module` now.
 
     ``course`` says what it begins with; without one, it is fresh. Of a module that is not ours there is no
     state to go on from, and it begins with no model.
+
+    On several devices, this is one of several processes, and starts the others if nothing else has. The first
+    one reports and writes; all take part in each batch, and end with the same weights.
+
+    Parameters
+    ----------
+    member, physics, on_ready
+        For a process that the first one has started: which one it is, with what it begins, and what it says
+        as soon as only the others are missing.
 
     Raises
     ------
@@ -103,7 +119,43 @@ def train(
     if config.seed is not None:
         pl.seed_everything(config.seed, workers=True, verbose=False)
     course = course or Course(None, NAME, train, test, config, execution)
-    physics, network = course.physics(train, config)
+    member = member or membership(config, execution, ours=_makes_ours())
+    if member.rank > 0:
+        reporter.mute()
+    network: Mapping[str, NDArray[Any]] = {}
+    if physics is None:
+        physics, network = course.physics(train, config)
+    with started(member, train, test, config, execution, physics) as ranks:
+        return _train_as(
+            member,
+            ranks,
+            (train, test),
+            config,
+            execution,
+            reporter,
+            build,
+            course,
+            physics,
+            network,
+            on_ready,
+        )
+
+
+def _train_as(
+    member: Member,
+    ranks: Ranks | None,
+    data: tuple[PtychoDataContainer, PtychoDataContainer | None],
+    config: TrainingConfig,
+    execution: ExecutionConfig,
+    reporter: TrainingReporter,
+    build: BuildLoaders,
+    course: Course,
+    physics: InitialPhysics,
+    network: Mapping[str, NDArray[Any]],
+    on_ready: Callable[[], None] | None,
+) -> Trained:
+    """:func:`train`, once it is known which of several processes this is, and the others are on their way."""
+    train, test = data
     inference = InferenceConfig(model=config.model)
     configs = (config.model, physics.data, config, inference)
     module: Any = modules.PtychoPINN_Lightning(*configs)
@@ -118,16 +170,24 @@ def train(
     if prepare is not None:
         prepare(physics, execution, history, callbacks)
     loaders = build(train, test, config, execution)
+    if member.size > 1:
+        for loader in loaders:
+            if isinstance(getattr(loader, "dataset", None), GroupDataset):
+                loader.dataset.divide(member.rank, member.size)
     if is_own(module):
         module.set_arrays(network)
     if is_own(module) and course.state is not None:
         resume(course.state, module, callbacks)
-    course.starts()
+    if member.rank == 0:
+        course.starts()
+    if on_ready is not None:
+        on_ready()
     # of several processes that train one model, the first one keeps the record
-    alone = execution.devices == execution.num_nodes == 1
-    logged = execution.logger_backend == "mlflow" and (alone or getattr(rank_zero_only, "rank", 0) == 0)
+    logged = execution.logger_backend == "mlflow" and member.rank == 0
     with recorded(logged, config.output_dir, *configs, execution, reporter=reporter) as run:
-        trainer = fit(module, *loaders, config, execution, history, reporter, run, course.state)
+        trainer = fit(
+            module, *loaders, config, execution, history, reporter, run, course.state, member, ranks
+        )
         kept = getattr(getattr(trainer, "checkpoint_callback", None), "best_model_path", "")
         if run is not None and kept:
             run.model(Path(kept))  # until the model is written elsewhere
@@ -135,6 +195,12 @@ def train(
             show(run, lambda data: predict(module, data, execution, should_stop=reporter.should_stop), train)
     callbacks.clear()  # otherwise the callbacks would be kept, and pickled, with the module
     return Trained(module, trainer, {name: list(values) for name, values in history.items()}, run)
+
+
+def _makes_ours() -> bool:
+    """Whether it is this package's class that is trained, and not one that a script has put in its place."""
+    made: Any = modules.PtychoPINN_Lightning
+    return getattr(made, "__module__", "") == modules.__name__
 
 
 def is_own(module: Any) -> bool:
@@ -146,8 +212,32 @@ def keep_model(module: Any, trainer: Any, path: Path, run: MlflowRun | None = No
     """Write what :func:`train` has trained to ``path``, and say so where its run is recorded.
 
     A module that is not ours is written as a checkpoint of Lightning's, which its own class can open. Returns
-    None, with a warning, where the trainer cannot do that either.
+    None, with a warning, where the trainer cannot do that either. Of several processes that a launcher has
+    started, the first one writes, and the others wait for it.
+
+    Raises
+    ------
+    RuntimeError
+        If the first one could not write.
     """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return _write(module, trainer, path, run)
+    kept, failure = None, None
+    if torch.distributed.get_rank() == 0:
+        try:
+            kept = _write(module, trainer, path, run)
+        except Exception as exc:
+            failure = exc
+    told = [failure is None, kept is not None]
+    torch.distributed.broadcast_object_list(told)
+    if failure is not None:
+        raise failure
+    if not told[0]:
+        raise RuntimeError("The model was not written: the first of the processes that train says why.")
+    return path if told[1] else None
+
+
+def _write(module: Any, trainer: Any, path: Path, run: MlflowRun | None) -> Path | None:
     if is_own(module):
         save_model(module, path)
     elif hasattr(trainer, "save_checkpoint"):
@@ -211,8 +301,12 @@ class _BestStateCallback(Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.best.best_model_path:
-            content = torch.load(self.best.best_model_path, map_location="cpu", weights_only=True)
-            pl_module.load_state_dict(content["state_dict"])
+            if trainer.is_global_zero:
+                content = torch.load(self.best.best_model_path, map_location="cpu", weights_only=True)
+                pl_module.load_state_dict(content["state_dict"])
+            if trainer.world_size > 1:  # a node of its own may not see the file
+                for tensor in pl_module.state_dict().values():
+                    tensor.copy_(trainer.strategy.broadcast(tensor.cpu()))
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -246,12 +340,32 @@ class _ReporterCallback(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.reporter.batch(batch["amplitude"].shape[:2].numel())
+        groups, members = batch["amplitude"].shape[:2]
+        drawn = batch.get("drawn", None)  # by all processes, if there are several
+        patterns = members * (groups if drawn is None else int(drawn[0]))
+        with self._together(trainer):
+            self.reporter.batch(patterns)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        self.reporter.batch()
+        with self._together(trainer):
+            self.reporter.batch()
+
+    @contextmanager
+    def _together(self, trainer: pl.Trainer) -> Iterator[None]:
+        """If one of several processes leaves this block because it is to stop, all of them do."""
+        if trainer.world_size == 1:
+            yield
+            return
+        stops = False
+        try:
+            yield
+        except StopRequested:
+            stops = True
+        if trainer.strategy.reduce_boolean_decision(stops, all=False):
+            self.reporter.stopped = True
+            raise StopRequested
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = cast("modules.PtychoPINN_Lightning", pl_module)
@@ -262,7 +376,8 @@ class _ReporterCallback(Checkpoint):
             finally:
                 module.train()
 
-        self.reporter.epoch(module.history, module.training_config.nepochs, apply)
+        with self._together(trainer):
+            self.reporter.epoch(module.history, module.training_config.nepochs, apply)
 
 
 def own_callbacks(
@@ -307,12 +422,15 @@ def fit(
     reporter: TrainingReporter,
     run: MlflowRun | None = None,
     state: TrainingState | None = None,
+    member: Member | None = None,
+    ranks: Ranks | None = None,
 ) -> Any:
     """Train ``module`` in place, any ``LightningModule``, and return the trainer.
 
     ``lightning.pytorch.Trainer`` is looked up when this is called, so that a script or a test may replace it;
     only its method ``fit(module, train_dataloaders=…, val_dataloaders=…)`` is used. Losses are appended to
-    ``history``. With ``state``, the epochs before it are left out.
+    ``history``. With ``state``, the epochs before it are left out. ``member`` says which of several processes
+    this is, and ``ranks`` are those that it has started.
 
     Raises
     ------
@@ -323,6 +441,9 @@ def fit(
         If Lightning cannot do what ``execution`` asks.
     """
     device = choose_device(execution.accelerator)
+    member = member or membership(config, execution, ours=False)
+    statistics = getattr(module, "data_config", None)
+    unused = not (config.nll_weight or config.mae_weight) or getattr(statistics, "any_probe", True)
     returned = Path(config.output_dir) / f".history-{os.getpid()}.json"
     recorder = _HistoryCallback(history, run, returned)
     try:
@@ -331,7 +452,8 @@ def fit(
             accelerator=execution.accelerator if execution.accelerator == "auto" else device.type,
             devices=execution.devices,
             num_nodes=execution.num_nodes,
-            strategy=execution.strategy,
+            strategy=member.strategy(execution, unused=unused),
+            use_distributed_sampler=False,  # the data set divides the batches
             precision=execution.precision,  # type: ignore[arg-type]
             deterministic=execution.deterministic,
             gradient_clip_val=execution.gradient_clip_val,
@@ -344,7 +466,7 @@ def fit(
             num_sanity_val_steps=0,
             logger=_make_logger(execution, Path(config.output_dir)),
             callbacks=[recorder],
-            plugins=_cluster_environment(execution),
+            plugins=member.environment,
         )
         if state is not None:
             rewind(trainer, state)
@@ -354,17 +476,20 @@ def fit(
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            if ranks is not None:
+                ranks.wait(reporter)
             trainer.fit(module, train_dataloaders=train_loader, val_dataloaders=validation_loader)
     except StopRequested:
         logger.info("Training was stopped after %d epochs.", len(history["train_loss"]))
     except torch.OutOfMemoryError as exc:
         raise out_of_memory_in_training(config) from exc
-    except (ValueError, OSError, MemoryError):
+    except (ValueError, OSError, MemoryError, RankError):
         raise  # its message says what is wrong, and with which value or file
     except MisconfigurationException as exc:
         raise ValueError(f"Lightning cannot train as ExecutionConfig asks: {one_line(exc)}") from exc
     except Exception as exc:
-        raise RuntimeError(_explanation(exc)) from exc
+        ended = ranks.error() if ranks is not None and is_lost(exc) else None
+        raise ended or RuntimeError(_explanation(exc, several=member.size > 1)) from exc
     if recorder.take_back(trainer):
         for epoch in range(len(history["train_loss"])):
             so_far = {name: values[: epoch + 1] for name, values in history.items()}
@@ -372,17 +497,13 @@ def fit(
     return trainer
 
 
-def _cluster_environment(execution: ExecutionConfig) -> LightningEnvironment | None:
-    """Lightning's plain environment for a training in one process; else None, and Lightning finds its own.
-
-    In a batch job with several tasks Lightning takes itself for one of them, and refuses to train on fewer
-    devices than there are tasks. A training on one device of one node is no part of such a group.
-    """
-    return LightningEnvironment() if execution.devices == execution.num_nodes == 1 else None
-
-
-def _explanation(exc: Exception) -> str:
+def _explanation(exc: Exception, *, several: bool = False) -> str:
     """Text of the error for a training that failed in a way that is not foreseen here."""
+    if several and is_lost(exc):
+        return (
+            f"Training failed: another of the processes that train together has ended; what has started them "
+            f"says which one, and why ({one_line(exc)})."
+        )
     if isinstance(exc, FloatingPointError):
         return str(exc)
     elsewhere = isinstance(exc, ProcessRaisedException)  # its text is the traceback of another process
