@@ -57,6 +57,7 @@ from .worker.job import (
 from .worker.request import ReconstructionRequest, TrainingRequest, automatic_groups, neighbor_count
 from .worker.run_files import RunFiles, require_writable
 from .worker.running import Observer, Run, running
+from .worker.warm import warm_worker
 
 __all__ = [
     "Comparison",
@@ -90,6 +91,7 @@ __all__ = [
     "refine",
     "simulate_scan",
     "train",
+    "warm_worker",
 ]
 
 logger = logging.getLogger(LIBRARY)

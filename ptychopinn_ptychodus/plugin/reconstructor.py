@@ -31,6 +31,7 @@ from .reconstruction import ReconstructionRun
 from .selection import BACKEND_SETTING, model_file_type, preferred_backend
 from .settings import PluginSettings, make_examination_config
 from .training import TrainingRun, make_train_job
+from .warm import WarmRuns
 
 
 class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
@@ -40,8 +41,15 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
     happens. Its parameters are those of :class:`.PluginReconstructor`.
     """
 
-    def __init__(self, name: str, model_type: str, settings: PluginSettings, logger: logging.Logger) -> None:
-        super().__init__(name, model_type, settings, logger)
+    def __init__(
+        self,
+        name: str,
+        model_type: str,
+        settings: PluginSettings,
+        logger: logging.Logger,
+        warm: WarmRuns,
+    ) -> None:
+        super().__init__(name, model_type, settings, logger, warm)
         self._model_path: Path | None = None
 
     @property
@@ -160,7 +168,9 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
                 self._logger.getEffectiveLevel(),
                 self._model_path,
             )
-            yield from TrainingRun(job, self._shown, self._task, self._take, self._logger).outputs()
+            yield from TrainingRun(
+                job, self._shown, self._task, self._take, self._logger, self.warm.worker
+            ).outputs()
 
     # ---- reconstruction
 
@@ -169,5 +179,7 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
             model_path = self.require_model()
             engine = self._engine_for(model_path)
             self._say_effort()
-            run = ReconstructionRun(self._settings, self.model_type, self._shown, self._task, self._logger)
+            run = ReconstructionRun(
+                self._settings, self.model_type, self._shown, self._task, self._logger, self.warm.worker
+            )
             yield from run.outputs(parameters, model_path, engine.name)

@@ -24,6 +24,7 @@ from ..worker.run_files import (
     require_writable,
 )
 from ..worker.running import ChildRun, JobObserver
+from ..worker.warm import WarmWorker
 from .history import TrainingHistory
 from .selection import select_engine
 from .settings import (
@@ -108,6 +109,8 @@ class TrainingRun(JobObserver):
         Called with the path of the model that the run has left, however it ended.
     logger
         The library's.
+    warm
+        Where its process waits for the next run.
     """
 
     def __init__(
@@ -117,12 +120,14 @@ class TrainingRun(JobObserver):
         task: Task,
         adopt: Callable[[Path], object],
         logger: logging.Logger,
+        warm: WarmWorker | None = None,
     ) -> None:
         self._job = job
         self._shown = shown
         self._task = task
         self._adopt = adopt
         self._logger = logger
+        self._warm = warm
         self._output_path = job.model_path.parent
         self._history = TrainingHistory()
         self._progress = 0
@@ -132,7 +137,7 @@ class TrainingRun(JobObserver):
         self._shown.show_findings(Report())
         (self._output_path / TRAINING_EXAMINATION_FILE).unlink(missing_ok=True)
         files = RunFiles(self._job.model_path)
-        run = ChildRun(self._job, self, self._logger)
+        run = ChildRun(self._job, self, self._logger, self._warm)
         try:
             self._shown.curves = self._history.curves
             self._shown.show_preview(None)

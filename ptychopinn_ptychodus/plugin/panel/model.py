@@ -22,8 +22,8 @@ from PyQt5.QtWidgets import (
 
 from ...backends.base import ModelFileError
 from ...backends.registry import guess_engine, loadable_engines
+from ...files import identity
 from ...formatting import counted
-from ...worker.run_files import identity
 from ..reconstructor import PtychoPINNReconstructor
 from .widgets import Form, InfoLabel, Relay, tool_tip
 
