@@ -98,8 +98,8 @@ __all__ = [
 logger = logging.getLogger(LIBRARY)
 
 Scan = RawData | str | Path
-"""A scan, the NPZ or HDF5 file that :meth:`.RawData.from_file` reads it from, or Ptychodus' standard directory,
-which holds ``diffraction.h5`` and ``product.h5``."""
+"""A scan, the NPZ or HDF5 file that :meth:`.RawData.from_file` reads it from, or a standard directory of
+Ptychodus, with ``diffraction.h5`` and ``product.h5``."""
 
 _VALIDATION_FRACTION = float(SETTINGS["Data.ValidationFraction"].default)
 

@@ -1,6 +1,6 @@
 """Where models go that nobody has named a directory for: a place of the user's that the platform decides on.
 
-Each training has a directory of its own there, ``models/NAME/DATE TIME``, and none is ever replaced or removed
+Each training has a directory of its own there, ``models/NAME/DATE TIME``, and none is ever replaced
 by another. On Linux that is below ``~/.local/share/ptychopinn-ptychodus``, or ``$XDG_DATA_HOME``.
 """
 
