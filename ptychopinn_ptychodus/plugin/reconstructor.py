@@ -1,7 +1,7 @@
 """``PINN`` and ``Supervised``: the life of a model in Ptychodus, from training data to a product.
 
 This runs in the application's process, in a worker thread under the GUI: no framework, no Qt, no pyplot.
-Each train and each reconstruct is one child process (:mod:`.training`, :mod:`.reconstruction`).
+Each train and each reconstruct is a job of a child process (:mod:`.training`, :mod:`.reconstruction`).
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ def drive():
     data = model.workflow_api.load_assembled_diffraction_data(Path(source) / "diffraction.h5")
     for button in (box.train_button, box.train_all_button):
         QTest.qWait(200)
-        seen.setdefault("can train", []).append([box.train_button.isEnabled(), box.train_all_button.isEnabled()])
+        buttons = (box.train_button, box.train_all_button)
+        seen.setdefault("can train", []).append([each.isEnabled() for each in buttons])
         button.click()
         while not monitor.is_processing:
             QTest.qWait(10)
