@@ -1,10 +1,10 @@
-"""What a process that stays saves the next run: seconds from the call to the first patches, and to the object.
+"""What a process that stays saves the next run: seconds to the first patches, and to the object.
 
     python benchmarks/warm.py SCAN MODEL... [--runs N]
 
-SCAN is a standard directory, and each MODEL a model file of any engine. Of each model, the first run begins in
-a new process, and the others in the one that the run before has left. The verdict is left out, and so is the
-refinement unless ``--refine`` is given.
+SCAN is a standard directory, and each MODEL a model file of any engine. Of each model, the first run begins
+in a new process, and the others in the one that the run before has left. The verdict is left out, and so is
+the refinement unless ``--refine`` is given.
 """
 
 from __future__ import annotations
