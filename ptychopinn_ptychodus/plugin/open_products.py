@@ -109,7 +109,7 @@ class OpenProducts(Observable):
         self._tasks.put_background_task(_Training(self._processing.task_monitor, goal, outputs))
 
     def _with_data(self) -> Sequence[OpenProduct]:
-        found = []
+        found: list[OpenProduct] = []
         index = 0
         while True:
             try:
