@@ -50,6 +50,7 @@ ELSEWHERE = {
     "PtychoPINNPluginTraining.Preview",
     "PtychoPINNPluginTraining.Start",
     "PtychoPINNPluginData.SkipDamaged",
+    "PtychoPINNPluginInference.KeepWarm",
     "PtychoPINNPluginWithoutModel.Start",
     "PtychoPINNPluginWithoutModel.Epochs",
 }
