@@ -210,11 +210,11 @@ def test_an_orphan_that_has_to_be_ended_removes_its_directory(tmp_path: Path) ->
     directory = tmp_path / "job"
     directory.mkdir()
     code = f"""
-import threading, time
+import time
 from pathlib import Path
 from ptychopinn_ptychodus.worker import main
 main.ORPHAN_GRACE_S = 0.2
-main.listen_for_stop(threading.Event(), threading.Event(), Path({str(directory)!r}))
+orders = main.Orders(Path({str(directory)!r}))
 time.sleep(60)
 """
     done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, timeout=120, check=False)
