@@ -65,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     use_one_thread()
     scan = read_standard_directory(arguments.scan)
-    print_header(("ptychopinn-ptychodus", "torch", "tensorflow"))
+    print_header(("ptychopinn-ptychodus", "torch", "keras"))
     rows = []
     for path in arguments.models:
         model = open_model(path)

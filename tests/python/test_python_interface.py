@@ -122,9 +122,9 @@ def test_where_no_directory_is_named_the_model_goes_to_one_of_its_own(
         raise InterruptedError
 
     monkeypatch.setattr(api, "running", running)
-    for more in ({}, {}, {"output_dir": tmp_path}):
+    for output_dir in (None, None, tmp_path):
         with pytest.raises(InterruptedError):
-            api.train(scan, **more)
+            api.train(scan, output_dir=output_dir)
     first, second, named = (job.model_path.parent for job in jobs)
     assert first != second
     assert first.parent == second.parent == models_directory() / "scan 1"
