@@ -25,7 +25,7 @@ from typing import Any
 
 from _tables import THREADS, print_header, print_table
 
-from ptychopinn_ptychodus.worker.process import child_environment
+from ptychopinn_ptychodus.worker.interpreter import child_environment
 
 SCANS = ("synthetic", "siemens_star")
 AT_ONCE = 2

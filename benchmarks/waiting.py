@@ -24,7 +24,7 @@ from statistics import median
 
 from _tables import in_fresh_process, print_header, print_table
 
-from ptychopinn_ptychodus.worker.process import WAIT_POLICY, WAITING
+from ptychopinn_ptychodus.worker.interpreter import WAIT_POLICY, WAITING
 
 ENGINES = ("pytorch", "tensorflow")
 ENVIRONMENTS = {"worker": WAITING, "no spinning": {WAIT_POLICY: "PASSIVE"}, "by themselves": {}}
@@ -35,9 +35,9 @@ def run(scan: str, backend: str, epochs: str, way: str) -> dict[str, float]:
     from _scans import cpu
 
     from ptychopinn_ptychodus.cli import main as command_line
-    from ptychopinn_ptychodus.worker import process
+    from ptychopinn_ptychodus.worker import interpreter
 
-    process.WAITING = ENVIRONMENTS[way]
+    interpreter.WAITING = ENVIRONMENTS[way]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as output:
         changes = (f"Training.Epochs={epochs}", f"Model.Backend={backend}")

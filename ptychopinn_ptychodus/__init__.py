@@ -46,6 +46,7 @@ __all__ = [
     "refine",
     "simulate_scan",
     "train",
+    "warm_worker",
 ]
 # Type checkers read __init__.pyi in place of this file; a test holds this list to that of api.py.
 

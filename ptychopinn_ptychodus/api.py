@@ -46,6 +46,7 @@ from .live.state import LiveObject, LiveState
 from .ptychodus_io.names import LIBRARY, MODEL_BASENAME
 from .ptychodus_io.several import each_scan, left_out
 from .refinement import RefinementConfig, RefinementReport
+from .remembered import new_directory
 from .settings_table import NORMAL, SETTINGS, fields_of, fields_with_effort, known_object_weight
 from .worker.job import (
     DATA_DIRECTORY,
@@ -60,6 +61,7 @@ from .worker.job import (
 from .worker.request import ReconstructionRequest, TrainingRequest, automatic_groups, neighbor_count
 from .worker.run_files import RunFiles, require_writable
 from .worker.running import Observer, Run, running
+from .worker.warm import warm_worker
 
 __all__ = [
     "Comparison",
@@ -97,12 +99,14 @@ __all__ = [
     "refine",
     "simulate_scan",
     "train",
+    "warm_worker",
 ]
 
 logger = logging.getLogger(LIBRARY)
 
 Scan = RawData | str | Path
-"""A scan, or the NPZ or HDF5 file that :meth:`.RawData.from_file` reads it from."""
+"""A scan, the NPZ or HDF5 file that :meth:`.RawData.from_file` reads it from, or a standard directory of
+Ptychodus, with ``diffraction.h5`` and ``product.h5``."""
 
 _VALIDATION_FRACTION = float(SETTINGS["Data.ValidationFraction"].default)
 
@@ -328,7 +332,8 @@ def train(
     validation
         The part of the scan that is held out for validation, from 0 to 1, or another scan.
     output_dir
-        Where the model file is left, ``config.output_dir`` by default; an earlier one is replaced.
+        Where the model file is left; an earlier one is replaced. By default ``config.output_dir``, and
+        without ``config`` a new directory in the user's data directory, which :attr:`Model.path` is in.
     execution
         Devices and optimiser, :func:`default_execution_config` by default.
     examination
@@ -390,7 +395,12 @@ def train(
     _require_size(chosen.model, raw, "TrainingConfig")
     engine = get_engine(chosen.backend)
     engine.require()
-    target = Path(chosen.output_dir if output_dir is None else output_dir).absolute()
+    if output_dir is not None:
+        target = Path(output_dir).absolute()
+    elif config is not None or resume:
+        target = Path(chosen.output_dir).absolute()
+    else:
+        target = new_directory(next(iter(scans)))
     require_writable(target)
     # of the defaults, the number of groups is left to the patterns that are not held out
     left = {"n_groups": None} if config is None else {}
@@ -666,7 +676,14 @@ def reconstruct_live(
 
 
 def _scan(scan: Scan, examination: ExaminationConfig | None) -> RawData:
-    return scan if isinstance(scan, RawData) else RawData.from_file(scan, examination)
+    if isinstance(scan, RawData):
+        return scan
+    if Path(scan).is_dir():
+        # imported here: whoever has arrays needs nothing of Ptychodus
+        from .ptychodus_io.ingest import read_standard_directory
+
+        return read_standard_directory(Path(scan), examination)
+    return RawData.from_file(scan, examination)
 
 
 def _scans(

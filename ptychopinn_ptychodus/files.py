@@ -48,6 +48,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def identity(path: Path) -> tuple[int, ...]:
+    """Changes whenever the file is written or replaced; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
 @contextmanager
 def telling_of_full_disk(path: Path) -> Iterator[None]:
     """Give an ``OSError`` without number one, and ``path``: numpy says no more of a write that was short."""

@@ -185,6 +185,19 @@ _ENGINE = (
         choices=lambda: ACCELERATORS,
         of=EVERY,
     ),
+    Setting(
+        "Inference.KeepWarm",
+        60,
+        "Keep Warm",
+        "In the window, seconds for which the process of a run stays after it, with framework and model "
+        "loaded, so that the next Infer computes at once. Until then it holds memory, of a GPU as well; "
+        "Release, a training, another engine or accelerator, and closing the window end it sooner. "
+        "Command line and scripts have one process per run.",
+        minimum=0,
+        maximum=3600,
+        zero="off",
+        of=EVERY,
+    ),
 )
 
 _MODEL = (

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def remembered_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep models that no directory is named for out of the user's own, here and in child processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data-home")))
+        yield
 
 
 def pytest_collection_finish() -> None:

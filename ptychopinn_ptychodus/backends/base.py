@@ -409,3 +409,10 @@ class Engine(ABC):
         InterruptedError
             If ``should_stop`` answered True.
         """
+
+    def rest(self) -> None:  # noqa: B027 (most have nothing to give back)
+        """Give back memory of a device that the process keeps for later, before it waits for another run.
+
+        Called in processes that stay for a while, whether the framework has been imported or not; it must not
+        be imported here. By default, nothing is given back.
+        """

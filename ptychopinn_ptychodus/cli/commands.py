@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import identity
 from ..ptychodus_io.names import (
     DIFFRACTION_FILE,
     KEYS,
@@ -23,7 +24,6 @@ from ..settings_table import SETTINGS as TABLE
 from ..worker.run_files import (
     EXAMINATION_FILE,
     TRAINING_EXAMINATION_FILE,
-    identity,
     models_in,
     require_writable,
 )

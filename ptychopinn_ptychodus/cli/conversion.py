@@ -17,7 +17,7 @@ from ..backends.base import Engine
 from ..backends.inspection import answer_in
 from ..backends.registry import guess_engine, list_engines, loadable_engines
 from ..ptychodus_io.names import MODEL_BASENAME
-from ..worker.process import child_environment
+from ..worker.interpreter import child_environment
 from ..worker.run_files import require_writable
 from ..worker.wire import describe_error, rebuild_error
 from .errors import FAILURE, SUCCESS, CommandError, UsageError

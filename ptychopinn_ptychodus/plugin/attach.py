@@ -10,9 +10,9 @@ those lists, so that what is registered under the entry-point groups
 
 is appended to them. Arguments are bound by name, because their order changed between releases. Nothing here
 is particular to one library: a reconstructor takes part in the extras by offering optional methods
-(``attach_task_monitor``, ``require_model``, ``training_curves``, ``add_observer`` for those who want to know
-when it has something new to show), a library by offering ``close`` and ``settings_groups``, names for the
-page of one that has no panel.
+(``attach_task_monitor``, ``attach_open_products``, ``require_model``, ``training_curves``, ``add_observer``
+for those who want to know when it has something new to show), a library by offering ``close`` and
+``settings_groups``, names for the page of one that has no panel.
 
 This module runs each time the application starts: it imports neither the GUI nor a framework. What is done to
 the window is in :mod:`.attach_window`, which is imported with the window.
@@ -32,6 +32,7 @@ from typing import Any
 
 from ..installed import EntryPoint
 from .extension import Arguments, Survive, contains, extend, libraries_of, observe, registered
+from .open_products import OpenProducts
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
@@ -97,6 +98,7 @@ def _connect_model(arguments: Arguments, libraries: list[Any]) -> None:
         if hasattr(reconstructor, "attach_task_monitor"):
             reconstructor.attach_task_monitor(monitor)
     observe(monitor, functools.partial(_refresh_infer, monitor, parameter, reconstructors))
+    _attach_open_products(arguments, api, reconstructors)
     put_foreground_task = getattr(arguments.get("task_manager"), "put_foreground_task", None)
     if put_foreground_task is None:
         return
@@ -106,6 +108,17 @@ def _connect_model(arguments: Arguments, libraries: list[Any]) -> None:
     for reconstructor in reconstructors:
         if hasattr(reconstructor, "add_observer"):
             observe(reconstructor, refresh)
+
+
+def _attach_open_products(arguments: Arguments, api: Any, reconstructors: Sequence[Any]) -> None:
+    tasks, products = arguments.get("task_manager"), arguments.get("product_api")
+    needed = ((tasks, "put_background_task"), (products, "get_item"), (api, "get_reconstruct_input"))
+    if not all(hasattr(part, name) for part, name in needed):
+        return  # Ptychodus 1.5
+    open_products = OpenProducts(tasks, api, products)
+    for reconstructor in reconstructors:
+        if hasattr(reconstructor, "attach_open_products"):
+            reconstructor.attach_open_products(open_products)
 
 
 class _Soon:

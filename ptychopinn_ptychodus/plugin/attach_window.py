@@ -81,6 +81,7 @@ def connect(arguments: Arguments, panels: list[Any]) -> None:
         reconstructors = [reconstructor for library in libraries for reconstructor in library]
         observe(monitor, TrainingPlot(monitor, reconstructors, status_view).refresh)
         refuse_infer(parameter, reconstructors, arguments.get("view"), arguments.get("product_table_model"))
+        follow_products(reconstructors, monitor, arguments.get("view"), arguments.get("product_table_model"))
         follow_log(status_view.text_edit.verticalScrollBar())
     select_what_is_shown(parameter, libraries)
     close_with_window(libraries)
@@ -111,12 +112,43 @@ def refuse_infer(parameter: Any, reconstructors: Sequence[Any], view: Any, produ
             if contains(reconstructors, current) and not getattr(current, "is_model_loaded", lambda: True)():
                 parameter.notify_observers()
 
-    for combo in view.findChildren(QComboBox) if view is not None and products is not None else ():
+    for combo in _combos(view, products):
+        _connect_changes(combo, look_again)
+
+
+def follow_products(reconstructors: Sequence[Any], monitor: Any, view: Any, products: Any) -> None:
+    """Tell reconstructors which product is selected, and when that, the list or a run's state changes."""
+    followed = {id(one): one for each in reconstructors if (one := getattr(each, "open_products", None))}
+    for open_products in followed.values():
+
+        def tell(*_: Any, of: Any = open_products) -> None:
+            with Survive("The products that are open could not be followed"):
+                of.notify_observers()
+
+        for combo in _combos(view, products):
+            open_products.selected = combo.currentIndex
+            _connect_changes(combo, tell)
+            break
+        observe(monitor, tell)
+
+
+def _combos(view: Any, products: Any) -> list[Any]:
+    """The boxes in which one of the products is selected."""
+    if view is None or products is None:
+        return []
+    found = []
+    for combo in view.findChildren(QComboBox):
         model = combo.model()
         if isinstance(model, QAbstractProxyModel) and model.sourceModel() is products:
-            combo.currentIndexChanged.connect(look_again)
-            for signal in (model.dataChanged, model.rowsInserted, model.rowsRemoved):
-                signal.connect(look_again)
+            found.append(combo)
+    return found
+
+
+def _connect_changes(combo: Any, react: Callable[..., None]) -> None:
+    model = combo.model()
+    combo.currentIndexChanged.connect(react)
+    for signal in (model.dataChanged, model.rowsInserted, model.rowsRemoved):
+        signal.connect(react)
 
 
 def follow_log(bar: Any) -> None:

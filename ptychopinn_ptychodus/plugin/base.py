@@ -18,6 +18,7 @@ from ..settings_table import EFFORT
 from ..worker.wire import ChildDiedError
 from .settings import PluginSettings
 from .shown import PreviewPicture, Shown, Task
+from .warm import WarmRuns
 
 # Failures that their message explains in full; a traceback in the log pane would only bury it.
 _EXPECTED = (ValueError, OSError, MemoryError, EngineUnavailableError, ChildDiedError)
@@ -42,14 +43,24 @@ class PluginReconstructor(Reconstructor, Observable):
         Shared by the reconstructors of the library, and read anew at every run.
     logger
         The library's: the application shows only that one beside the progress bar.
+    warm
+        Where the processes of its runs come from, and wait for the next one; the library's.
     """
 
-    def __init__(self, name: str, model_type: str, settings: PluginSettings, logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        name: str,
+        model_type: str,
+        settings: PluginSettings,
+        logger: logging.Logger,
+        warm: WarmRuns,
+    ) -> None:
         super().__init__()
         self._name = name
         self.model_type = model_type
         self._settings = settings
         self._logger = logger
+        self.warm = warm
         self._task = Task()
         self._shown = Shown(self.notify_observers, logger)
 

@@ -12,6 +12,7 @@ from .base import PluginReconstructor
 from .reconstructor import PtychoPINNReconstructor
 from .refiner import RefinementReconstructor
 from .settings import PluginSettings
+from .warm import WarmRuns
 
 NAME = "PtychoPINN-Plugin"
 
@@ -26,10 +27,11 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
     def __init__(self, settings_registry: SettingsRegistry, is_developer_mode_enabled: bool) -> None:
         super().__init__(NAME)
         self.settings = PluginSettings(settings_registry)
+        self.warm = WarmRuns(self.settings)
         self._reconstructors: list[PluginReconstructor] = [
-            PtychoPINNReconstructor("PINN", "pinn", self.settings, self.get_logger()),
-            PtychoPINNReconstructor("Supervised", "supervised", self.settings, self.get_logger()),
-            RefinementReconstructor(self.settings, self.get_logger()),
+            PtychoPINNReconstructor("PINN", "pinn", self.settings, self.get_logger(), self.warm),
+            PtychoPINNReconstructor("Supervised", "supervised", self.settings, self.get_logger(), self.warm),
+            RefinementReconstructor(self.settings, self.get_logger(), self.warm),
         ]
 
     @property
@@ -48,3 +50,4 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
         """Have whatever still runs keep its best state and end; nothing can be started afterwards."""
         for reconstructor in self._reconstructors:
             reconstructor.close()
+        self.warm.close()

@@ -26,6 +26,7 @@ from ..worker.job import (
     RefineJob,
 )
 from ..worker.running import ChildRun, JobObserver
+from ..worker.warm import WarmWorker
 from .settings import (
     PluginSettings,
     make_config_without_model,
@@ -79,13 +80,23 @@ class _Run(JobObserver):
         The application's task, which may be stopped.
     logger
         The library's.
+    warm
+        Where its process comes from, and waits for the next run.
     """
 
-    def __init__(self, settings: PluginSettings, shown: Shown, task: Task, logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        settings: PluginSettings,
+        shown: Shown,
+        task: Task,
+        logger: logging.Logger,
+        warm: WarmWorker | None = None,
+    ) -> None:
         self._settings = settings
         self._shown = shown
         self._task = task
         self._logger = logger
+        self._warm = warm
         self._product: Product
 
     def _refined(self, directory: Path, result: dict[str, Any], origin: str) -> Product:
@@ -122,9 +133,15 @@ class ReconstructionRun(_Run):
     """One reconstruction with a model of ``model_type``, ``"pinn"`` or ``"supervised"``."""
 
     def __init__(
-        self, settings: PluginSettings, model_type: str, shown: Shown, task: Task, logger: logging.Logger
+        self,
+        settings: PluginSettings,
+        model_type: str,
+        shown: Shown,
+        task: Task,
+        logger: logging.Logger,
+        warm: WarmWorker | None = None,
     ) -> None:
-        super().__init__(settings, shown, task, logger)
+        super().__init__(settings, shown, task, logger, warm)
         self._model_type = model_type
         self._model_path: Path
         self._after_network: ReconstructOutput | None = None
@@ -156,7 +173,7 @@ class ReconstructionRun(_Run):
         patterns = raw.n_patterns
         scans = [raw]
         del raw
-        run = ChildRun(job, self, self._logger)
+        run = ChildRun(job, self, self._logger, self._warm)
         # popped: what the worker has need not be held here as well
         with (
             naming_settings(),
@@ -237,7 +254,7 @@ class RefinementRun(_Run):
             scan.objectGuess = None
             scan.to_directory(directory / DATA_DIRECTORY)
 
-        run = ChildRun(job, self, self._logger)
+        run = ChildRun(job, self, self._logger, self._warm)
         with naming_settings(), run.started(hand_over):
             started = time.monotonic()
             for _ in run.steps():

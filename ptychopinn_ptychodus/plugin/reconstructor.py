@@ -1,7 +1,7 @@
 """``PINN`` and ``Supervised``: the life of a model in Ptychodus, from training data to a product.
 
 This runs in the application's process, in a worker thread under the GUI: no framework, no Qt, no pyplot.
-Each train and each reconstruct is one child process (:mod:`.training`, :mod:`.reconstruction`).
+Each train and each reconstruct is a job of a child process (:mod:`.training`, :mod:`.reconstruction`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 from ptychodus.api.product import LossValue
@@ -26,11 +27,15 @@ from ..backends.framework import EngineUnavailableError
 from ..backends.registry import engine_for, guess_engine
 from ..files import replacing
 from ..ptychodus_io.names import KEYS, MODEL_BASENAME, REFINEMENT
+from ..settings_table import RESUME, START
 from .base import NoModelError, PluginReconstructor
+from .open_products import OpenProducts
+from .open_training import hand_over, place_for, removed_if_empty, taken_over
 from .reconstruction import ReconstructionRun
 from .selection import BACKEND_SETTING, model_file_type, preferred_backend
 from .settings import PluginSettings, make_examination_config
 from .training import TrainingRun, make_train_job, output_directory
+from .warm import WarmRuns
 
 
 class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
@@ -40,9 +45,17 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
     happens. Its parameters are those of :class:`.PluginReconstructor`.
     """
 
-    def __init__(self, name: str, model_type: str, settings: PluginSettings, logger: logging.Logger) -> None:
-        super().__init__(name, model_type, settings, logger)
+    def __init__(
+        self,
+        name: str,
+        model_type: str,
+        settings: PluginSettings,
+        logger: logging.Logger,
+        warm: WarmRuns,
+    ) -> None:
+        super().__init__(name, model_type, settings, logger, warm)
         self._model_path: Path | None = None
+        self._open_products: OpenProducts | None = None
 
     @property
     def training_curves(self) -> dict[str, list[LossValue]]:
@@ -163,7 +176,87 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
                 self._logger.getEffectiveLevel(),
                 self._model_path,
             )
-            yield from TrainingRun(job, self._shown, self._task, self._take, self._logger).outputs()
+            yield from TrainingRun(
+                job, self._shown, self._task, self._take, self._logger, self.warm.worker
+            ).outputs()
+
+    # ---- training on what is open
+
+    @property
+    def open_products(self) -> OpenProducts | None:
+        """What is open in the application; None where that cannot be told."""
+        return self._open_products
+
+    def attach_open_products(self, products: OpenProducts) -> None:
+        """Learn of what is open in the application, to train on it."""
+        self._open_products = products
+
+    def train_on_open(self, index: int | None = None, *, all_alike: bool = False) -> Path:
+        """Begin a training on an open product, in the background, and return where its model will be.
+
+        It is loaded when the training has ended. To be called in the thread that changes products.
+
+        Parameters
+        ----------
+        index
+            Number of the product; by default, that which is selected in the window.
+        all_alike
+            Train on all open products with patterns of the same size, too.
+
+        Raises
+        ------
+        ValueError
+            If there is no such product, it has no data, or there is no training of it to go on with.
+        RuntimeError
+            If something else is under way, or this application does not say what is open.
+        OSError
+            If there is no place for the model.
+        """
+        with self._reporting("Training failed"):
+            products = self._open_products
+            if products is None:
+                raise RuntimeError("This Ptychodus does not say what is open: train on a directory.")
+            if products.is_busy:
+                raise RuntimeError("Something else is under way: wait for it, or stop it.")
+            product = products.product(products.selected() if index is None else index)
+            chosen = products.alike(product) if all_alike else [product]
+            name = product.name
+            if len(chosen) > 1:
+                name += f" and {len(chosen) - 1} more"
+            directory = place_for(name, resume=self._settings.choice(START) == RESUME)
+            inputs = {each.name: products.input_of(each) for each in chosen}
+            self._logger.info('Training on %s; the model goes to "%s".', ", ".join(inputs), directory)
+            products.put(self.get_progress_goal(), partial(self.train_on, inputs, directory))
+            return directory
+
+    def train_on(
+        self, inputs: dict[str, ReconstructInput], output_path: Path
+    ) -> Generator[TrainOutput, None, None]:
+        """Train on scans by name, which are removed from ``inputs`` as they are taken over."""
+        with self._reporting("Training failed"), removed_if_empty(output_path):
+            self._say_effort()
+            scans, left = taken_over(inputs, self._settings)
+            left.log(self._logger)
+            job = make_train_job(
+                self._settings,
+                self.model_type,
+                None,
+                output_path,
+                self._logger.getEffectiveLevel(),
+                self._model_path,
+                list(scans),
+            )
+            run = TrainingRun(
+                job,
+                self._shown,
+                self._task,
+                self._take,
+                self._logger,
+                self.warm.worker,
+                partial(hand_over, scans),
+                left,
+            )
+            yield from run.outputs()
 
     # ---- reconstruction
 
@@ -172,5 +265,7 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
             model_path = self.require_model()
             engine = self._engine_for(model_path)
             self._say_effort()
-            run = ReconstructionRun(self._settings, self.model_type, self._shown, self._task, self._logger)
+            run = ReconstructionRun(
+                self._settings, self.model_type, self._shown, self._task, self._logger, self.warm.worker
+            )
             yield from run.outputs(parameters, model_path, engine.name)

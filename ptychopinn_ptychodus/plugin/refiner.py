@@ -16,6 +16,7 @@ from ..settings_table import WITHOUT_MODEL
 from .base import PluginReconstructor
 from .reconstruction import RefinementRun
 from .settings import PluginSettings
+from .warm import WarmRuns
 
 
 class RefinementReconstructor(PluginReconstructor):
@@ -24,11 +25,11 @@ class RefinementReconstructor(PluginReconstructor):
     Its parameters are those of :class:`.PluginReconstructor`.
     """
 
-    def __init__(self, settings: PluginSettings, logger: logging.Logger) -> None:
-        super().__init__(REFINEMENT, WITHOUT_MODEL, settings, logger)
+    def __init__(self, settings: PluginSettings, logger: logging.Logger, warm: WarmRuns) -> None:
+        super().__init__(REFINEMENT, WITHOUT_MODEL, settings, logger, warm)
 
     def reconstruct(self, parameters: ReconstructInput) -> Generator[ReconstructOutput, None, None]:
         with self._reporting("Reconstruction failed"):
             self._say_effort()
-            run = RefinementRun(self._settings, self._shown, self._task, self._logger)
+            run = RefinementRun(self._settings, self._shown, self._task, self._logger, self.warm.worker)
             yield from run.outputs(parameters)

@@ -183,7 +183,7 @@ def naming_settings() -> Iterator[None]:
 
 
 def make_training_request(
-    settings: PluginSettings, model_type: str, *, backend: str, input_path: Path, output_path: Path
+    settings: PluginSettings, model_type: str, *, backend: str, input_path: Path | None, output_path: Path
 ) -> TrainingRequest:
     """The training as it is set; the worker makes a configuration of it, once it has seen the data."""
     paths = {"train_data_file": input_path, "output_dir": output_path}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from ..worker.run_files import (
     RunFiles,
     require_writable,
 )
-from ..worker.running import ChildRun, JobObserver
+from ..worker.running import ChildRun, HandOver, JobObserver
+from ..worker.warm import WarmWorker
 from .history import TrainingHistory
 from .selection import select_engine
 from .settings import (
@@ -42,14 +43,24 @@ from .shown import PreviewPicture, Shown, Task, percent
 def make_train_job(
     settings: PluginSettings,
     model_type: str,
-    input_path: Path,
+    input_path: Path | None,
     output_path: Path,
     log_level: int,
     loaded: Path | None = None,
+    scans: Sequence[str] = (),
 ) -> TrainJob:
     """The job that the settings stand for; ``output_path`` is made, where it is missing.
 
-    ``loaded`` is the loaded model, for a training that starts from it.
+    Parameters
+    ----------
+    input_path
+        The directory of the data; None, if the scans are handed over.
+    log_level
+        Least level of the log records that are sent.
+    loaded
+        The loaded model, for a training that starts from it.
+    scans
+        Names of the scans that are handed over.
 
     Raises
     ------
@@ -79,18 +90,23 @@ def make_train_job(
         examination=make_examination_config(settings),
         start_model=start_model,
         resume=start == RESUME,
+        scans=tuple(scans),
         skip_damaged=settings.value("Data.SkipDamaged"),
     )
 
 
-def _model_to_start_from(loaded: Path | None, input_path: Path, suffix: str) -> Path:
+def _model_to_start_from(loaded: Path | None, input_path: Path | None, suffix: str) -> Path:
     """The loaded model, else that of the input directory, as a reconstruction without the window takes it."""
-    path = input_path / f"{MODEL_BASENAME}{suffix}" if loaded is None else loaded
-    if loaded is None and not path.is_file():
+    path = loaded
+    if path is None and input_path is not None:
+        path = input_path / f"{MODEL_BASENAME}{suffix}"
+    if loaded is None and (path is None or not path.is_file()):
+        nor = "" if path is None else f', and there is no "{path}"'
         raise FileNotFoundError(
             f"There is no model to start from: the setting {SETTINGS[START].full_name} is {FROM_MODEL!r}, "
-            f'but none is loaded, and there is no "{path}". Load one, or set it to {NEW!r}.'
+            f"but none is loaded{nor}. Load one, or set it to {NEW!r}."
         )
+    assert path is not None
     if not path.is_file():
         raise FileNotFoundError(f'The loaded model file "{path}" is no longer there. Load another one.')
     return path
@@ -130,6 +146,12 @@ class TrainingRun(JobObserver):
         Called with the path of the model that the run has left, however it ended.
     logger
         The library's.
+    warm
+        Where its process waits for the next run.
+    hand_over
+        Leaves the scans in the job's directory, where ``job`` names no directory that they are in.
+    findings
+        What has been found in them before.
     """
 
     def __init__(
@@ -139,26 +161,32 @@ class TrainingRun(JobObserver):
         task: Task,
         adopt: Callable[[Path], object],
         logger: logging.Logger,
+        warm: WarmWorker | None = None,
+        hand_over: HandOver | None = None,
+        findings: Report = Report(),  # noqa: B008 (frozen)
     ) -> None:
         self._job = job
         self._shown = shown
         self._task = task
         self._adopt = adopt
         self._logger = logger
+        self._warm = warm
+        self._hand_over = hand_over
+        self._findings = findings
         self._output_path = job.model_path.parent
         self._history = TrainingHistory()
         self._progress = 0
 
     def outputs(self) -> Iterator[TrainOutput]:
         """Train, and yield what the application shows; closed early, the best state so far is kept."""
-        self._shown.show_findings(Report())
+        self._shown.show_findings(self._findings)
         (self._output_path / TRAINING_EXAMINATION_FILE).unlink(missing_ok=True)
         files = RunFiles(self._job.model_path)
-        run = ChildRun(self._job, self, self._logger)
+        run = ChildRun(self._job, self, self._logger, self._warm)
         try:
             self._shown.curves = self._history.curves
             self._shown.show_preview(None)
-            with naming_settings(), run.started():
+            with naming_settings(), run.started(self._hand_over):
                 for _ in run.steps():
                     # Ptychodus looks at its Stop button between two of these, and only then
                     yield self._output(self._progress)

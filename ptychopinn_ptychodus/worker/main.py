@@ -1,6 +1,10 @@
-"""What runs in the child process: one job, from ``job.json`` to the result; see :mod:`.wire`.
+"""What runs in the child process: a job, from ``job.json`` to the result, and others after it.
 
-``python -m ptychopinn_ptychodus.worker.main DIRECTORY``
+What passes between the processes is described in :mod:`.wire`.
+
+``python -m ptychopinn_ptychodus.worker.main DIRECTORY SECONDS``
+
+After a job that has ended well, it waits for another one for so many seconds, and then ends.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import shutil
 import signal
 import sys
@@ -16,11 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..backends.kept import kept_model
 from .job import Job, PretrainJob, RefineJob, TrainJob, read_job
 from .pretrain import pretrain
 from .reconstruct import reconstruct, refine_start
+from .rest import rest
 from .train import train
-from .wire import Send, describe_error
+from .wire import STOP, Send, describe_error, read_order_of_job
 
 ORPHAN_GRACE_S = 60.0
 
@@ -59,30 +66,58 @@ class ChannelHandler(logging.Handler):
             self.handleError(record)
 
 
-def listen_for_stop(stop: threading.Event, orphaned: threading.Event, directory: Path) -> None:
-    """Set ``stop`` on a line of standard input, at its end, and on Ctrl-C.
+class Orders:
+    """What the parent says on standard input; from Ctrl-C, too.
 
-    At its end the parent is gone: a process that has not finished a while later has nobody left to end it, or
-    to remove ``directory``.
+    Attributes
+    ----------
+    stop
+        Set when the run is to keep its best state and end.
+    orphaned
+        Set when the parent is gone. A process that has not finished a while later has nobody left to end it,
+        or to remove ``directory``, and does both itself.
     """
 
-    def give_up() -> None:
-        shutil.rmtree(directory, ignore_errors=True)
-        os._exit(1)
+    def __init__(self, directory: Path) -> None:
+        self.stop = threading.Event()
+        self.orphaned = threading.Event()
+        self._directory = directory
+        self._jobs: queue.SimpleQueue[tuple[Path, float] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        # Ctrl-C at the terminal reaches parent and child alike: keep what has been learnt until then.
+        signal.signal(signal.SIGINT, lambda *_: self.stop.set())
 
-    def listen() -> None:
+    def next_job(self, wait_s: float) -> tuple[Path, float] | None:
+        """Wait for another job: its directory, and the seconds to stay after it; None if there is none."""
+        try:
+            order = self._jobs.get(timeout=wait_s)
+        except queue.Empty:
+            return None
+        if order is not None:
+            self._directory = order[0]
+            self.stop.clear()  # what Ctrl-C has set while there was nothing to stop
+        return order
+
+    def _listen(self) -> None:
+        rest = b""
         # not sys.stdin: an interpreter that ends while a thread holds its buffer dies of it
-        while os.read(0, 4096):
-            stop.set()
-        orphaned.set()
-        stop.set()
-        timer = threading.Timer(ORPHAN_GRACE_S, give_up)
+        while received := os.read(0, 4096):
+            *lines, rest = (rest + received).split(b"\n")
+            for line in lines:
+                if line.strip() == STOP.encode():
+                    self.stop.set()
+                elif line.strip():
+                    self._jobs.put(read_order_of_job(line.decode()))
+        self.orphaned.set()
+        self.stop.set()
+        self._jobs.put(None)
+        timer = threading.Timer(ORPHAN_GRACE_S, self._give_up)
         timer.daemon = True
         timer.start()
 
-    threading.Thread(target=listen, daemon=True).start()
-    # Ctrl-C at the terminal reaches parent and child alike: keep what has been learnt until then.
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    def _give_up(self) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
+        os._exit(1)
 
 
 def run_job(job: Job, directory: Path, send: Send, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -109,28 +144,44 @@ def run_job(job: Job, directory: Path, send: Send, should_stop: Callable[[], boo
         return {"stopped": True}
 
 
-def main(directory: Path) -> int:
-    """Run the job in ``directory``; the exit code is for people, the parent reads the messages."""
-    channel = Channel()
-    stop = threading.Event()
-    orphaned = threading.Event()
-    listen_for_stop(stop, orphaned, directory)
+def work(directory: Path, channel: Channel, orders: Orders) -> bool:
+    """Run the job in ``directory``, and send how it ends; whether it ended well."""
     try:
         job = read_job(directory)
-        root = logging.getLogger()
-        root.addHandler(ChannelHandler(channel))
-        root.setLevel(job.log_level)
-        result = run_job(job, directory, channel.send, stop.is_set)
+        logging.getLogger().setLevel(job.log_level)
+        result = run_job(job, directory, channel.send, orders.stop.is_set)
     except BaseException as exc:
         channel.send("error", **describe_error(exc))
-        return 1
+        return False
     else:
         channel.send("result", **result)
+        return True
     finally:
-        if orphaned.is_set():  # whoever would have removed it is gone
+        if orders.orphaned.is_set():  # whoever would have removed it is gone
             shutil.rmtree(directory, ignore_errors=True)
-    return 0
+
+
+def main(directory: Path, stay_s: float = 0.0) -> int:
+    """Run the job in ``directory``; the exit code is for people, the parent reads the messages.
+
+    Jobs that the parent orders within ``stay_s`` seconds are run after it.
+    """
+    channel = Channel()
+    orders = Orders(directory)
+    logging.getLogger().addHandler(ChannelHandler(channel))
+    if stay_s:
+        kept_model.keep()
+    while work(directory, channel, orders):
+        if not stay_s:
+            return 0
+        rest()
+        order = orders.next_job(stay_s)
+        if order is None:
+            os._exit(0)  # a framework takes a while to end, and there is nothing left to save
+        directory, stay_s = order
+        channel.send("begun")
+    return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ..backends import CHECKPOINT_DIRECTORY
-from ..files import replacing
+from ..files import identity, replacing
 from ..ptychodus_io.names import MODEL_BASENAME
 
 PREVIEW_FILE = "preview.npy"
@@ -21,15 +21,6 @@ EXAMINATION_FILE = "examination.json"
 
 TRAINING_EXAMINATION_FILE = "training_examination.json"
 """What the examination of the data that a model has learnt from has found."""
-
-
-def identity(path: Path) -> tuple[int, ...]:
-    """Changes whenever the file is written or replaced; empty where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def models_in(directory: Path) -> list[Path]:

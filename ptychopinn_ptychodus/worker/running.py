@@ -21,6 +21,7 @@ from ..ptychodus_io.names import LIBRARY
 from ..refinement import RefinementReport
 from .job import Job, PretrainJob, ReconstructJob, TrainJob
 from .process import ChildProcess
+from .warm import WarmWorker, shared_worker
 from .wire import Message
 
 NETWORK_SHARE = 0.5
@@ -234,16 +235,21 @@ class ChildRun(Run):
     ----------
     log
         Where the child's log records go.
+    warm
+        Where its interpreter comes from, and goes to; None: it has one to itself.
     """
 
-    def __init__(self, job: Job, observer: Observer, log: logging.Logger) -> None:
+    def __init__(
+        self, job: Job, observer: Observer, log: logging.Logger, warm: WarmWorker | None = None
+    ) -> None:
         super().__init__(job, observer)
         self._log = log
+        self._warm = warm
         self._child: ChildProcess
 
     @contextmanager
     def started(self, hand_over: HandOver | None = None) -> Iterator[None]:
-        with ChildProcess(self._log) as child:
+        with ChildProcess(self._log, self._warm) as child:
             self._child, self.directory = child, child.directory
             try:
                 if hand_over is not None:
@@ -334,7 +340,7 @@ def running(job: Job, hand_over: HandOver, observer: Observer | None, *, in_proc
     """
     watched = observer or Unobserved()
     log = logging.getLogger(LIBRARY)
-    run: Run = InProcessRun(job, watched) if in_process else ChildRun(job, watched, log)
+    run: Run = InProcessRun(job, watched) if in_process else ChildRun(job, watched, log, shared_worker())
     with run.started(hand_over):
         for _ in run.steps():
             pass

@@ -3,6 +3,8 @@
 The worker writes them to its standard output, which it keeps for this: whatever libraries print goes to
 standard error. Each has a ``kind``:
 
+``begun``
+    the first line of each job after the first, which the parent waits for.
 ``log``
     ``level``, ``name``, ``text``: a log record.
 ``resumed``
@@ -33,14 +35,17 @@ standard error. Each has a ``kind``:
     ``os`` (errno, text, file) for an ``OSError``.
 
 A line ``stop`` on the worker's standard input asks it to keep its best state and end. The end of that input
-means that the parent is gone, and has the same effect.
+means that the parent is gone, and has the same effect. Of a worker that stays after its job, a line of
+:func:`order_of_job` asks for another one; while it waits, the end of that input ends it at once.
 """
 
 from __future__ import annotations
 
 import builtins
+import json
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..backends.base import ModelFileError
@@ -52,6 +57,21 @@ Message = dict[str, Any]
 
 Send = Callable[..., None]
 """Sends one message: called with its ``kind``, and its fields by name."""
+
+STOP = "stop"
+"""The line that asks a worker to keep its best state and end."""
+
+
+def order_of_job(directory: Path, stay_s: float) -> str:
+    """The line that asks a worker for the job in ``directory``, and to stay ``stay_s`` seconds after it."""
+    return json.dumps({"directory": str(directory), "stay_s": stay_s})
+
+
+def read_order_of_job(line: str) -> tuple[Path, float]:
+    """Inverse of :func:`order_of_job`."""
+    order = json.loads(line)
+    return Path(order["directory"]), float(order["stay_s"])
+
 
 _OWN_ERRORS: dict[str, type[Exception]] = {
     cls.__name__: cls for cls in (ModelFileError, EngineUnavailableError, ExaminationError, NoRoomError)

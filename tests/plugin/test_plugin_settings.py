@@ -51,6 +51,7 @@ ELSEWHERE = {
     "PtychoPINNPluginTraining.Preview",
     "PtychoPINNPluginTraining.Start",
     "PtychoPINNPluginData.SkipDamaged",
+    "PtychoPINNPluginInference.KeepWarm",
     "PtychoPINNPluginWithoutModel.Start",
     "PtychoPINNPluginWithoutModel.Epochs",
 }

@@ -82,6 +82,28 @@ def drive():
     seen["infer"] = infer.isEnabled()
     seen["log"] = processing._status_view.text_edit.toPlainText()
 
+    epochs.set_value(1)
+    model.settings_registry["PtychoPINNPluginTraining"].parameters()["ProbeTrainable"].set_value(False)
+    box = page.settings_page.model_box
+    data = model.workflow_api.load_assembled_diffraction_data(Path(source) / "diffraction.h5")
+    for button in (box.train_button, box.train_all_button):
+        QTest.qWait(200)
+        buttons = (box.train_button, box.train_all_button)
+        seen.setdefault("can train", []).append([each.isEnabled() for each in buttons])
+        button.click()
+        while not monitor.is_processing:
+            QTest.qWait(10)
+        while monitor.is_processing:
+            QTest.qWait(50)
+        QTest.qWait(1500)
+        reconstructor = parameter.get_current_reconstructor()
+        seen.setdefault("trained on", []).append(reconstructor.require_model().parent.parent.name)
+        model.workflow_api.load_product(Path(source) / "product.h5", diffraction=data)
+    seen["ready"] = page.settings_page.warm_row.text.text()
+    page.settings_page.warm_row.release_button.click()
+    while reconstructor.warm.worker.waits:
+        QTest.qWait(50)
+
     parameter.set_value("ptychopinn-plugin_supervised")
     QTest.qWait(200)
     seen["infer without a model"] = infer.isEnabled()
@@ -125,7 +147,12 @@ def test_the_window(
     wish(epoch_seconds=0.2)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(fake_site), str(standard_directory), str(tmp_path / "out")],
-        env={**os.environ, "QT_QPA_PLATFORM": "offscreen", "HOME": str(tmp_path)},
+        env={
+            **os.environ,
+            "QT_QPA_PLATFORM": "offscreen",
+            "HOME": str(tmp_path),
+            "XDG_DATA_HOME": str(tmp_path),
+        },
         capture_output=True,
         text=True,
         timeout=5 * HANGS_S,
@@ -149,6 +176,10 @@ def test_the_window(
     assert seen["infer without a model"] is False
     assert seen["infer with a loaded model"] is True
     assert "Epoch 5/5" in seen["log"]
+    # the window has no second product with data of its own before the second of them
+    assert seen["can train"] == [[True, False], [True, True]]
+    assert seen["trained on"] == ["scan", "scan and 1 more"]
+    assert seen["ready"] == "Ready: Fake PyTorch"
     assert seen["code"] == 0
     assert seen["seconds_to_close"] < HANGS_S
     assert Path(tmp_path / "out" / "model.ckpt").is_file()

@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plugin_support import make_data, make_product
+from ptychodus.api.io import save_diffraction_data, save_product
 
 import ptychopinn_ptychodus
 from ptychopinn_ptychodus import api
 from ptychopinn_ptychodus.data.metrics import illumination_mask
+from ptychopinn_ptychodus.remembered import models_directory
 from ptychopinn_ptychodus.settings_table import EFFORTS, with_effort
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
@@ -107,6 +110,31 @@ def test_the_package_offers_what_the_interface_offers() -> None:
 
 
 # ---- training
+
+
+def test_where_no_directory_is_named_the_model_goes_to_one_of_its_own(
+    scan: api.RawData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Any] = []
+
+    def running(job: Any, *_: object, **__: object) -> None:
+        jobs.append(job)
+        raise InterruptedError
+
+    monkeypatch.setattr(api, "running", running)
+    for output_dir in (None, None, tmp_path):
+        with pytest.raises(InterruptedError):
+            api.train(scan, output_dir=output_dir)
+    first, second, named = (job.model_path.parent for job in jobs)
+    assert first != second
+    assert first.parent == second.parent == models_directory() / "scan 1"
+    assert named == tmp_path
+
+
+def test_a_standard_directory_is_a_scan(tmp_path: Path) -> None:
+    save_diffraction_data(tmp_path / "diffraction.h5", make_data(5))
+    save_product(tmp_path / "product.h5", make_product(5))
+    assert len(api._scan(tmp_path, None)) == 5
 
 
 def test_an_effort_is_as_long_as_the_plugin_s(scan: api.RawData) -> None:

@@ -45,7 +45,7 @@ QUICK = {
 class InlineChild:
     """Takes the place of :class:`~ptychopinn_ptychodus.worker.process.ChildProcess`, without a process."""
 
-    def __init__(self, log: Any) -> None:
+    def __init__(self, log: Any, warm: object = None) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="ptychopinn-")
         self.directory = Path(self._scratch.name)
         self.result: dict[str, Any] | None = None

@@ -24,7 +24,7 @@ from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingCo
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.ptychodus_io.ingest import join_scans
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.worker import process
+from ptychopinn_ptychodus.worker import interpreter, process
 from ptychopinn_ptychodus.worker.job import ReconstructJob, TrainJob, read_job, write_job
 from ptychopinn_ptychodus.worker.request import ReconstructionRequest, TrainingRequest
 from ptychopinn_ptychodus.worker.wire import describe_error, rebuild_error
@@ -186,22 +186,22 @@ def test_the_child_does_not_import_from_the_current_directory(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lib").mkdir()
     monkeypatch.setattr(sys, "path", ["", "lib", *sys.path])
-    paths = process.child_environment()["PYTHONPATH"].split(os.pathsep)
+    paths = interpreter.child_environment()["PYTHONPATH"].split(os.pathsep)
     assert paths[0] == str(tmp_path / "lib")
     assert str(tmp_path) not in paths
 
 
 def test_the_child_waits_briefly_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in process.WAITING:
+    for name in interpreter.WAITING:
         monkeypatch.delenv(name, raising=False)
-    environment = process.child_environment()
+    environment = interpreter.child_environment()
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert 0 < int(environment["GOMP_SPINCOUNT"]) < 300_000  # GNU's own, which is milliseconds
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    assert process.child_environment()["GOMP_SPINCOUNT"] == "7"
+    assert interpreter.child_environment()["GOMP_SPINCOUNT"] == "7"
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    environment = process.child_environment()
+    environment = interpreter.child_environment()
     assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
     assert "GOMP_SPINCOUNT" not in environment
 
@@ -210,20 +210,20 @@ def test_matrices_of_numpy_have_one_thread_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    assert process.child_environment()["OPENBLAS_NUM_THREADS"] == "1"
+    assert interpreter.child_environment()["OPENBLAS_NUM_THREADS"] == "1"
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
-    assert process.child_environment()["OPENBLAS_NUM_THREADS"] == "2"
+    assert interpreter.child_environment()["OPENBLAS_NUM_THREADS"] == "2"
 
 
 def test_an_orphan_that_has_to_be_ended_removes_its_directory(tmp_path: Path) -> None:
     directory = tmp_path / "job"
     directory.mkdir()
     code = f"""
-import threading, time
+import time
 from pathlib import Path
 from ptychopinn_ptychodus.worker import main
 main.ORPHAN_GRACE_S = 0.2
-main.listen_for_stop(threading.Event(), threading.Event(), Path({str(directory)!r}))
+orders = main.Orders(Path({str(directory)!r}))
 time.sleep(60)
 """
     done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, timeout=120, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -119,3 +120,8 @@ class LightningEngine(Engine):
         return predict_with(
             model_path, container, execution, on_progress=on_progress, should_stop=should_stop
         )
+
+    def rest(self) -> None:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

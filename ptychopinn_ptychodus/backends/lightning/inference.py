@@ -17,10 +17,12 @@ from ...data import large_arrays
 from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
+from ..kept import kept_model
 from ..physics import probe_factor, require_fit
 from .assembly import TorchArithmetic
 from .checkpoint import open_model
 from .loaders import GroupDataset, build_loader
+from .names import NAME
 
 if TYPE_CHECKING:  # what stands under this name may be replaced, and is looked up where it is called
     from .module import PtychoPINN_Lightning
@@ -66,7 +68,12 @@ def predict_with(
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
     """Open the model at ``model_path`` and apply it, see :func:`predict`; for errors, :func:`.open_model`."""
-    module = open_model(model_path, container)
+    module = kept_model.opened(
+        model_path,
+        (NAME, execution),
+        lambda: open_model(model_path, container),
+        lambda module: not module.data_config.any_probe,
+    )
     return predict(module, container, execution, on_progress=on_progress, should_stop=should_stop)
 
 

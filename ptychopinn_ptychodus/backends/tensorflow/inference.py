@@ -16,6 +16,7 @@ from ...data import large_arrays
 from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
+from ..kept import kept_model
 from ..physics import probe_factor, require_fit
 from .bundle import open_model
 from .loaders import build_dataset
@@ -114,7 +115,12 @@ def predict_with(
     """Open the model at ``model_path`` and apply it, see :func:`predict`; for errors, :func:`.open_model`."""
     # the model is opened on the device as well, because its weights belong where they are used
     with on_device(execution.accelerator):
-        model = open_model(model_path, execution, container)
+        model = kept_model.opened(
+            model_path,
+            (NAME, execution),
+            lambda: open_model(model_path, execution, container),
+            lambda model: not model.data_config.any_probe,
+        )
         return predict(model, container, execution, on_progress=on_progress, should_stop=should_stop)
 
 

@@ -31,6 +31,7 @@ class PtychoPINNPluginViewControllerFactory(ReconstructorViewControllerFactory):
     def __init__(self, library: PtychoPINNPluginLibrary, file_dialog_factory: Any) -> None:
         super().__init__()
         self._library = library
+        library.warm.stay()  # in a window, one run follows the other
         self._file_dialog_factory = file_dialog_factory
         self._engine_states: EngineStates | None = None
 

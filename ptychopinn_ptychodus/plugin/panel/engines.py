@@ -13,7 +13,7 @@ from PyQt5.QtWidgets import QApplication
 from ...backends.inspection import MODULE, answer_in, inspect_engines
 from ...config import backend_names
 from ...settings_table import AUTO
-from ...worker.process import child_environment
+from ...worker.interpreter import child_environment
 from ..selection import preferred_backend
 from ..settings import PluginSettings
 from .widgets import Form, InfoLabel, Relay

@@ -22,15 +22,24 @@ from PyQt5.QtWidgets import (
 
 from ...backends.base import ModelFileError
 from ...backends.registry import guess_engine, loadable_engines
+from ...files import identity
 from ...formatting import counted
-from ...worker.run_files import identity
+from ...remembered import models_directory
 from ..reconstructor import PtychoPINNReconstructor
 from .widgets import Form, InfoLabel, Relay, tool_tip
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
-FILE, ENGINE, TRAINED, DATA, NETWORK, LOSS = "File", "Engine", "Trained", "Data", "Network", "Loss"
-ROWS = (FILE, ENGINE, TRAINED, DATA, NETWORK, LOSS)
+FILE, FOLDER, ENGINE, TRAINED, DATA, NETWORK, LOSS = (
+    "File",
+    "Folder",
+    "Engine",
+    "Trained",
+    "Data",
+    "Network",
+    "Loss",
+)
+ROWS = (FILE, FOLDER, ENGINE, TRAINED, DATA, NETWORK, LOSS)
 
 Rows = dict[str, tuple[str, str]]
 """Text and tool tip of each row."""
@@ -61,6 +70,7 @@ def describe_model(path: Path) -> Rows:
     written = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.st_mtime))
     rows: Rows = {
         FILE: (f"{path.name} ({status.st_size / 1e6:.1f} MB)", str(path)),
+        FOLDER: (_place(path.parent), str(path.parent)),
         ENGINE: (f"{engine.title}, version {description.version}", "What wrote it."),
         TRAINED: (
             f"{written}, {counted(len(training), 'epoch')}",
@@ -81,6 +91,14 @@ def describe_model(path: Path) -> Rows:
     return rows
 
 
+def _place(directory: Path) -> str:
+    """A directory for people: a remembered one without what is the same for all of them."""
+    remembered = models_directory()
+    if remembered in directory.parents:
+        return str(directory.relative_to(remembered))
+    return str(directory)
+
+
 class ModelBox(QGroupBox):
     """The loaded model of one reconstructor, live."""
 
@@ -96,6 +114,21 @@ class ModelBox(QGroupBox):
         self._values = {name: InfoLabel() for name in ROWS}
         self.load_button = QPushButton("Load…")
         self.save_button = QPushButton("Save…")
+        self.train_button = QPushButton("Train on Open")
+        self.train_all_button = QPushButton("Train on All")
+        self.train_button.setToolTip(
+            tool_tip(
+                "Train on the product that is selected above: there is no directory to choose and nothing to "
+                "export. The model goes to a new directory of yours, and is loaded when the training ends.",
+                str(models_directory()),
+            )
+        )
+        self.train_all_button.setToolTip(
+            tool_tip(
+                "Train one model on all open products with patterns of the size of the selected one's. Of "
+                "several with the same data, such as results, one is taken."
+            )
+        )
         self.load_button.setToolTip(tool_tip("Load a model that was trained before, of any engine."))
         self.save_button.setToolTip(tool_tip("Keep a copy: training in the same directory replaces it."))
 
@@ -109,10 +142,22 @@ class ModelBox(QGroupBox):
         layout.addWidget(self._status)
         layout.addLayout(self.form)
         layout.addLayout(buttons)
+        self._products = reconstructor.open_products
+        if self._products is not None:
+            trainings = QHBoxLayout()
+            trainings.addWidget(self.train_button)
+            trainings.addWidget(self.train_all_button)
+            layout.addLayout(trainings)
+            Relay(self.refresh_trainings, self).watch(self._products)
+            self.refresh_trainings()
         self.setLayout(layout)
 
         self.load_button.clicked.connect(lambda: self._guarded("Load Model", self._load))
         self.save_button.clicked.connect(lambda: self._guarded("Save Model", self._save))
+        self.train_button.clicked.connect(lambda: self._guarded("Train", self._train))
+        self.train_all_button.clicked.connect(
+            lambda: self._guarded("Train", lambda: self._train(all_alike=True))
+        )
         self._described.connect(self._show_rows)
         Relay(self.refresh, self).watch(reconstructor)
         self._show_rows(None, {})
@@ -130,6 +175,18 @@ class ModelBox(QGroupBox):
             self._path, self._identity = path, current
             # a large model takes a moment to read
             threading.Thread(target=self._describe, args=(path,), daemon=True).start()
+
+    def refresh_trainings(self) -> None:
+        """Enable what can be trained on now."""
+        count = 0
+        with contextlib.suppress(Exception):  # nothing is selected, or it has no data
+            if self._products is not None and not self._products.is_busy:
+                count = len(self._products.alike(self._products.product(self._products.selected())))
+        self.train_button.setEnabled(count > 0)
+        self.train_all_button.setEnabled(count > 1)
+
+    def _train(self, *, all_alike: bool = False) -> None:
+        self._reconstructor.train_on_open(all_alike=all_alike)
 
     def _describe(self, path: Path) -> None:
         answer: Rows | str

@@ -29,6 +29,7 @@ from .engines import EngineRows, EngineStates
 from .findings import FindingsBox
 from .model import ModelBox
 from .preview import PreviewBox
+from .warm import WarmRow
 from .widgets import Form, InfoLabel, Relay, WheelGuard, align, tool_tip
 
 try:
@@ -121,6 +122,7 @@ class SettingsPage(QWidget):
         self.row(EFFORT).widget.activated.connect(lambda _: settings.set_by_effort())
         if self._model_box is not None:
             self._engine_rows = EngineRows(engine_states, settings, forms["Engine"])
+        self.warm_row = WarmRow(reconstructor.warm, forms["Engine"])
         self._add_folded_section(layout, folded_title, folded)
         layout.addStretch()
         self.setLayout(layout)

@@ -6,7 +6,7 @@ from PyQt5.QtCore import QSize, Qt
 from PyQt5.QtGui import QPainter, QPaintEvent, QPixmap
 from PyQt5.QtWidgets import QGroupBox, QSizePolicy, QVBoxLayout, QWidget
 
-from ...worker.run_files import identity
+from ...files import identity
 from ..base import PluginReconstructor
 from .widgets import InfoLabel, Relay, tool_tip
 

@@ -1,0 +1,146 @@
+"""The products that are open in the application, and trainings on them.
+
+Ptychodus hands a training two directories and no data. What it hands a reconstruction of a product is put
+together by its processing API, and that is asked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ptychodus.api.observer import Observable
+from ptychodus.api.reconstruct import ReconstructInput
+
+
+@dataclass(frozen=True)
+class OpenProduct:
+    """A product with diffraction data.
+
+    Attributes
+    ----------
+    index
+        Its number, by which Ptychodus knows it until products are removed.
+    name
+        Its name, which no other product has.
+    size
+        (rows, columns) of its patterns, in pixels.
+    dataset
+        Ptychodus' object of its diffraction data, which products may share.
+    """
+
+    index: int
+    name: str
+    size: tuple[int, int]
+    dataset: Any
+
+
+class OpenProducts(Observable):
+    """What is open; notifies its observers when another product is selected, or the list changes.
+
+    Parameters
+    ----------
+    task_manager, processing_api, product_api
+        Ptychodus' own.
+
+    Attributes
+    ----------
+    selected
+        Says the number of the product that is selected in the window; below 0, and without a window, there is
+        none.
+    """
+
+    def __init__(self, task_manager: Any, processing_api: Any, product_api: Any) -> None:
+        super().__init__()
+        self._tasks = task_manager
+        self._processing = processing_api
+        self._products = product_api
+        self.selected: Callable[[], int] = lambda: -1
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being trained or reconstructed."""
+        return bool(self._processing.task_monitor.is_processing)
+
+    def product(self, index: int) -> OpenProduct:
+        """The product of that number.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or it has no diffraction data to learn from.
+        """
+        found = next((product for product in self._with_data() if product.index == index), None)
+        if found is None:
+            raise ValueError(
+                "No product with diffraction data is selected: open a scan's data and product, and select "
+                "it, before training on it."
+            )
+        return found
+
+    def alike(self, product: OpenProduct) -> list[OpenProduct]:
+        """The product and all others with patterns of the same size, one for each set of diffraction data.
+
+        Results have the data of the product that they were made of: those would be learnt from twice.
+        """
+        chosen = [product]
+        for other in self._with_data():
+            is_new = not any(other.dataset is each.dataset for each in chosen)
+            if is_new and other.size == product.size:
+                chosen.append(other)
+        return sorted(chosen, key=lambda each: each.index)
+
+    def input_of(self, product: OpenProduct) -> ReconstructInput:
+        """Its patterns, probe, positions and object, as Ptychodus prepares them for a reconstruction."""
+        prepared: ReconstructInput = self._processing.get_reconstruct_input(product_index=product.index)
+        return prepared
+
+    def put(self, goal: int, outputs: Callable[[], Iterator[Any]]) -> None:
+        """Run a training as Ptychodus runs its own: in the background, with progress and Stop.
+
+        Parameters
+        ----------
+        goal
+            What counts as all of the progress.
+        outputs
+            Begins it, and yields a ``TrainOutput`` now and then.
+        """
+        self._tasks.put_background_task(_Training(self._processing.task_monitor, goal, outputs))
+
+    def _with_data(self) -> Sequence[OpenProduct]:
+        found: list[OpenProduct] = []
+        index = 0
+        while True:
+            try:
+                item = self._products.get_item(index)
+            except IndexError:
+                return found
+            dataset = item.get_dataset()
+            if dataset is not None and not item.is_pending() and not item.is_failed():
+                extent = dataset.get_processed_image_extent()
+                if extent is not None:
+                    size = (int(extent.height_px), int(extent.width_px))
+                    found.append(OpenProduct(index, item.get_name(), size, dataset))
+            index += 1
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A background task of Ptychodus, which shows its name in the log if it fails."""
+
+    monitor: Any
+    goal: int
+    outputs: Callable[[], Iterator[Any]]
+
+    def __call__(self) -> None:
+        with self.monitor as monitor:
+            monitor.update_progress(0, self.goal)
+            outputs = self.outputs()
+            try:
+                for output in outputs:
+                    monitor.update_progress(output.progress, self.goal)
+                    if monitor.is_stopping:
+                        break
+            finally:
+                outputs.close()  # type: ignore[attr-defined]
