@@ -26,7 +26,8 @@ from ..data.raw import RawData
 from ..refinement.arrays import LEAST, Array, arrays_for
 from ..refinement.batches import spread_batches
 from ..refinement.config import RefinementConfig
-from ..refinement.model import Iterate, ScanModel, chequerboard
+from ..refinement.iterate import Iterate, chequerboard
+from ..refinement.model import ScanModel
 from ..refinement.noise import left_by_photons, photon_unit
 from ..refinement.object_steps import nesterov
 from ..refinement.solver import refine

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import LEAST, Array
+from .gradients import FarPixels
 from .misfits import NORMAL
-from .model import FarPixels, ScanModel
+from .model import ScanModel
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def most_background(model: ScanModel, probe: Array, patterns: NDArray[np.int64],
     model
         The scan.
     probe
-        (modes, N, N) as :class:`.model.Iterate` has it, in scale.
+        (modes, N, N) as :class:`.iterate.Iterate` has it, in scale.
     patterns
         Numbers of those that are sound.
     per_photon

@@ -78,11 +78,11 @@ class CoarseScan:
         return values[..., self.rows, self.rows]
 
     def probe_of(self, spectrum: NDArray[np.complexfloating]) -> Array:
-        """The probe, as :class:`.model.Iterate` has it, of the middle of its far field, (modes, n, n)."""
+        """The probe, as :class:`.iterate.Iterate` has it, of the middle of its far field, (modes, n, n)."""
         return self._arrays.ifft(self._arrays.put(np.asarray(spectrum * self._ramp, np.complex64)))
 
     def probe(self, probe: Array) -> Array:
-        """The same for a probe of the scan, (modes, N, N) as :class:`.model.Iterate` has it."""
+        """The same for a probe of the scan, (modes, N, N) as :class:`.iterate.Iterate` has it."""
         if self.finer == 1.0:
             return probe
         return self.probe_of(self.middle(self._arrays.get(self._arrays.fft(self._arrays.copy(probe)))))

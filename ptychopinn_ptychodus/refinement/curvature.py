@@ -16,7 +16,8 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
-from .model import Iterate, ScanModel
+from .iterate import Iterate
+from .model import ScanModel
 
 _PATTERNS = 64
 """As many tell: a band's change is random, and has many periods under most probes."""

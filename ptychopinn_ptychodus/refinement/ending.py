@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from .ambiguities import without_ramp
 from .config import RefinementConfig
 from .few_counts import NEAR_NOISE, ROUNDS, tell_what_is_seen
+from .iterate import Iterate
 from .misfits import tell_of_misfits
-from .model import OUTLIER_RATIO, Iterate, ScanModel
+from .model import OUTLIER_RATIO, ScanModel
 from .report import WorkDone
 from .run import SOLVING, Run
 

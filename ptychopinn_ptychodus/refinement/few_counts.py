@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from .arrays import Array
 from .config import RefinementConfig
+from .iterate import Iterate
 from .measured import Measured
-from .model import Iterate, ScanModel
+from .model import ScanModel
 from .noise import least_error, left_by_photons
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from ..data.raw import RawData
 from ..data.simulation import diffraction_intensity, extract_patches
 from .arrays import Array, Arrays, arrays_for
 from .config import RefinementConfig
-from .model import Iterate, ScanModel, chequerboard
+from .iterate import Iterate, chequerboard
+from .model import ScanModel
 from .noise import expected_error, photon_unit
 from .pupil import Corrected, sound_part, where_patterns_differ, with_pupil_corrected
 from .start import Window, check_object, checked_probe
@@ -164,7 +165,7 @@ class _Bench:
         return Iterate(self._arrays.put(window.cut(object_)), wave, positions)
 
     def in_scale(self, probe: NDArray[np.complex64]) -> Array:
-        """As :class:`.model.Iterate` has it, with the power of the counts."""
+        """As :class:`.iterate.Iterate` has it, with the power of the counts."""
         power = float((np.abs(probe).astype(np.float64) ** 2).sum())
         factor = (self._part.photons_per_pattern / power) ** 0.5
         return self._arrays.put(np.asarray(factor * probe * chequerboard(probe.shape[-1]), np.complex64))

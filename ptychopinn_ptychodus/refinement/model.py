@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from ..data.raw import RawData
 from .arrays import Array, Arrays
+from .gradients import Agreement, FarPixels, Gradients, VariationSums, far_pixels
+from .iterate import Iterate, Light, frequencies, modulus_squared, power
 from .moved_probes import HeldProbes
 
 OUTLIER_RATIO = 3.0
@@ -32,195 +34,6 @@ _TINY = 1e-6
 _SAME = 1e-6  # relative
 _PATTERNS_LIT, _PARTS_LIT = 64, 8
 """Patterns whose light is added up in one thread at least, and parts of a scan at most."""
-_FAR = 0.25
-"""Part of the good pixels, the farthest from the beam, by which a background is told."""
-
-
-def chequerboard(size: int) -> NDArray[np.float32]:
-    """(-1)^(row + column), (size, size)."""
-    sign = 1.0 - 2.0 * (np.arange(size) % 2)
-    board: NDArray[np.float32] = np.multiply.outer(sign, sign).astype(np.float32)
-    return board
-
-
-def frequencies(size: int) -> NDArray[np.float64]:
-    """Angular frequencies of an axis, rad per pixel, zero at N/2.
-
-    The Nyquist frequency counts as zero: a sub-pixel phase has no sign there.
-    """
-    values = 2.0 * np.pi * np.fft.fftshift(np.fft.fftfreq(size))
-    values[0] = 0.0
-    return np.asarray(values)
-
-
-@dataclass
-class Variation:
-    """How a probe varies from pattern to pattern: in pattern k, mode m is P_m + Σ_j c_kj E_jm.
-
-    Attributes
-    ----------
-    shapes
-        (K, modes, N, N) complex E_j, each as :class:`Iterate` has a probe.
-    weights
-        (M, K) float64 c_kj; on the host.
-    """
-
-    shapes: Array
-    weights: NDArray[np.float64]
-
-    def copy(self, arrays: Arrays) -> Variation:
-        """A copy that shares nothing."""
-        return Variation(arrays.copy(self.shapes), self.weights.copy())
-
-
-@dataclass
-class Iterate:
-    """The estimate that a refinement works on, in its own coordinates.
-
-    :class:`~ptychopinn_ptychodus.data.estimate.Estimate` is what it starts from and what it leaves.
-
-    Attributes
-    ----------
-    canvas
-        (H, W) complex, the part of the object that patches may touch.
-    probe
-        (modes, N, N) complex, times the chequerboard, ``Σ_m |F{P_m · O}|²`` in counts.
-    positions
-        (M, 2) float64 [x, y], pixels of the canvas; on the host.
-    variation
-        Of the probe, whose mean ``probe`` is then; None: it is the same for all patterns.
-    """
-
-    canvas: Array
-    probe: Array
-    positions: NDArray[np.float64]
-    variation: Variation | None = None
-
-    def copy(self, arrays: Arrays) -> Iterate:
-        """A copy that shares nothing."""
-        variation = None if self.variation is None else self.variation.copy(arrays)
-        return Iterate(arrays.copy(self.canvas), arrays.copy(self.probe), self.positions.copy(), variation)
-
-    def scale(self, factor: float) -> None:
-        """Multiply the probe, whatever it varies by included."""
-        self.probe *= factor
-        if self.variation is not None:
-            self.variation.shapes *= factor
-
-
-@dataclass(frozen=True)
-class Light:
-    """What the beam and the surroundings did, beside object, probe and positions.
-
-    Attributes
-    ----------
-    intensities
-        (M,) float64 of the beam, over what the scan says of each pattern; None: all 1.
-    background
-        Counts on each pixel of each pattern that come from no exit wave.
-    """
-
-    intensities: NDArray[np.float64] | None = None
-    background: float = 0.0
-
-
-@dataclass(frozen=True)
-class FarPixels:
-    """What the pixels far from the beam say of a background; sums over patterns of weight 1, to be added up.
-
-    Attributes
-    ----------
-    excess, certainty
-        Σ (n/λ - 1) and Σ 1/λ: slope and Fisher information of the likelihood's logarithm by the background. 0
-        where there is none.
-    """
-
-    excess: float = 0.0
-    certainty: float = 0.0
-
-    def __add__(self, other: FarPixels) -> FarPixels:
-        return FarPixels(self.excess + other.excess, self.certainty + other.certainty)
-
-
-@dataclass
-class Agreement:
-    """How an estimate agrees with patterns, over good pixels; (B,) float64 each.
-
-    Attributes
-    ----------
-    errors
-        As in :class:`Gradients`.
-    counts, cross, modelled
-        Σ n, Σ √(n λ), Σ λ.
-    """
-
-    errors: NDArray[np.float64]
-    counts: NDArray[np.float64]
-    cross: NDArray[np.float64]
-    modelled: NDArray[np.float64]
-
-
-@dataclass
-class VariationGradients:
-    """Gradients by what a probe varies by.
-
-    Attributes
-    ----------
-    shapes
-        (K, modes, N, N) complex ∂L/∂E_j*.
-    power
-        (K, N, N) real Σ_k e_k c_kj² |O_k|², which they are to be measured by.
-    weights
-        (B, K) float64 ∂L/∂c_kj / 2.
-    curvature
-        (B, K, K) float64 e_k Re Σ_m E_im* E_jm |O_k|²: what changing the weights changes.
-    """
-
-    shapes: Array
-    power: Array
-    weights: NDArray[np.float64]
-    curvature: NDArray[np.float64]
-
-
-@dataclass
-class Gradients:
-    """Gradients of one batch, and what they are to be measured by.
-
-    With L the metric, ``canvas`` is ∂L/∂O* and ``probe`` ∂L/∂P* (half the steepest ascent; a step of 1 over
-    the illumination solves for one unknown alone), ``positions`` ∂L/∂r / 2.
-
-    Attributes
-    ----------
-    canvas, probe
-        As :class:`Iterate`; ``probe`` is None unless asked for.
-    object_power
-        (N, N) real, ``Σ_k e_k |O_k|²``; None unless ``probe`` is there.
-    positions, curvature
-        (B, 2) float64; None unless asked for. The curvature is ``e Σ |P|² |∂O|²``: what moving the object
-        changes. Moving the probe instead would change more, but move the exit wave as a whole, which no
-        intensity shows.
-    errors
-        (B,) float64, the metric of each pattern, on the scale of Σ (√λ - √n)² where the two are close.
-    modelled
-        (B,) float64, Σ λ of each pattern over good pixels; None unless asked for.
-    far
-        What the pixels far from the beam say of a background; None unless asked for.
-    variation
-        See :class:`VariationGradients`; None unless the probe varies and its gradient is asked for.
-    illumination
-        As :meth:`ScanModel.illumination` has it; None unless asked for.
-    """
-
-    canvas: Array
-    probe: Array | None
-    object_power: Array | None
-    positions: NDArray[np.float64] | None
-    curvature: NDArray[np.float64] | None
-    errors: NDArray[np.float64]
-    modelled: NDArray[np.float64] | None
-    far: FarPixels | None
-    variation: VariationGradients | None
-    illumination: Array | None
 
 
 class ScanModel:
@@ -389,7 +202,7 @@ class ScanModel:
         object_power = arrays.zeros(weight.shape, weight)
         lit = arrays.zeros(iterate.canvas.shape, weight) if illumination else None
         far = FarPixels()
-        varying = _VariationSums.of(arrays, iterate, spectra[1]) if probe else None
+        varying = VariationSums.of(arrays, iterate, spectra[1]) if probe else None
         found: list[_Found] = []
 
         def of(part: NDArray[np.int64]) -> _Found:
@@ -418,7 +231,7 @@ class ScanModel:
             back *= xp.conj(self._ramp(iterate.positions[part]) if sent.ramp is None else sent.ramp)[:, None]
             if probe:
                 own.probe = back.sum(0)
-                brightness = _modulus_squared(patches)
+                brightness = modulus_squared(patches)
                 brightness = brightness if exposure is None else brightness * exposure
                 own.object_power = brightness.sum(0)
                 if varying is not None:
@@ -639,7 +452,7 @@ class _Found:
     probe, object_power
         Sums over the part, the first in Fourier space.
     variation
-        Of :meth:`_VariationSums.of_part`.
+        Of :meth:`VariationSums.of_part`.
     """
 
     rows: NDArray[np.int64]
@@ -647,7 +460,7 @@ class _Found:
     exposure: Array | None
     errors: NDArray[np.float64]
     modelled: Any = None
-    far: FarPixels = FarPixels()
+    far: FarPixels = field(default_factory=FarPixels)
     towards: Array | None = None
     probe: Array | None = None
     object_power: Array | None = None
@@ -656,79 +469,10 @@ class _Found:
     curvature: Any = None
 
 
-class _VariationSums:
-    """Sums of :class:`VariationGradients` over chunks of patterns, of what each adds by its own probe."""
-
-    def __init__(self, arrays: Arrays, variation: Variation, spectra: Array) -> None:
-        self._arrays = arrays
-        self._weights = variation.weights
-        self._spectra = spectra.reshape(len(spectra), -1)
-        shapes = variation.shapes
-        products = (arrays.xp.conj(shapes)[:, None] * shapes).real.sum(2)
-        self._products = products.reshape(len(shapes) ** 2, -1)
-        self._shapes, self._power = self._spectra * 0, self._products[: len(shapes)] * 0
-        self._slopes: list[NDArray[Any]] = []
-        self._curvatures: list[NDArray[Any]] = []
-        self._shape = variation.shapes.shape
-
-    @classmethod
-    def of(cls, arrays: Arrays, iterate: Iterate, spectra: Array | None) -> _VariationSums | None:
-        """None for a probe that does not vary."""
-        if iterate.variation is None or spectra is None:
-            return None
-        return cls(arrays, iterate.variation, spectra)
-
-    def of_part(self, part: NDArray[np.int64], back: Array, brightness: Array) -> tuple[Array, ...]:
-        """What patterns add, by ∂L/∂P* of each in Fourier space, (B, modes, N, N), and e_k |O_k|²."""
-        arrays, xp = self._arrays, self._arrays.xp
-        weights = self._weights[part].T
-        back, brightness = back.reshape(len(part), -1), brightness.reshape(len(part), -1)
-        shapes = arrays.put(weights.astype(np.complex64)) @ back
-        light = arrays.put((weights**2).astype(np.float32)) @ brightness
-        slopes = arrays.get((back @ xp.conj(self._spectra).T).real)
-        curvature = arrays.get(brightness @ self._products.T)
-        return shapes, light, slopes, curvature.reshape(len(part), len(weights), -1)
-
-    def add(self, of_part: tuple[Array, ...]) -> None:
-        """Add what :meth:`of_part` found."""
-        shapes, light, slopes, curvature = of_part
-        self._shapes += shapes
-        self._power += light
-        self._slopes.append(slopes)
-        self._curvatures.append(curvature)
-
-    def total(self) -> VariationGradients:
-        """The sums."""
-        return VariationGradients(
-            shapes=self._arrays.ifft(self._shapes.reshape(self._shape)),
-            power=self._power.reshape(len(self._power), *self._shape[-2:]),
-            weights=np.concatenate(self._slopes).astype(np.float64),
-            curvature=np.concatenate(self._curvatures).astype(np.float64),
-        )
-
-
-def far_pixels(good: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Numbers, in a flat (N, N), of the quarter of the good pixels that is farthest from (N/2, N/2)."""
-    y, x = np.indices(good.shape) - len(good) // 2
-    distance = np.hypot(x, y)
-    return np.flatnonzero(good & (distance >= np.quantile(distance[good], 1.0 - _FAR)))
-
-
-def power(probe: Array) -> Array:
-    """Σ_m |P_m|², (N, N) float32."""
-    return _modulus_squared(probe).sum(0)
-
-
-def _modulus_squared(values: Array) -> Array:
-    modulus = abs(values)
-    modulus *= modulus
-    return modulus
-
-
 def _curvature(xp: Array, patches: Array, weight: Array) -> Array:
     """Σ |P|² |∂O|² by differences of neighbours, (B, 2)."""
-    across = _modulus_squared(patches[:, :, 1:] - patches[:, :, :-1]) * weight[:, 1:]
-    down = _modulus_squared(patches[:, 1:] - patches[:, :-1]) * weight[1:]
+    across = modulus_squared(patches[:, :, 1:] - patches[:, :, :-1]) * weight[:, 1:]
+    down = modulus_squared(patches[:, 1:] - patches[:, :-1]) * weight[1:]
     return xp.stack((across.sum((1, 2)), down.sum((1, 2))), -1)
 
 

@@ -23,8 +23,8 @@ class HeldProbes:
     Parameters
     ----------
     probe, positions
-        As :class:`.model.Iterate` has them. They are known by what they are, not by their values: whoever has
-        them held leaves both as they are.
+        As :class:`.iterate.Iterate` has them. They are known by what they are, not by their values: whoever
+        has them held leaves both as they are.
     arrays
         The library that the probe is of.
     """

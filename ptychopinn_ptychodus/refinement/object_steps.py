@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from .arrays import LEAST, Array, Arrays
 from .config import RefinementConfig
 from .curvature import Curvature, object_curvature
-from .model import Gradients, Iterate, ScanModel
+from .gradients import Gradients
+from .iterate import Iterate
+from .model import ScanModel
 from .prior import ObjectPrior
 from .whole_scan import Posterior, most_probable
 

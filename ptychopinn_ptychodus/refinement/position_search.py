@@ -26,8 +26,9 @@ from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from .arrays import Array
 from .config import RefinementConfig
+from .iterate import Iterate, chequerboard
 from .measured import Measured
-from .model import Iterate, ScanModel, chequerboard
+from .model import ScanModel
 from .report import Refined
 from .start import Window
 from .trials import Stopped, Trials, Watch
@@ -79,7 +80,7 @@ class PositionSearch:
     watch
         Who watches it.
     refined
-        A short refinement, from a flat object, of a scan and a probe as :class:`.model.Iterate` has it.
+        A short refinement, from a flat object, of a scan and a probe as :class:`.iterate.Iterate` has it.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class PositionSearch:
         Parameters
         ----------
         probe
-            (modes, N, N) as :class:`.model.Iterate` has it, in scale.
+            (modes, N, N) as :class:`.iterate.Iterate` has it, in scale.
         begun
             (M, 2) displacements to begin with, or with none if that leads to a better fit.
         """

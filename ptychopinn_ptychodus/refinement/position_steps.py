@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .arrays import LEAST
 from .config import RefinementConfig
-from .model import Gradients
+from .gradients import Gradients
 from .noise import noise_of_root
 from .prior import CAUTION, HASTE
 

@@ -29,7 +29,9 @@ from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .coarse import CoarseScan
 from .config import RefinementConfig
-from .model import Gradients, Iterate, ScanModel
+from .gradients import Gradients
+from .iterate import Iterate
+from .model import ScanModel
 from .pupil import Corrected, sound_part, where_patterns_differ, with_pupil_corrected
 from .start import Window
 from .trials import CLEARLY_BETTER, Course, Learning, Stopped, Trials, Watch
@@ -65,7 +67,7 @@ class Beginning:
     Attributes
     ----------
     probe
-        (modes, N, N) as :class:`.model.Iterate` has it; None: the one that was given.
+        (modes, N, N) as :class:`.iterate.Iterate` has it; None: the one that was given.
     moved
         (M, 2) float64 [x, y], pixels that all positions are to move by, of mean 0; None: nothing.
     conjugated
@@ -107,7 +109,7 @@ def better_beginning(
     start
         (H, W) object of the refinement.
     probe
-        (modes, N, N) as :class:`.model.Iterate` has it, in scale.
+        (modes, N, N) as :class:`.iterate.Iterate` has it, in scale.
     config, arrays
         As for the refinement.
     watch

@@ -29,8 +29,8 @@ class ProbePrior:
     mean
         (N, N) mean pattern in counts, zero frequency at (N/2, N/2), zero on bad pixels.
     start
-        (modes, N, N) probe that steps begin with, as :class:`.model.Iterate` has it. Its scale and its phase
-        are not held: the object shares them.
+        (modes, N, N) probe that steps begin with, as :class:`.iterate.Iterate` has it. Its scale and its
+        phase are not held: the object shares them.
     arrays
         The library to work with.
     """

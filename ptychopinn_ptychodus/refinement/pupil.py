@@ -29,7 +29,9 @@ from .arrays import Array, Arrays
 from .coarse import CoarseScan
 from .config import RefinementConfig
 from .few_counts import is_dim
-from .model import Gradients, Iterate, ScanModel
+from .gradients import Gradients
+from .iterate import Iterate
+from .model import ScanModel
 from .noise import PHOTONS, noise_of_root
 from .start import Window
 from .trials import CLEARLY_BETTER, Course, Learning, Stopped, Trials, Watch
@@ -55,7 +57,7 @@ Right probes came to 0.1 at most, those with the wrong optics to 0.35 and more."
 
 @dataclass(frozen=True)
 class Corrected:
-    """A probe put right in its pupil, (modes, N, N) as :class:`.model.Iterate` has it.
+    """A probe put right in its pupil, (modes, N, N) as :class:`.iterate.Iterate` has it.
 
     ``conjugated`` says whether it came of the complex conjugate of the one that was given.
     """
@@ -82,7 +84,7 @@ def with_pupil_corrected(
     start
         (H, W) object to start trials from.
     probe
-        (modes, N, N) as :class:`.model.Iterate` has it, in scale.
+        (modes, N, N) as :class:`.iterate.Iterate` has it, in scale.
     config, arrays
         As for the refinement.
     watch

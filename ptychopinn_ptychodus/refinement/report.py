@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import Light, Variation
+from .iterate import Light, Variation
 
 
 @dataclass(frozen=True)

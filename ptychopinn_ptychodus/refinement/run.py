@@ -27,9 +27,11 @@ from .batches import spread_batches
 from .beam import Beam
 from .config import SMALLEST_BATCH, RefinementConfig
 from .few_counts import most_batches
+from .gradients import FarPixels, Gradients
+from .iterate import Iterate, Light, power
 from .measured import Measured
 from .misfits import Misfits
-from .model import FarPixels, Gradients, Iterate, Light, ScanModel, power
+from .model import ScanModel
 from .noise import left_by_photons, noise_of_root
 from .object_steps import ObjectSteps, nesterov
 from .position_steps import PositionSteps

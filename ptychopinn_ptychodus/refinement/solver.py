@@ -15,8 +15,8 @@ from .arrays import Array, Arrays, arrays_on
 from .config import RefinementConfig
 from .ending import Ending
 from .few_counts import with_metric_chosen
+from .iterate import Iterate, Light, Variation, chequerboard
 from .measured import Measured
-from .model import Iterate, Light, Variation, chequerboard
 from .position_search import WORTH_IT, PositionSearch, tell_of_search
 from .position_terms import better_beginning, moved_by
 from .pupil import patterns_to_try

@@ -16,7 +16,9 @@ from .adam import Adam
 from .arrays import Array, Arrays
 from .batches import spread_batches
 from .config import SMALLEST_BATCH, RefinementConfig
-from .model import Gradients, Iterate, ScanModel
+from .gradients import Gradients
+from .iterate import Iterate
+from .model import ScanModel
 from .noise import PHOTONS
 from .object_steps import ObjectSteps
 from .schedule import decay
@@ -94,7 +96,7 @@ class Course:
     errors
         Mean error of a pattern in each epoch.
     canvas
-        The object it came to, as :class:`.model.Iterate` has it.
+        The object it came to, as :class:`.iterate.Iterate` has it.
     is_whole
         Whether it came to its end: it did not overflow, and was not given up.
     """

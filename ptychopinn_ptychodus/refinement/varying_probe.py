@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from .arrays import LEAST, Array, Arrays
 from .config import RefinementConfig
-from .model import Gradients, Iterate, ScanModel, Variation, VariationGradients, frequencies, power
+from .gradients import Gradients, VariationGradients
+from .iterate import Iterate, Variation, frequencies, power
+from .model import ScanModel
 from .object_steps import nesterov
 
 logger = logging.getLogger(__name__)

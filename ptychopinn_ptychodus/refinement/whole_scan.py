@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Array, Arrays
+from .iterate import Iterate
 from .lbfgs import lbfgs
-from .model import Iterate, ScanModel
+from .model import ScanModel
 from .object_field import ObjectField
 
 _MEMORY = 10

@@ -11,7 +11,8 @@ from scipy.spatial import cKDTree
 
 from ..data.raw import RawData
 from ..refinement.arrays import Arrays
-from ..refinement.model import Iterate, Light, ScanModel, chequerboard
+from ..refinement.iterate import Iterate, Light, chequerboard
+from ..refinement.model import ScanModel
 from ..refinement.noise import counts_per_photon, expected_error, least_error
 from ..refinement.start import Window
 

@@ -13,7 +13,7 @@ from ..data.examination.findings import Action, Finding
 from ..data.raw import RawData
 from ..refinement.arrays import Arrays, arrays_for
 from ..refinement.config import ERROR_METRICS
-from ..refinement.model import Light
+from ..refinement.iterate import Light
 from .bounds import Bounds, bounds_of
 from .conjugate import conjugate_of
 from .lags import Lagging, find_lag

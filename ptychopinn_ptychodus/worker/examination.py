@@ -12,7 +12,7 @@ from ..data.estimate import Estimate
 from ..data.examination import Action, ExaminationConfig, ExaminationError, Finding, Report
 from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
-from ..refinement.model import Light
+from ..refinement.iterate import Light
 from ..refinement.report import Refined
 from ..verdict import conjugate_taken, judge, positions_moved, positions_searched
 from .job import ReconstructJob, RefineJob

@@ -10,7 +10,9 @@ from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity
 from ptychopinn_ptychodus.refinement.arrays import Array, Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.batches import spread_batches
-from ptychopinn_ptychodus.refinement.model import Gradients, Iterate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.gradients import Gradients
+from ptychopinn_ptychodus.refinement.iterate import Iterate, chequerboard
+from ptychopinn_ptychodus.refinement.model import ScanModel
 
 N = 64
 MODES = 2

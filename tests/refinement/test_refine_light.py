@@ -15,14 +15,9 @@ from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.background import Background, most_background
 from ptychopinn_ptychodus.refinement.beam import Beam
-from ptychopinn_ptychodus.refinement.model import (
-    FarPixels,
-    Iterate,
-    Light,
-    ScanModel,
-    chequerboard,
-    far_pixels,
-)
+from ptychopinn_ptychodus.refinement.gradients import FarPixels, far_pixels
+from ptychopinn_ptychodus.refinement.iterate import Iterate, Light, chequerboard
+from ptychopinn_ptychodus.refinement.model import ScanModel
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
 

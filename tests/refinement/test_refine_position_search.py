@@ -12,8 +12,8 @@ from refinement_support import displaced, made_scan, true_positions
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import Array, NumpyArrays
+from ptychopinn_ptychodus.refinement.iterate import chequerboard
 from ptychopinn_ptychodus.refinement.measured import Measured
-from ptychopinn_ptychodus.refinement.model import chequerboard
 from ptychopinn_ptychodus.refinement.position_search import PositionSearch
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine

@@ -13,7 +13,7 @@ from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import raster_positions
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
-from ptychopinn_ptychodus.refinement.model import chequerboard
+from ptychopinn_ptychodus.refinement.iterate import chequerboard
 from ptychopinn_ptychodus.refinement.position_terms import (
     Beginning,
     _Bench,

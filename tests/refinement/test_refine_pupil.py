@@ -17,7 +17,7 @@ from ptychopinn_ptychodus.data.simulation import (
 )
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
-from ptychopinn_ptychodus.refinement.model import chequerboard
+from ptychopinn_ptychodus.refinement.iterate import chequerboard
 from ptychopinn_ptychodus.refinement.pupil import with_pupil_corrected
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine

@@ -11,7 +11,8 @@ from refinement_support import correlation
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import NumpyArrays
-from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.iterate import Iterate, chequerboard
+from ptychopinn_ptychodus.refinement.model import ScanModel
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
 

@@ -14,7 +14,8 @@ from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity, extract_patches
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
-from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, Variation, chequerboard
+from ptychopinn_ptychodus.refinement.iterate import Iterate, Variation, chequerboard
+from ptychopinn_ptychodus.refinement.model import ScanModel
 from ptychopinn_ptychodus.refinement.report import RefinementReport
 from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.refinement.stages import Stages

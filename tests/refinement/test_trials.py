@@ -15,7 +15,8 @@ from ptychopinn_ptychodus.data.simulation import diffraction_intensity, extract_
 from ptychopinn_ptychodus.refinement import RefinementConfig, measured, moved_probes, solver
 from ptychopinn_ptychodus.refinement.arrays import Array, NumpyArrays
 from ptychopinn_ptychodus.refinement.coarse import CoarseScan
-from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.iterate import Iterate, chequerboard
+from ptychopinn_ptychodus.refinement.model import ScanModel
 from ptychopinn_ptychodus.refinement.noise import photon_unit
 from ptychopinn_ptychodus.refinement.start import Window
 from ptychopinn_ptychodus.refinement.trials import FIT, TRIAL, Learning, Trials, Watch

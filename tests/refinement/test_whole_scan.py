@@ -22,7 +22,8 @@ from ptychopinn_ptychodus.data.simulation import (
 from ptychopinn_ptychodus.refinement import RefinementConfig, ending, moved_probes
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.curvature import Curvature, object_curvature
-from ptychopinn_ptychodus.refinement.model import Iterate, ScanModel, chequerboard
+from ptychopinn_ptychodus.refinement.iterate import Iterate, chequerboard
+from ptychopinn_ptychodus.refinement.model import ScanModel
 from ptychopinn_ptychodus.refinement.object_steps import ObjectSteps
 from ptychopinn_ptychodus.refinement.prior import ObjectPrior
 from ptychopinn_ptychodus.refinement.report import Refined
