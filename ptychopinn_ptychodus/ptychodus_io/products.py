@@ -53,8 +53,9 @@ def with_refinement(
 ) -> Product:
     """``product`` with the refined object, probe and positions, and the error of each epoch.
 
-    ``result`` is the worker's message: ``errors`` by epoch, ``start_error`` and ``error``. ``origin`` says in
-    words what the refinement started from. ``findings`` go into the comments.
+    ``result`` is the worker's message: ``errors`` by epoch, ``start_error``, ``error``, and whether nothing
+    was better than the start, ``kept_start``. ``origin`` says in words what the refinement started from.
+    ``findings`` go into the comments.
     """
     epochs = counted(len(result["errors"]), "epoch")
     logger.info(
@@ -67,7 +68,7 @@ def with_refinement(
     how = f"{origin}, then {epochs} of refinement"
     if found.positions is not None:
         how += f", {_POSITIONS}"
-    if not result["error"] < result["start_error"]:
+    if result["kept_start"]:
         how += ", which did not improve it"
         logger.warning("Refinement has not improved on what it started from, which is handed over again.")
     # without weights, since the probe was fitted as the same at all positions

@@ -50,6 +50,8 @@ class Ending:
     ----------
     error
         That of the estimate, or of the start where this is kept, once it is finished.
+    kept_start
+        Whether the start is kept.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Ending:
         self._arrays = run.measured.arrays
         self._scan = np.arange(run.measured.raw.n_patterns)
         self._finest: float | None = None  # see ObjectSteps.solve_anew, which few counts come to
-        self.error = math.nan
+        self.error, self.kept_start = math.nan, False
 
     def solve_object(self) -> None:
         """The object alone, from all patterns at once, where photons are all that is left."""
@@ -156,6 +158,7 @@ class Ending:
         self.error = run.weighted(found.errors)
         if not (run.weights == 1).all():
             run.start_error = run.weighted(run.model.compare(run.start, self._scan).errors)
+        self.kept_start = not (run.improved or self.error < run.start_error)
         if self._is_worse_than_start(found.errors):
             if self._config.epochs and not run.stopped and not self._quiet:
                 logger.warning(
@@ -167,7 +170,7 @@ class Ending:
                     else " Where a pattern has some hundred photons or fewer, refine with the metric "
                     '"poisson".',
                 )
-            run.iterate, self.error = run.start, run.start_error
+            run.iterate, self.error, self.kept_start = run.start, run.start_error, True
             run.conjugated = False
         return run.iterate
 

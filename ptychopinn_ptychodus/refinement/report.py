@@ -161,6 +161,9 @@ class Refined:
     searched
         How far positions were moved, pixels root mean square, where they were searched for, see
         :mod:`.position_search`; else 0. A fit that is better there is no proof of them: say so.
+    kept_start
+        Whether it is the start, which no estimate was better than: say so. An ``error`` that is larger than
+        ``start_error`` does not tell, see there.
     """
 
     object: NDArray[np.complex64]
@@ -176,3 +179,4 @@ class Refined:
     metric: str
     conjugated: bool
     searched: float = 0.0
+    kept_start: bool = False

@@ -297,6 +297,7 @@ class _Refinement:
             stopped=run.stopped,
             metric=self._config.error_metric,
             conjugated=run.conjugated,
+            kept_start=ending.kept_start,
         )
 
     def _short(self, watch: Watch | None) -> Callable[[RawData, Array], Refined]:

@@ -167,6 +167,7 @@ def _refine(
         "errors": refined.history,
         "start_error": refined.start_error,
         "error": refined.error,
+        "kept_start": refined.kept_start,
         "verdict": judged(raw, found, refined, job, _last_tenth(send), should_stop),
     }
 

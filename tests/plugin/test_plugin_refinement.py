@@ -334,24 +334,30 @@ def found_in(raw: RawData, positions: np.ndarray | None = None) -> Estimate:
     return Estimate(np.ones(SHAPE, np.complex64), raw.probeGuess, positions)
 
 
-def refined(product: Product, found: Estimate, error: float, log: pytest.LogCaptureFixture) -> Product:
-    result = {"errors": [0.2, 0.1], "start_error": 0.3, "error": error}
+def refined(product: Product, found: Estimate, error: float, *, kept_start: bool = False) -> Product:
+    result = {"errors": [0.2, 0.1], "start_error": 0.3, "error": error, "kept_start": kept_start}
     logger = logging.getLogger("PtychoPINN-Plugin")
     return with_refinement(product, found, result, "network, m.ckpt", Report(), logger)
 
 
 def test_a_refinement_that_brings_nothing_says_so(log: pytest.LogCaptureFixture) -> None:
     raw = simulated()
-    product = refined(parameters_of(raw).product, found_in(raw), 0.3, log)
+    product = refined(parameters_of(raw).product, found_in(raw), 0.3, kept_start=True)
     assert line_of(product).endswith("2 epochs of refinement, which did not improve it")
     assert "has not improved" in log.text
-    assert "improve" not in line_of(refined(product, found_in(raw), 0.1, log))
+    assert "improve" not in line_of(refined(product, found_in(raw), 0.1))
+
+
+def test_a_refinement_that_is_better_by_the_likelihood_alone_is_one(log: pytest.LogCaptureFixture) -> None:
+    raw = simulated()
+    product = refined(parameters_of(raw).product, found_in(raw), 0.4)
+    assert "improve" not in line_of(product) + log.text
 
 
 def test_refined_positions_are_told_of_for_as_long_as_they_are_there(log: pytest.LogCaptureFixture) -> None:
     raw = simulated()
     before = parameters_of(raw).product
-    product = refined(before, found_in(raw, positions_of(before) + 0.5), 0.1, log)
+    product = refined(before, found_in(raw, positions_of(before) + 0.5), 0.1)
     assert line_of(product).endswith("positions refined")
     again = with_network(product, found_in(raw), {}, Path("n.ckpt"), Report(), logging.getLogger())
     assert line_of(again) == "network only, n.ckpt; positions refined before"

@@ -49,3 +49,15 @@ def test_a_result_of_the_likelihood_is_a_start_that_is_kept_or_bettered(
     again = refine(as_found(dim, first), first.object, first.probe, RefinementConfig(epochs=6), device="cpu")
     # less error of amplitudes is not to be had, but a likelier object is
     assert correlation(again.object, dim) > correlation(first.object, dim)
+    assert again.error > again.start_error
+    assert not again.kept_start
+
+
+def test_a_start_that_nothing_betters_is_told_to_be_kept(scan: RawData, flat: np.ndarray) -> None:
+    haze = np.linspace(0.0, 200.0, scan.N)  # no estimate comes near the noise
+    foggy = with_patterns(scan, np.sqrt(scan.diff3d**2 + haze).astype(np.float32))
+    best = refined(foggy, flat, "amplitude")
+    wild = RefinementConfig(epochs=2, metric="amplitude", object_step=1.0, momentum=0.99)
+    found = refine(as_found(foggy, best), best.object, best.probe, wild, device="cpu")
+    assert found.kept_start
+    assert found.error == found.start_error
