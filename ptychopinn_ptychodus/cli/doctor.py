@@ -39,6 +39,7 @@ NEEDED = {
     "matplotlib": "matplotlib",
     "pillow": "PIL",
     "jinja2": "jinja2",
+    "platformdirs": "platformdirs",
     "rich": "rich",
     "h5py": "h5py",
     "importlib-metadata": "importlib_metadata",
