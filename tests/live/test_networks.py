@@ -63,7 +63,7 @@ def test_a_network_that_fails_ends_nothing(scan: RawData, model: Path, wish: Wis
 def test_frames_go_on_without_a_network_whose_process_has_died(
     scan: RawData, model: Path, wish: Wish, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wish(interrupts=True)
+    wish(dies=True)
     positions = np.stack((scan.xcoords, scan.ycoords), -1)
     with (
         caplog.at_level(logging.WARNING),

@@ -2,9 +2,10 @@
 
 The environment variable holds a JSON object: ``epoch_seconds``, ``prints``, ``raises`` (an exception's
 name), ``checkpoint`` (leaves one, readable by its owner alone), ``hangs``, ``has_children``,
-``fails_to_predict``, ``interrupts`` (the process, as Ctrl-C does, when the prediction is done),
-``seconds_more`` (that training claims to have taken), ``installed`` (names of the engines that have their
-framework; by default not ``tensorflow``, so that ``auto`` is ``pytorch``), ``unconvertible``.
+``fails_to_predict``, ``interrupts`` (the process, as Ctrl-C does, when the prediction is done), ``dies``
+(the process, then and there), ``seconds_more`` (that training claims to have taken), ``installed`` (names of
+the engines that have their framework; by default not ``tensorflow``, so that ``auto`` is ``pytorch``),
+``unconvertible``.
 """
 
 from __future__ import annotations
@@ -234,6 +235,8 @@ class FakeEngine(Engine):
             on_progress(1.0)
         if wish.get("interrupts"):
             os.kill(os.getpid(), signal.SIGINT)
+        if wish.get("dies"):
+            os.kill(os.getpid(), signal.SIGKILL)  # Ctrl-C may be ignored, which is inherited
         return _constant(container)
 
 
