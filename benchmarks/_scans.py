@@ -113,6 +113,20 @@ class Result:
         return metrics.illumination_mask(self.probe, columns, rows, self.object.shape)
 
 
+def residual_of(raw: RawData, result: Result) -> float:
+    """Normalised residual of the scan's amplitudes under a result, at its positions."""
+    y, x = result.positions.T
+    moved = RawData(
+        xcoords=x,
+        ycoords=y,
+        diff3d=raw.diff3d,
+        probeGuess=result.probe,
+        domain="amplitude",
+        bad_pixels=raw.bad_pixels,
+    )
+    return metrics.normalised_amplitude_residual(moved, result.object, result.probe)
+
+
 def refined_from_flat(
     raw: RawData, probe: NDArray[Any], config: RefinementConfig
 ) -> tuple[Result, NDArray[np.float64]]:
@@ -135,20 +149,11 @@ class Scan:
     def scores(self, result: Result) -> dict[str, float]:
         """``corr``, ``amplitude``, ``phase`` (SSIM) and ``residual`` by this package."""
         found = metrics.compare(result.on_grid_of(self.reference), self.reference.object, self.mask)
-        y, x = result.positions.T
-        moved = RawData(
-            xcoords=x,
-            ycoords=y,
-            diff3d=self.raw.diff3d,
-            probeGuess=result.probe,
-            domain="amplitude",
-            bad_pixels=self.raw.bad_pixels,
-        )
         return {
             "corr": found.complex_correlation_centred,
             "amplitude": found.amplitude.ssim,
             "phase": found.phase.ssim,
-            "residual": metrics.normalised_amplitude_residual(moved, result.object, result.probe),
+            "residual": residual_of(self.raw, result),
         }
 
     def script_module(self) -> ModuleType | None:

@@ -22,13 +22,12 @@ from _tables import print_header, print_table, use_one_thread
 use_one_thread()
 
 import numpy as np
-from _scans import ROOT, Result, copy_scan, refined_from_flat
+from _scans import ROOT, Result, copy_scan, refined_from_flat, residual_of
 from _stock_lsqml import lsqml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.ptychodus_io.ingest import read_standard_directory
 from ptychopinn_ptychodus.refinement import RefinementConfig
@@ -70,22 +69,13 @@ def rows(data: Path, python: str | None, images: Path, scratch: Path) -> Iterato
 
 def measured(raw: RawData, result: Result, right: NDArray[np.float64]) -> list[str]:
     """Residual, how far positions are off, and powers."""
-    y, x = result.positions.T
-    moved = RawData(
-        xcoords=x,
-        ycoords=y,
-        diff3d=raw.diff3d,
-        probeGuess=result.probe,
-        domain="amplitude",
-        bad_pixels=raw.bad_pixels,
-    )
     off = result.positions - right
     off -= off.mean(0)
     terms = np.column_stack((np.ones(len(off)), right))
     rest = off - terms @ np.linalg.lstsq(terms, off, rcond=None)[0]
     power = (np.abs(result.probe) ** 2).sum((1, 2))
     return [
-        f"{metrics.normalised_amplitude_residual(moved, result.object, result.probe):.4f}",
+        f"{residual_of(raw, result):.4f}",
         f"{np.sqrt((off**2).sum(1).mean()):.2f}",
         f"{np.median(np.hypot(*off.T)):.2f}",
         f"{np.sqrt((rest**2).sum(1).mean()):.2f}",

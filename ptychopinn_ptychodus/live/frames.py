@@ -83,11 +83,6 @@ class Frames:
         """How many sound frames there are."""
         return len(self._patterns)
 
-    @property
-    def next_number(self) -> int:
-        """The number of a frame that has none: one more than the highest."""
-        return self._highest + 1
-
     def add(self, numbers: Sequence[int], patterns: Sequence[ArrayLike] | NDArray[np.number]) -> None:
         """Take frames, one number each; a damaged frame is refused by its number, and may come again."""
         for number, pattern in zip(map(int, numbers), patterns, strict=True):
@@ -139,8 +134,10 @@ class Frames:
 
     def all_placed(self) -> tuple[NDArray[np.int64], NDArray[np.number], NDArray[np.float64]]:
         """The same of all frames that have a position, in the order of their numbers."""
-        numbers = sorted(self._patterns.keys() & self._positions.keys())
-        return np.array(numbers, np.int64), *self._arrays(numbers)
+        numbers, positions = self.places()
+        if not len(numbers):
+            return numbers, np.empty((0, self._size, self._size), np.float32), positions
+        return numbers, np.stack([self._patterns[number] for number in numbers.tolist()]), positions
 
     @property
     def ready(self) -> int:
@@ -191,12 +188,6 @@ class Frames:
     def _place(self, number: int) -> None:
         self._placed += 1
         self._ready.append(number)
-
-    def _arrays(self, numbers: list[int]) -> tuple[NDArray[np.number], NDArray[np.float64]]:
-        if not numbers:
-            return np.empty((0, self._size, self._size), np.float32), np.empty((0, 2))
-        patterns = np.stack([self._patterns[number] for number in numbers])
-        return patterns, np.array([self._positions[number] for number in numbers])
 
     def _damage(self, pattern: NDArray[np.number]) -> str:
         """What is wrong with a pattern; empty if nothing is."""

@@ -223,13 +223,16 @@ class GrowingObject:
             if not usual > 0:
                 return np.zeros(len(energy), np.bool_)
             self._photons = usual
-            factor = math.sqrt(usual / float((np.abs(self._given).astype(np.float64) ** 2).sum()))
-            wave = (factor * self._given * chequerboard(self._size)).astype(np.complex64)
-            self._probe = self._arrays.put(wave)
+            self._take_probe(self._given)
         lit = (energy > _DARK * self._photons) & (energy < _FLASH * self._photons)
         if lit.any():
             self._photons += _MEMORY * (float(np.median(energy[lit])) - self._photons)
         return lit
+
+    def _take_probe(self, modes: NDArray[np.complex64]) -> None:
+        """Work with a probe, (modes, N, N), of the power of a pattern."""
+        factor = math.sqrt(self._photons / float((np.abs(modes).astype(np.float64) ** 2).sum()))
+        self._probe = self._arrays.put((factor * modes * chequerboard(self._size)).astype(np.complex64))
 
     def _make_room(self, positions: NDArray[np.float64]) -> None:
         """Enlarge the canvas, where positions leave it, by more than they need: rarely."""
@@ -351,8 +354,7 @@ class GrowingObject:
         found = refined.probe
         logger.info("The probe was found from the first %d frames.", count)
         self._given = found
-        factor = math.sqrt(self._photons / float((np.abs(found).astype(np.float64) ** 2).sum()))
-        self._probe = self._arrays.put((factor * found * chequerboard(self._size)).astype(np.complex64))
+        self._take_probe(found)
         seen, self._seen = self._seen, SeenFrames()
         self._canvas, self._light = np.ones((0, 0), np.complex64), np.zeros((0, 0), np.float32)
         self._turns = np.empty(0, np.int64)

@@ -24,6 +24,7 @@ from ..backends.registry import engine_for, guess_engine
 from ..config import ExecutionConfig
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
+from ..importing import import_path
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
@@ -65,7 +66,7 @@ class NetworkProcess:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C is for whoever started it
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": import_path()},
         )
         return self
 

@@ -7,7 +7,6 @@ Each train and each reconstruct is a job of a child process (:mod:`.training`, :
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 from collections.abc import Generator
@@ -33,9 +32,8 @@ from .open_products import OpenProducts
 from .open_training import hand_over, place_for, removed_if_empty, taken_over
 from .reconstruction import ReconstructionRun
 from .selection import BACKEND_SETTING, model_file_type, preferred_backend
-from .settings import PluginSettings, make_examination_config
+from .settings import make_examination_config
 from .training import TrainingRun, make_train_job, output_directory
-from .warm import WarmRuns
 
 
 class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
@@ -45,17 +43,8 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
     happens. Its parameters are those of :class:`.PluginReconstructor`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        model_type: str,
-        settings: PluginSettings,
-        logger: logging.Logger,
-        warm: WarmRuns,
-    ) -> None:
-        super().__init__(name, model_type, settings, logger, warm)
-        self._model_path: Path | None = None
-        self._open_products: OpenProducts | None = None
+    _model_path: Path | None = None
+    _open_products: OpenProducts | None = None
 
     @property
     def training_curves(self) -> dict[str, list[LossValue]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..backends.base import Beginning, Engine
 from ..backends.conversion import read_model
@@ -50,3 +52,13 @@ def read_beginning(
             'There is no interrupted training to go on with ("%s" is missing): this one begins anew.', kept
         )
     return Beginning(model=None if start_model is None else read_model(start_model), kept=kept)
+
+
+def history_of(beginning: Beginning | None) -> Mapping[str, list[float]] | None:
+    """Losses by name of the epochs that were learnt before an interruption; None if it begins here."""
+    return None if beginning is None or beginning.state is None else beginning.state.history
+
+
+def for_engine(beginning: Beginning | None) -> dict[str, Any]:
+    """What :meth:`.Engine.train` is given of it: nothing where the engine knows of no beginnings."""
+    return {} if beginning is None else {"beginning": beginning}

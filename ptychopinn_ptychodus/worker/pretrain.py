@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backends.registry import get_engine
 from ..pretraining.scans import make_training_set
-from .beginning import read_beginning
+from .beginning import for_engine, history_of, read_beginning
 from .job import PretrainJob, load_probes
 from .training_messages import TrainingMessages
 from .wire import Send
@@ -43,16 +43,14 @@ def pretrain(
     )
     config = job.asked.complete(job.pretraining.size, n_groups=len(data.training))
     containers = [data.training, data.validation]
-    state = None if beginning is None else beginning.state
     messages = TrainingMessages(
         send,
         containers,
         config.batch_size,
         config.nepochs,
         begin=_MAKING,
-        history=None if state is None else state.history,
+        history=history_of(beginning),
     )
-    more: dict[str, Any] = {} if beginning is None else {"beginning": beginning}
     result = engine.train(
         data.training,
         data.validation,
@@ -62,6 +60,6 @@ def pretrain(
         on_batch=messages.on_batch,
         on_epoch=messages.on_epoch,
         should_stop=should_stop,
-        **more,
+        **for_engine(beginning),
     )
     return {"stopped": result.stopped}

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backends.registry import get_engine
 from ..formatting import counted
-from .beginning import read_beginning
+from .beginning import for_engine, history_of, read_beginning
 from .job import TrainJob
 from .preview import PreviewWriter
 from .training_data import Prepared, prepare
@@ -47,9 +47,8 @@ def train(
         config.nepochs,
         begin=data.begun,
         tell_batches=job.tell_batches,
-        history=beginning.state.history if beginning is not None and beginning.state is not None else None,
+        history=history_of(beginning),
     )
-    more: dict[str, Any] = {} if beginning is None else {"beginning": beginning}
     result = engine.train(
         data.training,
         data.validation,
@@ -60,7 +59,7 @@ def train(
         on_epoch=messages.on_epoch,
         should_stop=should_stop,
         preview=_previews(data, job, send),
-        **more,
+        **for_engine(beginning),
     )
     return {"stopped": result.stopped}
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from ...config import DataConfig, ExecutionConfig, TrainingConfig, from_dict, to_dict
+from ...data import large_arrays
 from ...data.container import PtychoDataContainer
 from ...importing import import_path
 from ..physics import InitialPhysics
@@ -101,7 +102,7 @@ def _save(container: PtychoDataContainer, directory: Path) -> dict[str, Any]:
     for field in dataclasses.fields(container):
         value = getattr(container, field.name)
         if isinstance(value, np.ndarray):
-            np.save(directory / f"{field.name}.npy", value)
+            large_arrays.save(value, directory / f"{field.name}.npy")
         elif value is not None:
             values[field.name] = value
     return values
