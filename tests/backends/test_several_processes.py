@@ -167,8 +167,15 @@ def _gone(pids: list[int]) -> None:
 # ---------------------------------------------------------------------- started by others
 
 SCRIPT = """
-import hashlib, json, sys
+import atexit, hashlib, json, os, sys
 from pathlib import Path
+
+import torch
+
+# registered first, it is called last
+rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID"))
+state = Path(sys.argv[1]).parent / f"at-exit-{rank}"
+atexit.register(lambda: state.write_text("joined" if torch.distributed.is_initialized() else "left"))
 
 from ptychopinn_ptychodus.backends.lightning.components import train_cdi_model_torch
 from ptychopinn_ptychodus.backends.registry import get_engine
@@ -215,6 +222,8 @@ def _check_told(tmp_path: Path, expected: Mapping[str, list[float]]) -> None:
     assert told[0]["history"] == told[1]["history"]
     _closest(told[0]["history"], expected)
     assert all(each["is_there"] for each in told)
+    # a process that ends while it is in the group may be aborted
+    assert [(tmp_path / f"at-exit-{rank}").read_text() for rank in range(2)] == ["left", "left"]
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len([path for path in written if path.parent == tmp_path / "out"]) == 1
     assert len([path for path in written if path.parent.name == "checkpoints"]) == 1

@@ -6,6 +6,7 @@ Processes are started by ``torchrun`` or ``srun``, of which the environment vari
 
 from __future__ import annotations
 
+import atexit
 import socket
 from dataclasses import dataclass
 
@@ -135,6 +136,7 @@ def membership(config: TrainingConfig, execution: ExecutionConfig, *, ours: bool
                 f"ExecutionConfig.devices = {execution.devices} on ExecutionConfig.num_nodes = "
                 f"{execution.num_nodes} are {size}: start one process for each device of each node."
             )
+        atexit.register(_leave_group)
         elastic = launch.launcher == TORCHRUN
         environment = TorchElasticEnvironment() if elastic else SLURMEnvironment(auto_requeue=False)
         return Member(launch.rank, size, environment)
@@ -154,6 +156,17 @@ def membership(config: TrainingConfig, execution: ExecutionConfig, *, ours: bool
             f"{torch.cuda.device_count()} GPUs: use at most as many, or accelerator = 'cpu'."
         )
     return local_member(0, size, _free_port())
+
+
+def _leave_group() -> None:
+    """Leave the group of processes, if one was joined, before the interpreter ends.
+
+    Otherwise threads of the group may ask for the interpreter's lock while it is taken down, and the process
+    is aborted after all its work is done. It is not left before, since processes of ``torchrun`` cannot join
+    it again.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _free_port() -> int:
