@@ -121,7 +121,7 @@ def test_where_no_directory_is_named_the_model_goes_to_one_of_its_own(
         jobs.append(job)
         raise InterruptedError
 
-    monkeypatch.setattr(api, "running", running)
+    monkeypatch.setattr(api.training, "running", running)
     for output_dir in (None, None, tmp_path):
         with pytest.raises(InterruptedError):
             api.train(scan, output_dir=output_dir)
@@ -134,7 +134,7 @@ def test_where_no_directory_is_named_the_model_goes_to_one_of_its_own(
 def test_a_standard_directory_is_a_scan(tmp_path: Path) -> None:
     save_diffraction_data(tmp_path / "diffraction.h5", make_data(5))
     save_product(tmp_path / "product.h5", make_product(5))
-    assert len(api._scan(tmp_path, None)) == 5
+    assert len(api.scans.read_scan(tmp_path, None)) == 5
 
 
 def test_an_effort_is_as_long_as_the_plugin_s(scan: api.RawData) -> None:
