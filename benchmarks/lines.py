@@ -1,6 +1,6 @@
 """The line pattern of Hoidn et al., Sci. Rep. 13, 22789 (2023): objects that the network has not seen.
 
-    python benchmarks/lines.py --reference DATA/synthetic/truth.npz [--only "C = 1"] [--images docs/img]
+    python benchmarks/lines.py --reference DATA/synthetic/truth.npz [--only "C = 1"] [--images FILE.png]
 
 The publication's data are made again as far as they are described: many sharp lines of random place and
 orientation, slightly blurred; N = 64, grid scans with overlap over several training objects, 1e9 photons a
@@ -14,15 +14,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _tables import print_header, print_table, use_one_thread
+from _tables import cpu_seconds, print_header, print_table, use_one_thread
 
 use_one_thread()
 
 import numpy as np
-from _network import apply, train
+from _network import apply, on_scan, train
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -33,6 +34,9 @@ from ptychopinn_ptychodus.config import ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import raster_positions, simulate_scan
+from ptychopinn_ptychodus.pretraining import PretrainingConfig
+from ptychopinn_ptychodus.pretraining.objects import random_object
+from ptychopinn_ptychodus.pretraining.scans import TrainingSet, make_training_set
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
 
@@ -43,8 +47,11 @@ BLUR = 1.0  # standard deviation, pixels
 STEP, JITTER = 8.0, 0.2  # of the grid: pixels, and part of a step that each position is off at most
 PHOTONS = 1e9  # a pattern, on average over a scan
 UNSEEN, SEEN = 0, (1, 2)  # seeds of the object of the table, and of those to learn from
+KNOWN = 1  # seed of the made scans of pretraining, whose objects are known; none is one of these three
+NO_LINES = ("texture", "grains", "image")  # kinds of objects that have no lines, stars or blobs drawn in them
 DISK, EDGE = N // 4, 1.5  # idealised probe: radius, and standard deviation of the blur, pixels
 LONGER = 3  # passes
+NEIGHBORS = 6  # to choose the members of a group from
 SMOOTHNESS = 0.02  # weight of total variation, where it is used
 
 PUBLISHED = {
@@ -68,6 +75,22 @@ def line_object(seed: int) -> NDArray[np.complex64]:
     part = slice(SIZE // 2, SIZE // 2 + SIZE)
     blurred = ndimage.gaussian_filter(canvas, BLUR)[part, part]
     return np.asarray(blurred / blurred.max(), np.complex64)
+
+
+def piece_of_lines(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.complex64]:
+    """A piece of another such object, somewhere in it."""
+    whole = line_object(int(rng.integers(2**31)) + 1000)
+    top, left = (int(rng.integers(SIZE - edge + 1)) for edge in shape)
+    return whole[top : top + shape[0], left : left + shape[1]]
+
+
+def half_lines(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.complex64]:
+    """As often of lines as of what ``pretrain`` makes."""
+    return piece_of_lines(shape, rng) if rng.random() < 0.5 else random_object(shape, rng)
+
+
+OBJECTS = {"half lines": half_lines, "no lines": partial(random_object, kinds=NO_LINES)}
+"""What pretraining may learn from."""
 
 
 def idealised_probe() -> NDArray[np.complex64]:
@@ -108,6 +131,18 @@ class Row:
     channels: int
     network: str
     training: TrainingConfig
+    pretraining: PretrainingConfig | None = None
+    objects: str = ""
+
+    @property
+    def data(self) -> str:
+        """What it learns from, by number of patterns."""
+        if self.pretraining is None:
+            side = int((SIZE - N - 2 * JITTER * STEP) // STEP) + 1
+            return f"{len(SEEN) * side**2} × {self.training.nepochs}, {len(SEEN)} objects of lines"
+        made = self.pretraining
+        patterns = made.scans * made.groups_per_scan * self.channels
+        return f"{patterns} × {self.training.nepochs}, {made.scans} objects, {self.objects}"
 
     @property
     def condition(self) -> str:
@@ -120,11 +155,42 @@ def training(architecture: str, channels: int, **changes: Any) -> TrainingConfig
         model=ModelConfig(
             architecture=architecture, gridsize=gridsize, n_filters_scale=changes.pop("width", 1)
         ),
-        neighbor_count=6,
+        neighbor_count=NEIGHBORS,
         subsample_seed=0,
         backend="pytorch",
         **changes,
     )
+
+
+def known_objects(channels: int, scans: int, width: int, **weights: float) -> dict[str, Any]:
+    """Training and data of a network that learns from made scans whose objects it is told."""
+    gridsize = round(channels**0.5)
+    weights = {"realspace_aligned_weight": 1.0, "nll_weight": 0.0, **weights}
+    single = channels == 1
+    made = PretrainingConfig(
+        scans=scans,
+        validation_scans=3,
+        size=N,
+        gridsize=gridsize,
+        neighbor_count=NEIGHBORS,
+        visits=1 if single else 2,
+        least_photons=1e6,
+        most_photons=PHOTONS,
+        most_step=0.5 if single else 0.35,
+        seed=KNOWN,
+    )
+    config = training(
+        "unrolled",
+        channels,
+        width=width,
+        batch_size=16 // channels,
+        nepochs=1,
+        n_groups=scans * made.groups_per_scan,
+        probe_trainable=False,
+        intensity_scale_trainable=False,
+        **weights,
+    )
+    return {"training": config, "pretraining": made}
 
 
 @dataclass(frozen=True)
@@ -140,10 +206,10 @@ class Outcome:
 class Condition:
     """An unseen object under one probe, and what there is to learn from."""
 
-    def __init__(self, probe: NDArray[np.complex64]) -> None:
+    def __init__(self, probe: NDArray[np.complex64], unseen: int) -> None:
         self.probe = probe
-        self.truth = line_object(UNSEEN)
-        self.test = scan_of(self.truth, probe, UNSEEN)
+        self.truth = line_object(unseen)
+        self.test = scan_of(self.truth, probe, unseen)
         self.mask = metrics.illumination_mask(probe, self.test.xcoords, self.test.ycoords, self.truth.shape)
 
     def score(self, object_: NDArray[np.complexfloating]) -> metrics.Comparison:
@@ -152,10 +218,25 @@ class Condition:
     def refined(self, start: NDArray[np.complexfloating], probe: Any) -> NDArray[np.complex64]:
         return refine(self.test, start, probe, RefinementConfig(), device="cpu").object
 
+    def pretrained(self, row: Row) -> tuple[Any, float]:
+        """A network of made scans with known objects, for this scan; the seconds include the making."""
+        assert row.pretraining is not None
+        made: list[TrainingSet] = []
+        probe = self.probe.reshape(-1, N, N)
+        making = cpu_seconds(
+            lambda: made.append(make_training_set(row.pretraining, [probe], make_object=OBJECTS[row.objects]))
+        )
+        module, seconds = train(made[0].training, row.training, validation=made[0].validation)
+        return on_scan(module, self.test, row.training), making + seconds
+
     def measure(self, row: Row) -> Outcome:
-        scans = joined([scan_of(line_object(seed), self.probe, seed) for seed in SEEN])
-        config = replace(row.training, n_groups=len(scans))
-        module, seconds = train(scans, config)
+        if row.pretraining is None:
+            scans = joined([scan_of(line_object(seed), self.probe, seed) for seed in SEEN])
+            config = replace(row.training, n_groups=len(scans))
+            module, seconds = train(scans, config)
+        else:
+            module, seconds = self.pretrained(row)
+            config = row.training
         network = apply(module, self.test, config, self.truth.shape)
         refined = self.refined(network, module.counts_probe().detach().numpy())
         return Outcome(network, refined, (self.score(network), self.score(refined)), seconds)
@@ -187,7 +268,7 @@ COLUMNS = (
     "condition",
     "published SSIM, PSNR (−48.1)",
     "network",
-    "patterns",
+    "learns from, patterns × passes",
     "train CPU s",
     "network: SSIM",
     "PSNR",
@@ -212,7 +293,8 @@ def pictures(outcomes: Mapping[Row, Outcome], conditions: Mapping[str, Condition
     for axis in axes.flat:
         axis.set_axis_off()
     axes[0, 0].set_title("truth", fontsize=9)
-    axes[0, 0].imshow(np.abs(line_object(UNSEEN))[middle, middle], cmap="gray", vmin=0, vmax=1)
+    truth = next(iter(conditions.values())).truth
+    axes[0, 0].imshow(np.abs(truth)[middle, middle], cmap="gray", vmin=0, vmax=1)
     for column, (row, outcome) in zip(axes.T[1:], outcomes.items(), strict=True):
         condition = conditions[row.probe]
         results = zip(("network", "refined"), (outcome.network, outcome.refined), outcome.scores, strict=True)
@@ -229,11 +311,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--reference", type=Path, required=True, help="its probe is the experimental one")
     parser.add_argument("--only", default="", help="rows whose condition and network contain this")
-    parser.add_argument("--images", type=Path, help="folder for the pictures")
+    parser.add_argument("--unseen", type=int, default=UNSEEN, help="seed of the object of the table")
+    parser.add_argument("--images", type=Path, help="file for the pictures of these rows")
     arguments = parser.parse_args()
     with np.load(arguments.reference) as file:
         probes = {"experimental": file["probe"], "idealised": idealised_probe()}
-    conditions = {name: Condition(probe) for name, probe in probes.items()}
+    conditions = {name: Condition(probe, arguments.unseen) for name, probe in probes.items()}
     outcomes: dict[Row, Outcome] = {}
     print_header(["torch", "lightning"])
 
@@ -244,12 +327,11 @@ def main() -> int:
             outcome = conditions[row.probe].measure(row)
             outcomes[row] = outcome
             ssim, psnr = PUBLISHED[row.probe, row.channels]
-            patterns = len(SEEN) * len(conditions[row.probe].test)
             yield [
                 row.condition,
                 f"{ssim:.3f}, {psnr:.1f} ({psnr - PEAK_255_DB:.1f})",
                 row.network,
-                f"{patterns} × {row.training.nepochs}",
+                row.data,
                 f"{outcome.seconds:.0f}",
                 *(cell for score in outcome.scores for cell in cells(score)),
             ]
@@ -264,7 +346,7 @@ def main() -> int:
         ),
     )
     if arguments.images:
-        pictures(outcomes, conditions, arguments.images / "lines.png")
+        pictures(outcomes, conditions, arguments.images)
     return 0
 
 

@@ -42,6 +42,8 @@ STRATEGIES = ("auto", "ddp", "ddp_spawn")
 
 DEFAULT_N_GROUPS = 512
 
+_OBJECT_WEIGHTS = ("realspace_mae_weight", "realspace_aligned_weight")
+
 _C = TypeVar("_C")
 
 
@@ -130,6 +132,9 @@ class TrainingConfig:
     ``probe_modes`` is this package's own: the number of incoherent probe modes to model, more than the data's
     probe has if need be (None: as many as it has).
 
+    ``realspace_aligned_weight`` is this package's own, too: the weight of the difference from a known object
+    whose phase may be another in every patch, see :func:`.data.simulation.aligned_mae`.
+
     ``n_images`` is a deprecated name of ``n_groups``. What it is given becomes ``n_groups``, and it is None
     again afterwards, so that :func:`dataclasses.replace` can change ``n_groups`` and needs no warning for
     what has been warned of. ``n_groups`` itself is never None: it is then :data:`DEFAULT_N_GROUPS`.
@@ -144,6 +149,7 @@ class TrainingConfig:
     nll_weight: float = 1.0
     realspace_mae_weight: float = 0.0
     realspace_weight: float = 0.0
+    realspace_aligned_weight: float = 0.0
     nphotons: float = 1e9
     n_groups: int | None = None
     n_images: int | None = None
@@ -180,7 +186,7 @@ class TrainingConfig:
             object.__setattr__(self, "n_groups", DEFAULT_N_GROUPS)
         integer(self, "batch_size", 1)
         integer(self, "nepochs", 1)
-        for name in ("mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight"):
+        for name in ("mae_weight", "nll_weight", "realspace_weight", *_OBJECT_WEIGHTS):
             real(self, name)
         real(self, "nphotons", exclusive=True)
         integer(self, "n_groups", 1)
@@ -196,11 +202,16 @@ class TrainingConfig:
         if self.model.model_type == "supervised":
             allowed = "a number > 0 with model_type = 'supervised'"
             check(self.realspace_mae_weight > 0, self, "realspace_mae_weight", allowed)
-        if self.mae_weight == self.nll_weight == self.realspace_mae_weight == 0.0:
+        if self.mae_weight == self.nll_weight == 0.0 and not self.needs_object:
             raise ValueError(
-                "TrainingConfig has nothing to learn from: set nll_weight, mae_weight or "
-                "realspace_mae_weight above 0."
+                "TrainingConfig has nothing to learn from: set nll_weight, mae_weight, "
+                "realspace_mae_weight or realspace_aligned_weight above 0."
             )
+
+    @property
+    def needs_object(self) -> bool:
+        """Whether the objective compares patches with a known object, which the data then have to hold."""
+        return any(getattr(self, name) > 0 for name in _OBJECT_WEIGHTS)
 
     @property
     def seed(self) -> int | None:

@@ -415,6 +415,17 @@ _TRAINING = (
         minimum=0.0,
         applies=_supervised,
     ),
+    Setting(
+        "Training.RealspaceAlignedWeight",
+        0.0,
+        "Aligned-Object Weight",
+        "Weight of the same difference, once each patch has the phase that fits the known object best. "
+        "Diffraction does not determine that phase: raise this, and lower Known-Object Weight, for single "
+        "frames and where the phases of several scans have nothing in common.",
+        sets={TrainingConfig: "realspace_aligned_weight"},
+        minimum=0.0,
+        applies=_supervised,
+    ),
 )
 
 _INFERENCE = (

@@ -48,6 +48,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "nll_weight": 1.0,
         "realspace_mae_weight": 0.0,
         "realspace_weight": 0.0,
+        "realspace_aligned_weight": 0.0,
         "nphotons": 1e9,
         "n_groups": 512,
         "n_subsample": None,
@@ -85,6 +86,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         (TrainingConfig, "batch_size", 0),
         (TrainingConfig, "nepochs", 2.5),
         (TrainingConfig, "nll_weight", -1.0),
+        (TrainingConfig, "realspace_aligned_weight", -1.0),
         (TrainingConfig, "nphotons", float("inf")),
         (TrainingConfig, "subsample_seed", -1),
         (TrainingConfig, "probe_modes", 0),
@@ -139,6 +141,21 @@ def test_supervised_training_needs_the_object_in_its_objective() -> None:
 def test_training_without_an_objective_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing to learn from"):
         TrainingConfig(nll_weight=0.0)
+
+
+@pytest.mark.parametrize(
+    ("weight", "needed"),
+    [
+        ("mae_weight", False),
+        ("realspace_mae_weight", True),
+        ("realspace_aligned_weight", True),
+    ],
+)
+def test_one_weight_is_something_to_learn_from_and_says_whether_of_an_object(
+    weight: str, needed: bool
+) -> None:
+    values: dict[str, Any] = {"nll_weight": 0.0, weight: 0.5}
+    assert TrainingConfig(**values).needs_object == needed
 
 
 def test_n_images_is_a_deprecated_name_of_n_groups() -> None:

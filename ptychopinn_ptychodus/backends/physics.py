@@ -21,6 +21,13 @@ _NOTEWORTHY = 1.25
 """A scan this many times as bright, or as dim, as the training data is worth a finding."""
 
 
+NEEDS_OBJECT = (
+    "realspace_mae_weight or realspace_aligned_weight above 0 needs a known object: add objectGuess to the "
+    "training data, or set both to 0."
+)
+"""What either engine says where the objective compares with an object and the data hold none."""
+
+
 @dataclass(frozen=True)
 class InitialPhysics:
     """Statistics that stay as they are, and starting values of the physical parameters.
@@ -61,10 +68,12 @@ def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> I
             f"The data have {size}×{size} patterns in groups of gridsize {container.gridsize}, but "
             f"ModelConfig says N = {model.N}, gridsize = {model.gridsize}: make them agree."
         )
-    if model.architecture == "unrolled" and model.channels == 1:
+    # a network that has seen what the objects were, as in pretraining, knows more than the frames say
+    if model.architecture == "unrolled" and model.channels == 1 and not config.needs_object:
         logger.warning(
-            "Single frames barely determine the large-scale phase: 'unrolled' lives by overlap. "
-            "Use gridsize 2 or more where positions allow."
+            "Single frames barely determine the large-scale phase, and patterns alone do not teach "
+            "'unrolled' what is missing. Use gridsize 2 or more where positions allow, or a network that was "
+            "pretrained for single frames (ptychopinn-ptychodus pretrain --gridsize 1)."
         )
     if container.probes is not None:
         _require_free_of_probe(config)

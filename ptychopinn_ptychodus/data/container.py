@@ -73,6 +73,10 @@ class PtychoDataContainer:
     exposures
         (M,) float64, ``Σ|amplitude|²`` of each pattern as a whole, were the object's amplitude 1: what a
         pattern is normalised by. None where it is not known, and all patterns count as alike.
+    objects
+        The true object of the patterns of each of :attr:`probes`, (H, W) complex64 each, in the scale in
+        which the probe is that of the patterns; None where they are not known. It takes the place of
+        :attr:`object_guess` where patterns have one of several probes.
     masks
         (K, N, N) bool, the bad pixels of the patterns of each of :attr:`probes`, where they differ;
         :attr:`bad_pixels` is then what is bad in any. None where that is of all patterns.
@@ -91,6 +95,7 @@ class PtychoDataContainer:
     probe_index: NDArray[np.int64] | None = None
     exposures: NDArray[np.float64] | None = None
     masks: NDArray[np.bool_] | None = None
+    objects: tuple[NDArray[np.complex64], ...] | None = None
 
     def __len__(self) -> int:
         """Number of groups, B (not of keys: ``len(groups.keys())`` is that)."""
@@ -265,7 +270,7 @@ class PtychoDataContainer:
         )
 
     def patches_for(self, indices: ArrayLike | slice) -> NDArray[np.complex64]:
-        """Object patches of some groups, cut by cubic splines from :attr:`object_guess`.
+        """Object patches of some groups, cut by cubic splines from :attr:`object_guess` or :attr:`objects`.
 
         Parameters
         ----------
@@ -283,14 +288,27 @@ class PtychoDataContainer:
             If the container has no object guess.
         """
         members = self._members(indices)
-        patches = self._cut_patches(*self.coords[members.ravel()].T)
-        return np.moveaxis(patches.reshape(*members.shape, self.N, self.N), 1, -1)
+        shape = (*members.shape, self.N, self.N)
+        if self.objects is None or self.probe_index is None:
+            patches = self._cut_patches(*self.coords[members.ravel()].T).reshape(shape)
+        else:
+            patches = np.empty(shape, np.complex64)
+            of_groups = self.probe_index[members[:, 0]]
+            for number in np.unique(of_groups):
+                groups = of_groups == number
+                cut = self._cutters[number](*self.coords[members[groups].ravel()].T)
+                patches[groups] = cut.reshape(-1, *shape[1:])
+        return np.moveaxis(patches, 1, -1)
 
     @cached_property
     def _cut_patches(self) -> PatchCutter:
         if self.object_guess is None:
             raise ValueError("The data hold no objectGuess to cut patches from: add it to the training data.")
         return PatchCutter(self.object_guess, self.N, order=3)
+
+    @cached_property
+    def _cutters(self) -> tuple[PatchCutter, ...]:
+        return tuple(PatchCutter(object_, self.N, order=3) for object_ in self.objects or ())
 
     def _members(self, indices: ArrayLike | slice) -> NDArray[np.int64]:
         return self.nn_indices[indices if isinstance(indices, slice) else np.asarray(indices)]

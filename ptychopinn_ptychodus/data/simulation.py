@@ -177,6 +177,25 @@ def amplitude_mae(counts: ArrayLike, expected: ArrayLike, good_pixels: ArrayLike
     return float(np.abs(np.sqrt(n) - np.sqrt(rate)).mean())
 
 
+def aligned_mae(patches: ArrayLike, truth: ArrayLike, weight: ArrayLike) -> float:
+    """Illumination-weighted mean of ``|e^{iφ} O − O_true|``, where φ is the best phase of each patch.
+
+    Diffraction does not determine φ. It is the phase of the weighted sum of ``O* O_true`` over the patch,
+    which makes the weighted sum of ``|e^{iφ} O − O_true|²`` least.
+
+    Parameters
+    ----------
+    patches, truth
+        (…, N, N) complex.
+    weight
+        Not below 0, of any shape that broadcasts to theirs.
+    """
+    made, known = np.asarray(patches, np.complex128), np.asarray(truth, np.complex128)
+    overlap = (made.conj() * known * weight).sum((-2, -1), keepdims=True)
+    difference = np.abs(made * np.exp(1j * np.angle(overlap)) - known) * weight
+    return float((difference.mean((-2, -1)) / np.mean(weight, (-2, -1))).mean())
+
+
 def _good(values: ArrayLike, good_pixels: ArrayLike | None) -> RealArray:
     array = np.asarray(values, dtype=np.float64)
     return array.ravel() if good_pixels is None else array[..., np.asarray(good_pixels, dtype=bool)].ravel()

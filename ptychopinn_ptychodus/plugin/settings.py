@@ -174,8 +174,8 @@ def naming_settings() -> Iterator[None]:
         text = re.sub(r"\b(\w+Config)\.(\w+)", setting, str(exc))
         if "has nothing to learn from" in text:
             text = (
-                "There is nothing to learn from: set NLLWeight, MAEWeight or RealspaceMAEWeight "
-                "(PtychoPINNPluginTraining) above 0."
+                "There is nothing to learn from: set NLLWeight, MAEWeight, RealspaceMAEWeight or "
+                "RealspaceAlignedWeight (PtychoPINNPluginTraining) above 0."
             )
         if text == str(exc):
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -15,6 +15,9 @@ from skimage.color import rgb2gray
 from ..data.simulation import make_object
 
 RealArray = NDArray[np.float64]
+
+ObjectMaker = Callable[[tuple[int, int], np.random.Generator], NDArray[np.complex64]]
+"""From the shape (H, W) and a source of random numbers to an object, (H, W) complex64."""
 
 IMAGES = (
     "astronaut",
@@ -37,6 +40,9 @@ IMAGES = (
 )
 """Those that come with scikit-image: others would have to be downloaded."""
 
+KINDS = ("drawn", "drawn", "texture", "grains", "image", "image")
+"""Stars, blobs and lines; noise of some spectrum; cells; pieces of photographs."""
+
 MOST_ABSORPTION = 0.7
 LEAST_PHASE, MOST_PHASE = 0.1, 3.0
 """Range of the difference between the largest and the smallest phase of an object, rad."""
@@ -44,7 +50,9 @@ LEAST_PHASE, MOST_PHASE = 0.1, 3.0
 _EVEN = 1e-12
 
 
-def random_object(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.complex64]:
+def random_object(
+    shape: tuple[int, int], rng: np.random.Generator, kinds: Sequence[str] = KINDS
+) -> NDArray[np.complex64]:
     """An object of a random kind, absorption and phase.
 
     Parameters
@@ -53,16 +61,17 @@ def random_object(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[n
         (H, W) pixels.
     rng
         Source of what is random in it.
+    kinds
+        Names of :data:`KINDS` to choose from; one that is named twice is chosen twice as often.
 
     Returns
     -------
     ndarray
         (H, W) complex64: amplitude in [0.3, 1], phase over at most 3 rad.
     """
-    kinds = (_drawn, _drawn, _texture, _grains, _image, _image)
-    absorption, phase = kinds[rng.integers(len(kinds))](shape, rng)
+    absorption, phase = _MAKERS[kinds[rng.integers(len(kinds))]](shape, rng)
     if rng.random() < 0.25:  # phase and absorption of different things
-        phase = kinds[rng.integers(len(kinds))](shape, rng)[1]
+        phase = _MAKERS[kinds[rng.integers(len(kinds))]](shape, rng)[1]
     if rng.random() < 0.5:
         phase = -phase
     # band-limited, so that sub-pixel patches of it exist
@@ -125,6 +134,14 @@ def _image(shape: tuple[int, int], rng: np.random.Generator) -> tuple[RealArray,
     smooth = ndimage.gaussian_filter(picture, max(0.0, 0.4 * (zoom - 1)))  # it is made smaller
     piece = ndimage.affine_transform(smooth, turn, offset, shape, order=1, mode="mirror")
     return piece, piece
+
+
+_MAKERS: dict[str, Callable[[tuple[int, int], np.random.Generator], tuple[RealArray, RealArray]]] = {
+    "drawn": _drawn,
+    "texture": _texture,
+    "grains": _grains,
+    "image": _image,
+}
 
 
 def _cut(

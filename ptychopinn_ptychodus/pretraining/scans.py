@@ -14,7 +14,7 @@ from ..data.joining import joined
 from ..data.raw import RawData
 from ..data.simulation import raster_positions, simulate_scan
 from .config import PretrainingConfig
-from .objects import random_object
+from .objects import ObjectMaker, random_object
 from .probes import random_probe, width
 
 _MARGIN_PX = 4
@@ -32,6 +32,7 @@ def make_training_set(
     config: PretrainingConfig,
     probes: Sequence[NDArray[np.complex64]] = (),
     *,
+    make_object: ObjectMaker = random_object,
     on_progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainingSet:
@@ -43,6 +44,8 @@ def make_training_set(
         Number and ranges of the scans.
     probes
         (modes, N, N) complex64 each, of any scale; N is ``config.size``.
+    make_object
+        Called for each scan with the shape of its object and a source of random numbers.
     on_progress
         Called with the part of the scans that is done, 0 to 1.
     should_stop
@@ -69,14 +72,20 @@ def make_training_set(
             raise InterruptedError("The making of scans was stopped.")
         rng = np.random.default_rng(seed)
         probe = probes[number % len(probes)] if probes else random_probe(config.size, rng)
-        scans.append(_grouped(random_scan(probe, config, rng), config, rng))
+        scans.append(_grouped(random_scan(probe, config, rng, make_object), config, rng))
         if on_progress is not None:
             on_progress((number + 1) / count)
     held_out = config.validation_scans
-    return TrainingSet(training=joined(scans[held_out:]), validation=joined(scans[:held_out]))
+    learnt, seen = (joined(part, with_objects=True) for part in (scans[held_out:], scans[:held_out]))
+    return TrainingSet(training=learnt, validation=seen)
 
 
-def random_scan(probe: NDArray[np.complex64], config: PretrainingConfig, rng: np.random.Generator) -> RawData:
+def random_scan(
+    probe: NDArray[np.complex64],
+    config: PretrainingConfig,
+    rng: np.random.Generator,
+    make_object: ObjectMaker = random_object,
+) -> RawData:
     """A scan of a made object: step, jitter, orientation and dose are drawn from the ranges of ``config``."""
     step = rng.uniform(config.least_step, config.most_step) * width(probe)
     # how many steps away neighbours are in a corner of the scan; groups that reach over N/2 are refused
@@ -97,7 +106,7 @@ def random_scan(probe: NDArray[np.complex64], config: PretrainingConfig, rng: np
     )
     reach = max(float(np.abs(x).max()), float(np.abs(y).max()))
     edge = 2 * math.ceil(reach + config.size / 2 + _MARGIN_PX)
-    object_ = random_object((edge, edge), rng)
+    object_ = make_object((edge, edge), rng)
     photons = math.exp(rng.uniform(math.log(config.least_photons), math.log(config.most_photons)))
     middle = (edge - 1) / 2
     return simulate_scan(object_, probe, x + middle, y + middle, photons, int(rng.integers(2**31)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,6 +62,55 @@ def test_several_probes_cost_what_they_cost_one_at_a_time(
     together = loss_of(bench, joined(scans), **changes)
     assert not math.isclose(alone[0], alone[1], rel_tol=0.01)
     assert together == pytest.approx(np.mean(alone), rel=1e-4)
+
+
+OBJECT_ONLY: dict[str, Any] = {"nll_weight": 0.0, "realspace_aligned_weight": 1.0}
+
+
+@pytest.mark.parametrize("changes", [OBJECT_ONLY, {"gridsize": 1, "mae_weight": 0.5} | OBJECT_ONLY])
+def test_several_known_objects_cost_what_they_cost_one_at_a_time(
+    changes: dict[str, Any], bench: Bench
+) -> None:
+    gridsize = changes.get("gridsize", 2)
+    scans = [groups_of(scan_with(modes, 1e6, modes), gridsize) for modes in (1, 2)]
+    alone = [loss_of(bench, joined([scan], with_objects=True), **changes) for scan in scans]
+    assert not math.isclose(alone[0], alone[1], rel_tol=0.01)
+    together = loss_of(bench, joined(scans, with_objects=True), **changes)
+    assert together == pytest.approx(np.mean(alone), rel=1e-4)
+
+
+def test_the_difference_from_a_known_object_is_that_of_what_the_network_makes(bench: Bench) -> None:
+    data = joined([groups_of(scan_with(1, 1e6, 1))], with_objects=True)
+    loss = loss_of(bench, data, **OBJECT_ONLY)
+    made = bench.engine.predict(bench.model_path, groups_of(scan_with(1, 1e6, 1)), QUICK).patches
+    weight = (np.abs(data.probe) ** 2).sum(0)
+    truth = np.moveaxis(data.patches_for(slice(None)), -1, 1)
+    assert loss == pytest.approx(simulation.aligned_mae(made, truth, weight), rel=1e-3)
+    turned = truth * np.exp(0.1j * np.arange(truth.size // 64**2)).reshape(*truth.shape[:2], 1, 1)
+    assert loss == pytest.approx(simulation.aligned_mae(made, turned, weight), rel=1e-3)
+
+
+def test_objects_that_are_not_known_are_missed_by_name(
+    bench: Bench, scans: Sequence[PtychoDataContainer]
+) -> None:
+    with pytest.raises(ValueError, match="objectGuess"):
+        loss_of(bench, joined(scans), **OBJECT_ONLY)
+    with pytest.raises(ValueError, match="objectGuess"):
+        joined([dataclasses.replace(scans[0], object_guess=None)], with_objects=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"), [(OBJECT_ONLY, False), ({"nll_weight": 0.0, "mae_weight": 1.0}, True)]
+)
+def test_single_frames_are_warned_of_where_no_object_was_known(
+    changes: dict[str, Any], warned: bool, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A network that was pretrained on single frames with their objects is what to use for them."""
+    data = groups_of(scan_with(1, 1e6, 1), gridsize=1)
+    with caplog.at_level(logging.WARNING):
+        loss_of(bench, joined([data], with_objects=True), gridsize=1, **changes)
+        bench.engine.predict(bench.model_path, data, QUICK)
+    assert caplog.text.count("Single frames") == 2 * warned
 
 
 @pytest.mark.parametrize("changes", [{"mae_weight": 1.0}, {"object_big": False}])

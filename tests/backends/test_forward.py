@@ -92,6 +92,28 @@ def test_losses_agree_with_the_reference(rng: np.random.Generator, masked: bool)
     assert float(mae) == pytest.approx(simulation.amplitude_mae(counts, expected, good) / 2.0, rel=1e-4)
 
 
+def test_aligned_difference_agrees_with_the_reference_and_sees_no_phase(rng: np.random.Generator) -> None:
+    patches, truth = (rng.normal(size=(2, 3, 8, 8)) + 1j * rng.normal(size=(2, 3, 8, 8)) for _ in range(2))
+    weight = rng.random((2, 1, 8, 8))
+    expected = simulation.aligned_mae(patches, truth, weight)
+    made = losses.aligned_mae(*map(torch.from_numpy, (patches, truth, weight)))
+    assert float(made) == pytest.approx(expected, rel=1e-6)
+    # by the definition: no phase of a patch that was tried is better in the mean of squares
+    phases = np.exp(2j * np.pi * rng.random((2, 3, 1, 1)))
+    assert simulation.aligned_mae(patches * phases, truth, weight) == pytest.approx(expected, rel=1e-9)
+    assert simulation.aligned_mae(truth * phases, truth, weight) < 1e-9
+    assert simulation.aligned_mae(0.5 * truth, truth, np.ones((8, 8))) == pytest.approx(
+        0.5 * np.abs(truth).mean()
+    )
+
+
+def test_aligned_difference_of_nothing_has_gradients() -> None:
+    nothing = torch.zeros(1, 1, 8, 8, dtype=torch.complex64, requires_grad=True)
+    losses.aligned_mae(nothing, torch.ones(1, 1, 8, 8, dtype=torch.complex64), torch.ones(8, 8)).backward()
+    assert nothing.grad is not None
+    assert torch.isfinite(torch.view_as_real(nothing.grad)).all()
+
+
 def test_total_variation_is_zero_for_a_flat_object_and_has_gradients_there() -> None:
     flat = torch.full((1, 1, 8, 8), 0.5 + 0.5j, requires_grad=True)
     value = losses.total_variation(flat)

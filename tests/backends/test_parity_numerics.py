@@ -313,6 +313,7 @@ def test_losses_agree(rng: np.random.Generator) -> None:
         ("amplitude_mae", (np.sqrt(counts), expected, good, 2.0)),
         ("total_variation", (patches,)),
         ("realspace_mae", (patches, truth, good)),
+        ("aligned_mae", (patches, truth, good)),
     ):
         theirs = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in arguments]
         value = float(getattr(losses, name)(*arguments))
@@ -324,6 +325,8 @@ def test_losses_agree(rng: np.random.Generator) -> None:
     )
     reference = simulation.amplitude_mae(counts, expected, mask) / 2
     assert float(losses.amplitude_mae(np.sqrt(counts), expected, good, 2.0)) == pytest.approx(reference, 1e-4)
+    reference = simulation.aligned_mae(patches, truth, good)
+    assert float(losses.aligned_mae(patches, truth, good)) == pytest.approx(reference, 1e-4)
 
 
 def test_total_variation_is_zero_for_a_flat_object_and_has_gradients_there() -> None:
@@ -354,6 +357,7 @@ def _objective(
         terms.amplitude_mae(counts**0.5, expected, good, 1.0),
         terms.total_variation(seen),
         terms.realspace_mae(placed, placed * 0 + 0.7, good),
+        terms.aligned_mae(placed, placed * 0 + 0.7, good),
     ]
 
 

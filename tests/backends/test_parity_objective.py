@@ -61,11 +61,13 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "mae": {"nll_weight": 0.0, "mae_weight": 1.0},
     "tv": {"nll_weight": 1e-3, "realspace_weight": 1.0},  # alone, it would be nothing to learn from
     "realspace": {"nll_weight": 0.0, "realspace_mae_weight": 1.0},
+    "aligned": {"nll_weight": 0.0, "realspace_aligned_weight": 1.0},
     "mixture": {
         "nll_weight": 0.7,
         "mae_weight": 0.4,
         "realspace_weight": 0.2,
         "realspace_mae_weight": 0.3,
+        "realspace_aligned_weight": 0.25,
     },
 }
 
@@ -270,7 +272,7 @@ def _differentiated(trio: Trio, gradient: Mapping[str, Array]) -> tuple[float, f
     """Slope of the reference's loss along a random direction: by its gradient, and by differences."""
     rng = np.random.default_rng(11)
     # where the probe weighs the truth, it is not to be learnt from: differences would see that too
-    fixed = ["probe_planes"] if trio.ours.training_config.realspace_mae_weight else []
+    fixed = ["probe_planes"] if trio.ours.training_config.needs_object else []
     parameters = {name: p for name, p in trio.reference.named_parameters() if name not in fixed}
     ways = {
         name: torch.tensor(rng.normal(size=p.shape) * (float(p.detach().square().mean().sqrt()) + 1e-3))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ptychopinn_ptychodus.data.container import PtychoDataContainer
-from ptychopinn_ptychodus.data.simulation import make_probe
+from ptychopinn_ptychodus.data.simulation import diffraction_intensity, make_probe
 from ptychopinn_ptychodus.pretraining import PretrainingConfig
 from ptychopinn_ptychodus.pretraining.objects import IMAGES, natural_image, random_object
 from ptychopinn_ptychodus.pretraining.probes import random_probe, width
@@ -104,6 +104,29 @@ def test_each_scan_has_a_probe_of_its_own_in_the_scale_of_its_patterns() -> None
     assert made.training.probes is not None
     assert made.validation.probes is not None
     assert not np.array_equal(made.training.probes[0], made.validation.probes[0])
+
+
+def test_the_known_objects_explain_the_patterns() -> None:
+    """Each group has patches of its own scan's object, which the scan's probe makes its patterns of."""
+    bright = dataclasses.replace(SMALL, least_photons=1e9, most_photons=1e9)
+    data = make_training_set(bright, make_object=dark_lines).training
+    assert data.objects is not None
+    assert len(data.objects) == 3
+    chosen = np.array([0, len(data) - 1, len(data) // 2, 1])
+    patches = np.moveaxis(data.patches_for(chosen), -1, 1)
+    measured = np.moveaxis(data.batch(chosen), -1, 1)
+    probes = data.probes_for(chosen)
+    for group in range(len(chosen)):
+        counts = diffraction_intensity(patches[group], probes[group])
+        assert np.abs(np.sqrt(counts) - measured[group]).max() < 0.01 * measured[group].max()
+    np.testing.assert_array_equal(data.patches_for(chosen[1:2]), data.patches_for(chosen)[1:2])
+
+
+def dark_lines(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Bright lines on nothing: most of the beam is lost, so that the scale of the object matters."""
+    made = np.full(shape, 0.02, np.complex64)
+    made[:, rng.integers(0, shape[1], 12)] = 1.0
+    return made
 
 
 def test_given_probes_are_taken_in_turn_whatever_their_scale_and_modes() -> None:

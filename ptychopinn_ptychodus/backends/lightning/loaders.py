@@ -133,7 +133,7 @@ def build_loaders(
 
     The test data are seen through the training data's normalisation: it is part of the model.
     """
-    scale, with_object = train.input_scale, config.realspace_mae_weight > 0
+    scale, with_object = train.input_scale, config.needs_object
     train_loader = build_loader(
         GroupDataset(train, scale, with_object=with_object),
         config.batch_size,

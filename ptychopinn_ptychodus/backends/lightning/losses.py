@@ -69,8 +69,21 @@ def total_variation(patches: Tensor) -> Tensor:
 
 
 def realspace_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Illumination-weighted mean of ``|O − O_true|``; patches and truth (B, C, N, N), weight (N, N)."""
-    return (_modulus(patches - truth) * weight).mean() / weight.mean()
+    """Illumination-weighted mean of ``|O − O_true|`` of each patch, and the mean of these.
+
+    Patches and truth are (B, C, N, N), the weight (N, N), or (B, 1, N, N) where it differs.
+    """
+    of_patches = (_modulus(patches - truth) * weight).mean((-2, -1)) / weight.mean((-2, -1))
+    return of_patches.mean()
+
+
+def aligned_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """As :func:`realspace_mae`, once each patch has been given the phase that fits its truth best.
+
+    That of the illumination-weighted sum of ``O* O_true`` over the patch: diffraction does not determine it.
+    """
+    overlap = (patches.conj() * truth * weight).mean((-2, -1), keepdim=True)
+    return realspace_mae(patches * (overlap / _modulus(overlap)), truth, weight)
 
 
 def _modulus(z: Tensor) -> Tensor:

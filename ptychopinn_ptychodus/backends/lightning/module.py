@@ -30,7 +30,7 @@ from ..base import ModelFileError, ModelState
 from ..conversion import not_convertible
 from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE
 from ..model_file import manifest
-from ..physics import InitialPhysics, amplitude_to_sqrt_counts, central_disk, initial_physics
+from ..physics import NEEDS_OBJECT, InitialPhysics, amplitude_to_sqrt_counts, central_disk, initial_physics
 from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwise
 from . import forward, losses
 from .names import MANIFEST_KEY, NAME
@@ -222,18 +222,18 @@ class PtychoPINN_Lightning(pl.LightningModule):
                 total = total + config.mae_weight * mae
         if config.realspace_weight:
             total = total + config.realspace_weight * losses.total_variation(patches)
-        if config.realspace_mae_weight:
+        if config.needs_object:
             if batch.get("object", None) is None:
-                raise ValueError(
-                    "realspace_mae_weight > 0 (supervised training) needs a known object: add objectGuess to "
-                    "the training data, or set realspace_mae_weight to 0."
-                )
+                raise ValueError(NEEDS_OBJECT)
             # no gradient: the probe could otherwise avoid places where the object is wrong
             weight = (self.probe if given is None else given).detach().abs().square().sum(-3)
             placed = patches if rest is None else forward.fourier_shift(patches, -rest)
             brightest = weight.amax((-2, -1), keepdim=True)
-            truth = losses.realspace_mae(placed, batch["object"], weight / brightest)
-            total = total + config.realspace_mae_weight * truth
+            known = (placed, batch["object"], weight / brightest)
+            if config.realspace_mae_weight:
+                total = total + config.realspace_mae_weight * losses.realspace_mae(*known)
+            if config.realspace_aligned_weight:
+                total = total + config.realspace_aligned_weight * losses.aligned_mae(*known)
         return total
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:

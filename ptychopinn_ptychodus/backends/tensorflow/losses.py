@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ..hyperparameters import MODULUS_FLOOR
 from .architecture import Tensor
-from .forward import power
+from .forward import as_complex, power
 
 
 def poisson_nll(
@@ -70,8 +70,22 @@ def total_variation(patches: Tensor) -> Tensor:
 
 
 def realspace_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Illumination-weighted mean of ``|O − O_true|``; patches and truth (B, C, N, N), weight (N, N)."""
-    return tf.reduce_mean(_modulus(patches - truth) * weight) / tf.reduce_mean(weight)
+    """Illumination-weighted mean of ``|O − O_true|`` of each patch, and the mean of these.
+
+    Patches and truth are (B, C, N, N), the weight (N, N), or (B, 1, N, N) where it differs.
+    """
+    of_patches = tf.reduce_mean(_modulus(patches - truth) * weight, (-2, -1))
+    return tf.reduce_mean(of_patches / tf.reduce_mean(weight, (-2, -1)))
+
+
+def aligned_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """As :func:`realspace_mae`, once each patch has been given the phase that fits its truth best.
+
+    That of the illumination-weighted sum of ``O* O_true`` over the patch: diffraction does not determine it.
+    """
+    weighted = tf.math.conj(patches) * truth * as_complex(weight)
+    overlap = tf.reduce_mean(weighted, (-2, -1), keepdims=True)
+    return realspace_mae(patches * (overlap / as_complex(_modulus(overlap))), truth, weight)
 
 
 def _modulus(z: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from ..base import ModelDescription, ModelFileError, ModelState
 from ..conversion import not_convertible
 from ..framework import one_line
 from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE
-from ..physics import InitialPhysics, amplitude_to_sqrt_counts, central_disk, initial_physics
+from ..physics import NEEDS_OBJECT, InitialPhysics, amplitude_to_sqrt_counts, central_disk, initial_physics
 from . import forward, losses
 from .architecture import Tensor, from_portable, to_portable
 from .names import NAME
@@ -215,20 +215,20 @@ class PtychoPINN_TensorFlow(keras.Model):
                 total += config.mae_weight * mae
         if config.realspace_weight:
             total += config.realspace_weight * losses.total_variation(patches)
-        if config.realspace_mae_weight:
+        if config.needs_object:
             if "object" not in batch:
-                raise ValueError(
-                    "realspace_mae_weight > 0 (supervised training) needs a known object: add objectGuess to "
-                    "the training data, or set realspace_mae_weight to 0."
-                )
+                raise ValueError(NEEDS_OBJECT)
             # not to be learnt from: a probe could otherwise leave where the object is wrong in the dark
             weight = tf.stop_gradient(
                 tf.reduce_sum(forward.power(self.probe if given is None else given), -3)
             )
             brightest = tf.reduce_max(weight, (-2, -1), keepdims=True)
             placed = patches if rest is None else forward.fourier_shift(patches, -rest)
-            truth = losses.realspace_mae(placed, batch["object"], weight / brightest)
-            total += config.realspace_mae_weight * truth
+            known = (placed, batch["object"], weight / brightest)
+            if config.realspace_mae_weight:
+                total += config.realspace_mae_weight * losses.realspace_mae(*known)
+            if config.realspace_aligned_weight:
+                total += config.realspace_aligned_weight * losses.aligned_mae(*known)
         return total
 
     def train_step(self, data: Batch) -> dict[str, Tensor]:

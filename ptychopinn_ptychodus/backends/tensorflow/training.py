@@ -181,7 +181,7 @@ def train(
     if config.seed is not None:
         keras.utils.set_random_seed(config.seed)
     # the test data are seen through the training data's normalisation: it is part of the model
-    scale, with_object = train.input_scale, config.realspace_mae_weight > 0
+    scale, with_object = train.input_scale, config.needs_object
     order = None if config.sequential_sampling else Order(config.seed)
     train_data = build_dataset(
         train,
