@@ -35,7 +35,7 @@ from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import raster_positions, simulate_scan
 from ptychopinn_ptychodus.pretraining import PretrainingConfig
-from ptychopinn_ptychodus.pretraining.objects import random_object
+from ptychopinn_ptychodus.pretraining.objects import ObjectMaker, random_object
 from ptychopinn_ptychodus.pretraining.scans import TrainingSet, make_training_set
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
@@ -48,6 +48,7 @@ STEP, JITTER = 8.0, 0.2  # of the grid: pixels, and part of a step that each pos
 PHOTONS = 1e9  # a pattern, on average over a scan
 UNSEEN, SEEN = 0, (1, 2)  # seeds of the object of the table, and of those to learn from
 KNOWN = 1  # seed of the made scans of pretraining, whose objects are known; none is one of these three
+SCANS, SCANS_OF_OTHERS = {4: 96, 1: 256}, 96  # made, by the table's C; 64 patterns each
 NO_LINES = ("texture", "grains", "image")  # kinds of objects that have no lines, stars or blobs drawn in them
 DISK, EDGE = N // 4, 1.5  # idealised probe: radius, and standard deviation of the blur, pixels
 LONGER = 3  # passes
@@ -89,7 +90,10 @@ def half_lines(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.c
     return piece_of_lines(shape, rng) if rng.random() < 0.5 else random_object(shape, rng)
 
 
-OBJECTS = {"half lines": half_lines, "no lines": partial(random_object, kinds=NO_LINES)}
+OBJECTS: dict[str, ObjectMaker] = {
+    "half lines": half_lines,
+    "no lines": partial(random_object, kinds=NO_LINES),
+}
 """What pretraining may learn from."""
 
 
@@ -218,14 +222,12 @@ class Condition:
     def refined(self, start: NDArray[np.complexfloating], probe: Any) -> NDArray[np.complex64]:
         return refine(self.test, start, probe, RefinementConfig(), device="cpu").object
 
-    def pretrained(self, row: Row) -> tuple[Any, float]:
+    def pretrained(self, row: Row, config: PretrainingConfig) -> tuple[Any, float]:
         """A network of made scans with known objects, for this scan; the seconds include the making."""
-        assert row.pretraining is not None
         made: list[TrainingSet] = []
         probe = self.probe.reshape(-1, N, N)
-        making = cpu_seconds(
-            lambda: made.append(make_training_set(row.pretraining, [probe], make_object=OBJECTS[row.objects]))
-        )
+        make_object = OBJECTS[row.objects]
+        making = cpu_seconds(lambda: made.append(make_training_set(config, [probe], make_object=make_object)))
         module, seconds = train(made[0].training, row.training, validation=made[0].validation)
         return on_scan(module, self.test, row.training), making + seconds
 
@@ -235,7 +237,7 @@ class Condition:
             config = replace(row.training, n_groups=len(scans))
             module, seconds = train(scans, config)
         else:
-            module, seconds = self.pretrained(row)
+            module, seconds = self.pretrained(row, row.pretraining)
             config = row.training
         network = apply(module, self.test, config, self.truth.shape)
         refined = self.refined(network, module.counts_probe().detach().numpy())
@@ -247,6 +249,8 @@ def rows() -> list[Row]:
     found = []
     for channels in (4, 1):
         for probe in ("experimental", "idealised"):
+            told = known_objects(channels, SCANS[channels], 1)
+            found.append(Row(probe, channels, "unrolled, known objects", **told, objects="half lines"))
             plain = training("unrolled", channels, batch_size=4, nepochs=1)
             found.append(Row(probe, channels, "unrolled", plain))
             if (channels, probe) == (4, "idealised"):
@@ -255,6 +259,9 @@ def rows() -> list[Row]:
                 nearest = replace(plain, neighbor_count=3, nll_weight=0.0, mae_weight=1.0)
                 found.append(Row(probe, channels, "unrolled, amplitude MAE, nearest neighbours", nearest))
             if channels == 1:
+                other = known_objects(channels, SCANS_OF_OTHERS, 1)
+                name = "unrolled, known objects of other kinds"
+                found.append(Row(probe, channels, name, **other, objects="no lines"))
                 smooth = replace(plain, realspace_weight=SMOOTHNESS)
                 found.append(Row(probe, channels, f"unrolled, smoothness {SMOOTHNESS:g}", smooth))
                 cnn = training("cnn", channels, batch_size=4, nepochs=2, nll_weight=0.0, mae_weight=1.0)

@@ -294,6 +294,19 @@ def _add_pretrain(commands: _Commands, common: argparse.ArgumentParser) -> None:
         "--filters", type=_positive, default=1, metavar="F", help="width of the network; default: %(default)s"
     )
     pretrain.add_argument(
+        "--object-weight",
+        type=float,
+        metavar="W",
+        help="weight of the difference from the made object, whose phase is free in every patch; default: 1 "
+        "for single frames (--gridsize 1), else 0",
+    )
+    pretrain.add_argument(
+        "--amplitude-weight",
+        type=float,
+        metavar="W",
+        help="weight of the difference from the made patterns; default: 0 for single frames, else 1",
+    )
+    pretrain.add_argument(
         "--resume",
         action="store_true",
         help="go on with the interrupted pretraining in OUT, from its last epoch; where there is neither one "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,13 @@ from ..worker.running import ChildRun, JobObserver
 from .commands import require_writable_directory
 from .errors import INTERRUPTED, SUCCESS, UsageError
 from .progress import ProgressDisplay, TimeLeft
+
+WEIGHTS = {True: {"amplitude": 0.0, "object": 1.0}, False: {"amplitude": 1.0, "object": 0.0}}
+"""Default weights of the objective, for single frames and for groups, see docs/single_frames.md.
+
+What a single frame leaves open only the object teaches; the large-scale phase of an object is no more known
+from a group than from a frame, and would outweigh what a group does determine.
+"""
 
 BATCH_PATTERNS = 27
 """Patterns of a step, in groups of gridsize²."""
@@ -63,6 +71,7 @@ def pretrain(arguments: argparse.Namespace) -> int:
 def _job(
     pretraining: PretrainingConfig, engine: Engine, target: Path, arguments: argparse.Namespace
 ) -> PretrainJob:
+    weights = _weights(arguments)
     asked = TrainingRequest(
         model={
             "gridsize": pretraining.gridsize,
@@ -75,8 +84,9 @@ def _job(
             "neighbor_count": pretraining.neighbor_count,
             "subsample_seed": pretraining.seed,
             # the likelihood of the darkest scans would outweigh all others: there is most noise in it
-            "mae_weight": 1.0,
+            "mae_weight": weights["amplitude"],
             "nll_weight": 0.0,
+            "realspace_aligned_weight": weights["object"],
             # there is not one probe, nor one scale, to learn
             "probe_trainable": False,
             "intensity_scale_trainable": False,
@@ -94,6 +104,29 @@ def _job(
         log_level=logging.DEBUG if arguments.debug else logging.INFO if verbose else logging.WARNING,
         resume=arguments.resume,
     )
+
+
+def _weights(arguments: argparse.Namespace) -> dict[str, float]:
+    """The weight of each term of the objective.
+
+    Raises
+    ------
+    ValueError
+        If a weight is below 0 or not finite, or all are 0.
+    """
+    asked = {"amplitude": arguments.amplitude_weight, "object": arguments.object_weight}
+    weights = WEIGHTS[arguments.gridsize == 1] | {name: w for name, w in asked.items() if w is not None}
+    for name, weight in weights.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(
+                f"--{name}-weight {weight:g} is not a number of at least 0: give one, or leave it out."
+            )
+    if not any(weights.values()):
+        raise ValueError(
+            "--amplitude-weight and --object-weight are both 0, so that there is nothing to learn from: set "
+            "one of them above 0, or leave them out."
+        )
+    return weights
 
 
 def _engine(backend: str | None) -> Engine:

@@ -191,9 +191,10 @@ def aligned_mae(patches: ArrayLike, truth: ArrayLike, weight: ArrayLike) -> floa
         Not below 0, of any shape that broadcasts to theirs.
     """
     made, known = np.asarray(patches, np.complex128), np.asarray(truth, np.complex128)
-    overlap = (made.conj() * known * weight).sum((-2, -1), keepdims=True)
-    difference = np.abs(made * np.exp(1j * np.angle(overlap)) - known) * weight
-    return float((difference.mean((-2, -1)) / np.mean(weight, (-2, -1))).mean())
+    light = np.asarray(weight, np.float64)
+    overlap: NDArray[np.complex128] = (made.conj() * known * light).sum((-2, -1), keepdims=True)
+    difference: RealArray = np.abs(made * np.exp(1j * np.angle(overlap)) - known) * light
+    return float((difference.mean((-2, -1)) / light.mean((-2, -1))).mean())
 
 
 def _good(values: ArrayLike, good_pixels: ArrayLike | None) -> RealArray:

@@ -69,9 +69,9 @@ def random_object(
     ndarray
         (H, W) complex64: amplitude in [0.3, 1], phase over at most 3 rad.
     """
-    absorption, phase = _MAKERS[kinds[rng.integers(len(kinds))]](shape, rng)
+    absorption, phase = _MAKERS[kinds[int(rng.integers(len(kinds)))]](shape, rng)
     if rng.random() < 0.25:  # phase and absorption of different things
-        phase = _MAKERS[kinds[rng.integers(len(kinds))]](shape, rng)[1]
+        phase = _MAKERS[kinds[int(rng.integers(len(kinds)))]](shape, rng)[1]
     if rng.random() < 0.5:
         phase = -phase
     # band-limited, so that sub-pixel patches of it exist

@@ -78,6 +78,42 @@ def test_without_probes_they_are_made(command: Command, tmp_path: Path, extensio
     assert (description.model.N, description.model.gridsize) == (64, 1)
 
 
+def test_single_frames_learn_from_the_object_and_are_not_advised_against(
+    command: Command, scan: Path, tmp_path: Path, extension: str
+) -> None:
+    done = command("pretrain", "-o", tmp_path, *TINY, "--gridsize", 1, "--probe", scan / "product.h5")
+    assert done.returncode == 0, done.stderr
+    model = tmp_path / f"model{extension}"
+    training = guess_engine(model).read_state(model).training
+    assert (training.realspace_aligned_weight, training.mae_weight) == (1.0, 0.0)
+    off = ("--set", "PtychoPINNPluginRefinement.Epochs=0")
+    used = command("reconstruct", "-i", scan, "-o", tmp_path / "out", "-m", model, *off)
+    assert used.returncode == 0, used.stderr
+    assert "Single frames" not in done.stderr + used.stderr + used.stdout
+
+
+def test_the_weights_of_the_objective_are_what_is_said(
+    command: Command, tmp_path: Path, extension: str, pretrained: tuple[Path, Done]
+) -> None:
+    model = pretrained[0] / f"model{extension}"
+    training = guess_engine(model).read_state(model).training
+    assert (training.realspace_aligned_weight, training.mae_weight) == (0.0, 1.0)
+    weights = ("--gridsize", 2, "--object-weight", 0.25, "--amplitude-weight", 0.5)
+    done = command("pretrain", "-o", tmp_path, *TINY, *weights)
+    assert done.returncode == 0, done.stderr
+    model = tmp_path / f"model{extension}"
+    training = guess_engine(model).read_state(model).training
+    assert (training.realspace_aligned_weight, training.mae_weight) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize(
+    "weights", [("--object-weight", 0), ("--object-weight", -1), ("--amplitude-weight", "nan")]
+)
+def test_weights_that_teach_nothing(weights: tuple[object, ...], tmp_path: Path, capsys: Capture) -> None:
+    assert str(weights[0]) in refused(capsys, "-o", tmp_path / "out", "--gridsize", 1, *weights)
+    assert not (tmp_path / "out").exists()
+
+
 def test_interrupted_it_keeps_its_best_model_and_goes_on(
     interrupted: Command, command: Command, tmp_path: Path, extension: str
 ) -> None:
