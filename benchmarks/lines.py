@@ -260,7 +260,7 @@ def rows() -> list[Row]:
                 found.append(Row(probe, channels, "unrolled, amplitude MAE, nearest neighbours", nearest))
             if channels == 1:
                 other = known_objects(channels, SCANS_OF_OTHERS, 1)
-                name = "unrolled, known objects of other kinds"
+                name = "unrolled, known objects, no lines"
                 found.append(Row(probe, channels, name, **other, objects="no lines"))
                 smooth = replace(plain, realspace_weight=SMOOTHNESS)
                 found.append(Row(probe, channels, f"unrolled, smoothness {SMOOTHNESS:g}", smooth))
@@ -299,7 +299,7 @@ def pictures(outcomes: Mapping[Row, Outcome], conditions: Mapping[str, Condition
     axes = figure.subplots(2, len(outcomes) + 1)
     for axis in axes.flat:
         axis.set_axis_off()
-    axes[0, 0].set_title("truth", fontsize=9)
+    axes[0, 0].set_title("truth", fontsize=8)
     truth = next(iter(conditions.values())).truth
     axes[0, 0].imshow(np.abs(truth)[middle, middle], cmap="gray", vmin=0, vmax=1)
     for column, (row, outcome) in zip(axes.T[1:], outcomes.items(), strict=True):
@@ -309,7 +309,7 @@ def pictures(outcomes: Mapping[Row, Outcome], conditions: Mapping[str, Condition
             aligned, _ = metrics.align(image, condition.truth, condition.mask)
             axis.imshow(np.abs(aligned)[middle, middle], cmap="gray", vmin=0, vmax=1)
             axis.set_title(
-                f"{row.condition}\n{row.network}\n{name}: SSIM {score.amplitude.ssim:.3f}", fontsize=9
+                f"{row.condition}\n{row.network}\n{name}: SSIM {score.amplitude.ssim:.3f}", fontsize=8
             )
     figure.savefig(path, dpi=75)
 

@@ -46,6 +46,7 @@ def test_it_leaves_a_model_for_any_probe(pretrained: tuple[Path, Done], extensio
     assert description.data.any_probe
     assert (description.data.probe_modes, description.model.N) == (2, 64)
     assert len(description.history["val_loss"]) == 1
+    assert weights_of(model) == (0.0, 1.0)
 
 
 def test_the_model_reconstructs_as_any_other(
@@ -71,39 +72,25 @@ def test_the_model_reconstructs_as_any_other(
     assert overlap == pytest.approx(1.0, abs=1e-4)
 
 
-def test_without_probes_they_are_made(command: Command, tmp_path: Path, extension: str) -> None:
-    done = command("pretrain", "-o", tmp_path, *TINY, "--size", 64, "--gridsize", 1)
-    assert done.returncode == 0, done.stderr
-    description = guess_engine(tmp_path / f"model{extension}").describe(tmp_path / f"model{extension}")
-    assert (description.model.N, description.model.gridsize) == (64, 1)
+def weights_of(model: Path) -> tuple[float, float]:
+    """Of the made object and of the made amplitudes, as the model file has them."""
+    training = guess_engine(model).read_state(model).training
+    return training.realspace_aligned_weight, training.mae_weight
 
 
-def test_single_frames_learn_from_the_object_and_are_not_advised_against(
+def test_single_frames_under_made_probes_learn_from_the_object_and_are_not_advised_against(
     command: Command, scan: Path, tmp_path: Path, extension: str
 ) -> None:
-    done = command("pretrain", "-o", tmp_path, *TINY, "--gridsize", 1, "--probe", scan / "product.h5")
+    done = command("pretrain", "-o", tmp_path, *TINY, "--size", 64, "--gridsize", 1)
     assert done.returncode == 0, done.stderr
     model = tmp_path / f"model{extension}"
-    training = guess_engine(model).read_state(model).training
-    assert (training.realspace_aligned_weight, training.mae_weight) == (1.0, 0.0)
+    description = guess_engine(model).describe(model)
+    assert (description.model.N, description.model.gridsize) == (64, 1)
+    assert weights_of(model) == (1.0, 0.0)
     off = ("--set", "PtychoPINNPluginRefinement.Epochs=0")
     used = command("reconstruct", "-i", scan, "-o", tmp_path / "out", "-m", model, *off)
     assert used.returncode == 0, used.stderr
     assert "Single frames" not in done.stderr + used.stderr + used.stdout
-
-
-def test_the_weights_of_the_objective_are_what_is_said(
-    command: Command, tmp_path: Path, extension: str, pretrained: tuple[Path, Done]
-) -> None:
-    model = pretrained[0] / f"model{extension}"
-    training = guess_engine(model).read_state(model).training
-    assert (training.realspace_aligned_weight, training.mae_weight) == (0.0, 1.0)
-    weights = ("--gridsize", 2, "--object-weight", 0.25, "--amplitude-weight", 0.5)
-    done = command("pretrain", "-o", tmp_path, *TINY, *weights)
-    assert done.returncode == 0, done.stderr
-    model = tmp_path / f"model{extension}"
-    training = guess_engine(model).read_state(model).training
-    assert (training.realspace_aligned_weight, training.mae_weight) == (0.25, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +105,7 @@ def test_interrupted_it_keeps_its_best_model_and_goes_on(
     interrupted: Command, command: Command, tmp_path: Path, extension: str
 ) -> None:
     arguments = ["pretrain", "-o", str(tmp_path), "--scans", "2", "--epochs", "16"]
+    arguments += ["--object-weight", "0.25", "--amplitude-weight", "0.5"]
     done = interrupted(arguments, tmp_path, within_s=300)
     assert done.returncode == 130, done.stderr
     model, table = tmp_path / f"model{extension}", tmp_path / "training_history.csv"
@@ -138,6 +126,7 @@ def test_interrupted_it_keeps_its_best_model_and_goes_on(
     assert table.read_text().startswith(before)
     assert not (tmp_path / "checkpoints").exists()
     assert len(guess_engine(model).describe(model).history["train_loss"]) == 16
+    assert weights_of(model) == (0.25, 0.5)
 
 
 def refused(capsys: Capture, *arguments: object) -> str:
