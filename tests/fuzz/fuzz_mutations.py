@@ -753,6 +753,7 @@ SECTIONS = {
     "PtychoPINNPluginData": "NumGroups NeighborCount NumSubsample Seed SequentialSampling ValidationFraction",
     "PtychoPINNPluginTraining": (
         "Epochs BatchSize LearningRate Scheduler MAEWeight NLLWeight RealspaceMAEWeight RealspaceWeight "
+        "RealspaceAlignedWeight "
         "ProbeTrainable ProbeModes IntensityScaleTrainable EarlyStopPatience GradientClip Preview "
         "Accelerator Precision LoggerBackend"
     ),
