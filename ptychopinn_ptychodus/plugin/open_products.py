@@ -92,8 +92,18 @@ class OpenProducts(Observable):
         return sorted(chosen, key=lambda each: each.index)
 
     def input_of(self, product: OpenProduct) -> ReconstructInput:
-        """Its patterns, probe, positions and object, as Ptychodus prepares them for a reconstruction."""
-        prepared: ReconstructInput = self._processing.get_reconstruct_input(product_index=product.index)
+        """Its patterns, probe, positions and object, as Ptychodus prepares them for a reconstruction.
+
+        Raises
+        ------
+        ValueError
+            If it has been removed, or cannot be reconstructed.
+        """
+        # by its name: numbers change when others are removed
+        found = next((each for each in self._with_data() if each.name == product.name), None)
+        if found is None:
+            raise ValueError(f'The product "{product.name}" is no longer open, or has another name now.')
+        prepared: ReconstructInput = self._processing.get_reconstruct_input(product_index=found.index)
         return prepared
 
     def put(self, goal: int, outputs: Callable[[], Iterator[Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..backends.training_state import state_path
 from ..data.examination import ExaminationConfig, Finding, Report
 from ..data.raw import RawData
 from ..ptychodus_io.names import MODEL_BASENAME
-from ..ptychodus_io.several import each_scan, left_out
+from ..ptychodus_io.several import OnScan, left_out, one_after_another
 from ..remembered import directories, models_directory, new_directory
 from ..settings_table import NEW, SETTINGS, START
 from ..worker.job import DATA_DIRECTORY
@@ -41,12 +41,16 @@ def place_for(name: str, *, resume: bool) -> Path:
     )
 
 
-def taken_over(
-    inputs: dict[str, ReconstructInput], settings: PluginSettings
-) -> tuple[dict[str, RawData], Report]:
-    """The scans by name, removed from ``inputs`` one after another, and findings on those left out.
+def hand_over(
+    inputs: Mapping[str, Callable[[], ReconstructInput]],
+    settings: PluginSettings,
+    directory: Path,
+    on_scan: OnScan,
+) -> Report:
+    """Leave the scans in the job's directory, where a training looks for them; findings on those left out.
 
-    Errors are those of :func:`.each_scan`.
+    One is taken over after another: what is open may fill the memory by itself. Errors are those of
+    :func:`.one_after_another`, and ``OSError`` if a scan cannot be written.
     """
     examination = make_examination_config(settings)
     findings: list[Finding] = []
@@ -54,23 +58,20 @@ def taken_over(
     def note(name: str, exc: Exception) -> None:
         findings.append(left_out(name, exc))
 
-    skip = settings.value("Data.SkipDamaged")
-    make = {name: partial(_scan, inputs, name, examination) for name in tuple(inputs)}
-    return each_scan(make, on_damaged=note if skip else None), Report(tuple(findings))
+    numbers = {name: str(number) for number, name in enumerate(inputs)}
+    make = {name: partial(_scan, prepare, examination) for name, prepare in inputs.items()}
+    on_damaged = note if settings.value("Data.SkipDamaged") else None
+    for name, scan in one_after_another(make, on_scan=on_scan, on_damaged=on_damaged):
+        scan.to_directory(directory / DATA_DIRECTORY / numbers[name])
+        del scan  # before the next one is made
+    return Report(tuple(findings))
 
 
-def _scan(inputs: dict[str, ReconstructInput], name: str, examination: ExaminationConfig) -> RawData:
+def _scan(prepare: Callable[[], ReconstructInput], examination: ExaminationConfig) -> RawData:
     # imported here: the application does not wait for it when it starts
     from ..ptychodus_io.ingest import from_reconstruct_input
 
-    # popped: what has been taken over need not be held twice
-    return from_reconstruct_input(inputs.pop(name), with_object=True, examination=examination)
-
-
-def hand_over(scans: dict[str, RawData], directory: Path) -> None:
-    """Leave the scans in the job's directory, where a training looks for several, and forget them here."""
-    for number, name in enumerate(tuple(scans)):
-        scans.pop(name).to_directory(directory / DATA_DIRECTORY / str(number))
+    return from_reconstruct_input(prepare(), with_object=True, examination=examination)
 
 
 @contextmanager

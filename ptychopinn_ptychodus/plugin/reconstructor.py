@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from ..ptychodus_io.names import KEYS, MODEL_BASENAME, REFINEMENT
 from ..settings_table import RESUME, START
 from .base import NoModelError, PluginReconstructor
 from .open_products import OpenProducts
-from .open_training import hand_over, place_for, removed_if_empty, taken_over
+from .open_training import hand_over, place_for, removed_if_empty
 from .reconstruction import ReconstructionRun
 from .selection import BACKEND_SETTING, model_file_type, preferred_backend
 from .settings import make_examination_config
@@ -213,19 +213,17 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
             if len(chosen) > 1:
                 name += f" and {len(chosen) - 1} more"
             directory = place_for(name, resume=self._settings.choice(START) == RESUME)
-            inputs = {each.name: products.input_of(each) for each in chosen}
+            inputs = {each.name: partial(products.input_of, each) for each in chosen}
             self._logger.info('Training on %s; the model goes to "%s".', ", ".join(inputs), directory)
             products.put(self.get_progress_goal(), partial(self.train_on, inputs, directory))
             return directory
 
     def train_on(
-        self, inputs: dict[str, ReconstructInput], output_path: Path
+        self, inputs: Mapping[str, Callable[[], ReconstructInput]], output_path: Path
     ) -> Generator[TrainOutput, None, None]:
-        """Train on scans by name, which are removed from ``inputs`` as they are taken over."""
+        """Train on scans by name, each of which is asked for when the one before has been handed over."""
         with self._reporting("Training failed"), removed_if_empty(output_path):
             self._say_effort()
-            scans, left = taken_over(inputs, self._settings)
-            left.log(self._logger)
             job = make_train_job(
                 self._settings,
                 self.model_type,
@@ -233,7 +231,7 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
                 output_path,
                 self._logger.getEffectiveLevel(),
                 self._model_path,
-                list(scans),
+                list(inputs),
             )
             run = TrainingRun(
                 job,
@@ -242,10 +240,14 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
                 self._take,
                 self._logger,
                 self.warm.worker,
-                partial(hand_over, scans),
-                left,
+                partial(self._hand_over, inputs),
             )
             yield from run.outputs()
+
+    def _hand_over(self, inputs: Mapping[str, Callable[[], ReconstructInput]], directory: Path) -> None:
+        left = hand_over(inputs, self._settings, directory, self._shown.show_reading)
+        left.log(self._logger)
+        self._shown.add_findings(left)
 
     # ---- reconstruction
 

@@ -79,6 +79,11 @@ class Shown:
         except OSError as exc:  # the log has all findings
             self._logger.warning("The findings were not written: %s", exc)
 
+    def show_reading(self, name: str, number: int, count: int) -> None:
+        """Say which of several scans is being read."""
+        self.reading = f"reading scan {number}/{count}: {name}"
+        self._notify()
+
     def show_epoch(self) -> None:
         """Ask the application to show the losses, also where an epoch is less than a percent of the run."""
         now = time.monotonic()

@@ -150,8 +150,6 @@ class TrainingRun(JobObserver):
         Where its process waits for the next run.
     hand_over
         Leaves the scans in the job's directory, where ``job`` names no directory that they are in.
-    findings
-        What has been found in them before.
     """
 
     def __init__(
@@ -163,7 +161,6 @@ class TrainingRun(JobObserver):
         logger: logging.Logger,
         warm: WarmWorker | None = None,
         hand_over: HandOver | None = None,
-        findings: Report = Report(),  # noqa: B008 (frozen)
     ) -> None:
         self._job = job
         self._shown = shown
@@ -172,14 +169,13 @@ class TrainingRun(JobObserver):
         self._logger = logger
         self._warm = warm
         self._hand_over = hand_over
-        self._findings = findings
         self._output_path = job.model_path.parent
         self._history = TrainingHistory()
         self._progress = 0
 
     def outputs(self) -> Iterator[TrainOutput]:
         """Train, and yield what the application shows; closed early, the best state so far is kept."""
-        self._shown.show_findings(self._findings)
+        self._shown.show_findings(Report())
         (self._output_path / TRAINING_EXAMINATION_FILE).unlink(missing_ok=True)
         files = RunFiles(self._job.model_path)
         run = ChildRun(self._job, self, self._logger, self._warm)
@@ -222,7 +218,7 @@ class TrainingRun(JobObserver):
         self._progress = max(self._progress, min(GOAL - 1, GOAL * report.epoch // report.nepochs))
 
     def on_scan(self, name: str, number: int, count: int) -> None:
-        self._shown.reading = f"reading scan {number}/{count}: {name}"
+        self._shown.show_reading(name, number, count)
 
     def on_resumed(self, history: dict[str, list[float]]) -> None:
         self._history.restore(history)

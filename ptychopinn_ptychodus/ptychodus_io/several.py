@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from ..data.examination import Action, ExaminationError, Finding, Report
@@ -29,7 +29,17 @@ def each_scan(
     on_scan: OnScan | None = None,
     on_damaged: OnDamaged | None = None,
 ) -> dict[str, _T]:
-    """What each function makes, by name of the scan.
+    """What each function makes, by name of the scan; see :func:`one_after_another`."""
+    return dict(one_after_another(make, on_scan=on_scan, on_damaged=on_damaged))
+
+
+def one_after_another(
+    make: Mapping[str, Callable[[], _T]],
+    *,
+    on_scan: OnScan | None = None,
+    on_damaged: OnDamaged | None = None,
+) -> Iterator[tuple[str, _T]]:
+    """Yield names of scans, each with what its function makes, which is not kept here.
 
     Parameters
     ----------
@@ -43,7 +53,7 @@ def each_scan(
     Raises
     ------
     ValueError
-        If scans are damaged and may not be left out, or all are; the message names each of them. An
+        In the end, if scans are damaged and may not be left out, or all are; the message names each. An
         :class:`.ExaminationError` if one was refused by the examination.
     NoRoomError
         If there is no room for a scan.
@@ -51,24 +61,27 @@ def each_scan(
         Whatever is raised for the scan, if there is only one.
     """
     if len(make) == 1:
-        return {name: function() for name, function in make.items()}
-    made: dict[str, _T] = {}
+        for name, function in make.items():
+            yield name, function()
+        return
     damaged: dict[str, Exception] = {}
     for number, (name, function) in enumerate(make.items(), start=1):
         if on_scan is not None:
             on_scan(name, number, len(make))
         try:
-            made[name] = function()
+            made = function()
         except NoRoomError:  # nothing is wrong with the scan
             raise
         except (ValueError, OSError) as exc:
             damaged[name] = exc
-    if damaged and (on_damaged is None or not made):
+        else:
+            yield name, made
+            del made  # before the next one is made
+    if damaged and (on_damaged is None or len(damaged) == len(make)):
         raise _refusal(damaged, len(make))
     if on_damaged is not None:
         for name, reason in damaged.items():
             on_damaged(name, reason)
-    return made
 
 
 def left_out(name: str, exc: Exception) -> Finding:

@@ -57,7 +57,8 @@ class TrainJob:
         Go on with the training that was interrupted before it left its model at ``model_path``, if there is
         one.
     scans
-        Names of the scans, where the parent hands over several: they lie in ``data/0``, ``data/1`` and so on.
+        Names of the scans, where the parent hands over several: they lie in ``data/0``, ``data/1`` and so on,
+        but for those that it has left out.
     skip_damaged
         Whether a scan that is damaged is left out, where there are several.
     """

@@ -113,7 +113,9 @@ def _handed_over(directory: Path, job: TrainJob, send: Send) -> TrainingData:
         return examined(RawData.from_directory(path), job.examination, send, source)
 
     if job.scans:
-        make = {name: partial(read, training / str(n), name) for n, name in enumerate(job.scans)}
+        places = {name: training / str(number) for number, name in enumerate(job.scans)}
+        # the parent has left damaged ones out, and said so
+        make = {name: partial(read, place, name) for name, place in places.items() if place.is_dir()}
         scans = each_scan(make, on_scan=partial(_tell_of_scan, send), on_damaged=_left_out(job, send))
         require_one_size(scans)
     else:

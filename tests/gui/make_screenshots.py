@@ -9,6 +9,7 @@ small scan is simulated. Exit code 3: a step did not go as it should; the reason
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds, of each wait")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
+        os.environ["XDG_DATA_HOME"] = str(Path(scratch) / "data")  # models of Train on All
         directory = Path(scratch) / "scan"
         directory.mkdir()
         if arguments.scan is None:
@@ -135,11 +137,32 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
     print(f"Stop: {stopped_s:.1f} s")
     assert stopped_s < HANGS_S
 
+    _train_on_all(window, directory, arguments)
+
     window.pick_algorithm("ptychopinn-plugin_supervised")
     window.wait_for(window.field("Training.RealspaceMAEWeight").isVisible, 5, "the settings of Supervised")
     assert not window.infer_button.isEnabled(), "Supervised has no model"
     window.scroll_to("Training.RealspaceMAEWeight")
     window.shot("supervised")
+
+
+def _train_on_all(window: Window, directory: Path, arguments: argparse.Namespace) -> None:
+    """Two scans are open, of which the products that were made of the first one are not further ones."""
+    other = directory.parent / "other"
+    other.mkdir()
+    for name in ("diffraction.h5", "product.h5"):
+        shutil.copyfile(directory / name, other / name)
+    window.load(other)
+    box = window.panel.model_box
+    window.type_in("Training.Epochs", arguments.epochs)
+    window.wait_for(box.train_all_button.isEnabled, HANGS_S, "Train on All")
+    window.scroll_area.ensureWidgetVisible(box.train_all_button)
+    runs = window.monitor.get_completed_runs()
+    box.train_all_button.click()
+    window.wait_for(lambda: window.monitor.get_completed_runs() > runs, arguments.timeout, "training on all")
+    _wait_until_idle(window, HANGS_S)
+    window.wait_for(lambda: "and 1 more" in window.model_text(), HANGS_S, "the model of both scans")
+    window.shot("trained_on_all")
 
 
 def _wait_until_idle(window: Window, timeout_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from plugin_support import make_library, run
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_ptychodus import remembered
+from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.plugin.open_products import OpenProducts
 from ptychopinn_ptychodus.plugin.open_training import place_for
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
@@ -52,6 +54,11 @@ class Dataset:
         return SimpleNamespace(width_px=self.n, height_px=self.n)
 
 
+def scans_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(each, RawData) for each in gc.get_objects())
+
+
 @dataclass
 class Application:
     """As much of Ptychodus as a training on its products needs."""
@@ -64,6 +71,7 @@ class Application:
 
     def __post_init__(self) -> None:
         self.tasks: list[Callable[[], None]] = []
+        self.held: list[int] = []
         self.products = OpenProducts(self, self, self)
         self.task_monitor = self
 
@@ -83,6 +91,7 @@ class Application:
         return self.items[index]
 
     def get_reconstruct_input(self, *, product_index: int) -> ReconstructInput:
+        self.held.append(scans_in_memory())
         return self.scan(30, self.items[product_index].dataset.n)
 
 
@@ -90,7 +99,7 @@ class Application:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where remembered models go."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(remembered, "models_directory", lambda: tmp_path / "home" / "models")
+    monkeypatch.setattr(remembered, "remembered_directory", lambda kind: tmp_path / "home" / kind)
     return tmp_path / "home" / "models"
 
 
@@ -149,11 +158,30 @@ def test_it_trains_on_the_selected_product_and_loads_the_model(
 
 def test_it_trains_on_all_of_one_size(application: Application, home: Path) -> None:
     reconstructor = pinn(application)
+    before = scans_in_memory()
     directory = reconstructor.train_on_open(4, all_alike=True)
     assert directory.parent == home / "two and 1 more"
     application.tasks[0]()
     model = json.loads(reconstructor.require_model().read_text())
     assert model["groups"] > 30  # of one scan there are 30 at most
+    assert application.held == [before, before], "a scan was held while the next one was taken over"
+
+
+def test_a_product_that_is_gone_or_damaged_is_left_out_or_refused(
+    application: Application, log: pytest.LogCaptureFixture
+) -> None:
+    reconstructor = pinn(application)
+    reconstructor.train_on_open(4, all_alike=True)
+    del application.items[0:2]  # numbers change, and one of the two is gone
+    with pytest.raises(ValueError, match='"one" is no longer open'):
+        application.tasks[0]()
+    lenient = pinn(application, Data_SkipDamaged=True)
+    application.items.insert(0, Item("one", Dataset(64)))
+    lenient.train_on_open(0, all_alike=True)
+    del application.items[0]
+    application.tasks[1]()
+    assert lenient.is_model_loaded()
+    assert any(finding.code == "scan-left-out" for finding in lenient.findings.findings)
 
 
 def test_nothing_begins_while_something_is_under_way(application: Application, home: Path) -> None:
