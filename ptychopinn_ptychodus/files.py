@@ -73,11 +73,11 @@ def _remove_leftovers(path: Path) -> None:
         name = re.fullmatch(r"\.(\d+)\.[0-9a-f]{32}\.tmp", old.name.removeprefix(f".{path.name}"))
         # the age, because the number of a process says nothing of other machines that share the directory
         with contextlib.suppress(OSError):  # another process removes it, too, or it is not ours to remove
-            if name and time.time() - old.stat().st_mtime > _OLD_S and not _runs(int(name[1])):
+            if name and time.time() - old.stat().st_mtime > _OLD_S and not process_runs(int(name[1])):
                 old.unlink()
 
 
-def _runs(pid: int) -> bool:
+def process_runs(pid: int) -> bool:
     """Whether there is, or may be, a process of that number on this machine."""
     if os.name != "posix":
         return True  # there, signal 0 is one that ends it

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import identity
+from ..live.status import OBJECT_PICTURE
 from ..ptychodus_io.names import (
     DIFFRACTION_FILE,
     KEYS,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 SETTING_OF_START = TABLE[START].full_name
 
-PICTURES = {PRODUCT_FILE: "object.png", NETWORK_FILE: "network.png"}
+PICTURES = {PRODUCT_FILE: OBJECT_PICTURE, NETWORK_FILE: "network.png"}
 
 
 def train(arguments: argparse.Namespace) -> int:

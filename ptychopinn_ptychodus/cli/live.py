@@ -6,22 +6,20 @@ import argparse
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.display import centred_phase, grey_levels
 from ..data.raw import RawData
-from ..files import replacing
 from ..formatting import counted
 from ..live.networks import NetworkProcess
 from ..live.session import LiveReconstruction
 from ..live.state import LiveState
+from ..live.status import Stage, StatusFile
 from ..ptychodus_io.growing_files import (
     FrameSource,
     GrowingDiffraction,
@@ -31,6 +29,7 @@ from ..ptychodus_io.growing_files import (
 )
 from ..ptychodus_io.live_products import ProductTemplate
 from ..ptychodus_io.names import DIFFRACTION_FILE, KEYS, PRODUCT_FILE, product_in
+from ..worker.live_files import LiveFiles
 from .commands import (
     PICTURES,
     input_directory,
@@ -39,7 +38,7 @@ from .commands import (
     reconstruct_in,
     require_writable_directory,
 )
-from .errors import CommandError, UsageError
+from .errors import DOUBTFUL, INTERRUPTED, SUCCESS, CommandError, UsageError
 from .progress import ProgressDisplay
 from .report import REPORT_FILE, forget_report
 from .session import Session
@@ -50,10 +49,11 @@ SCAN_DIRECTORY = "scan"
 _T = TypeVar("_T")
 
 _POLL_S = 0.1
-_SHOW_S = 1.0
-_SHARE = 0.1  # of the time, at most, that products and pictures take
-_LARGEST_PICTURE_PX = 1024
-_GAP_PX = 4
+_ENDS = {
+    SUCCESS: "reconstructed",
+    DOUBTFUL: "reconstructed; the result does not explain the patterns as well as it should",
+    INTERRUPTED: "interrupted before all were reconstructed together",
+}
 
 
 def live(arguments: argparse.Namespace) -> int:
@@ -64,25 +64,49 @@ def live(arguments: argparse.Namespace) -> int:
     with open_session_for(arguments, algorithms=tuple(KEYS)) as app:
         model = model_for(app, source, arguments.model)
         require_writable_directory(target)
-        with _ended_by_signals() as is_ended:
-            follower = _Follower(app, source, target, model, arguments.timeout, is_ended)
+        status = StatusFile(target)
+        with status.telling(), _Signals() as signals:
+            status.tell(Stage.WAITING, "starting")  # what is there may be of an earlier run
+            follower = _Follower(app, source, target, status, model, arguments.timeout, signals)
             directory = follower.follow()
-        return reconstruct_in(app, directory, model, target, strict=arguments.strict)
+            code = INTERRUPTED
+            if not signals.interrupt():
+                code = reconstruct_in(app, directory, model, target, strict=arguments.strict)
+            status.tell(Stage.DONE, _ENDS[code])
+        return code
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[Callable[[], bool]]:
-    """Within the block, Ctrl-C and SIGTERM end the scan and not the command; whether one has come."""
-    came: list[int] = []
+class _Signals:
+    """Ctrl-C and SIGTERM: the first ends the scan, a further one its reconstruction; a context manager."""
 
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+    def __init__(self) -> None:
+        self._came = 0
+        self._before: dict[int, Any] = {}
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
+    def have_come(self) -> bool:
+        """Whether one has."""
+        return self._came > 0
+
+    def scan_is_over(self) -> None:
+        """From now on, they mean the reconstruction; one that has come meant the scan."""
+        self._came = max(self._came - 1, 0)
+
+    def interrupt(self) -> bool:
+        """From now on, have one raise ``KeyboardInterrupt``; True if one has come already."""
+        for number in self._before:  # Ctrl-C may have been ignored where this was started from
+            signal.signal(number, signal.default_int_handler)
+        return self.have_come()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came += 1
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
@@ -95,12 +119,14 @@ class _Follower:
         Whose settings say what patterns hold.
     source, target
         Directories of the scan and of the result.
+    status
+        That of the run, in the latter.
     model
         Makes first objects; None: there is none.
     timeout_s
         Without new frames, after which the scan is over.
-    is_ended
-        Whether somebody has ended it.
+    signals
+        By which somebody may end it.
     """
 
     def __init__(
@@ -108,22 +134,27 @@ class _Follower:
         app: Session,
         source: Path,
         target: Path,
+        status: StatusFile,
         model: Path | None,
         timeout_s: float,
-        is_ended: Callable[[], bool],
+        signals: _Signals,
     ) -> None:
-        self._source, self._target, self._timeout_s, self._is_ended = source, target, timeout_s, is_ended
+        self._source, self._target, self._timeout_s = source, target, timeout_s
+        self._status, self._signals = status, signals
         values = app.settings_read.get("PtychoPINNPluginExamination", {}).get("PatternValues", "auto")
         self._domain = "amplitude" if values == "amplitude" else "counts"
         self._model = model
         self._template: ProductTemplate
-        self._show_next = 0.0
+        self._files: LiveFiles
         self._ended_because = ""
 
     def follow(self) -> Path:
         """Follow the scan to its end; the standard directory to be reconstructed."""
         with ProgressDisplay("live") as display:
             self._template = self._wait_for_template(display)
+            product = self._target / PRODUCT_FILE
+            picture = self._target / PICTURES[PRODUCT_FILE]
+            self._files = LiveFiles(self._template, product, picture, "ptychopinn-ptychodus")
             frames = self._wait_for_frames(display)
             bad = frames.bad_pixels() if isinstance(frames, GrowingDiffraction) else None
             network = None if self._model is None else NetworkProcess(self._model)
@@ -139,7 +170,13 @@ class _Follower:
                 if rest is not None:
                     running.add(rest.patterns, numbers=rest.numbers)
                 state = running.drain()
-                display.update(1.0, None, f"{state.line()}: {self._ended_because}")
+                # all there is, should what follows be stopped or fail
+                self._files.show(running, at_once=True)
+                self._status.show(state, frames.promised, at_once=True)
+                because = self._ended_because
+                self._signals.scan_is_over()
+                self._status.tell(Stage.COMPLETING, f"all are reconstructed together: {because}")
+                display.update(1.0, None, f"{state.line()}: {because}")
                 for note in (*state.notes, *frames.notes()):
                     print(note)
                 return self._directory(running, frames, state)
@@ -184,8 +221,9 @@ class _Follower:
             found = look()
             if found is not None:
                 return found
-            if self._is_ended():
+            if self._signals.have_come():
                 raise KeyboardInterrupt
+            self._status.tell(Stage.WAITING, what)
             if time.monotonic() > until:
                 return None
             display.update(0.0, None, what)
@@ -210,7 +248,7 @@ class _Follower:
                 newest = time.monotonic()
             state = running.state
             self._show(running, state, frames.promised, display)
-            if self._is_ended():
+            if self._signals.have_come():
                 self._ended_because = "ended from outside"
             elif frames.promised is not None and came >= frames.promised and not state.counts.waiting:
                 if state.counts.taken + state.counts.damaged + state.counts.doubled >= came:
@@ -231,25 +269,11 @@ class _Follower:
     ) -> None:
         done = min(state.in_object / promised, 0.999) if promised else 0.0
         display.update(done, None, state.line())
-        begun = time.monotonic()
-        if begun < self._show_next or not state.in_object:
-            return
-        found = running.snapshot()
-        numbers, positions = running.placed()
-        if self._show_next == 0.0:  # the page of an earlier result is not of this one
+        if state.in_object and not self._files.are_there:  # the page of an earlier result is not of this one
             forget_report(self._target / REPORT_FILE)
-        self._template.write(
-            self._target / PRODUCT_FILE,
-            object_=found.object,
-            origin=found.origin,
-            probe=found.probe,
-            numbers=numbers,
-            positions=positions,
-            comment=f"ptychopinn-ptychodus: live, {counted(state.in_object, 'frame')} so far",
-        )
-        _draw(found.object, self._target / PICTURES[PRODUCT_FILE])
-        now = time.monotonic()
-        self._show_next = now + max(_SHOW_S, (now - begun) / _SHARE)
+        is_new = self._files.show(running)
+        # after the product that has these frames
+        self._status.show(running.state if is_new else state, promised, at_once=is_new)
 
     def _directory(self, running: LiveReconstruction[RawData], frames: FrameSource, state: LiveState) -> Path:
         """The scan's own directory where it holds just the frames that were taken, or one of our own."""
@@ -294,15 +318,3 @@ def _fits(product: ProductTemplate, numbers: NDArray[np.int64], positions: NDArr
 
 def _unchanged(scan: RawData) -> RawData:
     return scan
-
-
-def _draw(object_: NDArray[np.complex64], path: Path) -> None:
-    """Amplitude beside phase, replaced atomically; far quicker than a figure with axes."""
-    from PIL import Image
-
-    step = max(-(-max(object_.shape) // _LARGEST_PICTURE_PX), 1)
-    shown = object_[::step, ::step]
-    gap = np.full((len(shown), _GAP_PX), 255, np.uint8)
-    images = (grey_levels(np.abs(shown)), gap, grey_levels(centred_phase(shown)))
-    with replacing(path) as file:
-        Image.fromarray(np.concatenate(images, axis=1)).save(file, format="png")

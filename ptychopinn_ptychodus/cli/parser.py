@@ -208,7 +208,8 @@ def _add_live(
         "fall in (.npy, .npz, .h5), with positions in product.h5 or positions.csv, as they come. product.h5 "
         "has to be there from the beginning, with probe and pixel size. OUT/product.h5 and OUT/object.png "
         "are replaced about every second. When the last frame that the file promises is there, after "
-        "--timeout, at Ctrl-C or SIGTERM, all frames are reconstructed together, as `reconstruct` does.",
+        "--timeout, at Ctrl-C or SIGTERM, all frames are reconstructed together, as `reconstruct` does; a "
+        "second one ends that, too. OUT/live.json says how it stands.",
     )
     _add_input(live, "IN", "scan directory")
     _add_output(live, "OUT", "directory for the result")

@@ -112,7 +112,13 @@ def _connect_model(arguments: Arguments, libraries: list[Any]) -> None:
 
 def _attach_open_products(arguments: Arguments, api: Any, reconstructors: Sequence[Any]) -> None:
     tasks, products = arguments.get("task_manager"), arguments.get("product_api")
-    needed = ((tasks, "put_background_task"), (products, "get_item"), (api, "get_reconstruct_input"))
+    needed = (
+        (tasks, "put_background_task"),
+        (tasks, "put_foreground_task"),
+        (products, "get_item"),
+        (products, "insert_product"),
+        (api, "get_reconstruct_input"),
+    )
     if not all(hasattr(part, name) for part, name in needed):
         return  # Ptychodus 1.5
     open_products = OpenProducts(tasks, api, products)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ptychodus.api.observer import Observable
@@ -16,6 +17,8 @@ from ..data.examination import ExaminationError, Report
 from ..ptychodus_io.names import GOAL
 from ..settings_table import EFFORT
 from ..worker.wire import ChildDiedError
+from .live import LiveRuns
+from .open_products import OpenProducts
 from .settings import PluginSettings
 from .shown import PreviewPicture, Shown, Task
 from .warm import WarmRuns
@@ -45,7 +48,11 @@ class PluginReconstructor(Reconstructor, Observable):
         The library's: the application shows only that one beside the progress bar.
     warm
         Where the processes of its runs come from, and wait for the next one; the library's.
+    live
+        The scan that is followed while it is recorded; the library's.
     """
+
+    _open_products: OpenProducts | None = None
 
     def __init__(
         self,
@@ -54,6 +61,7 @@ class PluginReconstructor(Reconstructor, Observable):
         settings: PluginSettings,
         logger: logging.Logger,
         warm: WarmRuns,
+        live: LiveRuns,
     ) -> None:
         super().__init__()
         self._name = name
@@ -61,6 +69,7 @@ class PluginReconstructor(Reconstructor, Observable):
         self._settings = settings
         self._logger = logger
         self.warm = warm
+        self.live = live
         self._task = Task()
         self._shown = Shown(self.notify_observers, logger)
 
@@ -91,9 +100,48 @@ class PluginReconstructor(Reconstructor, Observable):
         """Learn of Stop, and show progress, without yielding a product for it."""
         self._task.monitor = monitor
 
+    @property
+    def open_products(self) -> OpenProducts | None:
+        """What is open in the application; None where that cannot be told."""
+        return self._open_products
+
+    def attach_open_products(self, products: OpenProducts) -> None:
+        """Learn of what is open in the application, to train on it, and to add to it."""
+        self._open_products = products
+
     def close(self) -> None:
         """Have what runs keep its best state and end, and start nothing more."""
         self._task.close()
+
+    # ---- scans that are recorded
+
+    def follow_live(self, directory: Path) -> None:
+        """Follow the live run that leaves its result in ``directory``; errors as :meth:`.LiveRuns.follow`."""
+        with self._reporting("The live run cannot be followed"):
+            self.live.follow(directory, self._add_product)
+
+    def start_live(self, source: Path) -> Path:
+        """Start a live run on the scan that is recorded to ``source``, and return where its result goes.
+
+        Raises
+        ------
+        NoModelError
+            If this reconstructor needs a model, and none is loaded.
+        OSError, RuntimeError
+            See :meth:`.LiveRuns.start`.
+        """
+        with self._reporting("The scan cannot be followed"):
+            return self.live.start(source, self.name, self._model_for_live(), self._add_product)
+
+    def _model_for_live(self) -> Path | None:
+        """The model that a live run applies; None if it needs none."""
+        return None
+
+    def _add_product(self, path: Path) -> None:
+        if self._open_products is None:
+            self._logger.info("This Ptychodus does not say what is open: open that file to look at it.")
+        else:
+            self._open_products.add(path)
 
     # ---- helpers
 

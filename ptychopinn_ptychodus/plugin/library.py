@@ -9,6 +9,7 @@ from ptychodus.api.reconstruct import ReconstructorLibrary
 from ptychodus.api.settings import SettingsRegistry
 
 from .base import PluginReconstructor
+from .live import LiveRuns
 from .reconstructor import PtychoPINNReconstructor
 from .refiner import RefinementReconstructor
 from .settings import PluginSettings
@@ -28,10 +29,12 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
         super().__init__(NAME)
         self.settings = PluginSettings(settings_registry)
         self.warm = WarmRuns(self.settings)
+        self.live = LiveRuns(self.settings)
+        shared = (self.settings, self.get_logger(), self.warm, self.live)
         self._reconstructors: list[PluginReconstructor] = [
-            PtychoPINNReconstructor("PINN", "pinn", self.settings, self.get_logger(), self.warm),
-            PtychoPINNReconstructor("Supervised", "supervised", self.settings, self.get_logger(), self.warm),
-            RefinementReconstructor(self.settings, self.get_logger(), self.warm),
+            PtychoPINNReconstructor("PINN", "pinn", *shared),
+            PtychoPINNReconstructor("Supervised", "supervised", *shared),
+            RefinementReconstructor(*shared),
         ]
 
     @property
@@ -50,4 +53,5 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
         """Have whatever still runs keep its best state and end; nothing can be started afterwards."""
         for reconstructor in self._reconstructors:
             reconstructor.close()
+        self.live.close()
         self.warm.close()

@@ -6,12 +6,16 @@ together by its processing API, and that is asked here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ptychodus.api.observer import Observable
 from ptychodus.api.reconstruct import ReconstructInput
+
+logger = logging.getLogger("PtychoPINN-Plugin")
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,10 @@ class OpenProducts(Observable):
         prepared: ReconstructInput = self._processing.get_reconstruct_input(product_index=found.index)
         return prepared
 
+    def add(self, path: Path) -> None:
+        """Have a product file join the products that are open, soon; from any thread."""
+        self._tasks.put_foreground_task(_Addition(self._products, path))
+
     def put(self, goal: int, outputs: Callable[[], Iterator[Any]]) -> None:
         """Run a training as Ptychodus runs its own: in the background, with progress and Stop.
 
@@ -133,6 +141,30 @@ class OpenProducts(Observable):
                     size = (int(extent.height_px), int(extent.width_px))
                     found.append(OpenProduct(index, item.get_name(), size, dataset))
             index += 1
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """A foreground task of Ptychodus."""
+
+    products: Any
+    path: Path
+
+    def __call__(self) -> None:
+        # imported here: the application does not wait for it when it starts
+        from ptychodus.api.io import load_product
+
+        try:
+            index = self.products.insert_product(load_product(self.path))
+            name = self.products.get_item(index).get_name()  # there may have been one of that name
+        except Exception as exc:  # Ptychodus' reader lets through what the libraries beneath it raise
+            logger.error(
+                'The product "%s" cannot be opened (%s): it may have been removed, or be damaged.',
+                self.path,
+                exc,
+            )
+            return
+        logger.info('The product "%s" is among the products now.', name)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from ..files import replacing
 from ..ptychodus_io.names import KEYS, MODEL_BASENAME, REFINEMENT
 from ..settings_table import RESUME, START
 from .base import NoModelError, PluginReconstructor
-from .open_products import OpenProducts
 from .open_training import hand_over, place_for, removed_if_empty
 from .reconstruction import ReconstructionRun
 from .selection import BACKEND_SETTING, model_file_type, preferred_backend
@@ -44,7 +43,6 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
     """
 
     _model_path: Path | None = None
-    _open_products: OpenProducts | None = None
 
     @property
     def training_curves(self) -> dict[str, list[LossValue]]:
@@ -95,6 +93,9 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
                 f'The loaded model file "{path}" is no longer there. Load another one, or train again.'
             )
         return path
+
+    def _model_for_live(self) -> Path | None:
+        return self.require_model()
 
     # ---- model files
 
@@ -170,15 +171,6 @@ class PtychoPINNReconstructor(PluginReconstructor, TrainableReconstructor):
             ).outputs()
 
     # ---- training on what is open
-
-    @property
-    def open_products(self) -> OpenProducts | None:
-        """What is open in the application; None where that cannot be told."""
-        return self._open_products
-
-    def attach_open_products(self, products: OpenProducts) -> None:
-        """Learn of what is open in the application, to train on it."""
-        self._open_products = products
 
     def train_on_open(self, index: int | None = None, *, all_alike: bool = False) -> Path:
         """Begin a training on an open product, in the background, and return where its model will be.

@@ -14,6 +14,7 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
 from ..ptychodus_io.names import REFINEMENT
 from ..settings_table import WITHOUT_MODEL
 from .base import PluginReconstructor
+from .live import LiveRuns
 from .reconstruction import RefinementRun
 from .settings import PluginSettings
 from .warm import WarmRuns
@@ -25,8 +26,10 @@ class RefinementReconstructor(PluginReconstructor):
     Its parameters are those of :class:`.PluginReconstructor`.
     """
 
-    def __init__(self, settings: PluginSettings, logger: logging.Logger, warm: WarmRuns) -> None:
-        super().__init__(REFINEMENT, WITHOUT_MODEL, settings, logger, warm)
+    def __init__(
+        self, settings: PluginSettings, logger: logging.Logger, warm: WarmRuns, live: LiveRuns
+    ) -> None:
+        super().__init__(REFINEMENT, WITHOUT_MODEL, settings, logger, warm, live)
 
     def reconstruct(self, parameters: ReconstructInput) -> Generator[ReconstructOutput, None, None]:
         with self._reporting("Reconstruction failed"):

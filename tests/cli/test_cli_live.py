@@ -17,6 +17,7 @@ from cli_support import Command
 from ptychodus.api.io import load_product
 
 from ptychopinn_ptychodus.cli import main
+from ptychopinn_ptychodus.live.status import LiveStatus, Stage
 
 Live = Callable[..., "subprocess.Popen[str]"]
 QUICK = [
@@ -75,6 +76,14 @@ def appears(path: Path, process: subprocess.Popen[str], within_s: float = 120) -
         time.sleep(0.05)
 
 
+def says(directory: Path, what: Callable[[LiveStatus], bool], within_s: float = 120) -> LiveStatus:
+    until = time.monotonic() + within_s
+    while not what(status := LiveStatus.load(directory)):
+        assert time.monotonic() < until, status
+        time.sleep(0.05)
+    return status
+
+
 def test_a_scan_that_grows_ends_as_the_scan_at_once(
     scan: Path, empty: Path, patterns: np.ndarray, command: Command, live: Live, tmp_path: Path
 ) -> None:
@@ -98,12 +107,18 @@ def test_a_scan_that_grows_ends_as_the_scan_at_once(
                 assert 0 < len(half.probe_positions) <= count
                 assert "so far" in half.metadata.comments
                 assert half.losses == []
+                status = says(tmp_path / "out", lambda status: status.in_object > 0)
+                assert status.stage is Stage.FOLLOWING
+                assert status.in_object <= count == status.promised
+                assert not status.is_orphaned
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert f"{count} frames in the object" in err
     assert "the last frame is there" in err
     assert f"Result: {tmp_path / 'out' / 'product.h5'}" in out
     assert not (tmp_path / "out" / "scan").exists()  # the scan itself is whole
+    status = LiveStatus.load(tmp_path / "out")
+    assert (status.stage, status.in_object, status.says) == (Stage.DONE, count, "reconstructed")
     done = command("reconstruct", "-i", scan, "-o", tmp_path / "once", *QUICK)
     assert done.returncode == 0, done.stderr
     found, at_once = (load_product(tmp_path / name / "product.h5") for name in ("out", "once"))
@@ -151,6 +166,7 @@ def test_a_killed_process_leaves_the_last_product_whole(
     process.kill()
     process.communicate()
     assert len(load_product(tmp_path / "out" / "product.h5").probe_positions) == 20
+    assert LiveStatus.load(tmp_path / "out").is_orphaned
 
 
 def fails(code: int, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -167,6 +183,8 @@ def test_what_is_missing_is_said(empty: Path, tmp_path: Path, capsys: pytest.Cap
     assert "name another with -o" in fails(2, capsys, "-i", empty, "-o", empty)
     short = ("-o", out, "--timeout", "0.3", *QUICK)
     assert "No frame came to" in fails(2, capsys, "-i", empty, *short)
+    assert LiveStatus.load(out).stage is Stage.FAILED
+    assert "No frame came to" in LiveStatus.load(out).says
     (empty / "product.h5").unlink()
     assert "There is no product.h5" in fails(2, capsys, "-i", empty, *short)
     (empty / "product.h5").write_bytes(b"nothing")

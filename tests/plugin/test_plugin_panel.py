@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 from plugin_support import make_library, run
 from ptychodus.api.settings import SettingsRegistry
 
+from ptychopinn_ptychodus.live.status import LiveStatus
+from ptychopinn_ptychodus.live.status import Stage as LiveStage
 from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.plugin.settings import PluginSettings
@@ -182,6 +185,7 @@ class TestSections:
         titles = [box.title() for box in page.findChildren(QGroupBox)]
         assert titles == [
             "Loaded Model",
+            "Live",
             "Examination of the Scan",
             "Preview",
             "Effort",
@@ -195,6 +199,42 @@ class TestSections:
             "Examination",
             "Advanced",
         ]
+
+    def test_the_live_box_says_how_a_run_stands(
+        self, open_page: Callable[..., SettingsPage], tmp_path: Path
+    ) -> None:
+        library = make_library()
+        box = open_page(library).live_box
+        assert box.live_button.isEnabled()
+        assert not box.stop_button.isEnabled()
+        assert not any(value.isVisible() for value in box.values.values())
+        status = LiveStatus(
+            LiveStage.FOLLOWING,
+            "frames come",
+            in_object=512,
+            promised=1024,
+            lag=32,
+            lag_s=0.25,
+            frames_per_second=301.4,
+            error=0.0123,
+        )
+        library.live.status, library.live.directory = status, tmp_path
+        box.refresh()
+        shown = {name: value.text() for name, value in box.values.items()}
+        assert shown == {
+            "Frames": "512 of 1024 in the object",
+            "Speed": "301 frames/s",
+            "Lag": "32 frames, 0.2 s",
+            "Error": "0.0123",
+        }
+        assert all(value.isVisible() for value in box.values.values())
+        library.live.status = dataclasses.replace(status, notes=("1 frame is lost: no frame 3 came.",))
+        box.refresh()
+        assert box.status.text() == "⚠ 1 frame is lost: no frame 3 came."
+        library.live.status = dataclasses.replace(status, stage=LiveStage.FAILED, says="no room")
+        box.refresh()
+        assert box.status.text() == "⚠ Failed: no room"
+        assert not box.picture.isVisible()
 
     def test_advanced_is_folded_up_and_no_setting(self, open_page: Callable[..., SettingsPage]) -> None:
         page = open_page(make_library())

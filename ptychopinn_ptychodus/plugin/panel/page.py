@@ -27,6 +27,7 @@ from ..reconstructor import PtychoPINNReconstructor
 from ..settings import PluginSettings
 from .engines import EngineRows, EngineStates
 from .findings import FindingsBox
+from .live import LiveBox
 from .model import ModelBox
 from .preview import PreviewBox
 from .warm import WarmRow
@@ -106,12 +107,14 @@ class SettingsPage(QWidget):
         if isinstance(reconstructor, PtychoPINNReconstructor):
             self._model_box = ModelBox(reconstructor, file_dialog_factory)
         self.preview_box = PreviewBox(reconstructor)
+        self.live_box = LiveBox(reconstructor, file_dialog_factory)
         self.findings_box = FindingsBox(reconstructor)
 
         layout = QVBoxLayout()
         layout.setContentsMargins(0, 0, 0, 0)
         if self._model_box is not None:
             layout.addWidget(self._model_box)
+        layout.addWidget(self.live_box)
         layout.addWidget(self.findings_box)
         layout.addWidget(self.preview_box)
         *sections, (folded_title, folded) = self._sections().items()
@@ -133,7 +136,7 @@ class SettingsPage(QWidget):
                 wheel.guard(widget)
         Relay(self._show_settings, self).watch(*(group.group for group in settings.groups))
         self._show_settings()
-        model_forms = []
+        model_forms = [self.live_box.form]
         if self._model_box is not None:
             engine_states.refresh()
             self._model_box.refresh()

@@ -11,7 +11,7 @@ from ..base import PluginReconstructor
 from .widgets import InfoLabel, Relay, tool_tip
 
 
-class _Picture(QWidget):
+class Picture(QWidget):
     """A picture that is as wide as there is room, and no wider."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class PreviewBox(QGroupBox):
         self._reconstructor = reconstructor
         self._shown: tuple[int, ...] = ()
         self._caption = InfoLabel()
-        self._picture = _Picture()
+        self._picture = Picture()
         layout = QVBoxLayout()
         layout.addWidget(self._caption)
         layout.addWidget(self._picture)
