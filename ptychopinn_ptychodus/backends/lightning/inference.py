@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Subset
 
 from ...config import ExecutionConfig
 from ...data import large_arrays
 from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
+from ..devices import dealt, devices_each, require_devices, work_through
 from ..kept import kept_model
 from ..physics import probe_factor, require_fit
 from .assembly import TorchArithmetic
@@ -57,6 +60,25 @@ def choose_device(accelerator: str) -> torch.device:
             "Select one of these or 'auto'."
         )
     return torch.device(accelerator)
+
+
+def choose_devices(execution: ExecutionConfig) -> list[torch.device]:
+    """The devices that a model is applied on, of which the CPU may be several: each is a part of its cores.
+
+    Raises
+    ------
+    RuntimeError
+        As :func:`choose_device`.
+    ValueError
+        If there are fewer of them than ``execution`` asks for.
+    """
+    first, count = choose_device(execution.accelerator), devices_each(execution)
+    if count == 1 or first.type == "cpu":
+        return [first] * count
+    if first.type != "cuda":
+        require_devices(count, 1, f"device of the kind {first.type!r}")
+    require_devices(count, torch.cuda.device_count(), "GPUs")
+    return [torch.device("cuda", number) for number in range(count)]
 
 
 def predict_with(
@@ -118,8 +140,9 @@ def predict_patches(
     container
         Grouped data: B groups of C patterns, N × N pixels.
     execution
-        The device (``accelerator``), the precision, and how many groups are a batch
-        (``inference_batch_size``; None finds out how many fit).
+        The devices (``accelerator``, ``devices``), the precision, and how many groups are a batch
+        (``inference_batch_size``; None finds out how many fit). Each of several devices has other batches,
+        and the patches are those of one.
     on_progress
         Called after every batch with the part of the groups that is done, 0 to 1.
     should_stop
@@ -138,30 +161,72 @@ def predict_patches(
     InterruptedError
         If ``should_stop`` answered True.
     RuntimeError
-        If the device is not there, or has too little memory.
+        If the device is not there, or has too little memory; if one of several fails, it is named.
+    ValueError
+        If there are fewer devices than ``execution`` asks for.
     NoRoomError
         If there is no room for the patches, see :func:`.large_arrays.empty`.
     """
     data = module.data_config
     require_fit(data, container)
-    device = choose_device(execution.accelerator)
-    module = module.to(device).eval()
+    devices = choose_devices(execution)
+    modules = [module.to(devices[0]).eval()]
+    modules += [module if each == devices[0] else _twin(module, each) for each in devices[1:]]
     shape = (len(container), container.gridsize**2, data.N, data.N)
     patches = large_arrays.empty(shape, np.complex64, "The network's patches")
-
     tell = forwards(on_progress)
 
     def apply(batch_size: int) -> None:
         done = 0
-        for part in _arriving(_results(module, container, execution, batch_size, should_stop)):
-            patches[done : done + len(part)] = part
-            done += len(part)
+
+        def work(number: int) -> Generator[int]:
+            chosen = dealt(number, len(devices), batch_size, len(container))
+            for part in _arriving(_results(modules[number], container, execution, batch_size, chosen)):
+                patches[chosen[0] : chosen[0] + len(part)] = part  # those of a batch are neighbours
+                chosen = chosen[len(part) :]
+                yield len(part)
+
+        def count(groups: int) -> None:
+            nonlocal done
+            done += groups
             tell(done / len(container))
 
+        with _cores_shared(devices):
+            work_through(
+                [work(number) for number in range(len(devices))],
+                [str(each) for each in devices],
+                tell=count,
+                should_stop=should_stop,
+                out_of_memory=torch.OutOfMemoryError,
+            )
+
     # Apple's share their memory with the machine, and do not say in so many words that it is full
-    kind = "gpu" if device.type == "cuda" else "cpu"
+    kind = "gpu" if devices[0].type == "cuda" else "cpu"
     in_batches_that_fit(apply, container, execution, kind, torch.OutOfMemoryError)
     return patches
+
+
+def _twin(module: PtychoPINN_Lightning, device: torch.device) -> PtychoPINN_Lightning:
+    """The same model on another device."""
+    twin = type(module)(
+        module.model_config, module.data_config, module.training_config, module.inference_config
+    )
+    twin.load_state_dict(module.state_dict())
+    return twin.to(device).eval()
+
+
+@contextlib.contextmanager
+def _cores_shared(devices: list[torch.device]) -> Iterator[None]:
+    """Have each of several devices that are the CPU compute in its part of the threads."""
+    if len(devices) == 1 or devices[0].type != "cpu":
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // len(devices)))  # for threads that begin from now on
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _results(
@@ -169,18 +234,15 @@ def _results(
     container: PtychoDataContainer,
     execution: ExecutionConfig,
     batch_size: int,
-    should_stop: ShouldStop | None,
+    chosen: NDArray[np.int64],
 ) -> Iterator[Tensor]:
-    """The patches of each batch, (b, C, N, N) complex64, on the module's device."""
+    """The patches of each batch of the ``chosen`` groups, (b, C, N, N) complex64, on the module's device."""
     device = module.log_scale.device
+    data = Subset(GroupDataset(container, module.data_config.input_scale), chosen.tolist())
     # a loader without a seed draws one from the random numbers that a training in progress uses
-    loader = build_loader(
-        GroupDataset(container, module.data_config.input_scale), batch_size, execution, seed=0
-    )
+    loader = build_loader(data, batch_size, execution, seed=0)
     dtype = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(execution.precision)
     for batch in loader:
-        if should_stop is not None and should_stop():
-            raise InterruptedError("Inference was stopped.")
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             batch = batch.to(device)
             result: Tensor = module(batch["amplitude"], batch["offsets"])
@@ -199,7 +261,7 @@ def _arriving(results: Iterator[Tensor]) -> Iterator[NDArray[np.complex64]]:
             continue
         host = result.to("cpu", non_blocking=True)  # to pinned memory
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        copied.record()
+        copied.record(torch.cuda.current_stream(result.device))
         under_way.append((host, copied))
         if len(under_way) > 1:
             yield _landed(*under_way.popleft())

@@ -98,7 +98,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def build_loader(
-    dataset: GroupDataset,
+    dataset: Dataset[TensorDict],
     batch_size: int,
     execution: ExecutionConfig,
     *,

@@ -192,7 +192,8 @@ def _train_as(
         if run is not None and kept:
             run.model(Path(kept))  # until the model is written elsewhere
         if run is not None and is_own(module) and not reporter.stopped:
-            show(run, lambda data: predict(module, data, execution, should_stop=reporter.should_stop), train)
+            alone = dataclasses.replace(execution, devices=1)  # the other processes have the other devices
+            show(run, lambda data: predict(module, data, alone, should_stop=reporter.should_stop), train)
     callbacks.clear()  # otherwise the callbacks would be kept, and pickled, with the module
     return Trained(module, trainer, {name: list(values) for name, values in history.items()}, run)
 
@@ -325,9 +326,9 @@ class _ReporterCallback(Checkpoint):
     def __init__(self, reporter: TrainingReporter, execution: ExecutionConfig, course: Course) -> None:
         self.reporter = reporter
         self.taken = (0.0, 0) if course.state is None else (course.state.seconds, course.state.patterns)
-        # starting further processes would take longer than the preview itself
+        # starting further processes would take longer than the preview itself, and other devices learn
         self.execution = dataclasses.replace(
-            execution, num_workers=0, persistent_workers=False, prefetch_factor=None
+            execution, devices=1, num_workers=0, persistent_workers=False, prefetch_factor=None
         )
 
     def __getstate__(self) -> dict[str, Any]:

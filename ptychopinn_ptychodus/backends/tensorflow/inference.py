@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ...data import large_arrays
 from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
+from ..devices import dealt, devices_each, require_devices, work_through
 from ..kept import kept_model
 from ..physics import probe_factor, require_fit
 from .bundle import open_model
@@ -82,6 +83,24 @@ def available_devices() -> list[str]:
     return [*(["gpu"] if graphics else []), "cpu"]
 
 
+def _kind(accelerator: str) -> str:
+    """``"gpu"`` or ``"cpu"``, whichever the setting ``accelerator`` stands for.
+
+    Raises
+    ------
+    RuntimeError
+        If it is not there; the message lists what is.
+    """
+    devices = available_devices()
+    wanted = {"auto": devices[0], "cuda": "gpu"}.get(accelerator, accelerator)
+    if wanted not in devices:
+        raise RuntimeError(
+            f"Accelerator {accelerator!r} is selected, but TensorFlow offers {', '.join(devices)} on this "
+            "machine. Select one of these or 'auto'."
+        )
+    return wanted
+
+
 def on_device(accelerator: str) -> AbstractContextManager[None]:
     """The device that the setting ``accelerator`` stands for, as a context.
 
@@ -93,15 +112,25 @@ def on_device(accelerator: str) -> AbstractContextManager[None]:
     RuntimeError
         If the device is not there; the message lists those that are.
     """
-    devices = available_devices()
-    wanted = {"auto": devices[0], "cuda": "gpu"}.get(accelerator, accelerator)
-    if wanted not in devices:
-        raise RuntimeError(
-            f"Accelerator {accelerator!r} is selected, but TensorFlow offers {', '.join(devices)} on this "
-            "machine. Select one of these or 'auto'."
-        )
-    device: AbstractContextManager[None] = tf.device(f"/{wanted.upper()}:0")
+    device: AbstractContextManager[None] = tf.device(f"/{_kind(accelerator).upper()}:0")
     return device
+
+
+def choose_devices(execution: ExecutionConfig) -> list[str]:
+    """Names of the devices that a model is applied on, of which the CPU may be several: they share its cores.
+
+    Raises
+    ------
+    RuntimeError
+        As :func:`on_device`.
+    ValueError
+        If there are fewer of them than ``execution`` asks for.
+    """
+    kind, count = _kind(execution.accelerator), devices_each(execution)
+    if kind == "cpu":
+        return ["/CPU:0"] * count
+    require_devices(count, len(tf.config.list_physical_devices("GPU")), "GPUs")
+    return [f"/GPU:{number}" for number in range(count)]
 
 
 def predict_with(
@@ -161,8 +190,9 @@ def predict_patches(
     container
         Grouped data: B groups of C patterns, N × N pixels.
     execution
-        The device (``accelerator``), and how many groups are a batch (``inference_batch_size``; None finds
-        out how many fit).
+        The devices (``accelerator``, ``devices``), and how many groups are a batch
+        (``inference_batch_size``; None finds out how many fit). Each of several devices has other batches,
+        and the patches are those of one.
     on_progress
         Called after every batch with the part of the groups that is done, 0 to 1.
     should_stop
@@ -181,9 +211,9 @@ def predict_patches(
     InterruptedError
         If ``should_stop`` answered True.
     ValueError
-        If this engine does not support what ``execution`` asks for.
+        If this engine does not support what ``execution`` asks for, or there are fewer devices.
     RuntimeError
-        If the device is not there, or has too little memory.
+        If the device is not there, or has too little memory; if one of several fails, it is named.
     NoRoomError
         If there is no room for the patches, see :func:`.large_arrays.empty`.
     """
@@ -192,20 +222,39 @@ def predict_patches(
     require_fit(data, container)
     shape = (len(container), container.gridsize**2, data.N, data.N)
     patches = large_arrays.empty(shape, np.complex64, "The network's patches")
-
     tell = forwards(on_progress)
+    devices = choose_devices(execution)
+    models = [model]
+    for device in devices[1:]:
+        with tf.device(device):
+            models.append(model if device == devices[0] else type(model).from_state(model.state()))
+    graphs = [each.patches_graph for each in models]  # here, since each is made once
 
     def apply(batch_size: int) -> None:
         done = 0
-        for batch in build_dataset(container, data.input_scale, batch_size, execution):
-            if should_stop is not None and should_stop():
-                raise InterruptedError("Inference was stopped.")
-            result = model.patches_graph(batch["amplitude"], batch["offsets"]).numpy()
-            patches[done : done + len(result)] = result
-            done += len(result)
+
+        def work(number: int) -> Generator[int]:
+            chosen = dealt(number, len(devices), batch_size, len(container))
+            with tf.device(devices[number]):
+                for batch in build_dataset(container, data.input_scale, batch_size, execution, chosen=chosen):
+                    result = graphs[number](batch["amplitude"], batch["offsets"]).numpy()
+                    patches[chosen[0] : chosen[0] + len(result)] = result  # those of a batch are neighbours
+                    chosen = chosen[len(result) :]
+                    yield len(result)
+
+        def count(groups: int) -> None:
+            nonlocal done
+            done += groups
             tell(done / len(container))
 
-    with on_device(execution.accelerator):
-        kind = "cpu" if execution.accelerator == "cpu" or available_devices()[0] == "cpu" else "gpu"
-        in_batches_that_fit(apply, container, execution, kind, tf.errors.ResourceExhaustedError)
+        work_through(
+            [work(number) for number in range(len(devices))],
+            devices,
+            tell=count,
+            should_stop=should_stop,
+            out_of_memory=tf.errors.ResourceExhaustedError,
+        )
+
+    kind = "cpu" if devices[0] == "/CPU:0" else "gpu"
+    in_batches_that_fit(apply, container, execution, kind, tf.errors.ResourceExhaustedError)
     return patches

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from ...config import ExecutionConfig
 from ...data.container import PtychoDataContainer
@@ -56,8 +57,11 @@ def build_dataset(
     *,
     with_object: bool = False,
     order: Order | None = None,
+    chosen: NDArray[np.int64] | None = None,
 ) -> tf.data.Dataset:
     """The groups of ``container``, gathered a batch at a time, in their own order or in ``order``.
+
+    ``chosen`` are the numbers of those groups that are wanted, in their own order; None stands for all.
 
     A batch is a dictionary of ``amplitude`` (B, N, N, C) float32, normalised by ``input_scale`` and the
     exposure of each pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1;
@@ -75,18 +79,18 @@ def build_dataset(
     exposed = container.exposures_for([0], input_scale) is not None
     size, channels = container.N, container.gridsize**2
 
-    def gather(chosen: Any) -> list[Any]:
-        offsets = container.coords_relative[chosen, 0].transpose(0, 2, 1)
-        amplitude = container.normalised(chosen, input_scale)
+    def gather(numbers: Any) -> list[Any]:
+        offsets = container.coords_relative[numbers, 0].transpose(0, 2, 1)
+        amplitude = container.normalised(numbers, input_scale)
         batch: list[Any] = [amplitude, np.ascontiguousarray(offsets, np.float32)]
         if exposed:
-            batch.append(container.exposures_for(chosen, input_scale))
+            batch.append(container.exposures_for(numbers, input_scale))
         if container.probes is not None:
-            batch.append(container.probes_for(chosen) * np.float32(input_scale))
+            batch.append(container.probes_for(numbers) * np.float32(input_scale))
         if container.masks is not None:
-            batch.append(container.good_for(chosen))
+            batch.append(container.good_for(numbers))
         if with_object:
-            batch.append(np.ascontiguousarray(container.patches_for(chosen).transpose(0, 3, 1, 2)))
+            batch.append(np.ascontiguousarray(container.patches_for(numbers).transpose(0, 3, 1, 2)))
         return batch
 
     shapes: dict[str, tuple[int | None, ...]] = {
@@ -107,15 +111,15 @@ def build_dataset(
         shapes["object"] = (None, channels, size, size)
         types.append(tf.complex64)
 
-    def load(chosen: tf.Tensor) -> dict[str, tf.Tensor]:
+    def load(numbers: tf.Tensor) -> dict[str, tf.Tensor]:
         # numpy gathers: the scan is in memory once, and not a second time as a constant of a graph
-        arrays = tf.numpy_function(gather, [chosen], types, stateful=False)
+        arrays = tf.numpy_function(gather, [numbers], types, stateful=False)
         return {
             name: tf.ensure_shape(array, shape)
             for (name, shape), array in zip(shapes.items(), arrays, strict=True)
         }
 
-    dataset = tf.data.Dataset.range(len(container))
+    dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(container)) if chosen is None else chosen)
     if order is not None:
         dataset = order.of(len(container))
     workers = execution.num_workers
