@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ExecutionConfig
+from ..config import ExecutionConfig, TrainingConfig
 from ..launchers import launched
 from .base import ShouldStop
 from .framework import one_line
@@ -26,9 +26,18 @@ _ASK_S = 0.1
 def devices_each(execution: ExecutionConfig) -> int:
     """How many devices a process applies a model on.
 
-    Where ``torchrun`` or ``srun`` has started a process for each device, each of them has one.
+    Where a launcher has started several processes that train together, each of them applies it on one.
     """
-    return 1 if launched() is not None else execution.devices
+    return execution.devices if execution.devices == 1 or launched() is None else 1
+
+
+def require_seed(config: TrainingConfig) -> None:
+    """Raise ``ValueError`` if several devices would not draw the same batches."""
+    if config.seed is None:
+        raise ValueError(
+            "TrainingConfig.subsample_seed is None, but several devices have to draw the same batches: set a "
+            "number, or ExecutionConfig.devices and num_nodes to 1."
+        )
 
 
 def require_devices(wanted: int, found: int, name: str) -> None:

@@ -17,7 +17,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from ...config import STRATEGIES, ExecutionConfig, TrainingConfig
-from ...launchers import TORCHRUN, launched
+from ...launchers import TF_CONFIG, TORCHRUN, launched
+from ..devices import require_devices, require_seed
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,11 @@ def membership(config: TrainingConfig, execution: ExecutionConfig, *, ours: bool
             f"ExecutionConfig.strategy = {execution.strategy!r} is not possible with several devices: use "
             f"one of {', '.join(map(repr, STRATEGIES))}."
         )
-    if config.seed is None:
+    require_seed(config)
+    if launch is not None and launch.launcher == TF_CONFIG:
         raise ValueError(
-            "TrainingConfig.subsample_seed is None, but several devices have to draw the same batches: set a "
-            "number, or ExecutionConfig.devices and num_nodes to 1."
+            f"TF_CONFIG names {launch.size} processes, which are TensorFlow's: start those of the engine "
+            "'pytorch' with torchrun or srun, and remove TF_CONFIG."
         )
     if launch is not None:
         if launch.size != size:
@@ -150,11 +152,8 @@ def membership(config: TrainingConfig, execution: ExecutionConfig, *, ours: bool
             f"ExecutionConfig.devices = {execution.devices}: start the script with torchrun "
             f"--nproc-per-node {execution.devices} or srun, since the module that it trains is its own."
         )
-    if execution.accelerator != "cpu" and size > torch.cuda.device_count() > 0:
-        raise ValueError(
-            f"ExecutionConfig.devices = {execution.devices}, but this machine has "
-            f"{torch.cuda.device_count()} GPUs: use at most as many, or accelerator = 'cpu'."
-        )
+    if execution.accelerator != "cpu" and torch.cuda.device_count() > 0:
+        require_devices(size, torch.cuda.device_count(), "GPUs")
     return local_member(0, size, _free_port())
 
 

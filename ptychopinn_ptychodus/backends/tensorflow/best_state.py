@@ -14,10 +14,16 @@ from .names import MODEL_SUFFIX
 
 
 class BestState(keras.callbacks.Callback):
-    """Keeps the best states of a run as bundles in ``directory``; sets the model to the best in the end."""
+    """Keeps the best states of a run as bundles in ``directory``; sets the model to the best in the end.
 
-    def __init__(self, directory: Path, execution: ExecutionConfig, monitor: str) -> None:
+    Of several processes that train one model, only the first one ``writes``.
+    """
+
+    def __init__(
+        self, directory: Path, execution: ExecutionConfig, monitor: str, *, writes: bool = True
+    ) -> None:
         super().__init__()
+        self.writes = writes
         self.directory = directory
         self.keep = execution.checkpoint_save_top_k
         self.sign = 1.0 if execution.checkpoint_mode == "min" else -1.0
@@ -31,9 +37,11 @@ class BestState(keras.callbacks.Callback):
             return
         if not self.saved or value < self.saved[0][0]:
             self.best = self.model.arrays()
-        path = save_model(self.model, self.directory / f"best-epoch={epoch:04d}{MODEL_SUFFIX}")
+        path = self.directory / f"best-epoch={epoch:04d}{MODEL_SUFFIX}"
+        if self.writes:
+            save_model(self.model, path)
         self.saved = sorted([*self.saved, (value, path)])
-        for _, worse in self.saved[self.keep :]:
+        for _, worse in self.saved[self.keep :] if self.writes else ():
             worse.unlink(missing_ok=True)
         self.saved = self.saved[: self.keep]
 
@@ -44,6 +52,8 @@ class BestState(keras.callbacks.Callback):
 
     def discard(self) -> None:
         """Remove what was kept for the case that the run would not finish."""
+        if not self.writes:
+            return
         for _, path in self.saved:
             path.unlink(missing_ok=True)
         if self.directory.is_dir() and not any(self.directory.iterdir()):

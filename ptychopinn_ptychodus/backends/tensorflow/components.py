@@ -36,7 +36,7 @@ def _train_with_keras(
     ``history`` (``train_loss`` and ``val_loss`` lists), ``train_container`` and ``test_container`` (the very
     objects that were handed in), ``containers`` (both of them as grouped data), ``models`` (``autoencoder``
     and ``diffraction_to_obj``, at their best state), ``best_state``, which holds the checkpoints, and, with
-    ``logger_backend = 'mlflow'``, ``mlflow_run``.
+    ``logger_backend = 'mlflow'``, ``mlflow_run``; and ``group``, the processes that have trained together.
 
     Raises
     ------
@@ -60,6 +60,7 @@ def _train_with_keras(
         "containers": (train, test),
         "models": {"autoencoder": trained.model, "diffraction_to_obj": trained.model.diffraction_to_obj},
         "best_state": trained.best,
+        "group": trained.group,
     }
     return results if trained.run is None else {**results, "mlflow_run": trained.run}
 
@@ -85,7 +86,10 @@ def train_cdi_model(
     train, test = workflow.training_data(train_data, test_data, config)
     results = _train_with_keras(train, test, config, execution_config)
     results["model_path"] = keep_model(
-        results["models"]["autoencoder"], Path(config.output_dir) / BUNDLE_NAME, results.get("mlflow_run")
+        results["models"]["autoencoder"],
+        Path(config.output_dir) / BUNDLE_NAME,
+        results.get("mlflow_run"),
+        results["group"],
     )
     return results
 

@@ -102,7 +102,7 @@ class TensorFlowEngine(Engine):
         )
         course = Course(beginning, NAME, train, validation, config, execution)
         trained = training.train(train, validation, config, execution, reporter, course)
-        training.keep_model(trained.model, model_path, trained.run)
+        training.keep_model(trained.model, model_path, trained.run, trained.group)
         if trained.best is not None:
             trained.best.discard()
         if not reporter.stopped:

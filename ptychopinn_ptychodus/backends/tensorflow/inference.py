@@ -27,8 +27,6 @@ from .names import NAME
 logger = logging.getLogger(__name__)
 
 _ONLY = {
-    "devices": (1,),
-    "num_nodes": (1,),
     "strategy": ("auto",),
     "pin_memory": (False,),
     "persistent_workers": (False,),
@@ -83,7 +81,7 @@ def available_devices() -> list[str]:
     return [*(["gpu"] if graphics else []), "cpu"]
 
 
-def _kind(accelerator: str) -> str:
+def kind_of(accelerator: str) -> str:
     """``"gpu"`` or ``"cpu"``, whichever the setting ``accelerator`` stands for.
 
     Raises
@@ -112,7 +110,7 @@ def on_device(accelerator: str) -> AbstractContextManager[None]:
     RuntimeError
         If the device is not there; the message lists those that are.
     """
-    device: AbstractContextManager[None] = tf.device(f"/{_kind(accelerator).upper()}:0")
+    device: AbstractContextManager[None] = tf.device(f"/{kind_of(accelerator).upper()}:0")
     return device
 
 
@@ -126,7 +124,7 @@ def choose_devices(execution: ExecutionConfig) -> list[str]:
     ValueError
         If there are fewer of them than ``execution`` asks for.
     """
-    kind, count = _kind(execution.accelerator), devices_each(execution)
+    kind, count = kind_of(execution.accelerator), devices_each(execution)
     if kind == "cpu":
         return ["/CPU:0"] * count
     require_devices(count, len(tf.config.list_physical_devices("GPU")), "GPUs")

@@ -34,15 +34,16 @@ class Order:
         self.seed = seed
         self.epoch = 0
 
-    def of(self, count: int) -> tf.data.Dataset:
-        """The numbers 0 to ``count`` - 1 in the order of the epoch in which an iterator begins."""
+    def of(self, count: int, epoch: tf.Tensor | None = None) -> tf.data.Dataset:
+        """The numbers 0 to ``count`` - 1 in the order of ``epoch``; None: when an iterator begins."""
 
-        def draw() -> Any:
-            seed = None if self.seed is None else (self.seed, self.epoch)
+        def draw(*epochs: Any) -> Any:
+            seed = None if self.seed is None else (self.seed, int(epochs[0]) if epochs else self.epoch)
             return np.random.default_rng(seed).permutation(count).astype(np.int64)
 
         def numbers(_: tf.Tensor) -> tf.data.Dataset:
-            drawn = tf.ensure_shape(tf.numpy_function(draw, [], tf.int64), (count,))
+            given = [] if epoch is None else [epoch]
+            drawn = tf.ensure_shape(tf.numpy_function(draw, given, tf.int64), (count,))
             return tf.data.Dataset.from_tensor_slices(drawn)
 
         dataset = tf.data.Dataset.range(1).flat_map(numbers)
@@ -58,6 +59,8 @@ def build_dataset(
     with_object: bool = False,
     order: Order | None = None,
     chosen: NDArray[np.int64] | None = None,
+    replicas: int = 1,
+    own: range = range(1),
 ) -> tf.data.Dataset:
     """The groups of ``container``, gathered a batch at a time, in their own order or in ``order``.
 
@@ -69,6 +72,12 @@ def build_dataset(
     ``good`` (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N)
     complex64.
 
+    Where several ``replicas`` divide the batches, there is a part of each batch for each of those that this
+    process has its ``own`` numbers of, in turn, and one epoch follows another without end. A part also holds
+    ``drawn`` (B,) int32, how many groups all of them have, and ``share`` (B,) float32, the part that is this
+    one's. If there are fewer groups than replicas, one that has none is given a group of another, with a
+    share of 0.
+
     Raises
     ------
     ValueError
@@ -79,7 +88,9 @@ def build_dataset(
     exposed = container.exposures_for([0], input_scale) is not None
     size, channels = container.N, container.gridsize**2
 
-    def gather(numbers: Any) -> list[Any]:
+    def gather(drawn: Any, replica: Any) -> list[Any]:
+        part = drawn[replica::replicas]
+        numbers = part if len(part) else drawn[:1]
         offsets = container.coords_relative[numbers, 0].transpose(0, 2, 1)
         amplitude = container.normalised(numbers, input_scale)
         batch: list[Any] = [amplitude, np.ascontiguousarray(offsets, np.float32)]
@@ -91,6 +102,9 @@ def build_dataset(
             batch.append(container.good_for(numbers))
         if with_object:
             batch.append(np.ascontiguousarray(container.patches_for(numbers).transpose(0, 3, 1, 2)))
+        if replicas > 1:
+            batch.append(np.full(len(numbers), len(drawn), np.int32))
+            batch.append(np.full(len(numbers), len(part) / len(drawn), np.float32))
         return batch
 
     shapes: dict[str, tuple[int | None, ...]] = {
@@ -110,20 +124,38 @@ def build_dataset(
     if with_object:
         shapes["object"] = (None, channels, size, size)
         types.append(tf.complex64)
+    if replicas > 1:
+        shapes |= {"drawn": (None,), "share": (None,)}
+        types += [tf.int32, tf.float32]
 
-    def load(numbers: tf.Tensor) -> dict[str, tf.Tensor]:
+    def load(drawn: tf.Tensor, replica: tf.Tensor | int = 0) -> dict[str, tf.Tensor]:
         # numpy gathers: the scan is in memory once, and not a second time as a constant of a graph
-        arrays = tf.numpy_function(gather, [numbers], types, stateful=False)
+        arrays = tf.numpy_function(gather, [drawn, replica], types, stateful=False)
         return {
             name: tf.ensure_shape(array, shape)
             for (name, shape), array in zip(shapes.items(), arrays, strict=True)
         }
 
-    dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(container)) if chosen is None else chosen)
-    if order is not None:
-        dataset = order.of(len(container))
+    def batches(epoch: tf.Tensor | None = None) -> tf.data.Dataset:
+        if order is not None:
+            numbers = order.of(len(container), epoch)
+        else:
+            numbers = tf.data.Dataset.from_tensor_slices(
+                np.arange(len(container)) if chosen is None else chosen
+            )
+        return numbers.batch(batch_size)
+
+    def parts(drawn: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(list(own)).map(lambda replica: (drawn, replica))
+
+    if replicas > 1:
+        # one that ends would have Keras begin another step, of which the optimiser counts a part
+        dataset = tf.data.Dataset.counter().flat_map(lambda epoch: batches(epoch).flat_map(parts))
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    else:
+        dataset = batches()
     workers = execution.num_workers
-    dataset = dataset.batch(batch_size).map(load, num_parallel_calls=workers or None)
+    dataset = dataset.map(load, num_parallel_calls=workers or None)
     dataset = dataset.prefetch((execution.prefetch_factor or 2) * max(1, workers))
     options = tf.data.Options()
     # there is nothing to tune, and the thread that would can hold up whoever lets go of a pass for a minute

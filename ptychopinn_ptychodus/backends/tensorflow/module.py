@@ -233,26 +233,40 @@ class PtychoPINN_TensorFlow(keras.Model):
 
     def train_step(self, data: Batch) -> dict[str, Tensor]:
         with tf.GradientTape() as tape:
-            loss = self.objective(data)
+            loss = self._own_part(data)
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         # TensorFlow's own variables: without a graph, it knows no zeros of the type of Keras' ones
         sources = [variable.value for variable in variables]
         gradients = tape.gradient(scaled, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        if "share" in data:
+            # before the optimiser has them, which clips and scales those of the whole batch
+            gradients = _sum_of_replicas(gradients)
         self.optimizer.apply(gradients, variables)
         return self._logged(loss, data)
 
     def test_step(self, data: Batch) -> dict[str, Tensor]:
-        return self._logged(self.objective(data), data)
+        return self._logged(self._own_part(data), data)
+
+    def _own_part(self, data: Batch) -> Tensor:
+        """The objective, of which that of a whole batch is the sum over the replicas that divide it."""
+        loss = self.objective(data)
+        return loss * data["share"][0] if "share" in data else loss
 
     def _logged(self, loss: Tensor, data: Batch) -> dict[str, Tensor]:
-        self.mean_loss.update_state(loss, sample_weight=tf.shape(data["amplitude"])[0])
+        groups = tf.shape(data["amplitude"])[0]
+        if "share" in data:
+            loss, groups = _sum_of_replicas(loss), data["drawn"][0]
+        self.mean_loss.update_state(loss, sample_weight=groups)
         return {"loss": self.mean_loss.result()}
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Reset by Keras before every epoch."""
         return [self.mean_loss]
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Nothing: all variables exist. Keras would average the parts of a batch, whatever their sizes."""
 
     # ---- optimisation ---------------------------------------------------------------------------------
 
@@ -411,14 +425,23 @@ class _Adam(keras.optimizers.Adam):
 
     def __init__(self, rates: Iterable[tuple[keras.Variable, float]], **options: Any) -> None:
         super().__init__(name="adam", **options)
-        # it is TensorFlow's variables that Keras hands to update_step
-        self._rates = {variable.value.ref(): rate for variable, rate in rates}
+        # it is TensorFlow's variables that Keras hands to update_step, of several replicas each its own
+        self._rates = {self._var_key(variable): rate for variable, rate in rates}
 
     def update_step(self, gradient: Tensor, variable: tf.Variable, learning_rate: Tensor) -> None:
         epsilon, step = self.epsilon, tf.cast(self.iterations + 1, tf.float32)
         self.epsilon = epsilon * tf.sqrt(1 - self.beta_2**step)
-        super().update_step(gradient, variable, learning_rate * self._rates.get(variable.ref(), 1.0))
+        super().update_step(gradient, variable, learning_rate * self._rates.get(self._var_key(variable), 1.0))
         self.epsilon = epsilon
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """Keras would sum those of all replicas: each is handed the sum."""
+        return grads_and_vars
+
+
+def _sum_of_replicas(values: Any) -> Any:
+    """Sums over all replicas that take this step, as each of them has them."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def _offsets(relative: Tensor) -> Tensor:
