@@ -251,9 +251,10 @@ class InferenceConfig:
 class ExecutionConfig:
     """Run-time knobs of an engine; never part of the canonical configuration or of a model's identity.
 
-    ``accelerator``, ``precision``, ``inference_batch_size`` and the knobs of the loaders apply to inference;
-    these, and all others, to training. ``devices`` of each of ``num_nodes`` machines train one model
-    together, each with its part of every batch: ``batch_size`` is that of all.
+    ``accelerator``, ``devices``, ``precision``, ``inference_batch_size`` and the knobs of the loaders apply
+    to inference; these, and all others, to training. ``devices`` of each of ``num_nodes`` machines train one
+    model together, each with its part of every batch: ``batch_size`` is that of all. A model is applied on
+    the ``devices`` of one machine, each of which has other batches.
     """
 
     accelerator: str = "auto"

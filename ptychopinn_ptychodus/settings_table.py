@@ -698,9 +698,9 @@ _ADVANCED = (
         "Training.Devices",
         1,
         "Devices",
-        "Devices of a machine that train one model together, each with its part of every batch: GPUs, or "
-        "processes where the accelerator is the CPU. Batch Size is that of all of them, so that the number "
-        "changes nothing but the time. More than one: the PyTorch engine only.",
+        "Devices of a machine that train one model together, each with its part of every batch, and that "
+        "share the groups of a reconstruction: GPUs, or parts of the CPU where that is the accelerator. "
+        "Batch Size is that of all of them, so that the number changes nothing but the time.",
         sets={ExecutionConfig: "devices"},
         minimum=1,
         maximum=1024,
@@ -710,7 +710,8 @@ _ADVANCED = (
         1,
         "Nodes",
         "Machines that train one model together, each with as many Devices. More than one: start the "
-        "training with srun or torchrun, one process for each device.",
+        "training with srun or torchrun, one process for each device, or, with TensorFlow, one process on "
+        "each machine with TF_CONFIG. A reconstruction uses one machine.",
         sets={ExecutionConfig: "num_nodes"},
         minimum=1,
         maximum=1024,
@@ -720,7 +721,7 @@ _ADVANCED = (
         "auto",
         "Strategy",
         "How several devices share a training. auto is ddp: each has the whole model, and the gradients are "
-        "averaged. ddp_spawn is the same here.",
+        "averaged. ddp_spawn is the same here. TensorFlow has auto alone, which does the same.",
         sets={ExecutionConfig: "strategy"},
         choices=lambda: STRATEGIES,
     ),

@@ -51,9 +51,9 @@ class _Place:
 class WarmWorker:
     """At most one interpreter that waits between two runs; may be used from several threads.
 
-    It serves runs of one engine on one device, in the environment that it was started in. A run that needs
-    another one, and every training, gets a new interpreter, and the one that waits ends: two would hold the
-    memory of two. It stays after runs that have ended well, and not after others, whose state nobody knows.
+    It serves runs of one engine on one kind of device, in the environment that it was started in. A run that
+    needs another one, and every training, gets a new interpreter, and the one that waits ends: two would hold
+    the memory of two. It stays after runs that have ended well, and not after others, whose state nobody knows.
 
     Parameters
     ----------
@@ -94,8 +94,9 @@ class WarmWorker:
         """Seconds for which the interpreter of ``job`` is to stay after it."""
         execution = job.execution
         # several processes, or what changes a framework for good, are not for the next run
-        special = isinstance(job, PretrainJob) or execution.devices != 1 or execution.num_nodes != 1
-        if special or (isinstance(job, TrainJob) and execution.deterministic):
+        several = execution.devices != 1 or execution.num_nodes != 1
+        special = isinstance(job, TrainJob) and (several or execution.deterministic)
+        if special or isinstance(job, PretrainJob):
             return 0.0
         return max(0.0, self._stay_s())
 

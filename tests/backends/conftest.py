@@ -22,6 +22,7 @@ NEEDED = {
     "test_network.py": "pytorch",
     "test_orchestration.py": "pytorch",
     "test_several_processes.py": "pytorch",
+    "test_replicas.py": "tensorflow",
     "test_training.py": "pytorch",
     "test_tensorflow.py": "tensorflow",
 }

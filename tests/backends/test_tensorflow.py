@@ -71,8 +71,6 @@ def _inputs(bench: Bench) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 @pytest.mark.parametrize(
     "knobs",
     [
-        {"devices": 2},
-        {"num_nodes": 2},
         {"strategy": "ddp"},
         {"pin_memory": True},
         {"persistent_workers": True, "num_workers": 1},

@@ -271,14 +271,19 @@ class TestSharing:
         assert shared_worker() is None
 
     def test_special_runs_do_not_stay(self) -> None:
+        from ptychopinn_ptychodus.config import TrainingConfig
         from ptychopinn_ptychodus.refinement import RefinementConfig
-        from ptychopinn_ptychodus.worker.job import RefineJob
+        from ptychopinn_ptychodus.worker.job import RefineJob, TrainJob
+        from ptychopinn_ptychodus.worker.request import TrainingRequest
 
         worker = WarmWorker(lambda: 7.0)
-        job = RefineJob(refinement=RefinementConfig(), execution=ExecutionConfig(), log_level=20)
-        assert worker.stays_after(job) == 7.0
-        several = RefineJob(refinement=RefinementConfig(), execution=ExecutionConfig(devices=2), log_level=20)
-        assert worker.stays_after(several) == 0.0
+        asked, model = TrainingRequest.of(TrainingConfig()), Path("model.ckpt")
+        for execution, stays in ((ExecutionConfig(), 7.0), (ExecutionConfig(devices=2), 0.0)):
+            training = TrainJob(asked, execution, model, 0.1, preview=False, log_level=20)
+            assert worker.stays_after(training) == stays
+            # several devices are threads of one process there
+            applied = RefineJob(refinement=RefinementConfig(), execution=execution, log_level=20)
+            assert worker.stays_after(applied) == 7.0
 
 
 class TestKeptModel:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -88,13 +89,17 @@ class Group:
         return self._sum(float(failed)) > 0 if self.size > 1 else failed
 
     def _sum(self, value: float) -> float:
-        """Sum of a value over all processes."""
-
-        def add(own: tf.Tensor) -> tf.Tensor:
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own)
-
-        found = self.strategy.run(add, (tf.constant(value),))
+        """Sum of a value over all replicas."""
+        found = self._add(tf.constant(value))
         return float(self.strategy.experimental_local_results(found)[0])
+
+    @cached_property
+    def _add(self) -> Any:
+        def add(own: tf.Tensor) -> tf.Tensor:
+            here = tf.identity(own)  # on the device of the replica, which the sum is taken on
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
+
+        return tf.function(lambda value: self.strategy.run(add, (value,)))
 
 
 def group_of(config: TrainingConfig, execution: ExecutionConfig) -> Group:
@@ -181,15 +186,22 @@ def _unused() -> Iterator[None]:
 def lost(exc: BaseException) -> RuntimeError | None:
     """What is to be said if an exception comes of another process' end; None if it does not."""
     launch = launched()
-    if launch is None or not isinstance(exc, tf.errors.OpError):
+    if launch is None or not isinstance(exc, tf.errors.UnavailableError | tf.errors.AbortedError):
         return None
-    found = re.search(r"/job:(worker|chief)/(?:replica:\d+/)?task:(\d+)", str(exc))
-    if found is None:
-        return None
-    cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
-    task, number = found[1], int(found[2])
-    rank = number + (len(cluster.get("chief", [])) if task == "worker" else 0)
+    cluster = json.loads(os.environ[TF_CONFIG])["cluster"]
+    tasks = [(task, number) for task in ("chief", "worker") for number in range(len(cluster.get(task, ())))]
+    text = " ".join(str(exc).split())
+    # this process' own name is in the text as well
+    others = [task for rank, task in enumerate(tasks) if rank != launch.rank]
+    found = [(task, number) for task, number in others if re.search(rf"/job:{task}/.*?task:{number}\b", text)]
+    named = found or (others if len(others) == 1 else [])
+    if not named:
+        return RuntimeError(
+            f"Another of the {launch.size} processes that train together has ended, or cannot be reached; "
+            f"its own output says why ({text[:300]})."
+        )
+    task, number = named[0]
     return RuntimeError(
-        f"Rank {rank} of {launch.size} ({cluster[task][number]}) has ended, or cannot be reached: its own "
-        f"output says why ({one_line(exc)[:200]})."
+        f"Rank {tasks.index(named[0])} of {launch.size} ({task} {number}, at {cluster[task][number]}) has "
+        f"ended, or cannot be reached: its own output says why ({text[:200]})."
     )

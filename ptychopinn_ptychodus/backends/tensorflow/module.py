@@ -258,7 +258,10 @@ class PtychoPINN_TensorFlow(keras.Model):
         if "share" in data:
             loss, groups = _sum_of_replicas(loss), data["drawn"][0]
         self.mean_loss.update_state(loss, sample_weight=groups)
-        return {"loss": self.mean_loss.result()}
+        result = self.mean_loss.result()
+        if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+            result = result[None]  # of several processes, Keras takes the mean along the first axis
+        return {"loss": result}
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
