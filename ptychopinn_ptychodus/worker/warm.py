@@ -53,7 +53,8 @@ class WarmWorker:
 
     It serves runs of one engine on one kind of device, in the environment that it was started in. A run that
     needs another one, and every training, gets a new interpreter, and the one that waits ends: two would hold
-    the memory of two. It stays after runs that have ended well, and not after others, whose state nobody knows.
+    the memory of two. It stays after runs that have ended well, and not after others, whose state nobody
+    knows.
 
     Parameters
     ----------

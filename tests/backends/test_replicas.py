@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from engine_support import QUICK, Bench, require_engine
+from engine_support import QUICK, Bench, require_engine, without_graphs
+from numpy.typing import NDArray
 
 from ptychopinn_ptychodus.backends.base import TrainingResult
 from ptychopinn_ptychodus.backends.tensorflow.group import Group, group_of
@@ -34,17 +35,31 @@ def bench(scan: RawData, tmp_path: Path) -> Bench:
     return Bench(require_engine("tensorflow"), scan, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def alone(scan: RawData, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+@dataclass(frozen=True)
+class Alone:
     """The training that all others are compared with: on one device."""
+
+    result: TrainingResult
+    arrays: Mapping[str, NDArray[Any]]
+
+    def compare(self, bench: Bench, model: Path) -> None:
+        """Learning curves, and what the optimiser has made of the gradients."""
+        history = bench.engine.describe(model).history
+        assert history.keys() == self.result.history.keys()
+        for name, losses in self.result.history.items():
+            np.testing.assert_allclose(history[name], losses, rtol=PARITY, err_msg=name)
+        # every step moves it by about the learning rate, one way or the other
+        scales = [float(each["log_scale"]) for each in (bench.engine.read_state(model).arrays, self.arrays)]
+        assert scales[0] == pytest.approx(scales[1], abs=0.05 * ONE.learning_rate)
+
+
+@pytest.fixture(scope="module")
+def alone(scan: RawData, tmp_path_factory: pytest.TempPathFactory) -> Alone:
     bench = Bench(require_engine("tensorflow"), scan, tmp_path_factory.mktemp("alone"))
-    return bench.train(ONE, data=bench.groups(count=GROUPS), validation=bench.groups(count=5), nepochs=2)
-
-
-def _closest(losses: Mapping[str, list[float]], to: Mapping[str, list[float]]) -> None:
-    assert losses.keys() == to.keys()
-    for name in to:
-        np.testing.assert_allclose(losses[name], to[name], rtol=PARITY, err_msg=name)
+    data = bench.groups(count=GROUPS)
+    with without_graphs(bench.engine):
+        result = bench.train(ONE, data=data, validation=bench.groups(count=5), nepochs=2)
+    return Alone(result, bench.arrays())
 
 
 # ---------------------------------------------------------------------- one process: MirroredStrategy
@@ -147,17 +162,15 @@ class Script:
         return json.loads((self.directory / f"told-{rank}.json").read_text())
 
 
-def test_replicas_of_one_process_learn_as_one_device_does(
-    bench: Bench, tmp_path: Path, alone: TrainingResult
-) -> None:
+def test_replicas_of_one_process_learn_as_one_device_does(bench: Bench, tmp_path: Path, alone: Alone) -> None:
     script = Script(bench, tmp_path, replace(ONE, devices=2), None, eagerly=True)
     told = script.told(0, script.start(0))
-    _closest(told["history"], alone.history)
     assert told["epochs"] == told["history"]["train_loss"]
     assert told["batches"] == 2 * (4 + 2)  # of the whole batch, not of the part that a replica has
     assert told["previews"] == [[3, 1, 64, 64]] * 2
     model = script.output / "model.wts.h5.zip"
     assert bench.engine.describe(model).history == told["history"]
+    alone.compare(bench, model)
     assert list(script.output.iterdir()) == [model]
 
 
@@ -175,9 +188,7 @@ def _cluster(count: int) -> dict[str, list[str]]:
             each.close()
 
 
-def test_processes_learn_as_one_does_and_stop_together(
-    bench: Bench, tmp_path: Path, alone: TrainingResult
-) -> None:
+def test_processes_learn_as_one_does_and_stop_together(bench: Bench, tmp_path: Path, alone: Alone) -> None:
     """The first one is stopped after two of 500 epochs; it alone reports and writes."""
     script = Script(bench, tmp_path, replace(ONE, num_nodes=2), 2)
     cluster = _cluster(2)
@@ -185,12 +196,12 @@ def test_processes_learn_as_one_does_and_stop_together(
     told = [script.told(rank, process) for rank, process in enumerate(processes)]
     assert [each["error"] for each in told] == ["", ""]
     assert told[0]["history"] == told[1]["history"]
-    _closest(told[0]["history"], alone.history)
     assert [each["stopped"] for each in told] == [True, True]
     assert [len(each["epochs"]) for each in told] == [2, 0]
     assert told[1]["batches"] == 0
     model = script.output / "model.wts.h5.zip"
     assert bench.engine.describe(model).history == told[0]["history"]
+    alone.compare(bench, model)
     assert list(script.output.iterdir()) == [model]
 
 
