@@ -27,7 +27,9 @@ PARITY = 1e-3
 """How far apart two learning curves may be, relative to one of them."""
 
 GROUPS = 13
-"""In batches of 4, the last of which has one group, and so none for the second replica."""
+"""In batches of 3, of which one replica has two and the other one; the last is of one, and none."""
+
+BATCH = 3
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def alone(scan: RawData, tmp_path_factory: pytest.TempPathFactory) -> Alone:
     bench = Bench(require_engine("tensorflow"), scan, tmp_path_factory.mktemp("alone"))
     data = bench.groups(count=GROUPS)
     with without_graphs(bench.engine):
-        result = bench.train(ONE, data=data, validation=bench.groups(count=5), nepochs=2)
+        result = bench.train(ONE, data=data, validation=bench.groups(count=5), nepochs=2, batch_size=BATCH)
     return Alone(result, bench.arrays())
 
 
@@ -132,7 +134,9 @@ class Script:
         self.directory = tmp_path / "script"
         self.output = tmp_path / "out"
         bench.scan.to_directory(self.directory / "scan")
-        config = bench.config(nepochs=2 if stop_after is None else 500, output_dir=self.output)
+        config = bench.config(
+            nepochs=2 if stop_after is None else 500, output_dir=self.output, batch_size=BATCH
+        )
         asked = {
             "scan": str(self.directory / "scan"),
             "groups": GROUPS,
@@ -166,7 +170,7 @@ def test_replicas_of_one_process_learn_as_one_device_does(bench: Bench, tmp_path
     script = Script(bench, tmp_path, replace(ONE, devices=2), None, eagerly=True)
     told = script.told(0, script.start(0))
     assert told["epochs"] == told["history"]["train_loss"]
-    assert told["batches"] == 2 * (4 + 2)  # of the whole batch, not of the part that a replica has
+    assert told["batches"] == 2 * (5 + 2)  # of the whole batch, not of the part that a replica has
     assert told["previews"] == [[3, 1, 64, 64]] * 2
     model = script.output / "model.wts.h5.zip"
     assert bench.engine.describe(model).history == told["history"]
