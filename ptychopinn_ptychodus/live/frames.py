@@ -12,11 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.examination.findings import Finding
+from ..data.examination.pattern_values import find_domain
+from ..data.examination.statistics import far_field, read_patterns
 from ..data.raw import DOMAINS
 from ..formatting import counted
 
 _NAMED = 4
 """Frames that a sentence names at most."""
+
+VALUES_AFTER = (64, 256)
+"""Sound frames after which it is looked whether they hold what they are said to."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Frames:
         self._doubled: list[int] = []
         self._refused: dict[int, str] = {}
         self._placed = 0
+        self._looks = list(VALUES_AFTER)
         self._lowest: int | None = None
         self._highest = -1
 
@@ -143,6 +150,30 @@ class Frames:
     def ready(self) -> int:
         """How many frames have a position and have not been taken on."""
         return len(self._ready)
+
+    def doubts(self, probe: NDArray[np.complex64]) -> tuple[Finding, ...]:
+        """What the examination of the whole scan would find of amplitude that is said to be counts.
+
+        It is looked for after :data:`VALUES_AFTER` frames, spread over those that came, until it is found;
+        at any other time there is nothing.
+
+        Parameters
+        ----------
+        probe
+            (modes, N, N), of any scale.
+        """
+        if not self._looks or len(self._patterns) < self._looks[0]:
+            return ()
+        while self._looks and len(self._patterns) >= self._looks[0]:
+            del self._looks[0]
+        every = list(self._patterns)
+        patterns = np.stack([self._patterns[number] for number in every[:: len(every) // VALUES_AFTER[0]]])
+        good = ~self.bad_pixels
+        usual = read_patterns(patterns, good).usual()
+        _, findings = find_domain(patterns, usual, good, far_field(probe), self.domain)
+        if findings:
+            self._looks.clear()
+        return tuple(findings)
 
     @property
     def counts(self) -> FrameCounts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -13,11 +14,14 @@ from typing import Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.examination import Report
 from ..data.raw import RawData
 from ..data.scan_arrays import checked_bad_pixels, checked_probe
 from .frames import Frames
 from .growing import GROUP, GrowingObject, PatchNetwork
 from .state import LiveObject, LiveState
+
+logger = logging.getLogger("PtychoPINN-Plugin")
 
 Result = TypeVar("Result")
 
@@ -106,7 +110,7 @@ class LiveReconstruction(Generic[Result]):
         self._working = threading.Lock()  # held while object and frames change
         self._is_closed = self._is_draining = self._is_idle = False
         self._failure: BaseException | None = None
-        self._state, self._done = LiveState(), 0
+        self._state, self._done, self._findings = LiveState(), 0, Report()
         self._recent: deque[tuple[float, int]] = deque()
         self._started = self._told = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="live reconstruction", daemon=True)
@@ -333,6 +337,9 @@ class LiveReconstruction(Generic[Result]):
                 self._done += int(held.sum())
                 self._recent.append((time.monotonic(), int(held.sum())))
             is_idle = self._frames.ready == 0
+            found = Report(self._frames.doubts(self._probe))
+        found.log(logger)
+        self._findings += found
         with self._room:
             self._is_idle = is_idle and not self._queue
             if self._is_idle:
@@ -365,6 +372,7 @@ class LiveReconstruction(Generic[Result]):
             error=self._object.error,
             seconds=now - self._started,
             notes=tuple(self._frames.sentences()) if notes else self._state.notes,
+            findings=self._findings,
         )
 
     def _tell(self, *, at_once: bool = False) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.examination import Report
 from .frames import FrameCounts
 
 
@@ -34,6 +35,9 @@ class LiveState:
         Since the start.
     notes
         What a person has to know of frames that do not take part, in sentences.
+    findings
+        What the examination has to say of the patterns, as soon as enough came to tell: that they look like
+        amplitude where they are taken as counts. It is logged once, too.
     """
 
     counts: FrameCounts = field(default_factory=FrameCounts)
@@ -44,6 +48,7 @@ class LiveState:
     error: float = math.nan
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    findings: Report = field(default_factory=Report)
 
     def line(self) -> str:
         """One line for people."""

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from cli_support import Command
+from cli_support import Command, Done
 from ptychodus.api.io import load_product
 
 from ptychopinn_ptychodus.cli import main
@@ -35,10 +35,10 @@ def live() -> Iterator[Live]:
     """Starts the command on a directory; what is left of it is killed in the end."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(source: Path, target: Path, *more: str) -> subprocess.Popen[str]:
+    def start(source: Path, target: Path, *more: str, quick: Sequence[str] = QUICK) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "ptychopinn_ptychodus.cli", "live", "-i", str(source)]
         process = subprocess.Popen(
-            [*command, "-o", str(target), *QUICK, *more],
+            [*command, "-o", str(target), *quick, *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -167,6 +167,80 @@ def test_a_killed_process_leaves_the_last_product_whole(
     process.communicate()
     assert len(load_product(tmp_path / "out" / "product.h5").probe_positions) == 20
     assert LiveStatus.load(tmp_path / "out").is_orphaned
+
+
+# What an acquisition does that is killed in the middle: the file stays open for writing, and promises more.
+_SENDER = """
+import sys, time
+import h5py, numpy as np
+
+path, source = sys.argv[1:]
+with h5py.File(source) as file:
+    patterns = file["patterns"][()]
+count, half = len(patterns), len(patterns) // 2
+with h5py.File(path, "w", libver="latest") as file:
+    file.create_dataset("patterns", (count, 64, 64), "u2", chunks=(1, 64, 64))
+    file["indexes"] = np.arange(count)
+    file["bad_pixels"] = np.zeros((64, 64), bool)
+    for edge in ("width", "height"):
+        file["patterns"].attrs[f"detector_pixel_{edge}_m"] = 75e-6
+    file.swmr_mode = True
+    file["patterns"][:half] = patterns[:half]
+    file.flush()
+    print("written", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_sender_that_died_has_left_is_reconstructed(
+    scan: Path, empty: Path, patterns: np.ndarray, live: Live, tmp_path: Path
+) -> None:
+    half = len(patterns) // 2
+    files = [str(directory / "diffraction.h5") for directory in (empty, scan)]
+    sender = subprocess.Popen([sys.executable, "-c", _SENDER, *files], stdout=subprocess.PIPE, text=True)
+    try:
+        assert sender.stdout is not None
+        assert sender.stdout.readline() == "written\n"
+        process = live(empty, tmp_path / "out", "--timeout", "5")
+        appears(tmp_path / "out" / "object.png", process)
+    finally:
+        sender.kill()
+        sender.communicate()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert f"{half} frames in the object" in err
+    assert "no frame came for 5 s" in err
+    assert f"The {half} frames that are reconstructed: {tmp_path / 'out' / 'scan'}" in out
+    final = load_product(tmp_path / "out" / "product.h5")
+    assert len(final.probe_positions) == half
+    assert len(final.losses) == 2
+
+
+def test_a_model_makes_the_live_object_and_the_final_one(
+    demonstration: tuple[Path, Done], model: Path, live: Live, tmp_path: Path
+) -> None:
+    """The frames are the demo's own, which its model was trained on."""
+    source = tmp_path / "growing"
+    source.mkdir()
+    shutil.copy(demonstration[0] / "scan" / "product.h5", source)
+    with h5py.File(demonstration[0] / "scan" / "diffraction.h5") as file:
+        patterns = np.asarray(file["patterns"][()])
+    options = ("--timeout", "120", "--set", "PtychoPINNPluginRefinement.Epochs=2")
+    process = live(source, tmp_path / "out", "-m", str(model), *options, quick=QUICK[-2:])
+    np.save(source / "frames_0.npy", patterns[:-10])
+    appears(tmp_path / "out" / "object.png", process)
+    np.save(source / f"frames_{len(patterns) - 10}.npy", patterns[-10:])
+    product = tmp_path / "out" / "product.h5"
+    until = time.monotonic() + 120
+    while len(load_product(product).probe_positions) < len(patterns):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert (tmp_path / "out" / "network.h5").is_file(), out
+    assert len(load_product(product).losses) == 2
 
 
 def fails(code: int, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

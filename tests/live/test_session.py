@@ -147,3 +147,31 @@ def test_idle_time_makes_the_object_better(scan: RawData, counts: np.ndarray, po
         before = running.snapshot().object
         time.sleep(0.6)
         assert not np.array_equal(running.snapshot().object, before)
+
+
+def test_amplitude_that_is_taken_as_counts_is_told_before_the_scan_is_over(
+    scan: RawData, counts: np.ndarray, positions: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    amplitude = np.sqrt(counts, dtype=np.float32)
+    told: list[LiveState] = []
+    with LiveReconstruction(scan.probeGuess, unchanged, on_update=told.append, every_s=0.0) as running:
+        running.add(amplitude[:63], positions[:63])
+        assert not running.drain().findings
+        running.add(amplitude[63:64], positions[63:64])
+        finding = running.drain().findings.by_code("values-are-amplitude")
+        running.add(amplitude[64:70], positions[64:70])
+        assert len(running.drain().findings.findings) == 1
+    assert finding is not None
+    assert finding.is_warning
+    assert told[-1].findings.findings == (finding,)
+    assert caplog.text.count("they look like amplitude") == 1
+
+
+@pytest.mark.parametrize("domain", ["counts", "amplitude"])
+def test_what_patterns_are_rightly_said_to_hold_is_not_doubted(
+    scan: RawData, counts: np.ndarray, positions: np.ndarray, domain: str
+) -> None:
+    patterns = counts.astype(np.float32) if domain == "counts" else np.sqrt(counts, dtype=np.float32)
+    with LiveReconstruction(scan.probeGuess, unchanged, domain=domain, improve=False) as running:
+        running.add(patterns[:70], positions[:70])
+        assert not running.drain().findings
