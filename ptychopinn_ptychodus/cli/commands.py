@@ -17,6 +17,7 @@ from ..ptychodus_io.names import (
     MODEL_BASENAME,
     PRODUCT_FILE,
     REFINEMENT,
+    SETTINGS_FILE,
     TRAINABLE,
     product_in,
 )
@@ -31,7 +32,7 @@ from ..worker.run_files import (
 from .errors import DOUBTFUL, FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
 from .record import RunRecord
 from .report import NETWORK_FILE, REPORT_FILE, TRAINING_REPORT_FILE, forget_report, tell_of_report
-from .session import SETTINGS, Session, open_session
+from .session import Session, open_session
 
 if TYPE_CHECKING:
     from ..data.examination import Report
@@ -234,7 +235,7 @@ def open_session_for(
     algorithms: Sequence[str] = TRAINABLE,
 ) -> AbstractContextManager[Session]:
     """Ptychodus with the settings that a command line asks for."""
-    inside = arguments.input / SETTINGS
+    inside = arguments.input / SETTINGS_FILE
     files = [inside] if inside.is_file() else []
     if arguments.settings is not None:
         files.append(arguments.settings)

@@ -17,12 +17,12 @@ from ..data.raw import RawData
 from ..data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ..formatting import duration
 from ..ptychodus_io import standard_scan
-from ..ptychodus_io.names import MODEL_BASENAME, PRODUCT_FILE
+from ..ptychodus_io.names import MODEL_BASENAME, PRODUCT_FILE, SETTINGS_FILE
 from ..ptychodus_io.standard_scan import in_ptychodus, pixel_size_m
 from .commands import reconstruct_in, require_writable_directory, train_in
 from .errors import SUCCESS
 from .report import NETWORK_FILE
-from .session import SETTINGS, open_session
+from .session import open_session
 
 N = 64
 STEP_PX = 6.0
@@ -81,13 +81,13 @@ def demo(arguments: argparse.Namespace) -> int:
 
     raw = simulate(size.positions)
     write_standard_directory(raw, scan)
-    (scan / SETTINGS).write_text(_SETTINGS.format(epochs=epochs), encoding="utf-8")
+    (scan / SETTINGS_FILE).write_text(_SETTINGS.format(epochs=epochs), encoding="utf-8")
     # not into the scan's directory, where a training would take it for data
     np.savez(output / TRUTH, object=_object_of(raw), probe=raw.probeGuess, x=raw.xcoords, y=raw.ycoords)
     print(f"Simulated scan: {scan} ({raw.n_patterns} patterns of {N} × {N}, {PHOTONS:.0e} photons each)")
 
     with open_session(
-        settings_files=[scan / SETTINGS], stock=True, verbose=arguments.verbose, debug=arguments.debug
+        settings_files=[scan / SETTINGS_FILE], stock=True, verbose=arguments.verbose, debug=arguments.debug
     ) as app:
         code = train_in(app, scan, scan)
         if code == SUCCESS:

@@ -27,7 +27,7 @@ from ..ptychodus_io.growing_files import (
     has_frames,
     source_in,
 )
-from ..ptychodus_io.live_products import ProductTemplate
+from ..ptychodus_io.live_products import SCAN_DIRECTORY, ProductTemplate
 from ..ptychodus_io.names import DIFFRACTION_FILE, KEYS, PRODUCT_FILE, product_in
 from ..worker.live_files import LiveFiles
 from .commands import (
@@ -42,9 +42,6 @@ from .errors import DOUBTFUL, INTERRUPTED, SUCCESS, CommandError, UsageError
 from .progress import ProgressDisplay
 from .report import REPORT_FILE, forget_report
 from .session import Session
-
-SCAN_DIRECTORY = "scan"
-"""In the output, for the frames of a scan whose own directory cannot be reconstructed as it is."""
 
 _T = TypeVar("_T")
 

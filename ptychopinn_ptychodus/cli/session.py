@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from ..data.examination import Report
 
-SETTINGS = "settings.ini"
-
 _POLL_S = 0.25
 # What a failed run logs is raised as well, and shown once, by the command.
 _ECHOES = (LIBRARY, "ptychodus.model.task_manager")

@@ -108,7 +108,7 @@ class LiveReconstruction(Generic[Result]):
         self._queued_bytes = self._queued_frames = self._next = 0
         self._room = threading.Condition()
         self._working = threading.Lock()  # held while object and frames change
-        self._is_closed = self._is_draining = self._is_idle = False
+        self._is_closed = self._is_idle = self._is_news = False
         self._failure: BaseException | None = None
         self._state, self._done, self._findings = LiveState(), 0, Report()
         self._recent: deque[tuple[float, int]] = deque()
@@ -309,7 +309,8 @@ class LiveReconstruction(Generic[Result]):
                     with self._room:
                         if not self._queue:
                             self._room.wait(_WAIT_S)
-                    continue
+                    if not self._is_news:
+                        continue
                 self._tell()
             self._tell(at_once=True)
         except BaseException as exc:  # whoever adds frames, or waits, is to hear of it
@@ -378,6 +379,7 @@ class LiveReconstruction(Generic[Result]):
     def _tell(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
         due = at_once or now - self._told >= self._every_s
+        self._is_news = not due
         with self._room:
             self._publish(notes=due)
         if due:

@@ -10,12 +10,13 @@ those lists, so that what is registered under the entry-point groups
 
 is appended to them. Arguments are bound by name, because their order changed between releases. Nothing here
 is particular to one library: a reconstructor takes part in the extras by offering optional methods
-(``attach_task_monitor``, ``attach_open_products``, ``require_model``, ``training_curves``, ``add_observer``
-for those who want to know when it has something new to show), a library by offering ``close`` and
-``settings_groups``, names for the page of one that has no panel.
+(``attach_task_monitor``, ``attach_open_products``, ``require_model``, ``training_curves``, ``begin_stream``,
+``add_observer`` for those who want to know when it has something new to show), a library by offering
+``close`` and ``settings_groups``, names for the page of one that has no panel.
 
 This module runs each time the application starts: it imports neither the GUI nor a framework. What is done to
-the window is in :mod:`.attach_window`, which is imported with the window.
+the window is in :mod:`.attach_window`, which is imported with the window, and what is done to Ptychodus'
+stream processor in :mod:`.attach_stream`, which is imported where there is one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,16 @@ from types import ModuleType
 from typing import Any
 
 from ..installed import EntryPoint
-from .extension import Arguments, Survive, contains, extend, libraries_of, observe, registered
+from .extension import (
+    Arguments,
+    Survive,
+    contains,
+    extend,
+    libraries_of,
+    observe,
+    registered,
+    task_managers,
+)
 from .open_products import OpenProducts
 
 logger = logging.getLogger("PtychoPINN-Plugin")
@@ -48,6 +58,10 @@ def attach() -> None:
         logger.warning("This Ptychodus is too old for reconstructor plugins (%s).", exc)
         return
     extend(core.ProcessingCore, "algorithm_libraries", _make_libraries, _connect_model)
+    if "pvapy" in sys.modules:  # Ptychodus' stream processor is imported with it
+        from . import attach_stream
+
+        attach_stream.attach()
     if CONTROLLER_MODULE in sys.modules:
         _extend_controller(sys.modules[CONTROLLER_MODULE])
     elif not any(isinstance(finder, _ControllerFinder) for finder in sys.meta_path):
@@ -87,6 +101,8 @@ def _connect_model(arguments: Arguments, libraries: list[Any]) -> None:
     core = arguments["self"]
     api, parameter = core.processing_api, core.algorithm_parameter
     libraries_of[parameter] = libraries
+    if "task_manager" in arguments:
+        task_managers[parameter] = arguments["task_manager"]
     reconstructors = [reconstructor for library in libraries for reconstructor in library]
     if not reconstructors:
         return

@@ -6,8 +6,10 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from ptychodus.api.observer import Observable
 from ptychodus.api.reconstruct import Reconstructor
 
@@ -19,9 +21,13 @@ from ..settings_table import EFFORT
 from ..worker.wire import ChildDiedError
 from .live import LiveRuns
 from .open_products import OpenProducts
-from .settings import PluginSettings
+from .settings import PluginSettings, make_examination_config
 from .shown import PreviewPicture, Shown, Task
 from .warm import WarmRuns
+
+if TYPE_CHECKING:
+    from ..live.timed_positions import TimedPositions
+    from .stream import StreamedScan
 
 # Failures that their message explains in full; a traceback in the log pane would only bury it.
 _EXPECTED = (ValueError, OSError, MemoryError, EngineUnavailableError, ChildDiedError)
@@ -108,6 +114,25 @@ class PluginReconstructor(Reconstructor, Observable):
     def attach_open_products(self, products: OpenProducts) -> None:
         """Learn of what is open in the application, to train on it, and to add to it."""
         self._open_products = products
+
+    def begin_stream(
+        self, source: Path, target: Path, bad_pixels: NDArray[np.bool_], positions: TimedPositions
+    ) -> StreamedScan:
+        """Follow a scan that is streamed; arguments and errors are those of :class:`.StreamedScan`."""
+        with self._reporting("The stream is not followed"):
+            # imported here: the application does not wait for it when it starts
+            from .stream import StreamedScan
+
+            values = make_examination_config(self._settings).pattern_values
+            return StreamedScan(
+                source,
+                target,
+                bad_pixels,
+                positions,
+                domain="amplitude" if values == "amplitude" else "counts",
+                model=self._model_for_live(),
+                logger=self._logger,
+            )
 
     def close(self) -> None:
         """Have what runs keep its best state and end, and start nothing more."""

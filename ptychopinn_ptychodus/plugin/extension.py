@@ -25,6 +25,9 @@ Arguments = dict[str, Any]
 libraries_of: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
 """What was added, by algorithm parameter: the one object that an application's model and window share."""
 
+task_managers: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""Ptychodus' task managers, likewise by algorithm parameter."""
+
 
 def extend(
     cls: type,

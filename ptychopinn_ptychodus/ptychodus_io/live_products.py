@@ -20,6 +20,9 @@ from ..files import replacing
 from .growing_files import opened
 from .names import DIFFRACTION_FILE, PRODUCT_FILE
 
+SCAN_DIRECTORY = "scan"
+"""In the output, for the frames of a scan whose own directory cannot be reconstructed as it is."""
+
 _POSITIONS = ("probe_position_indexes", "probe_position_x_m", "probe_position_y_m")
 _PER_POSITION = (*_POSITIONS, "probe_photon_counts")
 _SPEED_OF_LIGHT_TIMES_PLANCK = 1.239841984e-6  # eV m

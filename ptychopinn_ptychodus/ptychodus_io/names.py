@@ -24,6 +24,8 @@ PRODUCT_FILE = "product.h5"
 OLD_PRODUCT_FILE = "product-in.h5"
 """What ``PRODUCT_FILE`` is called in a standard directory of Ptychodus 1.5."""
 
+SETTINGS_FILE = "settings.ini"
+
 TRAIN_FILE = "train_data.npz"
 TEST_FILE = "test_data.npz"
 """Ptychodus' HDF5 training data have the same names, with ``.h5`` or ``.hdf5``."""

@@ -149,6 +149,20 @@ def test_idle_time_makes_the_object_better(scan: RawData, counts: np.ndarray, po
         assert not np.array_equal(running.snapshot().object, before)
 
 
+def test_the_last_frames_are_told_of_although_none_follow(
+    scan: RawData, counts: np.ndarray, positions: np.ndarray
+) -> None:
+    last = threading.Event()
+
+    def note(state: LiveState) -> None:
+        if state.in_object == 5:
+            last.set()
+
+    with LiveReconstruction(scan.probeGuess, unchanged, on_update=note, every_s=1.0) as running:
+        running.add(counts[:5], positions[:5])
+        assert last.wait(60)
+
+
 def test_amplitude_that_is_taken_as_counts_is_told_before_the_scan_is_over(
     scan: RawData, counts: np.ndarray, positions: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:

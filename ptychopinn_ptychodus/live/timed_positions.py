@@ -1,0 +1,171 @@
+"""Positions that encoders report apart from the frames: x and y as series, each value with its time."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formatting import counted
+
+BY = ("time", "order")
+
+_INTERVALS = 1000  # between frames, of which the usual one is the median
+_DOUBTFUL = 0.5  # of the tolerance: usual differences beyond it come from clocks that disagree
+
+
+@dataclass
+class _Series:
+    """The values of one axis, by time."""
+
+    times: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def add(self, times: Sequence[float], values: Sequence[float]) -> None:
+        for time, value in zip(map(float, times), map(float, values), strict=True):
+            at = bisect.bisect_right(self.times, time)
+            self.times.insert(at, time)
+            self.values.insert(at, value)
+
+    def nearest(self, time: float) -> tuple[float, float]:
+        """Value and time of what was reported nearest to a time; NaN and infinity if nothing was."""
+        at = bisect.bisect_left(self.times, time)
+        near = [number for number in (at - 1, at) if 0 <= number < len(self.times)]
+        if not near:
+            return math.nan, math.inf
+        best = min(near, key=lambda number: abs(self.times[number] - time))
+        return self.values[best], self.times[best]
+
+    @property
+    def newest(self) -> float:
+        return self.times[-1] if self.times else -math.inf
+
+
+class TimedPositions:
+    """Which frame was taken where.
+
+    By time, a frame has the values that were reported nearest to its own time, where that is within half of
+    the usual interval between frames: further away it would be another frame's. By order, the first value
+    belongs to the frame number ``first``, and each further one to the next number.
+
+    Parameters
+    ----------
+    by
+        One of :data:`BY`: by time, if detector and encoders have one clock; else by order.
+    first
+        See there.
+
+    Raises
+    ------
+    ValueError
+        If ``by`` is neither.
+
+    Examples
+    --------
+    >>> positions = TimedPositions()
+    >>> for number, time in ((1, 10.0), (2, 10.1), (3, 10.2)):
+    ...     positions.frame(number, time)
+    >>> positions.add(0, [1.0, 2.0, 3.0], [10.0, 10.11, 10.2])
+    >>> positions.add(1, [5.0, 5.0, 5.0], [10.0, 10.11, 10.2])
+    >>> numbers, where = positions.found()
+    >>> numbers, where.tolist()
+    ([1, 2, 3], [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
+    """
+
+    def __init__(self, by: str = "time", first: int = 1) -> None:
+        if by not in BY:
+            raise ValueError(f"positions by {by!r} are not possible: use one of {', '.join(map(repr, BY))}.")
+        self._by, self._first = by, first
+        self._axes = (_Series(), _Series())
+        self._frames: dict[int, float] = {}  # those that have no position yet
+        self._intervals: list[float] = []
+        self._last = math.nan
+        self._differences: list[float] = []
+        self._given = 0
+
+    def add(self, axis: int, values: Sequence[float], times: Sequence[float]) -> None:
+        """Take values of x (``axis`` = 0) or y (1), and their times in seconds.
+
+        Raises
+        ------
+        ValueError
+            If there is not one time for each value.
+        """
+        if len(values) != len(times):
+            raise ValueError(
+                f"{len(values)} values of {'xy'[axis]} came with {len(times)} times: each needs its own."
+            )
+        self._axes[axis].add(times, values)
+
+    def frame(self, number: int, time: float) -> None:
+        """Take note of the time at which a frame was taken, seconds; by order, there is nothing to note."""
+        if self._by == "order":
+            return
+        if time > self._last:
+            self._intervals.append(time - self._last)
+            del self._intervals[:-_INTERVALS]
+        self._last = time
+        self._frames[number] = time
+
+    def found(self, *, is_last: bool = False) -> tuple[list[int], NDArray[np.float64]]:
+        """Frames whose position is known since the last call: numbers, and [x, y] as (B, 2), as reported.
+
+        Parameters
+        ----------
+        is_last
+            Whether no values are to come any more; before, a frame waits for later ones than its own time.
+        """
+        return self._by_order() if self._by == "order" else self._by_time(is_last)
+
+    def _by_order(self) -> tuple[list[int], NDArray[np.float64]]:
+        x, y = (series.values for series in self._axes)
+        some = slice(self._given, min(len(x), len(y)))
+        numbers = [self._first + number for number in range(some.start, max(some.stop, some.start))]
+        self._given += len(numbers)
+        return numbers, np.array([x[some], y[some]], np.float64).T.reshape(-1, 2)
+
+    def _by_time(self, is_last: bool) -> tuple[list[int], NDArray[np.float64]]:
+        until = math.inf if is_last else min(series.newest for series in self._axes)
+        tolerance = self.tolerance
+        numbers, where = [], []
+        for number, time in [(each, time) for each, time in self._frames.items() if time <= until]:
+            (x, x_time), (y, y_time) = (series.nearest(time) for series in self._axes)
+            difference = max(abs(x_time - time), abs(y_time - time))
+            if difference <= tolerance:
+                numbers.append(number)
+                where.append((x, y))
+                self._differences.append(difference)
+                del self._frames[number]
+        return numbers, np.array(where, np.float64).reshape(-1, 2)
+
+    @property
+    def tolerance(self) -> float:
+        """Seconds by which a value's time may differ from a frame's."""
+        return float(np.median(self._intervals)) / 2 if self._intervals else 0.0
+
+    def sentences(self) -> list[str]:
+        """What a person has to know of how frames and positions go together; empty if they do."""
+        counts = [len(series.values) for series in self._axes]
+        said = []
+        if counts[0] != counts[1]:
+            said.append(
+                f"{counts[0]} values of x came, and {counts[1]} of y: a frame needs both, of the same time."
+            )
+        if self._by == "time" and any(counts):
+            clocks = "If detector and encoders have clocks of their own, have positions taken by order."
+            usual = float(np.median(self._differences)) if self._differences else 0.0
+            if usual > _DOUBTFUL * self.tolerance:
+                said.append(
+                    f"Frames and their positions are usually {usual:.3g} s apart, and frames "
+                    f"{2 * self.tolerance:.3g} s: neighbours may be mixed up. {clocks}"
+                )
+            if self._frames:
+                said.append(
+                    f"For {counted(len(self._frames), 'frame')}, no position was reported within "
+                    f"{self.tolerance:.3g} s, half of the interval between frames. {clocks}"
+                )
+        return said
