@@ -58,6 +58,10 @@ def attach() -> None:
         logger.warning("This Ptychodus is too old for reconstructor plugins (%s).", exc)
         return
     extend(core.ProcessingCore, "algorithm_libraries", _make_libraries, _connect_model)
+    with Survive("Ptychodus' automation could not be extended"):
+        from . import attach_automation
+
+        attach_automation.attach()
     if "pvapy" in sys.modules:  # Ptychodus' stream processor is imported with it
         from . import attach_stream
 
