@@ -155,9 +155,15 @@ class _Follower:
         original()
 
     def _close(self) -> None:
-        scan, self._scan = self._scan, None
-        if scan is not None:
-            scan.close()
+        scan = self._scan
+        if scan is None:
+            return
+        if not scan.is_over:
+            with Survive("What came last in the stream is left out"):
+                self._take_late_positions()
+                self._wait_for_frames()
+        self._scan = None
+        scan.close()
 
     def _batch_mode_execute(self, action: str, input_directory: Path, output_directory: Path) -> Any:
         """In the place of the core's: what was streamed is reconstructed, and not what was on the disk."""

@@ -23,7 +23,7 @@ from ..live.session import LiveReconstruction
 from ..live.state import LiveState
 from ..live.timed_positions import TimedPositions
 from ..ptychodus_io.live_products import SCAN_DIRECTORY, ProductTemplate
-from ..ptychodus_io.names import DIFFRACTION_FILE, SETTINGS_FILE, product_in
+from ..ptychodus_io.names import DIFFRACTION_FILE, MODEL_BASENAME, SETTINGS_FILE, product_in
 from ..worker.live_files import LiveFiles
 
 LIVE_PRODUCT, LIVE_PICTURE = "live.h5", "live.png"
@@ -56,6 +56,11 @@ class StreamedScan:
         If the product cannot be used, or its probe has another size than the frames; the message says which.
     FileNotFoundError, ModelFileError, EngineUnavailableError
         As :class:`.NetworkProcess`.
+
+    Attributes
+    ----------
+    is_over
+        Whether no more frames are taken.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class StreamedScan:
         self._frames = Frames(size, bad_pixels, domain)
         self._positions = positions
         self._lock = threading.Lock()
+        self._late = 0
         self._files = LiveFiles(
             self._template, target / LIVE_PRODUCT, target / LIVE_PICTURE, "PtychoPINN-Plugin"
         )
@@ -98,7 +104,7 @@ class StreamedScan:
         )
         self._live.__enter__()
         self._is_live = True
-        self._is_over = False
+        self.is_over = self._is_written = False
 
     @property
     def state(self) -> LiveState:
@@ -121,8 +127,12 @@ class StreamedScan:
     def take_frames(self, numbers: NDArray[np.integer], patterns: NDArray[np.number]) -> None:
         """Take frames, (B, N, N), which must not change afterwards; waits where too many are waiting."""
         with self._lock:
-            if self._is_over:
-                self._logger.warning("Frame %s came after the end of the scan: it is left out.", numbers)
+            if self.is_over:
+                if not self._late:
+                    self._logger.warning(
+                        "Frame %s came after the end: it and all others are left out.", numbers
+                    )
+                self._late += 1
                 return
             self._frames.add(numbers.tolist(), list(patterns))
         self._hand_over(lambda running: running.add(patterns, numbers=numbers))
@@ -131,7 +141,7 @@ class StreamedScan:
         with self._lock:
             numbers, metres = self._positions.found(is_last=is_last)
             pixels = self._template.pixels(metres)
-            if not numbers or self._is_over:
+            if not numbers or self.is_over:
                 return
             self._frames.place(numbers, pixels)
         self._hand_over(lambda running: running.place(numbers, pixels))
@@ -151,7 +161,7 @@ class StreamedScan:
         self._end_live()
         self._place(is_last=True)
         with self._lock:
-            self._is_over = True
+            self.is_over = True
             numbers, patterns, positions = self._frames.all_placed()
             for note in (*self._frames.sentences(), *self._positions.sentences()):
                 self._logger.warning("%s", note)
@@ -163,6 +173,8 @@ class StreamedScan:
             )
         directory = self._target / SCAN_DIRECTORY
         directory.mkdir(parents=True, exist_ok=True)
+        for stale in (directory / SETTINGS_FILE, *directory.glob(f"{MODEL_BASENAME}.*")):
+            stale.unlink(missing_ok=True)  # of an earlier scan: batch mode would take them for this one's
         for name in (SETTINGS_FILE, *([] if self._model is None else [self._model.name])):
             if (self._source / name).is_file():
                 shutil.copy2(self._source / name, directory)
@@ -173,6 +185,7 @@ class StreamedScan:
             positions=positions,
             bad_pixels=self._frames.bad_pixels,
         )
+        self._is_written = True
         self._logger.info(
             'The %s of the scan: "%s".', counted(len(numbers), "frame"), directory / DIFFRACTION_FILE
         )
@@ -180,9 +193,7 @@ class StreamedScan:
 
     def close(self) -> None:
         """End the scan. Frames that have not been written yet are written now, so that none is lost."""
-        if self._is_over:
-            return
-        if len(self._frames):
+        if len(self._frames) and not self._is_written:
             try:
                 directory = self.finish()
             except (ValueError, OSError) as exc:
@@ -192,7 +203,7 @@ class StreamedScan:
                     'The scan ended before it was reconstructed; its frames: "%s".', directory
                 )
         self._end_live()
-        self._is_over = True
+        self.is_over = True
 
     # ------------------------------------------------------------------ the live object
 

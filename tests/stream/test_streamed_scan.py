@@ -89,6 +89,25 @@ def test_a_stop_before_the_reconstruction_leaves_the_frames(
     streamed.close()
 
 
+def test_what_could_not_be_written_is_written_at_the_next_attempt(
+    begin: Begin, scan: Scan, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    streamed = begin()
+    send(streamed, scan)
+    in_the_way = tmp_path / "out" / "scan"
+    in_the_way.write_text("no directory")
+    with pytest.raises(OSError, match="exists"):
+        streamed.finish()
+    in_the_way.unlink()
+    in_the_way.mkdir()
+    (in_the_way / "settings.ini").touch()  # of an earlier scan
+    streamed.take_frames(np.array([999]), scan.patterns[:1])
+    assert "Frame [999] came after the end" in caplog.text
+    streamed.close()
+    check(in_the_way, scan)
+    assert not (in_the_way / "settings.ini").exists()
+
+
 def test_what_cannot_be_reconstructed_is_said(begin: Begin, scan: Scan, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"product.h5.* has 64 × 64 pixels, and frames will have 32 × 32"):
         begin(32)
