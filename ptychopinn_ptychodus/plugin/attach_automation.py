@@ -98,7 +98,9 @@ def _offer(cls: Any) -> None:
 def _see_all(cls: Any) -> None:
     """Files that are renamed into place, and those in directories that appear: Ptychodus misses both.
 
-    A file that is written to a new directory before that is watched is announced by nobody else.
+    A file that is written to a new directory before that is watched is announced by nobody else. A file whose
+    time is set after it was written, as copies have it, is looked at again; only for the workflow of this
+    module, which does nothing twice, since it may also be its owner that was set.
     """
     from watchdog.events import FileCreatedEvent
 
@@ -117,7 +119,12 @@ def _see_all(cls: Any) -> None:
     def on_moved(self: Any, event: Any) -> None:
         take(self, Path(os.fsdecode(event.dest_path)))
 
-    cls.on_created, cls.on_moved = on_created, on_moved
+    def on_attrib(self: Any, event: Any) -> None:
+        workflow = self._dataset_buffer.get_current_workflow()
+        if not event.is_directory and isinstance(workflow, StandardDirectoryWorkflow):
+            take(self, Path(os.fsdecode(event.src_path)))
+
+    cls.on_created, cls.on_moved, cls.on_attrib = on_created, on_moved, on_attrib
 
 
 def _survive_vanished(cls: Any) -> None:

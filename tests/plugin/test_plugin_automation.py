@@ -150,6 +150,6 @@ def test_without_a_model_it_is_said_and_the_next_scan_is_taken(
         core.run_tasks()
         time.sleep(0.05)
     core.processing_core.processing_api.set_reconstructor_if_provided("ptychopinn-plugin_refinement")
-    shutil.copytree(standard_directory, tmp_path / "data" / "two")
+    shutil.copytree(standard_directory, tmp_path / "data" / "two")  # with the files' own times
     appears(tmp_path / "data" / "two" / "output" / "product.000100.h5", core)
     idle(core)
