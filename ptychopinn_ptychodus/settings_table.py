@@ -264,6 +264,21 @@ _MODEL = (
 
 _DATA = (
     Setting(
+        "Data.PatternSize",
+        0,
+        "Pattern Size",
+        "Crop or pad patterns to this many pixels along both edges, around the zero frequency, where they "
+        "are not square or have another size; what is added counts as bad pixels. The result's object and "
+        "probe then have the pixels of patterns of this size. Where the detector's own files are opened, "
+        "crop, pad or bin in Ptychodus' Diffraction view instead.",
+        sets={ExaminationConfig: "pattern_size"},
+        minimum=0,
+        maximum=1024,
+        optional=True,
+        zero="as they are",
+        of=EVERY,
+    ),
+    Setting(
         "Data.NumSubsample",
         0,
         "Patterns",

@@ -59,6 +59,7 @@ def live(arguments: argparse.Namespace) -> int:
     if source == target:
         raise UsageError("The output is the directory of the scan itself: name another with -o.")
     with open_session_for(arguments, algorithms=tuple(KEYS)) as app:
+        _require_patterns_as_they_are(app)
         model = model_for(app, source, arguments.model)
         require_writable_directory(target)
         status = StatusFile(target)
@@ -71,6 +72,16 @@ def live(arguments: argparse.Namespace) -> int:
                 code = reconstruct_in(app, directory, model, target, strict=arguments.strict)
             status.tell(Stage.DONE, _ENDS[code])
         return code
+
+
+def _require_patterns_as_they_are(app: Session) -> None:
+    """Refuse a setting that would make the last reconstruction one of other patterns than were shown."""
+    size = str(app.settings_read.get("PtychoPINNPluginData", {}).get("PatternSize", "0"))
+    if size != "0":
+        raise UsageError(
+            f"PtychoPINNPluginData.PatternSize = {size} is set, and a scan is followed with its patterns as "
+            "they are: set it to 0, or crop or pad them where they are recorded."
+        )
 
 
 class _Signals:

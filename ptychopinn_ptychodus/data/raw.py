@@ -17,6 +17,7 @@ from ..config import TrainingConfig
 from ..files import replacing, telling_of_full_disk
 from . import large_arrays
 from .container import PtychoDataContainer
+from .cropping import PatternWindow, prepare_patterns
 from .detector import PATTERNS, fill_bad_pixels, to_amplitude
 from .examination.config import ExaminationConfig
 from .examination.findings import Report
@@ -33,6 +34,7 @@ from .scan_arrays import (
     checked_positions,
     checked_probe,
     checked_scan_index,
+    require_supported_size,
 )
 from .scan_files import DOMAIN_KEY, read_scan
 
@@ -51,9 +53,13 @@ class RawData:
         (M,) positions in pixels of the object array (columns, rows; pixel centres at integers). A pattern's
         patch is centred on its position.
     diff3d
-        (M, N, N) patterns, zero frequency at (N/2, N/2); (N, N, M) is accepted where N ≠ M.
+        (M, N, N) patterns, zero frequency at (N/2, N/2); (N, N, M) is accepted where N ≠ M. Where
+        ``examination`` has a ``pattern_size``, (M, rows, columns), zero frequency at half of both.
     probeGuess
         (N, N), (modes, N, N), or Ptychodus' (OPR, modes, N, N), of which the first OPR index is used.
+        Where patterns are cropped or padded, it may have their size before: positions and object are then in
+        pixels that belong to that, and resampled as well. If it has their size afterwards, all three are used
+        as they are.
     xcoords_start, ycoords_start
         (M,) positions before refinement; equal to ``xcoords``, ``ycoords`` by default.
     scan_index
@@ -146,19 +152,38 @@ class RawData:
         self.ycoords_start = checked_positions(start_y, "ycoords_start", count)
         self.scan_index = checked_scan_index(scan_index, count)
         self.exposures = checked_exposures(exposures, self.scan_index)
+        config = examination or ExaminationConfig()
         patterns = checked_patterns(diff3d, count)
-        n = patterns.shape[-1]
-        self.bad_pixels = checked_bad_pixels(bad_pixels, n)
-        self.probeGuess = checked_probe(probeGuess, n)
+        shape = (patterns.shape[1], patterns.shape[2])
+        window = PatternWindow.asked_for(shape, config)
+        if window is None:
+            require_supported_size(shape)
+        self.bad_pixels = checked_bad_pixels(bad_pixels, shape)
+        sizes = (shape,) if window is None else (shape, (window.size, window.size))
+        self.probeGuess = checked_probe(probeGuess, *sizes)
         self.objectGuess = None if objectGuess is None else checked_object(objectGuess)
         if self.objectGuess is not None:
             self.require_inside((self.objectGuess.shape[0], self.objectGuess.shape[1]))
-        examined = examine_pixels(
-            patterns, self.bad_pixels, self.probeGuess, domain, examination or ExaminationConfig()
-        )
-        self.bad_pixels, self.findings = examined.bad_pixels, examined.report
+        said = Report()
+        if window is not None:
+            roll, said = prepare_patterns(patterns, self.bad_pixels, self.probeGuess, window, config)
+            patterns = window.patterns(patterns, roll)
+            self.bad_pixels = window.mask(np.roll(self.bad_pixels, roll, (0, 1)))
+            if self.probeGuess.shape[1:] == shape:  # else it is that of the size which is asked for
+                self._resample(window)
+        examined = examine_pixels(patterns, self.bad_pixels, self.probeGuess, domain, config)
+        self.bad_pixels, self.findings = examined.bad_pixels, said + examined.report
         amplitude = to_amplitude(patterns, examined.domain, examined.shift)
         self.diff3d = fill_bad_pixels(amplitude, self.bad_pixels, in_place=amplitude is not patterns)
+
+    def _resample(self, window: PatternWindow) -> None:
+        """Put probe, object and positions on the pixels that belong to other patterns."""
+        guess = self.objectGuess
+        shape = None if guess is None else (guess.shape[0], guess.shape[1])
+        self.probeGuess = window.probe(self.probeGuess)
+        self.objectGuess = None if guess is None else window.object(guess)
+        for name, axis in (("ycoords", 0), ("ycoords_start", 0), ("xcoords", 1), ("xcoords_start", 1)):
+            setattr(self, name, window.positions(getattr(self, name), axis, shape))
 
     @classmethod
     def _trusted(cls, **arrays: Any) -> RawData:

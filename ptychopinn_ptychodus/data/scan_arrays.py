@@ -80,7 +80,7 @@ def checked_exposures(values: ArrayLike | None, scan_index: NDArray[np.int64]) -
 
 
 def checked_patterns(values: ArrayLike, count: int) -> NDArray[Any]:
-    """``count`` square patterns of a supported size, (count, N, N), of the type that they came in.
+    """``count`` patterns of any size, (count, rows, columns), of the type that they came in.
 
     The axes (N, N, count) of older files are put in this order.
     """
@@ -90,44 +90,59 @@ def checked_patterns(values: ArrayLike, count: int) -> NDArray[Any]:
     # older files hold (N, N, M); where all three are equal that cannot be told, and (M, N, N) is the schema
     if array.shape[0] == array.shape[1] != array.shape[2] == count:
         array = np.moveaxis(array, 2, 0)
-    if array.shape[1] != array.shape[2]:
-        raise ValueError(f"diff3d has the shape {array.shape}: patterns must be square; crop or pad them.")
     if len(array) != count:
         raise ValueError(f"diff3d has {len(array)} patterns but xcoords has {count} positions: match them.")
-    if array.shape[-1] not in SIZES:
-        nearest = " or ".join(map(str, sizes_beside(array.shape[-1])))
-        raise ValueError(
-            f"diff3d has patterns of N = {array.shape[-1]}: crop or pad them to N = {nearest}, or bin them; "
-            f"N is {IN_WORDS}."
-        )
     return array
 
 
-def checked_bad_pixels(values: ArrayLike | None, n: int) -> NDArray[np.bool_]:
-    """The mask of bad pixels, (n, n) bool, with some good ones left; none are bad for None."""
+def require_supported_size(shape: tuple[int, ...]) -> None:
+    """Raise ``ValueError`` unless patterns of ``shape``, (..., rows, columns), are square and of some N."""
+    rows, columns = shape[-2:]
+    if rows == columns and rows in SIZES:
+        return
+    smaller = [n for n in sizes_beside(min(rows, columns)) if n < min(rows, columns)]
+    if min(rows, columns) in SIZES:
+        smaller = [min(rows, columns)]
+    larger = [n for n in sizes_beside(max(rows, columns)) if n > max(rows, columns)]
+    if max(rows, columns) in SIZES:
+        larger = [max(rows, columns)]
+    choices = " or ".join(
+        [*(f"{n}, which crops them" for n in smaller), *(f"{n}, which pads them" for n in larger)]
+    )
+    raise ValueError(
+        f"diff3d has patterns of {rows} × {columns} pixels (rows × columns), and N × N are needed; N is "
+        f"{IN_WORDS}. Set PtychoPINNPluginData.PatternSize (ExaminationConfig.pattern_size) to {choices}; or "
+        "crop, pad or bin them before, as Ptychodus' Diffraction view does."
+    )
+
+
+def checked_bad_pixels(values: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask of bad pixels, of ``shape``, bool, with some good ones left; none are bad for None."""
     if values is None:
-        return np.zeros((n, n), dtype=np.bool_)
+        return np.zeros(shape, dtype=np.bool_)
     array = _numeric(values, "bad_pixels", "biu").astype(np.bool_)
-    if array.shape != (n, n):
-        raise ValueError(
-            f"bad_pixels has the shape {array.shape}: give one mask for all patterns, ({n}, {n})."
-        )
+    if array.shape != shape:
+        raise ValueError(f"bad_pixels has the shape {array.shape}: give one mask for all patterns, {shape}.")
     if array.all():
         raise ValueError("bad_pixels covers the whole detector: True means bad; invert or repair the mask.")
     return array
 
 
-def checked_probe(values: ArrayLike, n: int) -> NDArray[np.complex64]:
-    """The modes of a probe, (modes, n, n) complex64, finite, not all 0; the first of several OPR indices."""
+def checked_probe(values: ArrayLike, *shapes: tuple[int, int]) -> NDArray[np.complex64]:
+    """The modes of a probe, (modes, rows, columns) complex64, finite, not all 0.
+
+    Of several OPR indices it is the first. ``shapes`` are those that (rows, columns) may be.
+    """
     array = _numeric(values, "probeGuess", "fc")
     if array.ndim == 2:
         array = array[None]
     elif array.ndim == 4 and len(array):
         array = array[0]
-    if array.ndim != 3 or len(array) == 0 or array.shape[1:] != (n, n):
+    if array.ndim != 3 or len(array) == 0 or array.shape[1:] not in shapes:
+        of = " or ".join(f"{rows} × {columns}" for rows, columns in shapes)
         raise ValueError(
-            f"probeGuess has the shape {np.shape(values)}: patterns of N = {n} need ({n}, {n}) or "
-            f"(modes, {n}, {n}); make the probe again for this pattern size."
+            f"probeGuess has the shape {np.shape(values)}: patterns of {of} pixels need (rows, columns) or "
+            "(modes, rows, columns) of as many; make the probe again for this pattern size."
         )
     require_finite(array, "probeGuess")
     if not array.any():

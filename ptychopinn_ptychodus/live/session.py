@@ -89,8 +89,8 @@ class LiveReconstruction(Generic[Result]):
         improve: bool = True,
     ) -> None:
         size = np.shape(probe)[-1] if np.ndim(probe) else 0
-        self._probe = checked_probe(probe, size)
-        bad = checked_bad_pixels(bad_pixels, size)
+        self._probe = checked_probe(probe, (size, size))
+        bad = checked_bad_pixels(bad_pixels, (size, size))
         self._frames = Frames(size, bad, domain)
         self._object = GrowingObject(
             self._probe,

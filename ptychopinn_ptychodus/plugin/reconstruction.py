@@ -155,10 +155,11 @@ class ReconstructionRun(_Run):
         """
         # imported here: the application does not wait for it when it starts
         from ..ptychodus_io.ingest import from_reconstruct_input
+        from ..ptychodus_io.pattern_size import product_for
 
-        product = parameters.product
-        self._product, self._model_path = product, model_path
         self._shown.show_findings(Report())
+        product = product_for(parameters, make_examination_config(self._settings))
+        self._product, self._model_path = product, model_path
         shape = (product.object_.height_px, product.object_.width_px)
         job = make_reconstruct_job(
             self._settings,
@@ -228,10 +229,11 @@ class RefinementRun(_Run):
     def outputs(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
         """Find the object, and yield the product with it."""
         from ..ptychodus_io.ingest import from_reconstruct_input
+        from ..ptychodus_io.pattern_size import product_for
 
-        self._product = parameters.product
         self._shown.show_findings(Report())
         examination = make_examination_config(self._settings)
+        self._product = product_for(parameters, examination)
         start = self._settings.choice("WithoutModel.Start")
         raw = from_reconstruct_input(parameters, with_object=True, examination=examination)
         assert raw.objectGuess is not None

@@ -19,10 +19,12 @@ from ..data import large_arrays
 from ..data.detector import PATTERNS
 from ..data.examination import ExaminationConfig, Report
 from ..data.raw import RawData
+from ..data.scan_arrays import require_supported_size
 from ..data.scan_files import HDF5_SUFFIXES, SUFFIXES, holds_scan
 from ..files import NoRoomError
 from .large_files import load_patterns
 from .names import DIFFRACTION_FILE, OLD_PRODUCT_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE, product_in
+from .pattern_size import product_for
 from .product_checks import examine_product
 from .several import OnDamaged, OnScan, each_scan, require_one_size
 from .standard_files import check_standard_files
@@ -76,9 +78,9 @@ def from_reconstruct_input(
 ) -> RawData:
     """The scan of a :class:`~ptychodus.api.reconstruct.ReconstructInput`.
 
-    Positions become pixels of the product's object array, the probe is that of the first OPR mode, and the
-    object, where it is asked for, is its only layer. The patterns are counts, unless a setting says
-    otherwise.
+    Positions become pixels of the product's object array, which is that of :func:`.product_for`, the probe is
+    that of the first OPR mode, and the object, where it is asked for, is its only layer. The patterns are
+    counts, unless a setting says otherwise.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ def from_reconstruct_input(
         to do in Ptychodus. An :class:`.ExaminationError` if the product is refused.
     """
     config = examination or ExaminationConfig()
-    product = parameters.product
+    product = product_for(parameters, config)
     patterns = large_arrays.as_array(parameters.diffraction_patterns)
     if product.object_.width_px == 0 or product.object_.height_px == 0:
         raise ValueError(
@@ -110,13 +112,11 @@ def from_reconstruct_input(
         raise ValueError(
             f'The product "{product.metadata.name}" has no probe yet: build one in the Probe view.'
         )
-    if patterns.ndim == 3 and patterns.shape[1] != patterns.shape[2]:
-        raise ValueError(
-            f"The patterns have {patterns.shape[1]} × {patterns.shape[2]} pixels: crop them to a square in "
-            "the Diffraction view."
-        )
+    if config.pattern_size is None and patterns.ndim == 3:
+        require_supported_size(patterns.shape)
     x, y = object_positions(product)
-    report = examine_product(product, x, y, int(patterns.shape[-1]), config, detector_pixel)
+    size = config.pattern_size or int(patterns.shape[-1])
+    report = examine_product(product, x, y, size, config, detector_pixel)
     raw = RawData(
         xcoords=x,
         ycoords=y,

@@ -263,3 +263,12 @@ def test_what_is_missing_is_said(empty: Path, tmp_path: Path, capsys: pytest.Cap
     assert "There is no product.h5" in fails(2, capsys, "-i", empty, *short)
     (empty / "product.h5").write_bytes(b"nothing")
     assert "cannot be read" in fails(2, capsys, "-i", empty, *short)
+
+
+def test_patterns_are_not_cropped_on_the_way(
+    empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = ["--set", "PtychoPINNPluginData.PatternSize=32"]
+    arguments = ["live", "-i", str(empty), "-o", str(tmp_path / "out"), *QUICK, *size]
+    assert main(arguments) == 2
+    assert "PtychoPINNPluginData.PatternSize = 32" in capsys.readouterr().err

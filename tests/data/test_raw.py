@@ -145,8 +145,8 @@ def test_patterns_that_are_filled_already_are_not_copied(fields: dict[str, Any])
 HUGE = 1e9
 REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("diff3d 2-D", {"diff3d": np.ones((N, N))}, r"diff3d has the shape \(64, 64\).*\(M, N, N\)"),
-    ("not square", {"diff3d": np.ones((5, 64, 128))}, "diff3d.*square"),
-    ("unsupported N", {"diff3d": np.ones((5, 100, 100))}, "diff3d.*N = 100.*96 or 112.*multiple of 8"),
+    ("not square", {"diff3d": np.ones((5, 64, 128))}, "diff3d.*64 × 128 pixels.*PatternSize"),
+    ("unsupported N", {"diff3d": np.ones((5, 100, 100))}, "diff3d.*100 × 100.*multiple of 8.*to 96, .* 112"),
     ("complex patterns", {"diff3d": np.ones((5, N, N), complex)}, "diff3d has the type complex128"),
     ("dark", {"diff3d": np.zeros((5, N, N), int)}, "diff3d is zero everywhere"),
     ("count mismatch", {"diff3d": np.ones((4, N, N))}, "diff3d has 4 patterns but xcoords has 5"),
@@ -171,7 +171,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     (
         "probe size",
         {"probeGuess": np.ones((32, 32), complex)},
-        "probeGuess has the shape .*N = 64",
+        "probeGuess has the shape .*64 × 64 pixels",
     ),
     ("probe zero", {"probeGuess": np.zeros((N, N), complex)}, "probeGuess is zero everywhere"),
     ("probe NaN", {"probeGuess": np.full((N, N), np.nan + 0j)}, "probeGuess has 4096 values"),

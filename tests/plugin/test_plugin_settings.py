@@ -41,6 +41,7 @@ OTHER_VALUES = {
     "Strategy": "ddp",
     "Metric": "poisson",
     "PatternValues": "counts",
+    "PatternSize": 96,
 }
 # They choose the engine, what it starts from, what is held out and left out, and what other settings are: no
 # field of a configuration. Those of a refinement without a model are tested with that.

@@ -93,15 +93,16 @@ def find_centre(
     config: ExaminationConfig,
 ) -> tuple[FarFieldFit, list[Finding]]:
     """Compare the mean pattern with the far field: the fit, and the findings."""
-    n = len(good)
-    half = n // 2
+    rows, columns = good.shape
+    half = (rows // 2, columns // 2)
     fit_at, seen_at = correlations(mean, good, model)
     row, column = np.unravel_index(int(fit_at.argmax()), fit_at.shape)
-    shift = (int(row + half) % n - half, int(column + half) % n - half)
+    shift = (int(row + half[0]) % rows - half[0], int(column + half[1]) % columns - half[1])
     fit = FarFieldFit(float(fit_at[0, 0]), float(fit_at.max()), shift, float(seen_at[0, 0]))
-    at = max(((half, half), (half, 0), (0, half)), key=lambda place: float(fit_at[place]))
+    at = max((half, (half[0], 0), (0, half[1])), key=lambda place: float(fit_at[place]))
     near = all(
-        abs((one - other + half) % n - half) <= _NEAR_HALF for one, other in zip(shift, at, strict=True)
+        abs((one - other + middle) % n - middle) <= _NEAR_HALF
+        for one, other, middle, n in zip(shift, at, half, good.shape, strict=True)
     )
     if (
         near
@@ -115,7 +116,7 @@ def find_centre(
     clear = remains < (_PIXEL_MISFIT if largest < 2 else _SHIFT_MISFIT)
     found = min(fit.seen, float(seen_at[row, column])) > _LEAST_SEEN
     if largest and clear and found and fit.best > _SHIFT_FIT:
-        return fit, [_off_centre(fit, n)]
+        return fit, [_off_centre(fit, half)]
     return fit, []
 
 
@@ -139,7 +140,7 @@ def _half(at: tuple[int, int], fit: FarFieldFit, best: float, config: Examinatio
     return Finding("corner-centred", "detector", Action.IGNORED, seen, done, SETTING, values)
 
 
-def _off_centre(fit: FarFieldFit, n: int) -> Finding:
+def _off_centre(fit: FarFieldFit, middle: tuple[int, int]) -> Finding:
     rows, columns = fit.shift
     down = f"{abs(rows)} row{'s' * (abs(rows) != 1)} {'below' if rows >= 0 else 'above'}"
     across = f"{abs(columns)} column{'s' * (abs(columns) != 1)} to the {'right' if columns >= 0 else 'left'}"
@@ -150,6 +151,6 @@ def _off_centre(fit: FarFieldFit, n: int) -> Finding:
         f"The patterns lie {down} and {across} of where the far field of the probe has its middle "
         f"(correlation {fit.best:.2f} there, {fit.correlation:.2f} as they are).",
         f"They are used as they are: the object may come out moved, or with a phase ramp. Crop them around "
-        f"row {n // 2 + rows}, column {n // 2 + columns}, so that the zero frequency is at (N/2, N/2).",
+        f"row {middle[0] + rows}, column {middle[1] + columns}, so that the zero frequency is at (N/2, N/2).",
         values={"rows": rows, "columns": columns, "correlation": fit.correlation, "shifted": fit.best},
     )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...validation import flags, one_of
+from ...validation import flags, one_of, pattern_size
 
 PATTERN_VALUES = ("auto", "counts", "amplitude")
 
 
 @dataclass(frozen=True)
 class ExaminationConfig:
-    """Which faults are looked for, and what is done about them.
+    """What is done to a scan before it is used: its size, which faults are looked for, and what about them.
 
     Attributes
     ----------
+    pattern_size
+        N, pixels, to which patterns of another size are cropped or padded around the zero frequency, with
+        probe, object and positions on the pixels of that size; what is added counts as bad pixels. None: they
+        are used as they are, and refused where they are not square or of a size that there is not.
     pattern_values
         What the patterns hold: ``"counts"``, ``"amplitude"`` (the square root of counts), or ``"auto"`` to
         find out where the data do not say so.
@@ -31,6 +35,7 @@ class ExaminationConfig:
         it does not fit.
     """
 
+    pattern_size: int | None = None
     pattern_values: str = "auto"
     mask_pixels: bool = True
     centre_patterns: bool = True
@@ -38,5 +43,7 @@ class ExaminationConfig:
     judge: bool = True
 
     def __post_init__(self) -> None:
+        if self.pattern_size is not None:
+            pattern_size(self, "pattern_size")
         one_of(self, "pattern_values", PATTERN_VALUES)
         flags(self, "mask_pixels", "centre_patterns", "refuse", "judge")

@@ -23,7 +23,7 @@ class Action(StrEnum):
     IGNORED = "ignored"
     """The data were left as they are, and the result may suffer: a warning."""
     NOTED = "noted"
-    """The data were left as they are, which is harmless or was asked for: information."""
+    """The data were left as they are, which is harmless, or changed as a setting asks for: information."""
     REFUSED = "refused"
     """Nothing is computed from such data."""
 
