@@ -1,13 +1,14 @@
 """What grows with a scan, and how: time and memory of each stage, against the number of patterns.
 
     python benchmarks/growth.py [--patterns N ...] [--size N] [--stages NAME ...] [--epochs N]
-                                [--directory DIR]
+                                [--directory DIR] [--images DIR]
 
 Simulated scans are written to files of Ptychodus' training data a part at a time, and gone through as the
 worker does it, each stage in a fresh process: reading and examining the file, grouping, a training of one
 epoch, an inference with stitching, and a refinement, of one epoch unless ``--epochs`` says otherwise.
-Exponents are of a fit of all sizes to a power of the number of patterns. Scans are left in ``--directory``,
-where there is one, and not made again.
+Exponents are of a fit of all sizes to a power of the number of patterns, of CPU seconds and of the peak of
+memory. Scans are left in ``--directory``, where there is one, and not made again. ``--images`` has the phase of
+each object that was found, and of the one that was simulated.
 
 The peak of memory is that of the process as a whole. What is mapped from files is part of it as long as it is
 resident, although the system takes it back when it needs the room; memory without such pages is what the
@@ -186,9 +187,9 @@ def _status(pid: int) -> dict[str, float]:
 
 
 def rows(
-    options: argparse.Namespace, directory: Path, found: dict[str, list[tuple[int, float]]]
+    options: argparse.Namespace, directory: Path, found: dict[str, list[tuple[int, float, float]]]
 ) -> Iterator[tuple[Any, ...]]:
-    """A row for each size and stage; seconds are added to ``found`` by stage."""
+    """A row for each size and stage; CPU seconds and the peak of memory are added to ``found`` by stage."""
     for patterns in options.patterns:
         scan = directory / f"scan_{patterns}_{options.size}" / "scan.h5"
         if not scan.is_file():
@@ -198,7 +199,9 @@ def rows(
             needed = {*options.stages, "reading", *(["training"] if "inference" in options.stages else [])}
             for name in (stage for stage in STAGES if stage in needed):
                 result = measured(name, scan, Path(run), options.epochs)
-                found.setdefault(name, []).append((patterns, result["seconds"]))
+                found.setdefault(name, []).append((patterns, result["cpu"], result["peak"]))
+                if options.images is not None and name in ("inference", "refinement"):
+                    save_pictures(scan, Path(run), name, options.images / f"{patterns}_{options.size}_{name}")
                 yield (
                     f"{patterns:,}",
                     name,
@@ -211,12 +214,29 @@ def rows(
                 )
 
 
-def exponent(pairs: list[tuple[int, float]]) -> float:
-    """Of a fit of values to a power of the number of patterns, least squares of the logarithms."""
+def save_pictures(scan: Path, run: Path, name: str, target: Path) -> None:
+    """Leave the phase of what a stage has found, and of the truth, as ``target``.png and ``target``_truth.png."""
+    import h5py
+    import matplotlib.pyplot as plt
     import numpy as np
 
-    sizes, values = np.log(np.array(pairs)).T
-    return float(np.polyfit(sizes, values, 1)[0])
+    from ptychopinn_ptychodus.data.estimate import Estimate
+    from ptychopinn_ptychodus.worker.job import NETWORK_DIRECTORY, REFINED_DIRECTORY
+
+    found = Estimate.load(run / (NETWORK_DIRECTORY if name == "inference" else REFINED_DIRECTORY)).object
+    with h5py.File(scan, "r") as file:
+        truth = file["object"][()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    plt.imsave(f"{target}.png", np.angle(found), cmap="gray")
+    plt.imsave(f"{target}_truth.png", np.angle(truth), cmap="gray")
+
+
+def exponents(measured: list[tuple[int, float, float]]) -> tuple[float, float]:
+    """Of fits of CPU seconds and of memory to a power of the number of patterns, in logarithms."""
+    import numpy as np
+
+    sizes, seconds, peaks = np.log(np.array(measured)).T
+    return float(np.polyfit(sizes, seconds, 1)[0]), float(np.polyfit(sizes, peaks, 1)[0])
 
 
 def main() -> None:
@@ -234,9 +254,10 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--epochs", type=int, default=1, help="of the refinement")
     parser.add_argument("--directory", type=Path, help="keep the scans here")
+    parser.add_argument("--images", type=Path, help="pictures of the objects go here")
     options = parser.parse_args()
     print_header(["torch", "numpy", "scipy"])
-    found: dict[str, list[tuple[int, float]]] = {}
+    found: dict[str, list[tuple[int, float, float]]] = {}
     columns = ("patterns", "stage", "s", "CPU s", "scan, MB", "allowed, MB", "peak, MB", "own, MB")
     with tempfile.TemporaryDirectory() as temporary:
         directory = options.directory or Path(temporary)
@@ -250,8 +271,10 @@ def main() -> None:
             "to them, such as the verdict; training also reads the file.",
         )
     if len(options.patterns) > 1:
-        told = ", ".join(f"{name} {exponent(pairs):.2f}" for name, pairs in found.items())
-        print(f"\nSeconds grow as the number of patterns to the power: {told}.")
+        powers = {name: exponents(measured) for name, measured in found.items()}
+        for number, what in enumerate(("CPU seconds", "Peaks of memory")):
+            told = ", ".join(f"{name} {power[number]:.2f}" for name, power in powers.items())
+            print(f"\n{what} grow as the number of patterns to the power: {told}.")
 
 
 if __name__ == "__main__":

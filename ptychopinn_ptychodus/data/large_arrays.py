@@ -36,10 +36,14 @@ _T = TypeVar("_T", bound=np.generic)
 
 
 class _Mapping:
-    """The file that an array and its views are mapped from, as far as it is resident."""
+    """The file that an array and its views are mapped from, as far as it is resident.
 
-    def __init__(self, file: IO[bytes] | None) -> None:
+    ``file`` is that of an array which has it for itself, ``reader`` what its values may be read from instead.
+    """
+
+    def __init__(self, file: IO[bytes] | None, reader: IO[bytes] | None = None) -> None:
         self.file = file
+        self.reader = (file if reader is None else reader) if hasattr(os, "preadv") else None
         self._seen = 0
 
     def see(self, array: np.memmap[Any, Any], count: int) -> None:
@@ -77,10 +81,47 @@ class LargeArray(np.memmap[Any, Any]):
 
     def part(self, index: Any) -> Any:
         """As ``self[index]``; what is gathered is in memory, however large."""
+        read = self._read(index)
+        if read is not None:
+            return read
         found = super().__getitem__(index)
         if self._mapping is not None and isinstance(found, np.ndarray):
             self._mapping.see(self, found.nbytes)
         return _plain(found)
+
+    def _read(self, index: Any) -> NDArray[Any] | None:
+        """As ``self[index]`` for numbers of the first axis, read from the file; None if that cannot be.
+
+        To look at what is mapped there would make megabytes resident around every part that is gathered.
+        """
+        reader = None if self._mapping is None else self._mapping.reader
+        is_numbers = isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size > 0
+        if reader is None or not is_numbers or self.ndim < 2 or not self.flags.c_contiguous:
+            return None
+        if index.min() < -len(self) or index.max() >= len(self):
+            return None  # numpy's own error says which
+        found = np.empty((*index.shape, *self.shape[1:]), self.dtype)
+        each = self.nbytes // len(self)
+        if each == 0:
+            return found
+        start = self._place_in_file()
+        parts = found.reshape(-1).view(np.uint8).data
+        for number, place in enumerate((index % len(self)).ravel().tolist()):
+            part = parts[number * each : (number + 1) * each]
+            done = 0
+            while done < each:
+                count = os.preadv(reader.fileno(), [part[done:]], start + place * each + done)
+                if count == 0:
+                    raise OSError(errno.EIO, "A temporary file with patterns ends before its time")
+                done += count
+        return found
+
+    def _place_in_file(self) -> int:
+        """Where the array's first byte is in the file that it is mapped from."""
+        mapped = cast(Any, self)
+        first = np.frombuffer(mapped._mmap, np.uint8).ctypes.data
+        # numpy maps from where a file may be mapped at all
+        return int(mapped.offset - mapped.offset % mmap.ALLOCATIONGRANULARITY + self.ctypes.data - first)
 
     def _is_much(self, indices: NDArray[Any]) -> bool:
         count = int(np.count_nonzero(indices)) if indices.dtype == np.bool_ else len(indices)
@@ -146,7 +187,9 @@ def opened(path: Path) -> NDArray[Any]:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.nbytes <= MOST_IN_MEMORY:
         return cast(NDArray[Any], array)
-    return _mapped(path, array.dtype, "r", array.offset, array.shape, None)
+    found = _mapped(path, array.dtype, "r", array.offset, array.shape, None)
+    found._mapping = _Mapping(None, path.open("rb"))
+    return found
 
 
 def adopted(array: NDArray[Any]) -> NDArray[Any]:

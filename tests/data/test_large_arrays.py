@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,6 +200,48 @@ class Usage(NamedTuple):
     total: int
     used: int
     free: int
+
+
+def test_what_is_gathered_is_what_memory_would_give(files: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(size=(50, 6, 7)).astype(np.complex64)
+    array = large_arrays.copied(values, "The values")
+    array[3] = values[3] = 5  # what has just been written, too
+    large_arrays.save(array, tmp_path / "values.npy")
+    indices = (np.array([4, 0, 49]), np.array([[7, -1], [3, 3]]), np.array([], int), values.real[:, 0, 0] > 0)
+    for found in (array, large_arrays.opened(tmp_path / "values.npy")):
+        assert isinstance(found, LargeArray)
+        for part in (slice(None), slice(5, None), slice(0, 50, 3), slice(2, 3)):
+            for index in indices:
+                if index.dtype == bool:
+                    index = index[part]
+                elif index.size and index.max() >= len(values[part]):
+                    with pytest.raises(IndexError):
+                        found[part][index]
+                    continue
+                np.testing.assert_array_equal(found[part][index], values[part][index])
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="the system does not tell what is resident"
+)
+def test_what_is_gathered_from_all_over_a_file_does_not_stay(tmp_path: Path) -> None:
+    def mapped() -> float:
+        """MB of this process that are mapped from files."""
+        lines = Path("/proc/self/status").read_text().splitlines()
+        pairs = (line.split(":") for line in lines if line.startswith(("VmRSS", "RssAnon")))
+        sizes = {name: int(value.split()[0]) / 1024 for name, value in pairs}
+        return sizes["VmRSS"] - sizes["RssAnon"]
+
+    with mock.patch.object(tempfile, "tempdir", str(tmp_path)):
+        array = large_arrays.empty((4096, 64, 64), np.float32, "The patterns")
+    for part in large_arrays.blocks(array):
+        array[part] = 1.0
+    groups = np.random.default_rng(1).permutation(4096).reshape(-1, 4, 4)
+    before, most = mapped(), 0.0
+    for group in groups:
+        assert array[group].shape == (4, 4, 64, 64)
+        most = max(most, mapped() - before)
+    assert most < 10.0  # of 64 MB
 
 
 @pytest.mark.parametrize("how", ["little is free", "there is a quota"])
