@@ -7,8 +7,8 @@ Simulated scans are written to files of Ptychodus' training data a part at a tim
 worker does it, each stage in a fresh process: reading and examining the file, grouping, a training of one
 epoch, an inference with stitching, and a refinement, of one epoch unless ``--epochs`` says otherwise.
 Exponents are of a fit of all sizes to a power of the number of patterns, of CPU seconds and of the peak of
-memory. Scans are left in ``--directory``, where there is one, and not made again. ``--images`` has the phase of
-each object that was found, and of the one that was simulated.
+memory. Scans are left in ``--directory``, where there is one, and not made again. ``--images`` gets the phase
+of each object that was found, and of the one that was simulated.
 
 The peak of memory is that of the process as a whole. What is mapped from files is part of it as long as it is
 resident, although the system takes it back when it needs the room; memory without such pages is what the
@@ -215,7 +215,7 @@ def rows(
 
 
 def save_pictures(scan: Path, run: Path, name: str, target: Path) -> None:
-    """Leave the phase of what a stage has found, and of the truth, as ``target``.png and ``target``_truth.png."""
+    """Leave the phase of what a stage has found, and of the truth, as pictures beside ``target``."""
     import h5py
     import matplotlib.pyplot as plt
     import numpy as np
