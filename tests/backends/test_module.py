@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ptychopinn_ptychodus.backends.base import ModelFileError
-from ptychopinn_ptychodus.backends.lightning import checkpoint, inference
+from ptychopinn_ptychodus.backends.lightning import checkpoint, inference, unrolled
 from ptychopinn_ptychodus.backends.lightning.architecture import Architecture
 from ptychopinn_ptychodus.backends.lightning.engine import LightningEngine
 from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset
@@ -182,6 +182,39 @@ def test_counts_are_counts_whatever_the_bad_pixels(scan: RawData) -> None:
     )
     module = PtychoPINN_Lightning.for_data(_grouped(masked), TrainingConfig(model=SMALL))
     assert module.amplitude_to_sqrt_counts * module.data_config.input_scale == pytest.approx(1.0, rel=1e-6)
+
+
+def test_steps_that_are_computed_again_give_the_same_gradients(
+    scan: RawData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for patterns too large for all of a batch's intermediate results."""
+    container = _grouped(scan, 2)
+    module = _module(scan, UNROLLED, probe_trainable=True)
+    for correction in module.network.parameters():  # they begin at zero, and would hide what comes before
+        torch.nn.init.normal_(correction, std=0.05, generator=torch.Generator().manual_seed(1))
+    batch = GroupDataset(container, container.input_scale).__getitems__([0, 3])
+    seen = []
+    for limit in (unrolled.MOST_KEPT, 0):
+        monkeypatch.setattr(unrolled, "MOST_KEPT", limit)
+        module.zero_grad()
+        kept = [0]
+
+        def count(tensor: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
+            kept[0] += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            loss = module.loss(batch)
+        loss.backward()
+        gradients = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+        seen.append((loss.detach(), gradients, kept[0]))
+    (loss, gradients, kept_bytes), (again, others, fewer) = seen
+    assert torch.equal(loss, again)
+    assert gradients.keys() == others.keys()
+    assert "probe_planes" in gradients
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, others[name]), name
+    assert fewer < kept_bytes / 4
 
 
 @pytest.mark.parametrize("flag", [True, False])

@@ -10,10 +10,13 @@ frame barely determines, the large-scale phase, is tied down by its neighbours.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ...config import ModelConfig
 from ..hyperparameters import (
@@ -28,6 +31,13 @@ from ..hyperparameters import (
 )
 from .architecture import Architecture
 from .forward import fourier_shift
+
+MOST_KEPT = 16 * 128**2
+"""Pixels of exit waves in a batch up to which the results of all steps are kept for the gradients.
+
+They take about 5 kB a pixel. Of larger batches, those of each step are computed once more when their turn has
+come, which takes about a third more time.
+"""
 
 
 class CorrectionNetwork(nn.Module):
@@ -158,16 +168,41 @@ class UnrolledNetwork(Architecture):
         light = (illumination / brightest + AMPLITUDE_FLOOR).sqrt()
         obj = torch.ones_like(illumination).to(probe.dtype)
         velocity = torch.zeros_like(obj)
-        for step in range(STEPS):
+
+        def moved(step: int, obj: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             wave = torch.fft.fft2(probe * region.cut(obj)[:, :, None], norm="ortho")
             modelled = (wave.real.square() + wave.imag.square()).sum(2, keepdim=True) + AMPLITUDE_FLOOR
             error = torch.fft.ifft2(wave * (good * (measured / modelled.sqrt() - 1)), norm="ortho")
             update = region.accumulate((probe.conj() * error).sum(2)) * damping
             velocity = self.momentum[step] * velocity + update
-            obj = obj + self.step[step] * velocity
+            return obj + self.step[step] * velocity, velocity, update
+
+        def corrected(number: int, obj: Tensor, velocity: Tensor, update: Tensor) -> Tensor:
+            seen = (obj.real - 1, obj.imag, update.real, update.imag, velocity.real, velocity.imag, light)
+            correction = self.corrections[number](torch.stack(seen, 1))
+            # complex numbers have no half precision to match that of a network under autocast
+            return obj + torch.complex(correction[:, 0].float(), correction[:, 1].float())
+
+        run = _computed_again if _is_much(probe) else _kept
+        for step in range(STEPS):
+            obj, velocity, update = run(moved, step, obj, velocity)
             if (step + 1) % STEPS_PER_CORRECTION == 0:
-                seen = (obj.real - 1, obj.imag, update.real, update.imag, velocity.real, velocity.imag, light)
-                correction = self.corrections[step // STEPS_PER_CORRECTION](torch.stack(seen, 1))
-                # complex numbers have no half precision to match that of a network under autocast
-                obj = obj + torch.complex(correction[:, 0].float(), correction[:, 1].float())
+                obj = run(corrected, step // STEPS_PER_CORRECTION, obj, velocity, update)
         return obj
+
+
+def _is_much(probe: Tensor) -> bool:
+    """Whether what the gradients need of all steps would take too much of the machine's memory.
+
+    A GPU has its own for nothing else.
+    """
+    return torch.is_grad_enabled() and probe.device.type == "cpu" and probe.numel() > MOST_KEPT
+
+
+def _kept(function: Callable[..., Any], *values: Any) -> Any:
+    return function(*values)
+
+
+def _computed_again(function: Callable[..., Any], *values: Any) -> Any:
+    """As ``function(*values)``; what its gradients need is computed once more for them, to the same bit."""
+    return checkpoint(function, *values, use_reentrant=False, preserve_rng_state=False)
