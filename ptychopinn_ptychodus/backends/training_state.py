@@ -73,7 +73,9 @@ def fingerprint(*containers: PtychoDataContainer | None) -> str:
             digest.update(b"none")
             continue
         step = max(1, len(container.amplitude) // _MOST_HASHED)
-        patterns = np.ascontiguousarray(container.amplitude[::step][:, ~container.bad_pixels])
+        # by numbers: a slice of a large array would be a view, and all that it is mapped from stay resident
+        some = container.amplitude[np.arange(0, len(container.amplitude), step)]
+        patterns = np.ascontiguousarray(some[:, ~container.bad_pixels])
         for array in (container.nn_indices, patterns):
             digest.update(f"{array.shape} of {len(container.amplitude)}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
