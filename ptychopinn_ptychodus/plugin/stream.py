@@ -21,13 +21,14 @@ from ..live.frames import Frames
 from ..live.networks import NetworkProcess
 from ..live.session import LiveReconstruction
 from ..live.state import LiveState
+from ..live.status import OBJECT_PICTURE, Stage, StatusFile
 from ..live.timed_positions import TimedPositions
 from ..ptychodus_io.live_products import SCAN_DIRECTORY, ProductTemplate
-from ..ptychodus_io.names import DIFFRACTION_FILE, MODEL_BASENAME, SETTINGS_FILE, product_in
+from ..ptychodus_io.names import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE, SETTINGS_FILE, product_in
 from ..worker.live_files import LiveFiles
 
-LIVE_PRODUCT, LIVE_PICTURE = "live.h5", "live.png"
-"""In the output, while the scan goes on; what Ptychodus reconstructs in the end has names of its own."""
+LIVE_DIRECTORY = "live"
+"""In the output, with the object meanwhile: what a live run leaves, so that a window can follow it."""
 
 
 class StreamedScan:
@@ -85,14 +86,17 @@ class StreamedScan:
                 f"{height}: set detector_width_px and detector_height_px of the processor, or Ptychodus' "
                 "crop, to the probe's size, or give a product with a probe of the frames' size."
             )
-        target.mkdir(parents=True, exist_ok=True)
+        live = target / LIVE_DIRECTORY
+        live.mkdir(parents=True, exist_ok=True)
         self._frames = Frames(size, bad_pixels, domain)
         self._positions = positions
         self._lock = threading.Lock()
         self._late = 0
         self._files = LiveFiles(
-            self._template, target / LIVE_PRODUCT, target / LIVE_PICTURE, "PtychoPINN-Plugin"
+            self._template, live / PRODUCT_FILE, live / OBJECT_PICTURE, "PtychoPINN-Plugin"
         )
+        self._status = StatusFile(live)
+        self._status.tell(Stage.WAITING, "the first frame of a stream")
         network = None if model is None else NetworkProcess(model)
         self._live: LiveReconstruction[RawData] = LiveReconstruction(
             self._template.probe,
@@ -225,11 +229,20 @@ class StreamedScan:
             self._live.__exit__(None, None, None)
         except Exception as exc:
             reason = exc
+        try:
+            if reason is None:
+                self._status.tell(Stage.DONE, "the stream has ended")
+            else:
+                self._status.tell(Stage.FAILED, f"frames are kept without a live object: {reason}")
+        except OSError as exc:
+            reason = reason or exc
         if reason is not None:
             self._logger.error("The live object has failed, and frames are kept without it: %s", reason)
 
     def _show(self, state: LiveState) -> None:
-        self._files.show(self._live)
+        is_new = self._files.show(self._live)
+        # after the product that has these frames
+        self._status.show(self._live.state if is_new else state, None, at_once=is_new)
 
 
 def _unchanged(scan: RawData) -> RawData:

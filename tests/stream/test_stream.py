@@ -142,7 +142,7 @@ def test_a_scan_is_streamed_shown_and_reconstructed(scan: Scan, processes: Proce
         "frames": str(tmp_path / "frames.npy"),
         "frames_per_second": 50,
         "positions_m": scan.positions_m.tolist(),
-        "shown": str(target / "live.png"),
+        "shown": str(target / "live" / "object.png"),
         "within_s": WITHIN_S,
         "configure": {"num_arrays": len(scan), "detector_width_px": 64, "detector_height_px": 64},
     }
@@ -191,7 +191,7 @@ def test_a_scan_is_streamed_shown_and_reconstructed(scan: Scan, processes: Proce
     with h5py.File(target / "scan" / "diffraction.h5") as file:
         assert file["indexes"][()].tolist() == numbers
         assert np.array_equal(file["patterns"][()], scan.patterns)
-    shown = load_product(target / "live.h5")
+    shown = load_product(target / "live" / "product.h5")
     assert 0 < len(shown.probe_positions) <= len(scan)
     assert "live" in shown.metadata.comments
     final = load_product(target / "product.000100.h5")

@@ -13,6 +13,7 @@ import pytest
 from ptychodus.api.io import load_product
 from stream_support import Scan
 
+from ptychopinn_ptychodus.live.status import LiveStatus, Stage
 from ptychopinn_ptychodus.live.timed_positions import TimedPositions
 from ptychopinn_ptychodus.plugin.stream import StreamedScan
 from ptychopinn_ptychodus.worker.live_files import LiveFiles
@@ -57,18 +58,26 @@ def test_frames_are_left_as_a_directory_that_is_whole(begin: Begin, scan: Scan, 
     streamed = begin()
     send(streamed, scan)
     until = time.monotonic() + 60
-    while not (tmp_path / "out" / "live.png").is_file() and time.monotonic() < until:
+    live = tmp_path / "out" / "live"
+    while not LiveStatus.load(live).in_object and time.monotonic() < until:
         time.sleep(0.05)
-    found = load_product(tmp_path / "out" / "live.h5")
+    assert LiveStatus.load(live).stage is Stage.FOLLOWING
+    assert (live / "object.png").is_file()
+    found = load_product(live / "product.h5")
     assert 0 < len(found.probe_positions) <= len(scan)
     check(streamed.finish(), scan)
     assert streamed.state.in_object > 0
+    assert LiveStatus.load(live).stage is Stage.DONE
 
 
 def test_a_live_object_that_fails_loses_no_frame_and_is_said_once(
-    begin: Begin, scan: Scan, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    begin: Begin,
+    scan: Scan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def full(self: LiveFiles, running: object) -> None:
+    def full(self: LiveFiles, running: object) -> bool:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(LiveFiles, "show", full)
@@ -76,6 +85,8 @@ def test_a_live_object_that_fails_loses_no_frame_and_is_said_once(
     send(streamed, scan)
     check(streamed.finish(), scan)
     assert caplog.text.count("The live object has failed, and frames are kept without it: No space") == 1
+    status = LiveStatus.load(tmp_path / "out" / "live")
+    assert (status.stage, "No space" in status.says) == (Stage.FAILED, True)
 
 
 def test_a_stop_before_the_reconstruction_leaves_the_frames(
