@@ -2,12 +2,16 @@
 # `make check-fast` is a part of that, for before each commit, and `make docs` builds the documentation site.
 # All work in .venv and touch nothing else but what they make.
 
+comma := ,
 PYTHON ?= python3
 VENV ?= .venv
 # PyTorch first and by itself: set TORCH to pick another build, e.g. one for your accelerator.
 TORCH ?= torch==2.13.0
 # The tests run the TensorFlow engine as well. Its build for CPUs is half the download, where there is one.
 TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)>=2.20,<3
+# For the test of Ptychodus' stream processor, where there are wheels, and in a directory of its own: where pvapy can
+# be imported, each import of ptychodus imports the whole application, and other tests see to it that ours does not.
+PVAPY := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),pvapy>=5.6$(comma)<6)
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 QT_LIBRARIES := libgl1 libegl1 libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcommon0
@@ -30,6 +34,7 @@ $(VENV)/.run: $(BIN)/python pyproject.toml shim/ptychopinn_ptychodus_attach.py
 $(VENV)/.test: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet "$(TENSORFLOW)" "keras>=3.10,<4"
 	$(BIN)/python -m pip install --quiet --editable ".[torch,gui,test]"
+	$(if $(PVAPY),$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/stream "$(PVAPY)")
 	{ command -v xvfb-run && $(BIN)/python -c "import PyQt5.QtWidgets"; } >/dev/null 2>&1 || { \
 		$(MAKE) qt-libraries && $(BIN)/python -c "import PyQt5.QtWidgets"; }
 	touch $@

@@ -68,6 +68,7 @@ class TrainingHistory:
         # No pyplot: this runs beside the application's window, in a thread.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogFormatter
 
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         FigureCanvasAgg(figure)
@@ -78,6 +79,9 @@ class TrainingHistory:
             axes.plot([loss.epoch for loss in losses], [loss.value for loss in losses], ".-", label=label)
         if all(math.isfinite(value) and value > 0 for value in values):
             axes.set_yscale("log")
+            # Not as powers of ten: the parser of such texts may be at work in the window's thread.
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
         axes.set_xlabel("Epoch")
         axes.set_ylabel("Loss")
         axes.grid(alpha=0.3)

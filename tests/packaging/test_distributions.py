@@ -7,10 +7,10 @@ of its own.
 from __future__ import annotations
 
 import os
+import shutil
 import site
 import subprocess
 import sys
-import tarfile
 import tomllib
 import venv
 import zipfile
@@ -58,8 +58,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("dist")
     _run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", directory, cwd=ROOT)
     (archive,) = directory.glob("*.tar.gz")
-    with tarfile.open(archive) as file:
-        file.extractall(directory / "unpacked", filter="data")
+    shutil.unpack_archive(archive, directory / "unpacked")
     (source,) = (directory / "unpacked").iterdir()
     _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory, cwd=source)
     return directory

@@ -366,7 +366,7 @@ class TestEngines:
         (one, _, first, _), (two, _, second, _) = runs["tensorflow"], runs["pytorch"]
         assert one.shape == two.shape
         assert one.dtype == two.dtype == np.float32
-        own = {"trainer", "best_state"}  # what only one framework has
+        own = {"trainer", "best_state", "group"}  # what only one framework has
         assert set(first) - own == set(second) - own
         assert list(first["history"]) == list(second["history"])
         for name in ("train_container", "test_container"):
