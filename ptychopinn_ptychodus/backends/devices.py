@@ -20,6 +20,9 @@ from ..launchers import launched
 from .base import ShouldStop
 from .framework import one_line
 
+Results = Callable[[NDArray[np.int64]], Generator[NDArray[np.complex64]]]
+"""From the numbers of groups to the patches of each batch of them, (b, C, N, N)."""
+
 _ASK_S = 0.1
 
 
@@ -66,24 +69,30 @@ class _End:
     failure: BaseException | None
 
 
-def work_through(
-    works: Sequence[Generator[int]],
+def fill(
+    patches: NDArray[np.complex64],
+    batch_size: int,
+    results: Sequence[Results],
     names: Sequence[str],
     *,
-    tell: Callable[[int], None],
+    tell: Callable[[float], object],
     should_stop: ShouldStop | None,
     out_of_memory: type[Exception],
 ) -> None:
-    """Have all devices work at a time, until each is through.
+    """Have all devices compute patches at a time, until there are those of all groups.
 
     Parameters
     ----------
-    works
-        One for each device: each step computes a batch, and gives the number of groups in it.
+    patches
+        (B, C, N, N) of all B groups, which are written here.
+    batch_size
+        Groups in a batch.
+    results
+        What computes on each device.
     names
         What the devices are called, for errors.
     tell
-        Told of every batch that is done, in the caller's thread.
+        Told after every batch, in the caller's thread, which part of the groups is done, 0 to 1.
     should_stop
         Asked before every batch, in the caller's thread.
     out_of_memory
@@ -96,6 +105,34 @@ def work_through(
     RuntimeError
         If one of several devices has failed; the message names it.
     """
+    done = 0
+
+    def work(device: int) -> Generator[int]:
+        chosen = dealt(device, len(results), batch_size, len(patches))
+        with contextlib.closing(results[device](chosen)) as parts:
+            for part in parts:
+                patches[chosen[0] : chosen[0] + len(part)] = part  # those of a batch are neighbours
+                chosen = chosen[len(part) :]
+                yield len(part)
+
+    def count(groups: int) -> None:
+        nonlocal done
+        done += groups
+        tell(done / len(patches))
+
+    works = [work(device) for device in range(len(results))]
+    _work_through(works, names, tell=count, should_stop=should_stop, out_of_memory=out_of_memory)
+
+
+def _work_through(
+    works: Sequence[Generator[int]],
+    names: Sequence[str],
+    *,
+    tell: Callable[[int], None],
+    should_stop: ShouldStop | None,
+    out_of_memory: type[Exception],
+) -> None:
+    """:func:`fill`, where each step of ``works`` computes a batch, and gives the number of groups in it."""
 
     def ask() -> None:
         if should_stop is not None and should_stop():

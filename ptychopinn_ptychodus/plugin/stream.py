@@ -24,7 +24,14 @@ from ..live.state import LiveState
 from ..live.status import OBJECT_PICTURE, Stage, StatusFile
 from ..live.timed_positions import TimedPositions
 from ..ptychodus_io.live_products import SCAN_DIRECTORY, ProductTemplate
-from ..ptychodus_io.names import DIFFRACTION_FILE, MODEL_BASENAME, PRODUCT_FILE, SETTINGS_FILE, product_in
+from ..ptychodus_io.names import (
+    DIFFRACTION_FILE,
+    LIBRARY,
+    MODEL_BASENAME,
+    PRODUCT_FILE,
+    SETTINGS_FILE,
+    product_in,
+)
 from ..worker.live_files import LiveFiles
 
 LIVE_DIRECTORY = "live"
@@ -92,9 +99,7 @@ class StreamedScan:
         self._positions = positions
         self._lock = threading.Lock()
         self._late = 0
-        self._files = LiveFiles(
-            self._template, live / PRODUCT_FILE, live / OBJECT_PICTURE, "PtychoPINN-Plugin"
-        )
+        self._files = LiveFiles(self._template, live / PRODUCT_FILE, live / OBJECT_PICTURE, LIBRARY)
         self._status = StatusFile(live)
         self._status.tell(Stage.WAITING, "the first frame of a stream")
         network = None if model is None else NetworkProcess(model)

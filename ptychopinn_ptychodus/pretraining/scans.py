@@ -33,6 +33,7 @@ def make_training_set(
     probes: Sequence[NDArray[np.complex64]] = (),
     *,
     make_object: ObjectMaker = random_object,
+    with_objects: bool = True,
     on_progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainingSet:
@@ -46,6 +47,9 @@ def make_training_set(
         (modes, N, N) complex64 each, of any scale; N is ``config.size``.
     make_object
         Called for each scan with the shape of its object and a source of random numbers.
+    with_objects
+        Whether the objects are kept, for an objective that compares with them. To scale them takes as long as
+        the patterns take to be made.
     on_progress
         Called with the part of the scans that is done, 0 to 1.
     should_stop
@@ -76,7 +80,7 @@ def make_training_set(
         if on_progress is not None:
             on_progress((number + 1) / count)
     held_out = config.validation_scans
-    learnt, seen = (joined(part, with_objects=True) for part in (scans[held_out:], scans[:held_out]))
+    learnt, seen = (joined(part, with_objects=with_objects) for part in (scans[held_out:], scans[:held_out]))
     return TrainingSet(training=learnt, validation=seen)
 
 

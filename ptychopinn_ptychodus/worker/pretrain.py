@@ -30,6 +30,7 @@ def pretrain(
     data = make_training_set(
         job.pretraining,
         probes,
+        with_objects=job.asked.complete(job.pretraining.size).needs_object,
         on_progress=lambda fraction: send("progress", fraction=_MAKING * fraction),
         should_stop=should_stop,
     )

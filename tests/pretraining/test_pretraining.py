@@ -142,6 +142,13 @@ def test_given_probes_are_taken_in_turn_whatever_their_scale_and_modes() -> None
         assert not probe[len(expected) :].any()
 
 
+def test_objects_that_nothing_is_compared_with_are_not_kept() -> None:
+    with_objects = make_training_set(SMALL).training
+    without = make_training_set(SMALL, with_objects=False).training
+    assert without.objects is None
+    assert np.array_equal(without.amplitude, with_objects.amplitude)
+
+
 def test_the_seed_says_it_all() -> None:
     first, again = (make_training_set(SMALL).training for _ in range(2))
     other = make_training_set(dataclasses.replace(SMALL, seed=1)).training

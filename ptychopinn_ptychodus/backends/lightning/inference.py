@@ -19,7 +19,7 @@ from ...data import large_arrays
 from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
-from ..devices import dealt, devices_each, require_devices, work_through
+from ..devices import Results, devices_each, fill, require_devices
 from ..kept import kept_model
 from ..physics import probe_factor, require_fit
 from .assembly import TorchArithmetic
@@ -177,25 +177,16 @@ def predict_patches(
     tell = forwards(on_progress)
 
     def apply(batch_size: int) -> None:
-        done = 0
-
-        def work(number: int) -> Generator[int]:
-            chosen = dealt(number, len(devices), batch_size, len(container))
-            for part in _arriving(_results(modules[number], container, execution, batch_size, chosen)):
-                patches[chosen[0] : chosen[0] + len(part)] = part  # those of a batch are neighbours
-                chosen = chosen[len(part) :]
-                yield len(part)
-
-        def count(groups: int) -> None:
-            nonlocal done
-            done += groups
-            tell(done / len(container))
+        def on(module: PtychoPINN_Lightning) -> Results:
+            return lambda chosen: _arriving(_results(module, container, execution, batch_size, chosen))
 
         with _cores_shared(devices):
-            work_through(
-                [work(number) for number in range(len(devices))],
+            fill(
+                patches,
+                batch_size,
+                [on(each) for each in modules],
                 [str(each) for each in devices],
-                tell=count,
+                tell=tell,
                 should_stop=should_stop,
                 out_of_memory=torch.OutOfMemoryError,
             )
@@ -249,7 +240,7 @@ def _results(
         yield result
 
 
-def _arriving(results: Iterator[Tensor]) -> Iterator[NDArray[np.complex64]]:
+def _arriving(results: Iterator[Tensor]) -> Generator[NDArray[np.complex64]]:
     """The results as numpy arrays, in their order.
 
     A GPU's result is handed over once the next batch is under way there, so that the GPU never waits.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ...data import large_arrays
 from ...data.container import PtychoDataContainer
 from ..base import OnProgress, Prediction, ShouldStop
 from ..batch_size import forwards, in_batches_that_fit
-from ..devices import dealt, devices_each, require_devices, work_through
+from ..devices import devices_each, fill, require_devices
 from ..kept import kept_model
 from ..physics import probe_factor, require_fit
 from .bundle import open_model
@@ -229,26 +230,17 @@ def predict_patches(
     graphs = [each.patches_graph for each in models]  # here, since each is made once
 
     def apply(batch_size: int) -> None:
-        done = 0
-
-        def work(number: int) -> Generator[int]:
-            chosen = dealt(number, len(devices), batch_size, len(container))
+        def results(number: int, chosen: NDArray[np.int64]) -> Generator[NDArray[np.complex64]]:
             with tf.device(devices[number]):
                 for batch in build_dataset(container, data.input_scale, batch_size, execution, chosen=chosen):
-                    result = graphs[number](batch["amplitude"], batch["offsets"]).numpy()
-                    patches[chosen[0] : chosen[0] + len(result)] = result  # those of a batch are neighbours
-                    chosen = chosen[len(result) :]
-                    yield len(result)
+                    yield graphs[number](batch["amplitude"], batch["offsets"]).numpy()
 
-        def count(groups: int) -> None:
-            nonlocal done
-            done += groups
-            tell(done / len(container))
-
-        work_through(
-            [work(number) for number in range(len(devices))],
+        fill(
+            patches,
+            batch_size,
+            [partial(results, number) for number in range(len(devices))],
             devices,
-            tell=count,
+            tell=tell,
             should_stop=should_stop,
             out_of_memory=tf.errors.ResourceExhaustedError,
         )
