@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ptychopinn_ptychodus.backends.base import EpochReport, TrainingResult
 from ptychopinn_ptychodus.backends.lightning import group, ranks
 from ptychopinn_ptychodus.config import TrainingConfig
+from ptychopinn_ptychodus.data.joining import joined
 from ptychopinn_ptychodus.data.raw import RawData
 
 TWO = replace(QUICK, devices=2, learning_rate=1e-3)
@@ -92,6 +93,22 @@ def test_two_processes_learn_as_one_does_and_leave_one_model(
     assert [path.name for path in bench.directory.iterdir()] == [bench.model_path.name]
     assert not torch.distributed.is_initialized()
     assert dict(os.environ) == variables
+
+
+def test_known_objects_of_several_scans_reach_all_processes(bench: Bench) -> None:
+    data = joined([bench.groups(count=count) for count in (4, 3)], with_objects=True)
+    by_objects: dict[str, Any] = {
+        "architecture": "unrolled",
+        "nll_weight": 0.0,
+        "realspace_aligned_weight": 1.0,
+        "probe_trainable": False,
+        "intensity_scale_trainable": False,
+        "nepochs": 1,
+    }
+    histories = [
+        bench.train(replace(TWO, devices=devices), data=data, **by_objects).history for devices in (1, 2)
+    ]
+    _closest(*histories)
 
 
 def test_stop_ends_all_processes_with_the_best_model_kept(

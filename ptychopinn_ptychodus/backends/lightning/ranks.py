@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...config import DataConfig, ExecutionConfig, TrainingConfig, from_dict, to_dict
 from ...data import large_arrays
@@ -103,14 +104,26 @@ def _save(container: PtychoDataContainer, directory: Path) -> dict[str, Any]:
         value = getattr(container, field.name)
         if isinstance(value, np.ndarray):
             large_arrays.save(value, directory / f"{field.name}.npy")
+        elif isinstance(value, tuple):  # of arrays, whose shapes differ
+            (directory / field.name).mkdir()
+            for number, each in enumerate(value):
+                large_arrays.save(each, directory / field.name / f"{number}.npy")
         elif value is not None:
             values[field.name] = value
     return values
 
 
 def _load(values: dict[str, Any], directory: Path) -> PtychoDataContainer:
-    arrays = {path.stem: np.load(path, mmap_mode="c", allow_pickle=False) for path in directory.glob("*.npy")}
+    arrays: dict[str, Any] = {path.stem: _mapped(path) for path in directory.glob("*.npy")}
+    for several in (path for path in directory.iterdir() if path.is_dir()):
+        files = sorted(several.glob("*.npy"), key=lambda path: int(path.stem))
+        arrays[several.name] = tuple(_mapped(path) for path in files)
     return PtychoDataContainer(**arrays, **values)
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    return array
 
 
 class Ranks:
