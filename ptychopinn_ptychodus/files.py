@@ -12,9 +12,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 _OLD_S = 3600.0
+_BLOCK = 8 << 20  # bytes that are written at a time where room cannot be asked for
 
 
 class NoRoomError(OSError):
@@ -66,6 +67,31 @@ def telling_of_full_disk(path: Path) -> Iterator[None]:
         if exc.errno is not None:
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from exc
+
+
+def take_room(file: IO[Any], size: int) -> None:
+    """Take ``size`` bytes of the disk for an open file, from its beginning; what it holds stays.
+
+    Whatever is written there later finds its place, however full the disk is by then.
+
+    Raises
+    ------
+    OSError
+        If there is no room, which :func:`is_full_disk` tells.
+    """
+    file.flush()
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    block = bytes(_BLOCK)
+    for start in range(file.seek(0, os.SEEK_END), size, _BLOCK):
+        file.write(block[: size - start])
+    file.flush()
+
+
+def is_full_disk(exc: OSError) -> bool:
+    """Whether an error says that there is no more room: on the disk, in a quota, or in a file."""
+    return exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -32,7 +32,7 @@ from ..worker.run_files import (
 from .errors import DOUBTFUL, FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
 from .record import RunRecord
 from .report import NETWORK_FILE, REPORT_FILE, TRAINING_REPORT_FILE, forget_report, tell_of_report
-from .session import Session, open_session
+from .session import STOPPED_FILE, OnProgress, Session, open_session
 
 if TYPE_CHECKING:
     from ..data.examination import Report
@@ -147,27 +147,43 @@ def _model_in(directory: Path, extension: str) -> Path:
 
 
 def reconstruct_in(
-    app: Session, source: Path, model: Path | None, target: Path, *, strict: bool = False
+    app: Session,
+    source: Path,
+    model: Path | None,
+    target: Path,
+    *,
+    strict: bool = False,
+    on_progress: OnProgress | None = None,
+    keeps_product: bool = False,
 ) -> int:
     """Reconstruct the scan in ``source`` and say what there is in ``target`` afterwards.
 
     With ``strict``, a result that does not explain the patterns as well as it should has an exit code of its
-    own.
+    own. With ``keeps_product``, the product that is there is replaced by a whole result only, and what a
+    reconstruction has found that was stopped lies beside it.
     """
     product, network = target / PRODUCT_FILE, target / NETWORK_FILE
+    stopped = target / STOPPED_FILE if keeps_product else None
+    if stopped is not None:
+        stopped.unlink(missing_ok=True)  # it is not of this run
     before = {path: identity(path) for path in (product, network)}
     finished = False
     page, started = target / REPORT_FILE, time.monotonic()
     (target / EXAMINATION_FILE).unlink(missing_ok=True)  # it is not of this run
     try:
-        finished = app.reconstruct(app.open_scan(source), model, product, network)
+        scan = app.open_scan(source)
+        finished = app.reconstruct(scan, model, product, network, on_progress=on_progress, stopped=stopped)
     finally:  # a refinement that fails leaves what the network has found
         made = [path for path in (product, network) if identity(path) != before[path]]
         if made:  # the page of an earlier result is not of this one
             forget_report(page)
         _tell_of_results(made, product, network)
         _tell_of_findings(app.findings, target / EXAMINATION_FILE)
-    if not finished:
+    if not finished and stopped is not None:
+        print(f"Interrupted: the product is the one of before, {product}.")
+        if stopped.is_file():
+            print(f"What was found until then: {stopped}")
+    elif not finished:
         print("Interrupted: " + ("it was not refined to the end." if made else "there is no result."))
     if made:
         tell_of_report(page, _record(app, "reconstruct", source, model, started, finished))

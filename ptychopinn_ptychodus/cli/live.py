@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..formatting import counted
 from ..live.networks import NetworkProcess
 from ..live.session import LiveReconstruction
 from ..live.state import LiveState
-from ..live.status import Stage, StatusFile
+from ..live.status import LiveStatus, Stage, StatusFile
 from ..ptychodus_io.growing_files import (
     FrameSource,
     GrowingDiffraction,
@@ -49,7 +50,7 @@ _POLL_S = 0.1
 _ENDS = {
     SUCCESS: "reconstructed",
     DOUBTFUL: "reconstructed; the result does not explain the patterns as well as it should",
-    INTERRUPTED: "interrupted before all were reconstructed together",
+    INTERRUPTED: "interrupted before all were reconstructed together; the product is the live one",
 }
 
 
@@ -62,16 +63,55 @@ def live(arguments: argparse.Namespace) -> int:
         _require_patterns_as_they_are(app)
         model = model_for(app, source, arguments.model)
         require_writable_directory(target)
+        _say_what_is_there(source, target)
         status = StatusFile(target)
         with status.telling(), _Signals() as signals:
             status.tell(Stage.WAITING, "starting")  # what is there may be of an earlier run
             follower = _Follower(app, source, target, status, model, arguments.timeout, signals)
             directory = follower.follow()
+            status.tell(Stage.COMPLETING, follower.says, scan=str(directory))
             code = INTERRUPTED
             if not signals.interrupt():
-                code = reconstruct_in(app, directory, model, target, strict=arguments.strict)
+                code = reconstruct_in(
+                    app,
+                    directory,
+                    model,
+                    target,
+                    strict=arguments.strict,
+                    on_progress=_Progress(status),
+                    keeps_product=True,  # the live one, which is of all frames, too
+                )
             status.tell(Stage.DONE, _ENDS[code])
         return code
+
+
+def _say_what_is_there(source: Path, target: Path) -> None:
+    """Say what becomes of an earlier run whose process was killed: its frames are where they came from."""
+    try:
+        earlier = LiveStatus.load(target)
+    except (OSError, ValueError):
+        return
+    if earlier.is_orphaned:
+        print(
+            f'An earlier run in "{target}" ended without a word, with '
+            f'{counted(earlier.in_object, "frame")} in its object. Frames are in "{source}", and nothing of '
+            "them is lost: all that are there are read again."
+        )
+
+
+class _Progress:
+    """How far the reconstruction of all frames is, for whoever looks on."""
+
+    def __init__(self, status: StatusFile) -> None:
+        self._status, self._problem = status, ""
+
+    def __call__(self, progress: float, seconds_left: float | None, epoch: int, epochs: int) -> None:
+        try:
+            self._status.show_progress(progress, seconds_left, epoch, epochs)
+        except OSError as exc:  # whoever looks on sees less; the result does not depend on it
+            if str(exc) != self._problem:
+                self._problem = str(exc)
+                print(f"How far the reconstruction is cannot be written: {exc}", file=sys.stderr)
 
 
 def _require_patterns_as_they_are(app: Session) -> None:
@@ -156,6 +196,11 @@ class _Follower:
         self._files: LiveFiles
         self._ended_because = ""
 
+    @property
+    def says(self) -> str:
+        """What happens after the last frame, and why it was that."""
+        return f"all are reconstructed together: {self._ended_because}"
+
     def follow(self) -> Path:
         """Follow the scan to its end; the standard directory to be reconstructed."""
         with ProgressDisplay("live") as display:
@@ -183,7 +228,7 @@ class _Follower:
                 self._status.show(state, frames.promised, at_once=True)
                 because = self._ended_because
                 self._signals.scan_is_over()
-                self._status.tell(Stage.COMPLETING, f"all are reconstructed together: {because}")
+                self._status.tell(Stage.COMPLETING, self.says)
                 display.update(1.0, None, f"{state.line()}: {because}")
                 for note in (*state.notes, *frames.notes()):
                     print(note)

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 
     from ..data.examination import Report
 
+STOPPED_FILE = "stopped.h5"
+"""Product of a reconstruction that was stopped, where there was one before that it must not replace."""
+
+OnProgress = Callable[[float, "float | None", int, int], object]
+"""Part of the work that is done, 0 to 1; seconds left, None if unknown; epoch of the refinement, and of
+how many."""
+
 _POLL_S = 0.25
 # What a failed run logs is raised as well, and shown once, by the command.
 _ECHOES = (LIBRARY, "ptychodus.model.task_manager")
@@ -180,12 +187,22 @@ class Session:
 
         return self._follow("training", work, show)
 
-    def reconstruct(self, scan: ProductWorkflowAPI, model: Path | None, output: Path, network: Path) -> bool:
+    def reconstruct(
+        self,
+        scan: ProductWorkflowAPI,
+        model: Path | None,
+        output: Path,
+        network: Path,
+        *,
+        on_progress: OnProgress | None = None,
+        stopped: Path | None = None,
+    ) -> bool:
         """Reconstruct into the product file ``output``, with progress; True if that has been written.
 
         ``model`` is None for the reconstructor that needs none.
         If that is refined, the network's own result goes to ``network``, whatever becomes of the refinement.
-        What there was before is replaced only by what has become of this run.
+        What there was before is replaced only by what has become of this run; what a run has found that was
+        stopped goes to ``stopped``, if one is given, instead.
         """
         self._log.drop_echoes = True
         if model is not None:
@@ -199,6 +216,10 @@ class Session:
             fraction = self._monitor.get_progress() / max(1, self._monitor.get_progress_goal())
             if fraction > 0:
                 display.update(min(fraction, 0.999), left.at(fraction))
+            if on_progress is not None:
+                report = self._reconstructor.refinement
+                epochs = (0, 0) if report is None else (report.epoch, report.nepochs)
+                on_progress(min(fraction, 0.999), left.at(fraction), *epochs)
 
         # Ptychodus puts the progress into the name of the file that it writes
         with tempfile.TemporaryDirectory(prefix=".reconstruct-", dir=output.parent) as scratch:
@@ -213,6 +234,9 @@ class Session:
                 finished = self._follow("reconstruction", lambda: work(Path(scratch) / PRODUCT_FILE), show)
             finally:
                 keep(NETWORK_DONE, network)
+            if not finished and stopped is not None:
+                keep(GOAL, stopped)
+                return False
             # not after an error: it may have been that of writing this file
             return keep(GOAL, output) and finished
 

@@ -20,7 +20,7 @@ from typing import IO, Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import NoRoomError
+from ..files import NoRoomError, is_full_disk, take_room
 
 MOST_IN_MEMORY = 32 << 20
 """Bytes up to which an array is in memory. What is larger is hardly slower to read from a file: as long as
@@ -231,17 +231,10 @@ def _nameless(directory: Path) -> IO[bytes]:
 
 def _take_room(file: IO[bytes], directory: Path, size: int, what: str) -> None:
     """Take ``size`` bytes of the disk for the file."""
-    file.flush()
     try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-            return
-        block = bytes(BLOCK)
-        for start in range(file.tell(), size, BLOCK):
-            file.write(block[: size - start])
-        file.flush()
+        take_room(file, size)
     except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_full_disk(exc):
             raise _no_room(directory, size, shutil.disk_usage(directory).free, what) from exc
         raise
 

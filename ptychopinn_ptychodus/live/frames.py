@@ -90,8 +90,17 @@ class Frames:
         """How many sound frames there are."""
         return len(self._patterns)
 
-    def add(self, numbers: Sequence[int], patterns: Sequence[ArrayLike] | NDArray[np.number]) -> None:
-        """Take frames, one number each; a damaged frame is refused by its number, and may come again."""
+    def add(
+        self, numbers: Sequence[int], patterns: Sequence[ArrayLike] | NDArray[np.number]
+    ) -> dict[int, NDArray[np.number]]:
+        """Take frames, one number each; a damaged frame is refused by its number, and may come again.
+
+        Returns
+        -------
+        dict
+            Those that were taken, by number: sound ones of numbers that are new.
+        """
+        taken: dict[int, NDArray[np.number]] = {}
         for number, pattern in zip(map(int, numbers), patterns, strict=True):
             self._lowest = number if self._lowest is None else min(self._lowest, number)
             self._highest = max(self._highest, number)
@@ -104,9 +113,10 @@ class Frames:
                 self._damaged[number] = damage
                 continue
             self._damaged.pop(number, None)
-            self._patterns[number] = array
+            self._patterns[number] = taken[number] = array
             if number in self._positions:
                 self._place(number)
+        return taken
 
     def place(self, numbers: Sequence[int], positions: ArrayLike) -> None:
         """Take positions, (B, 2) [x, y]; a frame's first one counts, and may come before the frame."""
@@ -145,6 +155,11 @@ class Frames:
         if not len(numbers):
             return numbers, np.empty((0, self._size, self._size), np.float32), positions
         return numbers, np.stack([self._patterns[number] for number in numbers.tolist()]), positions
+
+    @property
+    def highest(self) -> int:
+        """The highest number that came; -1 if none did."""
+        return self._highest
 
     @property
     def ready(self) -> int:

@@ -9,7 +9,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +26,7 @@ OBJECT_PICTURE = "object.png"
 """Amplitude beside phase of the product."""
 
 _EVERY_S = 1.0
+_MAYBE_NAN = {"error", "seconds_left"}
 
 
 class Stage(StrEnum):
@@ -54,6 +55,12 @@ class LiveStatus:
         See :class:`.LiveState`; error in the same scale, NaN before there is one.
     promised
         Frames that there will be; None: nobody has said so.
+    scan
+        Standard directory of the frames, as soon as it holds all of them; empty before.
+    progress, seconds_left
+        Of the reconstruction of all frames together: from 0 to 1, and NaN as long as nobody can tell.
+    epoch, epochs
+        Of its refinement; 0 before that has begun.
     process, host
         Number and machine of the process that reconstructs.
 
@@ -75,6 +82,11 @@ class LiveStatus:
     frames_per_second: float = 0.0
     error: float = math.nan
     notes: tuple[str, ...] = ()
+    scan: str = ""
+    progress: float = 0.0
+    seconds_left: float = math.nan
+    epoch: int = 0
+    epochs: int = 0
     process: int = dataclasses.field(default_factory=os.getpid)
     host: str = dataclasses.field(default_factory=socket.gethostname)
 
@@ -97,7 +109,8 @@ class LiveStatus:
             If it cannot be written.
         """
         values: dict[str, Any] = dataclasses.asdict(self)
-        values["error"] = self.error if math.isfinite(self.error) else None  # JSON has no NaN
+        for name in _MAYBE_NAN:  # which JSON has not
+            values[name] = values[name] if math.isfinite(values[name]) else None
         with replacing(directory / STATUS_FILE) as file:
             file.write(json.dumps(values, indent=1).encode())
 
@@ -117,7 +130,8 @@ class LiveStatus:
         try:
             values = json.loads(text)
             values["stage"] = Stage(values["stage"])
-            values["error"] = math.nan if values["error"] is None else float(values["error"])
+            for name in _MAYBE_NAN & values.keys():  # older versions have fewer of them
+                values[name] = math.nan if values[name] is None else float(values[name])
             values["notes"] = tuple(values["notes"])
             return cls(**values)
         except (ValueError, TypeError, KeyError) as exc:
@@ -152,9 +166,38 @@ class StatusFile:
                 self.tell(Stage.FAILED, says)
             raise
 
-    def tell(self, stage: Stage, says: str) -> None:
-        """Say what the run does now, the numbers being those so far; ``OSError`` if it cannot be written."""
-        self._replace(dataclasses.replace(self._status, stage=stage, says=says))
+    def tell(self, stage: Stage, says: str, *, scan: str = "", warnings: Sequence[str] = ()) -> None:
+        """Say what the run does now, the numbers being those so far; ``OSError`` if it cannot be written.
+
+        Parameters
+        ----------
+        stage, says, scan
+            See :class:`LiveStatus`; without a directory, it is the one so far.
+        warnings
+            Come before the notes so far.
+        """
+        scan = scan or self._status.scan
+        notes = (*warnings, *(note for note in self._status.notes if note not in warnings))
+        self._replace(dataclasses.replace(self._status, stage=stage, says=says, scan=scan, notes=notes))
+
+    def show_progress(self, progress: float, seconds_left: float | None, epoch: int, epochs: int) -> None:
+        """Say how far the reconstruction of all frames is, about every second.
+
+        Parameters
+        ----------
+        progress, seconds_left, epoch, epochs
+            See :class:`LiveStatus`; None: nobody can tell.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        if not self._is_due():
+            return
+        left = math.nan if seconds_left is None else round(seconds_left, 1)
+        newest = {"progress": round(progress, 3), "seconds_left": left, "epoch": epoch, "epochs": epochs}
+        self._replace(dataclasses.replace(self._status, **newest))  # type: ignore[arg-type]
 
     def show(self, state: LiveState, promised: int | None, *, at_once: bool = False) -> None:
         """Say how far the run is that follows its frames, about every second or ``at_once``.
@@ -171,10 +214,8 @@ class StatusFile:
         OSError
             If it cannot be written.
         """
-        now = time.monotonic()
-        if now < self._next and not at_once:
+        if not self._is_due() and not at_once:
             return
-        self._next = now + _EVERY_S
         numbers = ("in_object", "lag", "lag_s", "frames_per_second", "error", "notes")
         self._replace(
             LiveStatus(
@@ -184,6 +225,13 @@ class StatusFile:
                 **{name: getattr(state, name) for name in numbers},
             )
         )
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + _EVERY_S
+        return True
 
     def _replace(self, status: LiveStatus) -> None:
         if repr(status) != repr(self._status):  # NaN is not NaN

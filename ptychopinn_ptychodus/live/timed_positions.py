@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formatting import counted
+from .position_shifts import Shift, are_comparable, first_shift
 
 BY = ("time", "order")
 
 _INTERVALS = 1000  # between frames, of which the usual one is the median
+_PAIRS = 1000  # of frames and positions, the newest ones, of which the times are compared
 _DOUBTFUL = 0.5  # of the tolerance: usual differences beyond it come from clocks that disagree
 
 
@@ -25,9 +28,9 @@ class _Series:
     times: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
-    def add(self, times: Sequence[float], values: Sequence[float]) -> None:
+    def add(self, times: Sequence[float], values: Sequence[float], *, by_time: bool) -> None:
         for time, value in zip(map(float, times), map(float, values), strict=True):
-            at = bisect.bisect_right(self.times, time)
+            at = bisect.bisect_right(self.times, time) if by_time else len(self.times)
             self.times.insert(at, time)
             self.values.insert(at, value)
 
@@ -50,7 +53,8 @@ class TimedPositions:
 
     By time, a frame has the values that were reported nearest to its own time, where that is within half of
     the usual interval between frames: further away it would be another frame's. By order, the first value
-    belongs to the frame number ``first``, and each further one to the next number.
+    belongs to the frame number ``first``, and each further one to the next number. One that is lost would
+    shift all later ones: where both have times, however much their clocks differ, that is found.
 
     Parameters
     ----------
@@ -58,6 +62,13 @@ class TimedPositions:
         One of :data:`BY`: by time, if detector and encoders have one clock; else by order.
     first
         See there.
+
+    Attributes
+    ----------
+    by
+        See there.
+    shifts
+        By order, where positions were lost, or came too often, as far as times tell.
 
     Raises
     ------
@@ -79,13 +90,15 @@ class TimedPositions:
     def __init__(self, by: str = "time", first: int = 1) -> None:
         if by not in BY:
             raise ValueError(f"positions by {by!r} are not possible: use one of {', '.join(map(repr, BY))}.")
-        self._by, self._first = by, first
+        self.by, self._first = by, first
+        self.shifts: tuple[Shift, ...] = ()
         self._axes = (_Series(), _Series())
         self._frames: dict[int, float] = {}  # those that have no position yet
-        self._intervals: list[float] = []
-        self._last = math.nan
+        self._newest: deque[float] = deque(maxlen=_INTERVALS)
         self._differences: list[float] = []
         self._given = 0
+        self._times: dict[int, float] = {}  # by order: of all frames
+        self._looked = self._look_from = 0  # pairs
 
     def add(self, axis: int, values: Sequence[float], times: Sequence[float]) -> None:
         """Take values of x (``axis`` = 0) or y (1), and their times in seconds.
@@ -99,16 +112,14 @@ class TimedPositions:
             raise ValueError(
                 f"{len(values)} values of {'xy'[axis]} came with {len(times)} times: each needs its own."
             )
-        self._axes[axis].add(times, values)
+        self._axes[axis].add(times, values, by_time=self.by == "time")
 
     def frame(self, number: int, time: float) -> None:
-        """Take note of the time at which a frame was taken, seconds; by order, there is nothing to note."""
-        if self._by == "order":
+        """Take note of the time at which a frame was taken, seconds."""
+        if self.by == "order":
+            self._times.setdefault(number, time)
             return
-        if time > self._last:
-            self._intervals.append(time - self._last)
-            del self._intervals[:-_INTERVALS]
-        self._last = time
+        self._newest.append(time)
         self._frames[number] = time
 
     def found(self, *, is_last: bool = False) -> tuple[list[int], NDArray[np.float64]]:
@@ -119,7 +130,60 @@ class TimedPositions:
         is_last
             Whether no values are to come any more; before, a frame waits for later ones than its own time.
         """
-        return self._by_order() if self._by == "order" else self._by_time(is_last)
+        if self.by == "time":
+            return self._by_time(is_last)
+        found = self._by_order()
+        self._look_for_shifts(is_last)
+        return found
+
+    def lacking(self) -> int:
+        """By order, how many positions there are fewer than frames came, up to the last; below 0: more."""
+        if self.by == "time" or not self._times:
+            return 0
+        return max(self._times) - self._first + 1 - self._given
+
+    def lacking_in_words(self) -> str:
+        """The same for people; empty if there is a position for each frame."""
+        lacking = self.lacking()
+        if not lacking:
+            return ""
+        return (
+            f"{counted(self._given, 'position')} came for the frames {self._first} to {max(self._times)}: "
+            f"{abs(lacking)} {'fewer' if lacking > 0 else 'more'} than there are frames."
+        )
+
+    @property
+    def times_tell(self) -> bool:
+        """By order, whether times of frames and positions can be compared, so that shifts are found."""
+        return are_comparable(self._frame_times(0, self._given), self._position_times(0, 0, self._given))
+
+    def _frame_times(self, start: int, stop: int) -> NDArray[np.float64]:
+        numbers = range(self._first + start, self._first + stop)
+        return np.array([self._times.get(number, math.nan) for number in numbers])
+
+    def _position_times(self, axis: int, start: int, stop: int) -> NDArray[np.float64]:
+        return np.array(self._axes[axis].times[start:stop])
+
+    def _look_for_shifts(self, is_last: bool) -> None:
+        """Compare the times of what is new; where they jump, go on from there."""
+        if self._given == self._looked and not is_last:
+            return
+        self._looked = self._given
+        while (shift := self._next_shift(is_last)) is not None:
+            self.shifts += (shift,)
+            self._look_from = shift.first - self._first
+
+    def _next_shift(self, is_last: bool) -> Shift | None:
+        start = max(self._look_from, self._given - _PAIRS)
+        found_so_far = sum(shift.by for shift in self.shifts)  # which need not be found once more
+        # frames beyond those that have positions: to them, positions may belong
+        last = max(self._times, default=0) - self._first + 1
+        frames = self._frame_times(start + found_so_far, max(self._given + found_so_far, last))
+        for axis in (0, 1):
+            found = first_shift(frames, self._position_times(axis, start, self._given), is_last=is_last)
+            if found is not None:
+                return Shift(self._first + start + found.first, found.by)
+        return None
 
     def _by_order(self) -> tuple[list[int], NDArray[np.float64]]:
         x, y = (series.values for series in self._axes)
@@ -145,7 +209,8 @@ class TimedPositions:
     @property
     def tolerance(self) -> float:
         """Seconds by which a value's time may differ from a frame's."""
-        return float(np.median(self._intervals)) / 2 if self._intervals else 0.0
+        intervals = np.diff(np.unique(self._newest))  # in any order, and some frames come twice
+        return float(np.median(intervals)) / 2 if len(intervals) else 0.0
 
     def sentences(self) -> list[str]:
         """What a person has to know of how frames and positions go together; empty if they do."""
@@ -155,7 +220,7 @@ class TimedPositions:
             said.append(
                 f"{counts[0]} values of x came, and {counts[1]} of y: a frame needs both, of the same time."
             )
-        if self._by == "time" and any(counts):
+        if self.by == "time" and any(counts):
             clocks = "If detector and encoders have clocks of their own, have positions taken by order."
             usual = float(np.median(self._differences)) if self._differences else 0.0
             if usual > _DOUBTFUL * self.tolerance:

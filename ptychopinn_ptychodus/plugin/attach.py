@@ -36,8 +36,10 @@ from .extension import (
     Arguments,
     Survive,
     contains,
+    diffraction_apis,
     extend,
     libraries_of,
+    note_diffraction_api,
     observe,
     registered,
     task_managers,
@@ -58,6 +60,10 @@ def attach() -> None:
         logger.warning("This Ptychodus is too old for reconstructor plugins (%s).", exc)
         return
     extend(core.ProcessingCore, "algorithm_libraries", _make_libraries, _connect_model)
+    with Survive("Ptychodus' products could not be extended"):
+        from ptychodus.model.product.core import ProductCore
+
+        note_diffraction_api(ProductCore)
     with Survive("Ptychodus' automation could not be extended"):
         from . import attach_automation
 
@@ -141,7 +147,7 @@ def _attach_open_products(arguments: Arguments, api: Any, reconstructors: Sequen
     )
     if not all(hasattr(part, name) for part, name in needed):
         return  # Ptychodus 1.5
-    open_products = OpenProducts(tasks, api, products)
+    open_products = OpenProducts(tasks, api, products, diffraction_apis.get(products))
     for reconstructor in reconstructors:
         if hasattr(reconstructor, "attach_open_products"):
             reconstructor.attach_open_products(open_products)

@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import identity
 from ..live.timed_positions import TimedPositions
-from ..ptychodus_io.names import LIBRARY, MODEL_BASENAME, SETTINGS_FILE
+from ..ptychodus_io.names import GOAL, LIBRARY, MODEL_BASENAME, PRODUCT_FILE, SETTINGS_FILE
 from .extension import MARK, Survive, task_managers
 from .stream import StreamedScan
 
@@ -95,7 +96,7 @@ class _Follower:
                 "detector_width_px and detector_height_px."
             )
         self._close()
-        positions = TimedPositions(config.get("positions_by", "time"), int(config.get("first_frame", 1)))
+        positions = _positions(config)
         settings = self._source / SETTINGS_FILE
         if settings.is_file():  # as batch mode does, only too late for what is shown meanwhile
             self._core.settings_registry.open_settings(settings)
@@ -113,7 +114,15 @@ class _Follower:
                 reconstructor.load_model_from_file(model)
         dataset = self._core.diffraction_core.repository[-1]
         bad_pixels = dataset.get_assembled_data().get_bad_pixels()
-        self._scan = scan = begin(self._source, self._target, bad_pixels, positions)
+        self._scan = scan = begin(
+            self._source,
+            self._target,
+            bad_pixels,
+            positions,
+            promised=int(config["num_arrays"]) * int(config.get("num_patterns_per_array", 1)),
+            dtype=config.get("pattern_dtype", "uint16"),
+            resume=bool(config.get("resume", False)),
+        )
         dataset.add_observer(_assembled(dataset, scan))
         context = self._processor._ptychodus_streaming_context
         self._processor._ptychodus_streaming_context = _Context(context, scan)
@@ -175,12 +184,18 @@ class _Follower:
                 self._take_late_positions()
                 self._wait_for_frames()
                 input_directory = scan.finish()
+            result = output_directory / Path(PRODUCT_FILE).with_suffix(f".{GOAL:06d}.h5").name
+            before = identity(result)
             code = self._execute(action, input_directory, output_directory)
+            if scan is not None and identity(result) != before:  # the code alone does not tell
+                scan.is_reconstructed()
         except Exception as exc:  # the thread that calls would end, and nobody would hear of it
             expected = isinstance(exc, (ValueError, OSError))
             logger.error("Reconstruction failed: %s", exc, exc_info=None if expected else exc)
             return ExitCode.FAILURE
         logger.info("Reconstruction of the stream: %s.", code.name)
+        for warning in () if scan is None else scan.warnings:  # again: the log has scrolled by
+            logger.warning("%s", warning)
         return code
 
     def _take_late_positions(self) -> None:
@@ -209,6 +224,18 @@ class _Follower:
         while not done.wait(_WAIT_S):
             if self._tasks.is_stopping:
                 raise RuntimeError("Ptychodus is closing: the scan is not reconstructed.")
+
+
+def _positions(config: Mapping[str, Any]) -> TimedPositions:
+    """Which frame was taken where, as a stream is configured."""
+    by = config.get("positions_by", "time")
+    if config.get("resume") and by == "order" and "first_frame" not in config:
+        raise ValueError(
+            "Positions that come while no consumer runs are lost, and by order nobody could tell how many: "
+            'to go on with a stream ("resume"), give the number of the frame that the next position is of, '
+            '"first_frame", too.'
+        )
+    return TimedPositions(by, int(config.get("first_frame", 1)))
 
 
 class _Context:

@@ -17,6 +17,7 @@ from ..backends.base import ModelFileError
 from ..backends.framework import EngineUnavailableError
 from ..data.examination import ExaminationError, Report
 from ..ptychodus_io.names import GOAL
+from ..refinement.report import RefinementReport
 from ..settings_table import EFFORT
 from ..worker.wire import ChildDiedError
 from .live import LiveRuns
@@ -91,6 +92,11 @@ class PluginReconstructor(Reconstructor, Observable):
         """What the examination of the newest run's scan, and of its result, has found."""
         return self._shown.findings
 
+    @property
+    def refinement(self) -> RefinementReport | None:
+        """State of the newest run's refinement after an epoch; None before its first one."""
+        return self._shown.refinement
+
     # ---- what the application asks before it does anything: none of it may raise
 
     @property
@@ -116,7 +122,15 @@ class PluginReconstructor(Reconstructor, Observable):
         self._open_products = products
 
     def begin_stream(
-        self, source: Path, target: Path, bad_pixels: NDArray[np.bool_], positions: TimedPositions
+        self,
+        source: Path,
+        target: Path,
+        bad_pixels: NDArray[np.bool_],
+        positions: TimedPositions,
+        *,
+        promised: int,
+        dtype: Any,
+        resume: bool,
     ) -> StreamedScan:
         """Follow a scan that is streamed; arguments and errors are those of :class:`.StreamedScan`."""
         with self._reporting("The stream is not followed"):
@@ -132,6 +146,9 @@ class PluginReconstructor(Reconstructor, Observable):
                 domain="amplitude" if values == "amplitude" else "counts",
                 model=self._model_for_live(),
                 logger=self._logger,
+                promised=promised,
+                dtype=dtype,
+                resume=resume,
             )
 
     def close(self) -> None:
@@ -162,11 +179,11 @@ class PluginReconstructor(Reconstructor, Observable):
         """The model that a live run applies; None if it needs none."""
         return None
 
-    def _add_product(self, path: Path) -> None:
+    def _add_product(self, path: Path, frames: Path | None) -> None:
         if self._open_products is None:
             self._logger.info("This Ptychodus does not say what is open: open that file to look at it.")
         else:
-            self._open_products.add(path)
+            self._open_products.add(path, frames)
 
     # ---- helpers
 

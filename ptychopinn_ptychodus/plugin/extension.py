@@ -29,6 +29,28 @@ task_managers: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 """Ptychodus' task managers, likewise by algorithm parameter."""
 
 
+diffraction_apis: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""What opens patterns in Ptychodus, by what opens products there."""
+
+
+def note_diffraction_api(cls: type) -> None:
+    """Have Ptychodus' core of products, as it is made, note what goes into :data:`diffraction_apis`."""
+    original = cls.__init__  # type: ignore[misc]
+    signature = inspect.signature(original)
+    if hasattr(original, MARK) or "diffraction_api" not in signature.parameters:
+        return  # an older Ptychodus
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        with Survive(f"{cls.__qualname__} could not be looked at"):
+            bound = signature.bind(self, *args, **kwargs)
+            diffraction_apis[self.product_api] = bound.arguments["diffraction_api"]
+
+    setattr(__init__, MARK, True)
+    cls.__init__ = __init__  # type: ignore[misc]
+
+
 def extend(
     cls: type,
     argument: str,

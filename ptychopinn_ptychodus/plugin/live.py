@@ -17,15 +17,16 @@ from pathlib import Path
 from ptychodus.api.observer import Observable
 
 from ..live.status import OBJECT_PICTURE, STATUS_FILE, LiveStatus, Stage
-from ..ptychodus_io.names import PRODUCT_FILE
+from ..ptychodus_io.names import DIFFRACTION_FILE, PRODUCT_FILE
 from ..remembered import new_directory
 from .live_process import LiveProcess
 from .settings import PluginSettings
 
 logger = logging.getLogger("PtychoPINN-Plugin")
 
-AddProduct = Callable[[Path], object]
-"""Adds a product file to those that are open, soon, from any thread."""
+AddProduct = Callable[[Path, Path | None], object]
+"""Adds a product file to those that are open, with the patterns in a file, if there are any; soon, from any
+thread."""
 
 _POLL_S = 0.25
 _UNREADABLE_S = 10.0
@@ -242,7 +243,14 @@ class LiveRuns(Observable):
         if status.in_object and product.is_file():
             ended = "as it was when it was left" if self.is_left else status.says
             logger.info('The product of the live run (%s) is "%s".', ended, product)
-            add_product(product)
+            frames = Path(status.scan) / DIFFRACTION_FILE if status.scan else None
+            if frames is None or not frames.is_file():
+                frames = None
+                logger.warning(
+                    "The frames of the live run are not all there yet: its product is opened without them. "
+                    "To refine it further, choose the directory of its result again when it is over."
+                )
+            add_product(product, frames)
         else:
             logger.warning("The live run has left no product.")
 

@@ -15,6 +15,8 @@ from typing import Any
 from ptychodus.api.observer import Observable
 from ptychodus.api.reconstruct import ReconstructInput
 
+from ..files import identity
+
 logger = logging.getLogger("PtychoPINN-Plugin")
 
 
@@ -45,8 +47,8 @@ class OpenProducts(Observable):
 
     Parameters
     ----------
-    task_manager, processing_api, product_api
-        Ptychodus' own.
+    task_manager, processing_api, product_api, diffraction_api
+        Ptychodus' own. Without the last one, products are added without data.
 
     Attributes
     ----------
@@ -55,8 +57,11 @@ class OpenProducts(Observable):
         none.
     """
 
-    def __init__(self, task_manager: Any, processing_api: Any, product_api: Any) -> None:
+    def __init__(
+        self, task_manager: Any, processing_api: Any, product_api: Any, diffraction_api: Any = None
+    ) -> None:
         super().__init__()
+        self._frames = _OpenFrames(diffraction_api)
         self._tasks = task_manager
         self._processing = processing_api
         self._products = product_api
@@ -110,9 +115,17 @@ class OpenProducts(Observable):
         prepared: ReconstructInput = self._processing.get_reconstruct_input(product_index=found.index)
         return prepared
 
-    def add(self, path: Path) -> None:
-        """Have a product file join the products that are open, soon; from any thread."""
-        self._tasks.put_foreground_task(_Addition(self._products, path))
+    def add(self, path: Path, frames: Path | None = None) -> None:
+        """Have a product file join the products that are open, soon; from any thread.
+
+        Parameters
+        ----------
+        path
+            The product.
+        frames
+            File of its patterns, which is opened with it; None: the product has none then.
+        """
+        self._tasks.put_foreground_task(_Addition(self._products, path, self._frames, frames))
 
     def put(self, goal: int, outputs: Callable[[], Iterator[Any]]) -> None:
         """Run a training as Ptychodus runs its own: in the background, with progress and Stop.
@@ -143,19 +156,51 @@ class OpenProducts(Observable):
             index += 1
 
 
+class _OpenFrames:
+    """Files of patterns that were opened here, each once for as long as it is the same and stays open."""
+
+    def __init__(self, diffraction_api: Any) -> None:
+        self._api = diffraction_api
+        self._opened: dict[Path, tuple[tuple[int, ...], Any]] = {}
+
+    def dataset_of(self, path: Path) -> Any:
+        """Ptychodus' object of the patterns in a file; None, and a word in the log, if they cannot be had."""
+        if self._api is None:
+            logger.warning("This Ptychodus does not say what is open: the product has no patterns.")
+            return None
+        repository, is_now = self._api.get_repository(), identity(path)
+        was, dataset = self._opened.get(path, ((), None))
+        if was == is_now and any(each is dataset for each in repository):
+            return dataset
+        try:
+            index = self._api.import_assembled_patterns(path)
+            dataset = repository[index] if index >= 0 else None
+        except Exception as exc:  # Ptychodus' reader lets through what the libraries beneath it raise
+            logger.error('The patterns in "%s" cannot be opened: %s', path, exc)
+            return None
+        if dataset is not None:
+            self._opened[path] = (is_now, dataset)
+        return dataset
+
+
 @dataclass(frozen=True)
 class _Addition:
     """A foreground task of Ptychodus."""
 
     products: Any
     path: Path
+    open_frames: _OpenFrames
+    frames: Path | None
 
     def __call__(self) -> None:
         # imported here: the application does not wait for it when it starts
         from ptychodus.api.io import load_product
 
         try:
-            index = self.products.insert_product(load_product(self.path))
+            product = load_product(self.path)
+            dataset = None if self.frames is None else self.open_frames.dataset_of(self.frames)
+            data = {} if dataset is None else {"dataset": dataset}
+            index = self.products.insert_product(product, **data)
             name = self.products.get_item(index).get_name()  # there may have been one of that name
         except Exception as exc:  # Ptychodus' reader lets through what the libraries beneath it raise
             logger.error(
@@ -164,7 +209,8 @@ class _Addition:
                 exc,
             )
             return
-        logger.info('The product "%s" is among the products now.', name)
+        of = "" if dataset is None else f', with the patterns in "{self.frames}"'
+        logger.info('The product "%s" is among the products now%s.', name, of)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class _Run(JobObserver):
 
     def on_epoch(self, report: EpochReport | RefinementReport) -> None:
         assert isinstance(report, RefinementReport)
+        self._shown.refinement = report
         self._logger.info(
             "Refinement, epoch %d/%d: normalised error %.4g, %.0f patterns/s, %s left",
             report.epoch,
@@ -158,6 +159,7 @@ class ReconstructionRun(_Run):
         from ..ptychodus_io.pattern_size import product_for
 
         self._shown.show_findings(Report())
+        self._shown.refinement = None
         product = product_for(parameters, make_examination_config(self._settings))
         self._product, self._model_path = product, model_path
         shape = (product.object_.height_px, product.object_.width_px)
@@ -232,6 +234,7 @@ class RefinementRun(_Run):
         from ..ptychodus_io.pattern_size import product_for
 
         self._shown.show_findings(Report())
+        self._shown.refinement = None
         examination = make_examination_config(self._settings)
         self._product = product_for(parameters, examination)
         start = self._settings.choice("WithoutModel.Start")

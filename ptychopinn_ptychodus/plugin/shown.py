@@ -14,6 +14,7 @@ from ptychodus.api.product import LossValue
 
 from ..data.examination import Report
 from ..ptychodus_io.names import GOAL
+from ..refinement.report import RefinementReport
 
 SHOW_EVERY_S = 1.0
 """Least number of seconds between two requests to show the losses, which are drawn anew each time."""
@@ -45,6 +46,8 @@ class Shown:
         What the examination of the newest run's scan, and of its result, has found.
     curves
         Losses of the training that is running; empty when none is.
+    refinement
+        State of the refinement that is running; None before its first epoch.
     reading
         Which of several scans a training is reading, for people; empty when none is.
     """
@@ -53,6 +56,7 @@ class Shown:
         self.preview: PreviewPicture | None = None
         self.findings = Report()
         self.curves: dict[str, list[LossValue]] = {}
+        self.refinement: RefinementReport | None = None
         self.reading = ""
         self._notify = notify
         self._logger = logger

@@ -141,7 +141,7 @@ class ProductTemplate:
         if photons is not None:
             values["probe_photon_counts"] = photons
         values.update({"loss_epochs": np.empty(0), "loss_values": np.empty(0)})
-        with _replacing(path) as target:
+        with replacing_hdf5(path) as target:
             for name, value in values.items():
                 target.create_dataset(name, data=value)
                 target[name].attrs.update(self.attributes.get(name, {}))
@@ -168,10 +168,41 @@ class ProductTemplate:
         patterns: NDArray[np.number],
         positions: NDArray[np.float64],
         bad_pixels: NDArray[np.bool_],
+        comment: str = "",
     ) -> None:
-        """Write the frames as a standard directory, with this product's probe and a flat object."""
+        """Write the frames as a standard directory, with this product's probe and a flat object.
+
+        Each file is replaced atomically, the product first.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         size = patterns.shape[-1]
+        self.write_scan(
+            directory / PRODUCT_FILE, numbers=numbers, positions=positions, size=size, comment=comment
+        )
+        with replacing_hdf5(directory / DIFFRACTION_FILE) as target:
+            target.create_dataset("indexes", data=numbers)
+            target.create_dataset("patterns", data=patterns, chunks=(1, size, size), compression="lzf")
+            target.create_dataset("bad_pixels", data=bad_pixels)
+            target["patterns"].attrs.update(self.detector_pixel(size))
+
+    def write_scan(
+        self,
+        path: Path,
+        *,
+        numbers: NDArray[np.int64],
+        positions: NDArray[np.float64],
+        size: int,
+        comment: str = "",
+    ) -> None:
+        """Write the product of a scan that is to be reconstructed, as :meth:`write`: its object is flat.
+
+        Parameters
+        ----------
+        path, numbers, positions, comment
+            See there.
+        size
+            N of its patterns, whose patches the object holds.
+        """
         low = np.floor(positions.min(0)) - size // 2 - 1
         high = np.ceil(positions.max(0)) + size // 2 + 2
         corner, end = np.zeros(2), np.array(self.shape[::-1], np.float64)
@@ -179,27 +210,29 @@ class ProductTemplate:
             corner, end = np.minimum(low, corner), np.maximum(high, end)
         width, height = (end - corner).astype(int)
         self.write(
-            directory / PRODUCT_FILE,
+            path,
             object_=np.ones((height, width), np.complex64),
             origin=(float(corner[0]), float(corner[1])),
             probe=None,
             numbers=numbers,
             positions=positions,
+            comment=comment,
         )
+
+    def detector_pixel(self, size: int) -> dict[str, float]:
+        """Attributes of patterns of N = ``size``: the pixel of the detector, metres."""
         about = self.attributes[""]
         energy = float(about.get("photon_energy_eV", about.get("probe_energy_eV", np.nan)))
         distance = float(about.get("detector_object_distance_m", np.nan))
         pitch = _SPEED_OF_LIGHT_TIMES_PLANCK / energy * distance / (size * self.pixel_m)
-        with _replacing(directory / DIFFRACTION_FILE) as target:
-            target.create_dataset("indexes", data=numbers)
-            target.create_dataset("patterns", data=patterns, chunks=(1, size, size), compression="lzf")
-            target.create_dataset("bad_pixels", data=bad_pixels)
-            for edge, value in zip(("width", "height"), pitch, strict=True):
-                target["patterns"].attrs[f"detector_pixel_{edge}_m"] = value
+        return {
+            f"detector_pixel_{edge}_m": float(value)
+            for edge, value in zip(("width", "height"), pitch, strict=True)
+        }
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[h5py.File]:
+def replacing_hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that takes the place of ``path`` once the block has ended well."""
     with replacing(path) as file, h5py.File(file.name, "w") as target:
         yield target

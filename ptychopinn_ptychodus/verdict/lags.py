@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..data.raw import RawData
+from ..refinement.arrays import arrays_for
+from ..refinement.noise import counts_per_photon
 from .trial import PATTERNS, Fit, TrialRunner, fits_better
 from .variants import AS_IT_IS, Variant
 
@@ -61,6 +63,34 @@ def find_lag(raw: RawData, runner: TrialRunner) -> Lagging | None:
         return None
     lag = best.variant.lag
     return Lagging(lag, _first(raw, runner, lag), as_it_is, best)
+
+
+def find_lag_in(raw: RawData, *, known: int = 0, device: str = "cpu") -> Lagging | None:
+    """As :func:`find_lag`, of a scan that has not been reconstructed.
+
+    Parameters
+    ----------
+    raw
+        The scan, in the order in which it was recorded.
+    known
+        A lag of one pattern that there has to be somewhere, -1 or 1, because numbers do not match; 0: none is
+        known of. Such a one is found even if it begins near the end.
+    device
+        As :func:`~ptychopinn_ptychodus.refinement.arrays.arrays_for` takes it.
+    """
+    some = raw.diff3d[np.unique(np.linspace(0, len(raw) - 1, min(len(raw), PATTERNS)).astype(np.int64))]
+    gain = counts_per_photon(some, raw.bad_pixels)
+    probe, weights = np.reshape(raw.probeGuess, (-1, raw.N, raw.N)), np.ones(len(raw))
+    runner = TrialRunner(raw, probe, "amplitude", gain, weights, arrays_for(device), None)
+    found = find_lag(raw, runner)
+    if found is not None or known not in LAGS or len(raw) < _AT_START + 2:
+        return found
+    first = _first(raw, runner, known)
+    if first is None or first + _AT_START > len(raw):
+        return None
+    behind = _within(raw, first, first + PATTERNS)
+    as_it_is, fit = (_fit(runner, behind, lag) for lag in (0, known))
+    return Lagging(known, first, as_it_is, fit) if fits_better(fit, as_it_is) else None
 
 
 def _fit(runner: TrialRunner, places: NDArray[np.int64], lag: int) -> Fit:

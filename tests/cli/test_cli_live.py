@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import subprocess
@@ -157,7 +158,7 @@ def test_files_that_fall_in_disorder_and_damage_are_all_accounted_for(
     assert len(final.losses) == 2
 
 
-def test_a_killed_process_leaves_the_last_product_whole(
+def test_a_killed_process_leaves_the_last_product_whole_and_no_frame_is_lost(
     empty: Path, patterns: np.ndarray, live: Live, tmp_path: Path
 ) -> None:
     np.save(empty / "frames_0.npy", patterns[:20])
@@ -167,6 +168,36 @@ def test_a_killed_process_leaves_the_last_product_whole(
     process.communicate()
     assert len(load_product(tmp_path / "out" / "product.h5").probe_positions) == 20
     assert LiveStatus.load(tmp_path / "out").is_orphaned
+    np.save(empty / "frames_20.npy", patterns[20:])
+    process = live(empty, tmp_path / "out", "--timeout", "3")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "ended without a word, with 20 frames in its object. Frames are in" in out
+    assert len(load_product(tmp_path / "out" / "product.h5").probe_positions) == len(patterns)
+
+
+def test_stop_while_all_are_reconstructed_together_keeps_the_live_product(
+    empty: Path, patterns: np.ndarray, live: Live, tmp_path: Path
+) -> None:
+    np.save(empty / "frames_0.npy", patterns)
+    out = tmp_path / "out"
+    process = live(empty, out, "--timeout", "3", "--set", "PtychoPINNPluginWithoutModel.Epochs=5000")
+    appears(out / "live.json", process)
+    status = says(out, lambda status: status.epoch > 0)
+    assert (status.stage, status.epochs) == (Stage.COMPLETING, 5000)
+    assert 0 < status.progress < 1
+    assert status.scan == str(out / "scan")
+    shown = (out / "product.h5").read_bytes()
+    status = says(out, lambda status: math.isfinite(status.seconds_left))
+    process.send_signal(signal.SIGTERM)
+    said, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert (out / "product.h5").read_bytes() == shown
+    assert f"the product is the one of before, {out / 'product.h5'}" in said
+    assert len(load_product(out / "stopped.h5").losses) > 0
+    status = LiveStatus.load(out)
+    assert (status.stage, status.scan) == (Stage.DONE, str(out / "scan"))
+    assert "the product is the live one" in status.says
 
 
 # What an acquisition does that is killed in the middle: the file stays open for writing, and promises more.

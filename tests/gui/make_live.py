@@ -9,6 +9,7 @@ on standard error.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -20,6 +21,9 @@ import h5py
 import numpy as np
 from driven_window import Window
 from stage import Stage
+
+from ptychopinn_ptychodus.live.status import LiveStatus
+from ptychopinn_ptychodus.live.status import Stage as Live
 
 WAIT_S = 120.0
 QUICK = {"WithoutModel.Epochs": 2, "Examination.Judge": False}
@@ -82,7 +86,9 @@ def follow(stage: Stage, source: Path, rate: float) -> int:
         assert window.products == 1, "the product was not kept"
         assert "Stopped" in box.status.text(), box.status.text()
         window.shot("live_stopped")
+        _require_frames(window, detector.count)
         _again(window)
+        _together(window)
 
     return stage.run(script)
 
@@ -104,6 +110,36 @@ def _again(window: Window) -> None:
     window.wait_for(lambda: window.products == 2, WAIT_S, "the product of a run that is over")
     window.wait_for(box.live_button.isEnabled, WAIT_S, "the end of the run")
     window.shot("live_over")
+
+
+def _require_frames(window: Window, count: int) -> None:
+    """The product can be refined further: it has its frames."""
+    item = window.model.product_core.product_repository[window.products - 1]
+    dataset = item.get_dataset()
+    assert dataset is not None, "the product has no frames"
+    assert dataset.get_assembled_data().get_num_patterns() == count
+    indexes = dataset.get_assembled_data().get_indexes().tolist()
+    assert item.get_product().probe_positions.get_indexes().tolist() == indexes
+
+
+def _together(window: Window) -> None:
+    """How far the reconstruction of all frames is, as a run says so that was started elsewhere."""
+    box = window.panel.live_box
+    directory = box._live.directory
+    over = LiveStatus.load(directory)
+    now = dataclasses.replace(over, stage=Live.COMPLETING, progress=0.43, epoch=4, epochs=10)
+    dataclasses.replace(now, seconds_left=72.0, process=os.getpid()).save(directory)
+    window.choose_file(directory)
+    box.live_button.click()
+    said = "43 %, epoch 4 of 10, 1:12 left"
+    window.wait_for(lambda: box.values["Together"].text() == said, WAIT_S, said)
+    window.scroll_area.ensureWidgetVisible(box.stop_button)
+    window.shot("live_together")
+    over.save(directory)
+    window.wait_for(lambda: window.products == 3, WAIT_S, "the product once more")
+    window.wait_for(box.live_button.isEnabled, WAIT_S, "the end of the run")
+    repository = window.model.diffraction_core.repository
+    assert len(repository) == 1, "the frames were opened more than once"
 
 
 def main() -> int:

@@ -83,7 +83,7 @@ def test_the_tour(tmp_path: Path) -> None:
 
 def test_a_scan_that_is_recorded(tmp_path: Path) -> None:
     on_a_display(tmp_path, "make_live.py", str(tmp_path / "shots"))
-    assert len(list((tmp_path / "shots").glob("*.png"))) == 4
+    assert len(list((tmp_path / "shots").glob("*.png"))) == 5
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import socket
@@ -15,7 +16,7 @@ from plugin_support import make_library
 from ptychodus.api.settings import SettingsRegistry
 
 from ptychopinn_ptychodus import remembered
-from ptychopinn_ptychodus.live.status import STATUS_FILE, LiveStatus, Stage
+from ptychopinn_ptychodus.live.status import STATUS_FILE, LiveStatus, Stage, StatusFile
 from ptychopinn_ptychodus.plugin import live as module
 from ptychopinn_ptychodus.plugin.base import NoModelError, PluginReconstructor
 from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
@@ -33,9 +34,21 @@ def runs() -> Iterator[LiveRuns]:
     followed.close()
 
 
+class Added(list[Path]):
+    """Products that were added; ``frames`` has the patterns of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[Path | None] = []
+
+    def take(self, path: Path, frames: Path | None) -> None:
+        self.append(path)
+        self.frames.append(frames)
+
+
 @pytest.fixture
-def added() -> list[Path]:
-    return []
+def added() -> Added:
+    return Added()
 
 
 @pytest.fixture
@@ -70,44 +83,76 @@ def test_a_status_is_read_as_it_was_written(tmp_path: Path) -> None:
             LiveStatus.load(tmp_path)
 
 
+def test_a_status_of_an_older_version_is_read(tmp_path: Path) -> None:
+    FOLLOWING.save(tmp_path)
+    path = tmp_path / STATUS_FILE
+    values = json.loads(path.read_text())
+    for name in ("scan", "progress", "seconds_left", "epoch", "epochs"):
+        del values[name]
+    path.write_text(json.dumps(values))
+    assert repr(LiveStatus.load(tmp_path)) == repr(FOLLOWING)
+
+
+def test_how_far_the_reconstruction_of_all_frames_is(tmp_path: Path) -> None:
+    pytest.importorskip("PyQt5")
+    from ptychopinn_ptychodus.plugin.panel.live import FINAL, rows
+
+    status = StatusFile(tmp_path)
+    status.tell(Stage.COMPLETING, "all are reconstructed together", scan="/scan")
+    status.show_progress(0.4257, 72.0, 3, 10)
+    found = LiveStatus.load(tmp_path)
+    assert (found.stage, found.scan, found.epoch, found.epochs) == (Stage.COMPLETING, "/scan", 3, 10)
+    assert rows(found)[FINAL] == "43 %, epoch 3 of 10, 1:12 left"
+    assert rows(dataclasses.replace(found, epochs=0, seconds_left=math.nan))[FINAL] == "43 %"
+    assert FINAL not in rows(dataclasses.replace(found, stage=Stage.DONE))
+    status.tell(Stage.DONE, "reconstructed")
+    assert LiveStatus.load(tmp_path).scan == "/scan"
+
+
 def test_a_run_is_followed_to_its_end_and_its_product_is_added(
-    runs: LiveRuns, result: Path, added: list[Path]
+    runs: LiveRuns, result: Path, added: Added
 ) -> None:
-    runs.follow(result, added.append)
+    runs.follow(result, added.take)
     assert runs.is_running
     assert runs.picture == result / "object.png"
     with pytest.raises(RuntimeError, match="followed already"):
-        runs.follow(result, added.append)
+        runs.follow(result, added.take)
     dataclasses.replace(FOLLOWING, in_object=19).save(result)
     until(lambda: runs.status is not None and runs.status.in_object == 19)
     assert added == []
-    dataclasses.replace(FOLLOWING, stage=Stage.DONE, says="reconstructed").save(result)
+    (result / "scan").mkdir()
+    (result / "scan" / "diffraction.h5").touch()
+    scan = str(result / "scan")
+    dataclasses.replace(FOLLOWING, stage=Stage.DONE, says="reconstructed", scan=scan).save(result)
     until(lambda: not runs.is_running)
     assert added == [result / "product.h5"]
+    assert added.frames == [result / "scan" / "diffraction.h5"]
     assert not runs.is_left
-    runs.follow(result, added.append)  # once more, though it is over
+    runs.follow(result, added.take)  # once more, though it is over
     until(lambda: not runs.is_running)
     assert added == [result / "product.h5"] * 2
 
 
 def test_stop_leaves_a_run_of_others_with_its_product(
-    runs: LiveRuns, result: Path, added: list[Path]
+    runs: LiveRuns, result: Path, added: Added, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runs.follow(result, added.append)
+    runs.follow(result, added.take)
     runs.stop()
     until(lambda: not runs.is_running)
     assert runs.is_left
     assert added == [result / "product.h5"]
+    assert added.frames == [None]
+    assert "opened without them" in caplog.text
     assert LiveStatus.load(result).stage is Stage.FOLLOWING
 
 
 def test_a_run_whose_process_is_gone_keeps_its_product(
-    runs: LiveRuns, result: Path, added: list[Path], caplog: pytest.LogCaptureFixture
+    runs: LiveRuns, result: Path, added: Added, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("ERROR", "PtychoPINN-Plugin")
     gone = 2**22 + 1  # more than there can be
     dataclasses.replace(FOLLOWING, process=gone).save(result)
-    runs.follow(result, added.append)
+    runs.follow(result, added.take)
     until(lambda: not runs.is_running)
     assert runs.status is not None
     assert runs.status.stage is Stage.FAILED
@@ -119,10 +164,10 @@ def test_a_run_whose_process_is_gone_keeps_its_product(
 
 
 def test_a_directory_that_goes_away_ends_it_in_words(
-    runs: LiveRuns, result: Path, added: list[Path], monkeypatch: pytest.MonkeyPatch
+    runs: LiveRuns, result: Path, added: Added, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_UNREADABLE_S", 0.1)
-    runs.follow(result, added.append)
+    runs.follow(result, added.take)
     (result / "product.h5").unlink()
     (result / STATUS_FILE).unlink()
     until(lambda: not runs.is_running)
@@ -132,7 +177,7 @@ def test_a_directory_that_goes_away_ends_it_in_words(
 
 
 def test_a_run_of_the_window_that_is_killed_says_so(
-    tmp_path: Path, added: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, added: Added, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Killed:
         """A process that has begun, and is gone."""
@@ -153,7 +198,7 @@ def test_a_run_of_the_window_that_is_killed_says_so(
     monkeypatch.setattr(module, "LiveProcess", Killed)
     monkeypatch.setattr(remembered, "remembered_directory", lambda kind: tmp_path / kind)
     runs = make_library().live
-    directory = runs.start(tmp_path, "Refinement", None, added.append)
+    directory = runs.start(tmp_path, "Refinement", None, added.take)
     until(lambda: not runs.is_running)
     assert runs.status is not None
     assert runs.status.stage is Stage.FAILED
@@ -161,9 +206,7 @@ def test_a_run_of_the_window_that_is_killed_says_so(
     assert added == [directory / "product.h5"]
 
 
-def test_stop_ends_a_run_of_the_window(
-    tmp_path: Path, added: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stop_ends_a_run_of_the_window(tmp_path: Path, added: Added, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remembered, "remembered_directory", lambda kind: tmp_path / kind)
     library = make_library()
     pinn, refinement = (

@@ -226,8 +226,15 @@ class TestSections:
             "Speed": "301 frames/s",
             "Lag": "32 frames, 0.2 s",
             "Error": "0.0123",
+            "Together": "",
         }
-        assert all(value.isVisible() for value in box.values.values())
+        assert all(value.isVisible() == bool(value.text()) for value in box.values.values())
+        library.live.status = dataclasses.replace(
+            status, stage=LiveStage.COMPLETING, progress=0.43, epoch=4, epochs=10, seconds_left=72.0
+        )
+        box.refresh()
+        assert box.values["Together"].text() == "43 %, epoch 4 of 10, 1:12 left"
+        assert box.values["Together"].isVisible()
         library.live.status = dataclasses.replace(status, notes=("1 frame is lost: no frame 3 came.",))
         box.refresh()
         assert box.status.text() == "⚠ 1 frame is lost: no frame 3 came."

@@ -12,19 +12,20 @@ from PyQt5.QtGui import QPixmap
 from PyQt5.QtWidgets import QGroupBox, QHBoxLayout, QPushButton, QVBoxLayout
 
 from ...files import identity
-from ...formatting import counted
+from ...formatting import counted, duration
 from ...live.status import LiveStatus, Stage
 from ..base import PluginReconstructor
 from ..live import is_live_run
 from .preview import Picture
 from .widgets import Form, InfoLabel, Relay, tool_tip
 
-FRAMES, SPEED, LAG, ERROR = "Frames", "Speed", "Lag", "Error"
+FRAMES, SPEED, LAG, ERROR, FINAL = "Frames", "Speed", "Lag", "Error", "Together"
 _TIPS = {
     FRAMES: "Frames that the object has been fitted to, of those that the scan's file promises.",
     SPEED: "Frames that the object was fitted to in a second, over the last seconds.",
     LAG: "Frames that have come and wait to be fitted to, and how long the oldest of them has waited.",
     ERROR: "What the object so far leaves of the patterns, relative to them. Noise is a part of it.",
+    FINAL: "How far the reconstruction of all frames together is, which follows the last of them.",
 }
 _STAGES = {
     Stage.WAITING: "Waiting",
@@ -46,7 +47,19 @@ def rows(status: LiveStatus) -> dict[str, str]:
         shown[LAG] = f"{counted(status.lag, 'frame')}, {status.lag_s:.1f} s"
     if math.isfinite(status.error) and status.stage is not Stage.DONE:  # it was that of the object so far
         shown[ERROR] = f"{status.error:.3g}"
+    if status.stage is Stage.COMPLETING and status.progress > 0:
+        shown[FINAL] = _progress(status)
     return shown
+
+
+def _progress(status: LiveStatus) -> str:
+    """Part of the work, epoch and time left of the reconstruction of all frames."""
+    parts = [f"{100 * status.progress:.0f} %"]
+    if status.epochs:
+        parts.append(f"epoch {status.epoch} of {status.epochs}")
+    if math.isfinite(status.seconds_left):
+        parts.append(f"{duration(status.seconds_left)} left")
+    return ", ".join(parts)
 
 
 class LiveBox(QGroupBox):
@@ -73,8 +86,9 @@ class LiveBox(QGroupBox):
         self.stop_button = QPushButton("Stop")
         self.stop_button.setToolTip(
             tool_tip(
-                "Stop watching. The product as it is then joins the products that are open. A live run that "
-                "was started elsewhere goes on."
+                "Stop watching. The product as it is then joins the products that are open, with its frames; "
+                "one that is being reconstructed as a whole stays the live one. A live run that was started "
+                "elsewhere goes on."
             )
         )
         self.form = Form()
