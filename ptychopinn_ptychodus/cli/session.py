@@ -218,8 +218,11 @@ class Session:
                 display.update(min(fraction, 0.999), left.at(fraction))
             if on_progress is not None:
                 report = self._reconstructor.refinement
-                epochs = (0, 0) if report is None else (report.epoch, report.nepochs)
-                on_progress(min(fraction, 0.999), left.at(fraction), *epochs)
+                seconds_left, epochs = left.at(fraction), (0, 0)
+                if report is not None:
+                    epochs = (report.epoch, report.nepochs)
+                    seconds_left = report.seconds_left if seconds_left is None else seconds_left
+                on_progress(min(fraction, 0.999), seconds_left, *epochs)
 
         # Ptychodus puts the progress into the name of the file that it writes
         with tempfile.TemporaryDirectory(prefix=".reconstruct-", dir=output.parent) as scratch:

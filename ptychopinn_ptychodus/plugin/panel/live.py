@@ -47,7 +47,7 @@ def rows(status: LiveStatus) -> dict[str, str]:
         shown[LAG] = f"{counted(status.lag, 'frame')}, {status.lag_s:.1f} s"
     if math.isfinite(status.error) and status.stage is not Stage.DONE:  # it was that of the object so far
         shown[ERROR] = f"{status.error:.3g}"
-    if status.stage is Stage.COMPLETING and status.progress > 0:
+    if status.stage is Stage.COMPLETING and (status.progress > 0 or status.epochs):
         shown[FINAL] = _progress(status)
     return shown
 
