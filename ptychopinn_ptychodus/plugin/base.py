@@ -17,7 +17,6 @@ from ..backends.base import ModelFileError
 from ..backends.framework import EngineUnavailableError
 from ..data.examination import ExaminationError, Report
 from ..ptychodus_io.names import GOAL
-from ..refinement.report import RefinementReport
 from ..settings_table import EFFORT
 from ..worker.wire import ChildDiedError
 from .live import LiveRuns
@@ -28,6 +27,7 @@ from .warm import WarmRuns
 
 if TYPE_CHECKING:
     from ..live.timed_positions import TimedPositions
+    from ..refinement.report import RefinementReport
     from .stream import StreamedScan
 
 # Failures that their message explains in full; a traceback in the log pane would only bury it.

@@ -47,8 +47,8 @@ def frames_before(directory: Path, size: int, logger: logging.Logger, *, resume:
         aside = kept_directory.set_aside(directory)
         logger.warning(
             'An earlier stream ended before it was reconstructed. Its %s with a position are in "%s" now: '
-            'reconstruct them with ptychopinn-ptychodus reconstruct -i "%s" -o OUT. To go on with them '
-            'instead, a stream is configured with "resume": true.',
+            'reconstruct them with ptychopinn-ptychodus reconstruct -i "%s" -o OUT. A stream that is '
+            'configured with "resume": true goes on with such frames instead.',
             counted(count, "frame"),
             aside,
             aside,

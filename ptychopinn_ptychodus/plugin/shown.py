@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptychodus.api.product import LossValue
 
 from ..data.examination import Report
 from ..ptychodus_io.names import GOAL
-from ..refinement.report import RefinementReport
+
+if TYPE_CHECKING:
+    from ..refinement.report import RefinementReport
 
 SHOW_EVERY_S = 1.0
 """Least number of seconds between two requests to show the losses, which are drawn anew each time."""

@@ -1,6 +1,6 @@
 """The plugin in the real Ptychodus window, from loading a scan to saving a model, with pictures.
 
-    python tests/gui/make_screenshots.py OUT [--scan DIR] [--engine NAME] [--epochs N] [--patterns N]
+    python tests/gui/make_screenshots.py OUT [--scan DIR] [--engine NAME] [--epochs N] [--patterns N] [--page]
 
 needs a display, or one made for it: ``xvfb-run -a -s "-screen 0 1280x900x24" python …``. Without ``--scan`` a
 small scan is simulated. Exit code 3: a step did not go as it should; the reason is on standard error.
@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--engine", default="auto", help="Backend")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--patterns", type=int, default=0, help="to learn from; 0: all")
+    parser.add_argument("--page", action="store_true", help="only the page after *Train on Open*")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds, of each wait")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -43,7 +44,28 @@ def main() -> int:
         else:
             for name in ("diffraction.h5", "product.h5"):
                 shutil.copyfile(arguments.scan / name, directory / name)
-        return run(lambda window: tour(window, directory, arguments), shots=arguments.output.absolute())
+        script = page_after_training if arguments.page else tour
+        return run(lambda window: script(window, directory, arguments), shots=arguments.output.absolute())
+
+
+def page_after_training(window: Window, directory: Path, arguments: argparse.Namespace) -> None:
+    """What ``docs/img/window.png`` shows."""
+    window.resize(1280, 880)
+    window.load(directory)
+    window.show("processing")
+    window.pick_algorithm("ptychopinn-plugin_pinn")
+    _wait_for_engines(window, arguments.timeout)
+    window.type_in("Model.Backend", arguments.engine)
+    window.type_in("Data.NumSubsample", arguments.patterns)
+    window.type_in("Training.Epochs", arguments.epochs)
+    window.scroll_area.verticalScrollBar().setValue(0)
+    box, runs = window.panel.model_box, window.monitor.get_completed_runs()
+    window.wait_for(box.train_button.isEnabled, arguments.timeout, "Train on Open")
+    box.train_button.click()
+    window.wait_for(lambda: window.monitor.get_completed_runs() > runs, arguments.timeout, "the training")
+    _wait_until_idle(window, arguments.timeout)
+    window.wait_for(lambda: "model." in window.model_text(), HANGS_S, "the trained model in the panel")
+    window.shot("window")
 
 
 def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None:
