@@ -61,12 +61,14 @@ class TimedPositions:
     by
         One of :data:`BY`: by time, if detector and encoders have one clock; else by order.
     first
-        See there.
+        See there; None: 1, and nobody has said so.
 
     Attributes
     ----------
     by
         See there.
+    knows_first
+        Whether the first number is a given one.
     shifts
         By order, where positions were lost, or came too often, as far as times tell.
 
@@ -87,10 +89,10 @@ class TimedPositions:
     ([1, 2, 3], [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
     """
 
-    def __init__(self, by: str = "time", first: int = 1) -> None:
+    def __init__(self, by: str = "time", first: int | None = None) -> None:
         if by not in BY:
             raise ValueError(f"positions by {by!r} are not possible: use one of {', '.join(map(repr, BY))}.")
-        self.by, self._first = by, first
+        self.by, self._first, self.knows_first = by, 1 if first is None else first, first is not None
         self.shifts: tuple[Shift, ...] = ()
         self._axes = (_Series(), _Series())
         self._frames: dict[int, float] = {}  # those that have no position yet

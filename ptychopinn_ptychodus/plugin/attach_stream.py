@@ -96,7 +96,8 @@ class _Follower:
                 "detector_width_px and detector_height_px."
             )
         self._close()
-        positions = _positions(config)
+        first = config.get("first_frame")
+        positions = TimedPositions(config.get("positions_by", "time"), None if first is None else int(first))
         settings = self._source / SETTINGS_FILE
         if settings.is_file():  # as batch mode does, only too late for what is shown meanwhile
             self._core.settings_registry.open_settings(settings)
@@ -224,18 +225,6 @@ class _Follower:
         while not done.wait(_WAIT_S):
             if self._tasks.is_stopping:
                 raise RuntimeError("Ptychodus is closing: the scan is not reconstructed.")
-
-
-def _positions(config: Mapping[str, Any]) -> TimedPositions:
-    """Which frame was taken where, as a stream is configured."""
-    by = config.get("positions_by", "time")
-    if config.get("resume") and by == "order" and "first_frame" not in config:
-        raise ValueError(
-            "Positions that come while no consumer runs are lost, and by order nobody could tell how many: "
-            'to go on with a stream ("resume"), give the number of the frame that the next position is of, '
-            '"first_frame", too.'
-        )
-    return TimedPositions(by, int(config.get("first_frame", 1)))
 
 
 class _Context:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..formatting import counted
 from ..live.status import LiveStatus
+from ..live.timed_positions import TimedPositions
 from ..ptychodus_io import kept_directory
 from ..ptychodus_io.kept_directory import Kept
 
@@ -24,6 +25,16 @@ def require_no_other(live: Path) -> None:
         raise ValueError(
             f'The process {status.process} streams to "{live.parent}": end it first, or name another '
             "directory for the result."
+        )
+
+
+def require_known_first(positions: TimedPositions) -> None:
+    """Refuse to go on with positions by order where nobody says which frame the next one is of."""
+    if positions.by == "order" and not positions.knows_first:
+        raise ValueError(
+            "Positions that came while no consumer ran are lost, and by order nobody can tell how many: to "
+            'go on with a stream ("resume"), give the number of the frame that the next position is of, '
+            '"first_frame", too.'
         )
 
 

@@ -39,7 +39,7 @@ from ..ptychodus_io.names import (
     product_in,
 )
 from ..worker.live_files import LiveFiles
-from .earlier_stream import frames_before, require_no_other
+from .earlier_stream import frames_before, require_known_first, require_no_other
 from .lost_positions import warnings_of
 
 _ROOM = 256  # frames, where nobody has said how many there will be
@@ -122,6 +122,8 @@ class StreamedScan:
                 f"{height}: set detector_width_px and detector_height_px of the processor, or Ptychodus' "
                 "crop, to the probe's size, or give a product with a probe of the frames' size."
             )
+        if resume:
+            require_known_first(positions)
         live = target / LIVE_DIRECTORY
         require_no_other(live)
         live.mkdir(parents=True, exist_ok=True)

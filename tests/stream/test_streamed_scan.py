@@ -34,7 +34,7 @@ logger = logging.getLogger("PtychoPINN-Plugin")
 def begin(scan: Scan, tmp_path: Path) -> Iterator[Begin]:
     started: list[StreamedScan] = []
 
-    def start(size: int = 64, by: str = "order", first: int = 1, **options: Any) -> StreamedScan:
+    def start(size: int = 64, by: str = "order", first: int | None = None, **options: Any) -> StreamedScan:
         bad = np.zeros((size, size), np.bool_)
         where = (scan.directory, tmp_path / "out")
         positions = TimedPositions(by, first)
@@ -280,6 +280,8 @@ def test_frames_of_a_killed_process_are_out_of_the_way_of_another_scan(
 
 def test_what_cannot_be_gone_on_with_is_said(begin: Begin, scan: Scan, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'no frames to go on with .*without "resume"'):
+        begin(first=1, resume=True)
+    with pytest.raises(ValueError, match=r'by order nobody can tell how many.*"first_frame"'):
         begin(resume=True)
     live = tmp_path / "out" / "live"
     LiveStatus(Stage.FOLLOWING, "frames come", process=os.getppid()).save(live)
