@@ -589,6 +589,16 @@ _EXAMINATION = (
         sets={ExaminationConfig: "judge"},
         of=EVERY,
     ),
+    Setting(
+        "Examination.Confidence",
+        ExaminationConfig.confidence,
+        "Map of Confidence",
+        "Have each half of the scan bring back the object's details, which shows what the patterns "
+        "confirm and down to which resolution: a map beside the result, and a line in its comments. "
+        "It takes as long as a few epochs of refinement.",
+        sets={ExaminationConfig: "confidence"},
+        of=EVERY,
+    ),
 )
 
 _ADVANCED = (

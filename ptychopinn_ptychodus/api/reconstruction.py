@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..backends.inference_checks import require_untouched
 from ..config import ExecutionConfig, InferenceConfig, TrainingConfig
+from ..data.confidence import Confidence
 from ..data.estimate import Estimate
 from ..data.examination import ExaminationConfig
 from ..data.raw import RawData
@@ -30,6 +31,7 @@ from ..worker.job import (
     RefineJob,
 )
 from ..worker.request import ReconstructionRequest
+from ..worker.run_files import CONFIDENCE_FILE
 from ..worker.running import Observer, Run, running
 from .defaults import default_execution_config
 from .results import Model, Reconstruction, open_model
@@ -280,6 +282,7 @@ def _reconstruction(run: Run, canvas: Canvas) -> Reconstruction:
     found = refined or network
     if found is None:
         raise InterruptedError("The run was stopped before there was an object.")
+    confidence = run.directory / CONFIDENCE_FILE
     positions = found.positions
     if positions is None:
         positions = np.stack((canvas.scan.xcoords, canvas.scan.ycoords), -1)
@@ -292,4 +295,5 @@ def _reconstruction(run: Run, canvas: Canvas) -> Reconstruction:
         network=None if refined is None or network is None else network.object,
         errors=errors,
         stopped=run.stopped,
+        confidence=Confidence.load(confidence) if confidence.is_file() else None,
     )

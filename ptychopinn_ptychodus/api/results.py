@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..backends.base import ModelDescription
 from ..backends.registry import find_model, guess_engine
+from ..data.confidence import Confidence
 from ..data.examination import Finding, Report
 from ..files import replacing
 
@@ -63,6 +64,9 @@ class Reconstruction:
         Normalised error of each epoch of the refinement, see :class:`.RefinementReport`; empty without one.
     stopped
         Whether the run was asked to stop; the object is then the best so far.
+    confidence
+        How far the object is to be believed, pixel by pixel and ring by ring; None where the run was stopped,
+        or ``ExaminationConfig.confidence`` is off.
     """
 
     object: NDArray[np.complex64]
@@ -73,6 +77,7 @@ class Reconstruction:
     network: NDArray[np.complex64] | None = None
     errors: list[float] = field(default_factory=list)
     stopped: bool = False
+    confidence: Confidence | None = None
 
     @property
     def amplitude(self) -> NDArray[np.float32]:

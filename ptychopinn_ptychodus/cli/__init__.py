@@ -98,6 +98,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from .report import report
 
         return report(arguments)
+    if arguments.command == "frc":
+        from .rings import frc
+
+        return frc(arguments)
     from . import commands
 
     command = {"train": commands.train, "reconstruct": commands.reconstruct, "export": commands.export}

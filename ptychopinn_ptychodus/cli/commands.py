@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +25,7 @@ from ..ptychodus_io.names import (
 from ..settings_table import FROM_MODEL, RESUME, START
 from ..settings_table import SETTINGS as TABLE
 from ..worker.run_files import (
+    CONFIDENCE_PICTURE,
     EXAMINATION_FILE,
     TRAINING_EXAMINATION_FILE,
     models_in,
@@ -36,6 +38,7 @@ from .session import STOPPED_FILE, OnProgress, Session, open_session
 
 if TYPE_CHECKING:
     from ..data.examination import Report
+    from ..plugin.shown import ConfidenceFiles
 
 SETTING_OF_START = TABLE[START].full_name
 
@@ -179,6 +182,8 @@ def reconstruct_in(
             forget_report(page)
         _tell_of_results(made, product, network)
         _tell_of_findings(app.findings, target / EXAMINATION_FILE)
+        if product in made or (network in made and not product.is_file()):
+            _tell_of_confidence(app.confidence, target)
     if not finished and stopped is not None:
         print(f"Interrupted: the product is the one of before, {product}.")
         if stopped.is_file():
@@ -214,6 +219,19 @@ def _tell_of_findings(findings: Report, path: Path) -> None:
     for line in findings.lines(warnings_only=True):
         print(line)
     print(f"Findings: {path}")
+
+
+def _tell_of_confidence(confidence: ConfidenceFiles | None, directory: Path) -> None:
+    """Leave the confidence of the result beside it; what cannot be written must not cost the result."""
+    from ..plugin.shown import leave_confidence
+
+    try:
+        leave_confidence(confidence, directory)
+    except OSError as exc:
+        print(f"warning: The map of confidence was not written: {exc}", file=sys.stderr)
+        return
+    if confidence is not None:
+        print(f"Confidence: {directory / CONFIDENCE_PICTURE}")
 
 
 def _tell_of_results(made: Sequence[Path], product: Path, network: Path) -> None:

@@ -37,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_reconstruct(commands, common, _settings_options(tuple(KEYS)))
     _add_live(commands, common, _settings_options(tuple(KEYS)))
     _add_report(commands, common)
+    _add_frc(commands, common)
     _add_pretrain(commands, common)
     _add_export(commands, common, settings)
     _add_convert(commands, common)
@@ -252,6 +253,33 @@ def _add_report(commands: _Commands, common: argparse.ArgumentParser) -> None:
         metavar="PRODUCT",
         help="compare ring by ring with the object of this product, from other patterns of the same sample; "
         "default: the network's own object, where there is one",
+    )
+
+
+def _add_frc(commands: _Commands, common: argparse.ArgumentParser) -> None:
+    frc = commands.add_parser(
+        "frc",
+        parents=[common],
+        help="compare two products, or the halves of a scan, ring by ring in Fourier space",
+        description="Fourier ring correlation of the objects of two products on one grid, reconstructed from "
+        "independent patterns of one sample. Shift, phase ramp, phase and scale are removed first. Given the "
+        "directory of a scan (diffraction.h5 and product.h5) alone, each half of its patterns is "
+        "reconstructed by itself from a flat object, and the two are compared: what is found is the "
+        "resolution of half the dose and half the overlap. Prints a table and the half period at which the "
+        "correlation falls below half a bit, and draws a picture.",
+    )
+    frc.add_argument("first", type=Path, metavar="A.h5", help="a product, or the directory of a scan")
+    frc.add_argument("second", type=Path, nargs="?", metavar="B.h5", help="the product to compare with")
+    frc.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("frc.png"),
+        metavar="FILE",
+        help="picture to write, or a directory for it; default: %(default)s",
+    )
+    frc.add_argument(
+        "--epochs", type=_positive, metavar="N", help="of each half; default: those of Refinement"
     )
 
 

@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.confidence import Confidence
 from ..data.examination import Report
 from ..files import replacing
 from ..formatting import duration
 from ..ptychodus_io.names import PRODUCT_FILE, product_in
 from ..settings_table import PREFIX, SETTINGS
-from ..worker.run_files import EXAMINATION_FILE, PICTURE_FILE, TRAINING_EXAMINATION_FILE
+from ..worker.run_files import (
+    CONFIDENCE_FILE,
+    EXAMINATION_FILE,
+    PICTURE_FILE,
+    TRAINING_EXAMINATION_FILE,
+)
 from .errors import SUCCESS, UsageError
 from .record import RECONSTRUCTION_RECORD, TRAINING_RECORD, RunRecord
+from .rings import load_product_file, pixel_of, product_rings, resolution_in_words
 
 if TYPE_CHECKING:
     from ptychodus.api.product import Product
@@ -140,7 +147,7 @@ def write_reconstruction_report(directory: Path, *, against: Path | None = None)
     """
     product_file, network_file = _products(directory)
     record = RunRecord.load(directory / RECONSTRUCTION_RECORD)
-    product = _load(product_file)
+    product = load_product_file(product_file)
     page = Page(
         f"Reconstruction of {product.metadata.name or directory.name}", "Made by ptychopinn-ptychodus."
     )
@@ -152,6 +159,8 @@ def write_reconstruction_report(directory: Path, *, against: Path | None = None)
     page.comments = "\n".join(comments)
     page.facts += _product_facts(product, product_file)
     page.sections += _product_sections(product, None if record is None else record.source)
+    if (directory / CONFIDENCE_FILE).is_file():
+        page.sections.append(_confidence_section(directory / CONFIDENCE_FILE, product))
     other, what = (
         network_file,
         "The network's object against the refined one, which comes from the same patterns: ",
@@ -185,15 +194,6 @@ def _products(directory: Path) -> tuple[Path, Path | None]:
     )
 
 
-def _load(path: Path) -> Product:
-    from ptychodus.api.io import load_product
-
-    try:
-        return load_product(path)
-    except Exception as exc:  # Ptychodus' reader lets through what the libraries beneath it raise
-        raise ValueError(f'"{path}" is not a product that can be read: {exc}') from exc
-
-
 def _comments(product: Product) -> tuple[list[str], list[str]]:
     """Comments of the user, and those of this package without what they begin with."""
     from ..ptychodus_io.products import SIGNATURE
@@ -203,17 +203,10 @@ def _comments(product: Product) -> tuple[list[str], list[str]]:
     return [line for line in lines if not line.startswith(SIGNATURE)], own
 
 
-def _pixel(product: Product) -> tuple[float, float]:
-    """(x, y) edge of a pixel in metres; 1 where it is not known, so that lengths are in pixels."""
-    pixel = product.object_.get_pixel_geometry()
-    edges = (float(pixel.width_m), float(pixel.height_m))
-    return edges if min(edges) > 0 and np.isfinite(edges).all() else (1.0, 1.0)
-
-
 def _product_facts(product: Product, path: Path) -> list[tuple[str, str]]:
     from .report_figures import in_units
 
-    pixel, metadata = _pixel(product), product.metadata
+    pixel, metadata = pixel_of(product), product.metadata
     height, width = product.object_.height_px, product.object_.width_px
     facts = [
         ("Product", str(path)),
@@ -236,7 +229,7 @@ def _product_facts(product: Product, path: Path) -> list[tuple[str, str]]:
 def _product_sections(product: Product, source: str | None) -> list[Section]:
     from . import report_figures as figures
 
-    amplitude, phase = figures.object_images(np.asarray(product.object_.get_layer(0)), _pixel(product))
+    amplitude, phase = figures.object_images(np.asarray(product.object_.get_layer(0)), pixel_of(product))
     grey = "Grey from the 0.5th to the 99.5th percentile."
     sections = [
         Section("Object", [Figure(amplitude, f"Amplitude. {grey}"), Figure(phase, f"Phase. {grey}")]),
@@ -253,7 +246,7 @@ def _product_sections(product: Product, source: str | None) -> list[Section]:
         sections.append(Section("Error by epoch", [Figure(image, "As the product has it.")]))
     before = None if not source else _positions_before(Path(source), product)
     if before is not None:
-        sections.append(_positions_section(before, _positions(product), _pixel(product)))
+        sections.append(_positions_section(before, _positions(product), pixel_of(product)))
     return sections
 
 
@@ -272,7 +265,7 @@ def _positions_before(source: Path, product: Product) -> NDArray[np.float64] | N
     if not path.is_file():
         return None
     try:
-        known = {one.index: position_m(one) for one in _load(path).probe_positions}
+        known = {one.index: position_m(one) for one in load_product_file(path).probe_positions}
         return np.array([known[one.index] for one in product.probe_positions], dtype=np.float64)
     except (ValueError, KeyError):  # it is another one by now
         return None
@@ -296,24 +289,35 @@ def _positions_section(
 
 
 def _ring_section(product: Product, other: Path, what: str) -> Section:
-    from ..data.metrics import fourier_ring_correlation, illumination_mask
-    from ..ptychodus_io.ingest import object_positions
-    from .report_figures import in_units, rings_image
+    from .report_figures import rings_image
 
-    found = np.asarray(product.object_.get_layer(0))
-    x, y = object_positions(product)
-    modes = np.asarray(product.probes.get_array())[0]
-    lit = illumination_mask(modes, x, y, (found.shape[0], found.shape[1]))
-    rings = fourier_ring_correlation(found, np.asarray(_load(other).object_.get_layer(0)), lit)
-    pixel = _pixel(product)[0]
-    half = rings.half_period(pixel)
-    told = (
-        "it never falls below half a bit"
-        if half is None
-        else f"half a bit at a half period of {in_units(half)}"
-    )
+    rings, pixel = product_rings(product, load_product_file(other)), pixel_of(product)[0]
+    told = resolution_in_words(rings, pixel)
     image = rings_image(rings, pixel)
     return Section("Ring correlation", [Figure(image, "By spatial frequency.")], f"{what}{told}.")
+
+
+def _confidence_section(path: Path, product: Product) -> Section:
+    """The map of confidence and the rings between the halves of the scan."""
+    from .report_figures import confidence_image, rings_image
+
+    try:
+        confidence = Confidence.load(path)
+    except ValueError as exc:
+        return Section("Confidence", [], f"It cannot be shown: {exc}")
+    caption = "From 0, dark, to 1; grey where there was no light."
+    figures = [Figure(confidence_image(confidence), caption)]
+    text = (
+        f"The mean confidence is {confidence.mean:.2f}; {confidence.doubtful:.0%} of the lit object is "
+        "doubtful."
+    )
+    if confidence.rings is not None:
+        pixel = pixel_of(product)[0]
+        figures.append(
+            Figure(rings_image(confidence.rings, pixel), "Halves of the scan, by spatial frequency.")
+        )
+        text += f" Of the halves of the scan: {resolution_in_words(confidence.rings, pixel)}."
+    return Section("Confidence", figures, text)
 
 
 # ---- trainings --------------------------------------------------------------------------------------------

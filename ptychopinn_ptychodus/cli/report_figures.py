@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.confidence import Confidence
 from ..data.display import centred_phase
 from ..data.metrics import RingCorrelation
+from ..worker.confidence_picture import draw_map, draw_rings
+from ..worker.confidence_picture import new_figure as _figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,27 +151,21 @@ def rings_image(rings: RingCorrelation, pixel_m: float) -> str:
     """Correlation by ring, with the half-bit threshold, over periods per length."""
     figure = _figure(6.4, 3.6)
     axes = figure.add_subplot()
-    per_um = rings.frequency / (pixel_m * 1e6)
-    axes.plot(per_um, rings.correlation, label="ring correlation")
-    axes.plot(per_um, rings.threshold, "--", c="0.4", label="half bit")
-    axes.set(xlabel="periods per µm", ylabel="Correlation", ylim=(-0.1, 1.05))
-    axes.grid(alpha=0.3)
-    axes.legend()
+    draw_rings(axes, rings, pixel_m)
+    return _png(figure)
+
+
+def confidence_image(confidence: Confidence) -> str:
+    """The map of confidence."""
+    height, width = confidence.expected_error.shape
+    figure = _figure(7.0, min(14.0, 0.8 + 5.6 * max(0.2, height / width)))
+    draw_map(figure.add_subplot(), confidence)
     return _png(figure)
 
 
 def embedded(png: bytes) -> str:
     """The ``data:`` address of an image."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _png(figure: Figure, **options: Any) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ptychodus.model import ModelCore
 
     from ..data.examination import Report
+    from ..plugin.shown import ConfidenceFiles
 
 STOPPED_FILE = "stopped.h5"
 """Product of a reconstruction that was stopped, where there was one before that it must not replace."""
@@ -85,6 +86,12 @@ class Session:
         """What the examination of the newest run's scan, and of its result, has found."""
         report: Report = self._reconstructor.findings
         return report
+
+    @property
+    def confidence(self) -> ConfidenceFiles | None:
+        """How far the newest run's result is to be believed; None where that was not found out."""
+        confidence: ConfidenceFiles | None = self._reconstructor.confidence
+        return confidence
 
     @property
     def settings_read(self) -> dict[str, dict[str, str]]:

@@ -68,6 +68,10 @@ def attach() -> None:
         from . import attach_automation
 
         attach_automation.attach()
+    with Survive("What belongs to a result is not left beside it"):
+        from . import attach_results
+
+        attach_results.attach()
     if "pvapy" in sys.modules:  # Ptychodus' stream processor is imported with it
         from . import attach_stream
 

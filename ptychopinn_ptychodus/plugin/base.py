@@ -22,7 +22,7 @@ from ..worker.wire import ChildDiedError
 from .live import LiveRuns
 from .open_products import OpenProducts
 from .settings import PluginSettings, make_examination_config
-from .shown import PreviewPicture, Shown, Task
+from .shown import ConfidenceFiles, PreviewPicture, Shown, Task, leave_confidence
 from .warm import WarmRuns
 
 if TYPE_CHECKING:
@@ -96,6 +96,11 @@ class PluginReconstructor(Reconstructor, Observable):
     def refinement(self) -> RefinementReport | None:
         """State of the newest run's refinement after an epoch; None before its first one."""
         return self._shown.refinement
+
+    @property
+    def confidence(self) -> ConfidenceFiles | None:
+        """How far the newest run's result is to be believed; None where that was not found out."""
+        return self._shown.confidence
 
     # ---- what the application asks before it does anything: none of it may raise
 
@@ -184,6 +189,18 @@ class PluginReconstructor(Reconstructor, Observable):
             self._logger.info("This Ptychodus does not say what is open: open that file to look at it.")
         else:
             self._open_products.add(path, frames)
+
+    # ---- results that the application writes to files
+
+    def leave_beside(self, product_file: Path) -> None:
+        """Leave what the newest run has found beside its product, which goes to files beside this one.
+
+        What cannot be written is a warning: the product is there.
+        """
+        try:
+            leave_confidence(self._shown.confidence, product_file.parent)
+        except OSError as exc:
+            self._logger.warning("The map of confidence was not written: %s", exc)
 
     # ---- helpers
 

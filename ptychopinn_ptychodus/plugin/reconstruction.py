@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ from .settings import (
     make_refinement_config,
     naming_settings,
 )
-from .shown import Shown, Task
+from .shown import ConfidenceFiles, Shown, Task
 
 
 def make_reconstruct_job(
@@ -47,8 +48,9 @@ def make_reconstruct_job(
     backend: str,
     model_path: Path,
     log_level: int,
+    pixel_m: float | None = None,
 ) -> ReconstructJob:
-    """The job that the settings stand for, for an object of ``shape``, (H, W) pixels.
+    """The job that the settings stand for, for an object of ``shape``, (H, W) pixels of ``pixel_m``.
 
     Raises
     ------
@@ -64,7 +66,14 @@ def make_reconstruct_job(
         log_level=log_level,
         probe_modes=settings.value("Training.ProbeModes"),
         examination=make_examination_config(settings),
+        pixel_m=pixel_m,
     )
+
+
+def pixel_of(product: Product) -> float | None:
+    """Edge of a pixel of the product's object in metres; None where the product does not say."""
+    width = float(product.object_.get_pixel_geometry().width_m)
+    return width if math.isfinite(width) and width > 0 else None
 
 
 class _Run(JobObserver):
@@ -160,6 +169,7 @@ class ReconstructionRun(_Run):
 
         self._shown.show_findings(Report())
         self._shown.refinement = None
+        self._shown.show_confidence(None)
         product = product_for(parameters, make_examination_config(self._settings))
         self._product, self._model_path = product, model_path
         shape = (product.object_.height_px, product.object_.width_px)
@@ -170,6 +180,7 @@ class ReconstructionRun(_Run):
             backend=backend,
             model_path=model_path,
             log_level=self._logger.getEffectiveLevel(),
+            pixel_m=pixel_of(product),
         )
         raw = from_reconstruct_input(parameters, with_object=False, examination=job.examination)
         raw.require_inside(shape)
@@ -190,6 +201,7 @@ class ReconstructionRun(_Run):
                 self._logger.warning("Reconstruction stopped: there is no further result.")
                 return
             assert run.result is not None
+            self._shown.show_confidence(ConfidenceFiles.read(run.directory))
             last = self._last_product(run.directory, run.result, refined=job.refinement is not None)
         if last is None:
             self._logger.warning("Stopped before an epoch of refinement was over: it has no result.")
@@ -235,6 +247,7 @@ class RefinementRun(_Run):
 
         self._shown.show_findings(Report())
         self._shown.refinement = None
+        self._shown.show_confidence(None)
         examination = make_examination_config(self._settings)
         self._product = product_for(parameters, examination)
         start = self._settings.choice("WithoutModel.Start")
@@ -247,6 +260,7 @@ class RefinementRun(_Run):
             log_level=self._logger.getEffectiveLevel(),
             examination=examination,
             start=start,
+            pixel_m=pixel_of(self._product),
         )
         patterns = raw.n_patterns
         scans = [raw]
@@ -271,6 +285,7 @@ class RefinementRun(_Run):
             if not run.result["errors"]:
                 self._logger.warning("Stopped before an epoch was over: there is no result.")
                 return
+            self._shown.show_confidence(ConfidenceFiles.read(run.directory))
             last = self._refined(run.directory, run.result, _ORIGINS[run.result["start"]])
         self._logger.info("Reconstructed from %d patterns in %.1f s.", patterns, time.monotonic() - started)
         yield ReconstructOutput(last, GOAL)

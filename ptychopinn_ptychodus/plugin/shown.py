@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ptychodus.api.product import LossValue
 
 from ..data.examination import Report
+from ..files import replacing
 from ..ptychodus_io.names import GOAL
+from ..worker.run_files import CONFIDENCE_FILE, CONFIDENCE_PICTURE
 
 if TYPE_CHECKING:
     from ..refinement.report import RefinementReport
@@ -28,6 +30,49 @@ class PreviewPicture:
 
     path: Path
     epoch: int
+
+
+@dataclass(frozen=True)
+class ConfidenceFiles:
+    """How far an object is to be believed, as the files that a run has left of it.
+
+    Attributes
+    ----------
+    arrays
+        The NPZ file, see :meth:`.Confidence.save`.
+    picture
+        A PNG image.
+    """
+
+    arrays: bytes
+    picture: bytes
+
+    @classmethod
+    def read(cls, directory: Path) -> ConfidenceFiles | None:
+        """Those in the directory of a job; None if it has left none."""
+        arrays, picture = directory / CONFIDENCE_FILE, directory / CONFIDENCE_PICTURE
+        return cls(arrays.read_bytes(), picture.read_bytes()) if arrays.is_file() else None
+
+    def write(self, directory: Path) -> None:
+        """Leave them in another directory, each replaced atomically."""
+        for name, content in ((CONFIDENCE_FILE, self.arrays), (CONFIDENCE_PICTURE, self.picture)):
+            with replacing(directory / name) as file:
+                file.write(content)
+
+
+def leave_confidence(confidence: ConfidenceFiles | None, directory: Path) -> None:
+    """Leave the confidence of a result beside it; where there is none, remove that of an earlier one.
+
+    Raises
+    ------
+    OSError
+        If the files cannot be written.
+    """
+    if confidence is not None:
+        confidence.write(directory)
+        return
+    for name in (CONFIDENCE_FILE, CONFIDENCE_PICTURE):
+        (directory / name).unlink(missing_ok=True)
 
 
 class Shown:
@@ -46,6 +91,8 @@ class Shown:
         What the newest training has shown of its object; None before there is something to see.
     findings
         What the examination of the newest run's scan, and of its result, has found.
+    confidence
+        How far the newest result is to be believed; None where that was not found out.
     curves
         Losses of the training that is running; empty when none is.
     refinement
@@ -57,6 +104,7 @@ class Shown:
     def __init__(self, notify: Callable[[], object], logger: logging.Logger) -> None:
         self.preview: PreviewPicture | None = None
         self.findings = Report()
+        self.confidence: ConfidenceFiles | None = None
         self.curves: dict[str, list[LossValue]] = {}
         self.refinement: RefinementReport | None = None
         self.reading = ""
@@ -72,6 +120,11 @@ class Shown:
     def show_findings(self, findings: Report) -> None:
         """Show these findings in the place of those so far."""
         self.findings = findings
+        self._notify()
+
+    def show_confidence(self, confidence: ConfidenceFiles | None) -> None:
+        """Show this confidence in the place of the one so far."""
+        self.confidence = confidence
         self._notify()
 
     def add_findings(self, findings: Report) -> None:

@@ -36,6 +36,8 @@ class ObjectSteps:
         In how many the scan is dealt out.
     mean
         (N, N) mean pattern in counts, as :meth:`.model.ScanModel.mean_counts` has it.
+    patterns
+        Numbers of the patterns that are dealt out, where they are a part of the scan; None: all.
     """
 
     def __init__(
@@ -46,14 +48,15 @@ class ObjectSteps:
         start: Iterate,
         batches: int,
         mean: NDArray[np.float64],
+        patterns: NDArray[np.int64] | None = None,
     ) -> None:
         self._model = model
         self._arrays = arrays
         self._config = config
         self._start = start
         self._batches = batches
-        count = len(start.positions)
-        self._scan = np.arange(count)
+        self._scan = np.arange(len(start.positions)) if patterns is None else patterns
+        count = len(self._scan)
         # with few patterns a step follows their noise, all the more the longer it is
         self._length = config.object_step * min(1.0, math.sqrt(count / batches / _FULL_BATCH))
         self._prior = ObjectPrior(mean, start.canvas.shape, arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import scipy.fft
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from ..data.interpolation import require_centres_inside
 from ..data.probe import with_modes
 from ..data.raw import RawData
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 class StartError(ValueError):
@@ -43,8 +46,8 @@ class Window:
         part: NDArray[np.complex64] = image[np.ix_(rows, columns)]
         return part
 
-    def put_back(self, image: NDArray[np.complex64], canvas: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """A copy of an object with its window replaced."""
+    def put_back(self, image: NDArray[Value], canvas: NDArray[Value]) -> NDArray[Value]:
+        """A copy of an object, or of what else is on its grid, with its window replaced."""
         height, width = self._shape
         rows = (self._rows >= 0) & (self._rows < height)
         columns = (self._columns >= 0) & (self._columns < width)

@@ -100,6 +100,8 @@ class ReconstructJob:
         many as the scan's probe has.
     examination
         What is looked for in the scan and in the result.
+    pixel_m
+        Edge of the object's pixels in metres, for what is said of lengths; None: it is not known.
     """
 
     asked: ReconstructionRequest
@@ -110,6 +112,7 @@ class ReconstructJob:
     log_level: int
     probe_modes: int | None = None
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
+    pixel_m: float | None = None
 
     @property
     def device(self) -> str:
@@ -131,6 +134,8 @@ class RefineJob:
         What is looked for in the scan and in the result.
     start
         Which object it starts from, see :func:`.chosen_start`: that in ``start/`` or a flat one.
+    pixel_m
+        See :class:`ReconstructJob`.
     """
 
     refinement: RefinementConfig
@@ -138,6 +143,7 @@ class RefineJob:
     log_level: int
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
     start: str = "object"
+    pixel_m: float | None = None
 
     @property
     def device(self) -> str:

@@ -24,8 +24,10 @@ from ..data.raw import RawData
 from ..refinement import RefinementConfig
 from ..refinement.chosen_start import chosen_start
 from ..refinement.handover import Start, better_start
+from ..refinement.report import Refined
 from ..refinement.solver import error_of_start, refine
 from ..refinement.start import StartError
+from .confidence import with_confidence
 from .examination import examined, judged, tell
 from .job import (
     DATA_DIRECTORY,
@@ -38,6 +40,9 @@ from .job import (
 from .wire import Send
 
 logger = logging.getLogger("PtychoPINN-Plugin")
+
+_OF_VERDICT, _OF_CONFIDENCE = 0.1, 0.15
+"""Parts of the progress, roughly of the time, that come after the refinement."""
 
 
 def reconstruct(
@@ -79,7 +84,7 @@ def reconstruct(
         path,
         container,
         job.execution,
-        on_progress=lambda fraction: send("progress", fraction=0.9 * float(fraction)),
+        on_progress=lambda fraction: send("progress", fraction=_of_refinement(job) * float(fraction)),
         should_stop=should_stop,
     )
     canvas = prediction.stitch(container, job.shape)
@@ -87,7 +92,7 @@ def reconstruct(
     found.save(directory / NETWORK_DIRECTORY)
     history = {key: [float(value) for value in values] for key, values in description.history.items()}
     if job.refinement is None:
-        verdict = judged(raw, found, None, job, _last_tenth(send), should_stop)
+        verdict = _judged(raw, found, None, job, directory, send, should_stop)
         return {"stopped": False, "history": history, "verdict": verdict}
     del prediction, canvas  # the patches of all groups are much larger than all that follows
     send("network", history=history)
@@ -150,7 +155,7 @@ def _refine(
         begin.probe,
         config,
         on_epoch=lambda report: send("refinement", **dataclasses.asdict(report)),
-        on_progress=lambda fraction: send("progress", fraction=0.9 * fraction),
+        on_progress=lambda fraction: send("progress", fraction=_of_refinement(job) * fraction),
         should_stop=should_stop,
         device=job.device,
     )
@@ -168,13 +173,33 @@ def _refine(
         "start_error": refined.start_error,
         "error": refined.error,
         "kept_start": refined.kept_start,
-        "verdict": judged(raw, found, refined, job, _last_tenth(send), should_stop),
+        "verdict": _judged(raw, found, refined, job, directory, send, should_stop),
     }
 
 
-def _last_tenth(send: Send) -> Callable[[float], None]:
-    """Reports the progress of the verdict, which comes last."""
-    return lambda fraction: send("progress", fraction=0.9 + 0.1 * float(fraction))
+def _judged(
+    raw: RawData,
+    found: Estimate,
+    refined: Refined | None,
+    job: ReconstructJob | RefineJob,
+    directory: Path,
+    send: Send,
+    should_stop: Callable[[], bool],
+) -> list[dict[str, Any]]:
+    """What is found of a result, which comes last: the verdict, and how far the object is to be believed."""
+
+    def part(first: float, last: float) -> Callable[[float], None]:
+        return lambda fraction: send("progress", fraction=first + (last - first) * float(fraction))
+
+    judging = _of_refinement(job)
+    done = judging + _OF_VERDICT
+    verdict = judged(raw, found, refined, job, part(judging, done), should_stop)
+    return verdict + with_confidence(raw, found, refined, job, directory, part(done, 1.0), should_stop)
+
+
+def _of_refinement(job: ReconstructJob | RefineJob) -> float:
+    """Part of the progress that stands for what comes before the verdict."""
+    return 1.0 - _OF_VERDICT - (_OF_CONFIDENCE if job.examination.confidence else 0.0)
 
 
 def _check_model(description: ModelDescription, raw: RawData, job: ReconstructJob) -> None:

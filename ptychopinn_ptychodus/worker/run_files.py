@@ -19,6 +19,11 @@ PICTURE_FILE = "preview.png"
 EXAMINATION_FILE = "examination.json"
 """What the examination of a scan and of its reconstruction has found."""
 
+CONFIDENCE_FILE = "confidence.npz"
+"""The map of confidence of a result and its rings, see :meth:`.Confidence.save`."""
+
+CONFIDENCE_PICTURE = "confidence.png"
+
 TRAINING_EXAMINATION_FILE = "training_examination.json"
 """What the examination of the data that a model has learnt from has found."""
 

@@ -33,6 +33,9 @@ class ExaminationConfig:
     judge
         After a reconstruction, compare its error with what noise alone leaves, and look for a remedy where
         it does not fit.
+    confidence
+        After a reconstruction, find out which parts of the object halves of the scan confirm, and down to
+        which resolution: a map of confidence.
     """
 
     pattern_size: int | None = None
@@ -41,9 +44,10 @@ class ExaminationConfig:
     centre_patterns: bool = True
     refuse: bool = True
     judge: bool = True
+    confidence: bool = True
 
     def __post_init__(self) -> None:
         if self.pattern_size is not None:
             pattern_size(self, "pattern_size")
         one_of(self, "pattern_values", PATTERN_VALUES)
-        flags(self, "mask_pixels", "centre_patterns", "refuse", "judge")
+        flags(self, "mask_pixels", "centre_patterns", "refuse", "judge", "confidence")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...files import replacing
 
-SUBJECTS = ("detector", "geometry", "scale", "result")
+SUBJECTS = ("detector", "geometry", "scale", "result", "confidence")
 
 
 class Action(StrEnum):

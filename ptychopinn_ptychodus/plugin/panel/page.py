@@ -25,6 +25,7 @@ from ...settings_table import EFFORT, SECTIONS, Setting
 from ..base import PluginReconstructor
 from ..reconstructor import PtychoPINNReconstructor
 from ..settings import PluginSettings
+from .confidence import ConfidenceBox
 from .engines import EngineRows, EngineStates
 from .findings import FindingsBox
 from .live import LiveBox
@@ -109,6 +110,7 @@ class SettingsPage(QWidget):
         self.preview_box = PreviewBox(reconstructor)
         self.live_box = LiveBox(reconstructor, file_dialog_factory)
         self.findings_box = FindingsBox(reconstructor)
+        self.confidence_box = ConfidenceBox(reconstructor)
 
         layout = QVBoxLayout()
         layout.setContentsMargins(0, 0, 0, 0)
@@ -116,6 +118,7 @@ class SettingsPage(QWidget):
             layout.addWidget(self._model_box)
         layout.addWidget(self.live_box)
         layout.addWidget(self.findings_box)
+        layout.addWidget(self.confidence_box)
         layout.addWidget(self.preview_box)
         *sections, (folded_title, folded) = self._sections().items()
         forms = {title: self._add_section(layout, title, rows) for title, rows in sections}
