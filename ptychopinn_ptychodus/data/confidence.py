@@ -75,9 +75,9 @@ class Confidence:
         ``c² / (c² + s² + (4 d)²)`` with contrast c, spread s and departure d: a Wiener filter's weight that
         takes a departure for :data:`CONTRADICTED` times as much; NaN where unlit.
         """
-        least = np.float32(np.finfo(np.float32).tiny)
         wrong = np.hypot(self.spread, np.float32(CONTRADICTED) * self.departure)
-        return np.asarray(1.0 / (1.0 + (wrong / max(np.float32(self.contrast), least)) ** 2), np.float32)
+        contrast = np.float32(max(self.contrast, 1e-12))  # an even object has none: nothing stands out of it
+        return np.asarray(1.0 / (1.0 + (wrong / contrast) ** 2), np.float32)
 
     @property
     def mean(self) -> float:
