@@ -16,6 +16,7 @@ from ptychodus.api.io import load_product
 from ptychodus.api.object import Object, ObjectCenter
 from ptychodus.api.probe import ProbeSequence
 
+from ptychopinn_ptychodus.data.confidence import Confidence
 from ptychopinn_ptychodus.data.examination import ExaminationConfig
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.ptychodus_io.ingest import read_training_directory
@@ -106,6 +107,11 @@ def test_the_result_is_that_of_patterns_cropped_by_hand(
     np.testing.assert_allclose(found.object_.get_array(), expected.object_.get_array(), atol=1e-4)
     assert float(np.ptp(np.angle(found.object_.get_array()))) > 0.3  # there is something to see
     assert found.losses[-1].value == pytest.approx(expected.losses[-1].value, rel=1e-4)
+    # and what Ptychodus has no place for lies beside the product
+    confidence = Confidence.load(tmp_path / "out" / "confidence.npz")
+    assert confidence.spread.shape == (84, 84)
+    assert (tmp_path / "out" / "confidence.png").read_bytes().startswith(b"\x89PNG")
+    assert "the mean confidence is" in found.metadata.comments
 
 
 def test_without_the_setting_it_is_refused_with_what_to_set(

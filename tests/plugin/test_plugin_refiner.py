@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ptychodus.api.object import Object
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, TrainableReconstructor, prepare_reconstruct_input
 
+from ptychopinn_ptychodus.data.confidence import Confidence
 from ptychopinn_ptychodus.data.metrics import compare, illumination_mask
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
@@ -47,7 +49,9 @@ def correlation(product: Product, raw: RawData) -> float:
     return float(compare(found, raw.objectGuess, lit).complex_correlation_centred)
 
 
-def test_it_finds_the_object_from_a_flat_one(raw: RawData, log: pytest.LogCaptureFixture) -> None:
+def test_it_finds_the_object_from_a_flat_one(
+    raw: RawData, log: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     one = reconstructor()
     assert not isinstance(one, TrainableReconstructor)  # else the window would wait for a model
     parameters = parameters_of(raw, np.ones(SHAPE))
@@ -59,6 +63,17 @@ def test_it_finds_the_object_from_a_flat_one(raw: RawData, log: pytest.LogCaptur
     assert how.startswith("ptychopinn-ptychodus: flat object, then ")
     assert any("explains" in line for line in findings)
     assert any(finding.subject == "result" for finding in one.findings.findings)
+    said = one.findings.by_code("confidence")
+    assert said is not None
+    assert said.seen in product.metadata.comments
+    assert f"{said.values['half_period_nm']:.3g} nm" in said.seen
+    confidence = one.confidence
+    assert confidence is not None
+    confidence.write(tmp_path)
+    assert Confidence.load(tmp_path / "confidence.npz").spread.shape == SHAPE
+    (tmp_path / "product.h5").touch()
+    one.leave_beside(tmp_path / "product.h5")
+    assert (tmp_path / "confidence.png").read_bytes() == confidence.picture
     assert product.probes.get_array().shape == (1, 3, 64, 64)  # ProbeModes
     assert product.object_.get_geometry() == parameters.product.object_.get_geometry()
     assert 'Effort "normal": epochs 30.' in log.text
@@ -83,10 +98,17 @@ def test_what_it_starts_from(start: str, setting: str, origin: str, raw: RawData
         "random": np.exp(1j * rng.uniform(-3, 3, SHAPE)),
         "nothing": np.zeros(SHAPE),
     }
-    settings = {"WithoutModel_Epochs": 1, "Examination_Judge": False, "Training_ProbeModes": 1}
+    settings = {
+        "WithoutModel_Epochs": 1,
+        "Examination_Judge": False,
+        "Examination_Confidence": False,
+        "Training_ProbeModes": 1,
+    }
     one = reconstructor(WithoutModel_Start=setting, **settings)
     (output,) = run(one.reconstruct(parameters_of(raw, objects[start])))
     assert f"ptychopinn-ptychodus: {origin}, then 1 epoch" in output.product.metadata.comments
+    assert one.confidence is None
+    assert "confidence" not in output.product.metadata.comments
     if origin == "the product's object" and start == "truth":
         assert correlation(output.product, raw) > 0.95
 
