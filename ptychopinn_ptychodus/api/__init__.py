@@ -21,6 +21,7 @@ from __future__ import annotations
 from ..backends.base import EpochReport, ModelFileError
 from ..backends.framework import EngineUnavailableError
 from ..config import ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from ..data.confidence import Confidence
 from ..data.examination import ExaminationConfig, ExaminationError, Finding, Report
 from ..data.metrics import Comparison, compare, illumination_mask
 from ..data.raw import RawData
@@ -37,6 +38,7 @@ from .training import train
 
 __all__ = [
     "Comparison",
+    "Confidence",
     "EngineUnavailableError",
     "EpochReport",
     "ExaminationConfig",

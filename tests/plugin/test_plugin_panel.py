@@ -13,16 +13,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from plugin_support import make_library, run
 from ptychodus.api.settings import SettingsRegistry
 
+from ptychopinn_ptychodus.data.confidence import Confidence
 from ptychopinn_ptychodus.live.status import LiveStatus
 from ptychopinn_ptychodus.live.status import Stage as LiveStage
 from ptychopinn_ptychodus.plugin.library import PtychoPINNPluginLibrary
 from ptychopinn_ptychodus.plugin.reconstructor import PtychoPINNReconstructor
 from ptychopinn_ptychodus.plugin.settings import PluginSettings
+from ptychopinn_ptychodus.plugin.shown import ConfidenceFiles
 from ptychopinn_ptychodus.settings_table import PREFIX, SETTINGS, WITHOUT_MODEL, with_effort
+from ptychopinn_ptychodus.worker.confidence_picture import picture
 
 if TYPE_CHECKING:
     from PyQt5.QtWidgets import QApplication, QWidget
@@ -599,6 +603,25 @@ def test_the_object_is_shown_while_it_is_learnt(
     assert page.minimumSizeHint().width() < WIDEST_PX
     # another page that is opened later shows it as well
     assert open_page(library).preview_box.isVisible()
+
+
+def test_how_far_a_result_is_to_be_believed_is_shown(
+    open_page: Callable[..., SettingsPage], wait_for: Callable[..., None]
+) -> None:
+    library = make_library()
+    reconstructor = next(iter(library))
+    page = open_page(library)
+    box = page.confidence_box
+    assert not box.isVisible()
+    error = np.linspace(0.0, 1.0, 400, dtype=np.float32).reshape(20, 20)
+    picture_of_it = picture(Confidence(error, 0 * error, 0.5, None))
+    reconstructor._shown.show_confidence(ConfidenceFiles(b"", picture_of_it))
+    wait_for(lambda: box.isVisible() and box.height() > 60, "the picture")
+    shown = box.grab().toImage()
+    assert len({shown.pixel(x, shown.height() // 2) for x in range(shown.width())}) > 10
+    assert page.minimumSizeHint().width() < WIDEST_PX
+    reconstructor._shown.show_confidence(None)
+    wait_for(lambda: not box.isVisible(), "its end")
 
 
 def test_a_panel_that_fails_says_so(

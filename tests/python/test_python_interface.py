@@ -387,6 +387,9 @@ def test_a_refinement_starts_from_nothing_and_goes_on(
     assert [report.error for report in reports] == first.errors
     lit = illumination_mask(scan.probeGuess, scan.xcoords, scan.ycoords, truth.shape)
     assert api.compare(first.object, truth, lit).complex_correlation_centred > 0.9
+    assert first.confidence is not None
+    assert first.confidence.map.shape == first.object.shape
+    assert first.confidence.mean > 0.9
     more = api.refine(scan, first, SHORT, **options)
     assert more.errors[-1] < first.errors[0] / 5
     again = api.refine(scan, first.object, SHORT, probe=first.probe, **options)
