@@ -187,7 +187,8 @@ class TestCommand:
         assert done.returncode == 0, done.stdout + done.stderr
         before = load_product(standard_directory / "product.h5")
         names = {"product.000050.h5": 2, "product.000100.h5": 3}  # the network's object, the refined one
-        assert {path.name for path in (tmp_path / "out").iterdir()} == set(names)
+        beside = {"confidence.npz", "confidence.png"}
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, *beside}
         for name, epochs in names.items():
             after = load_product(tmp_path / "out" / name)
             assert after.object_.get_geometry() == before.object_.get_geometry()

@@ -91,7 +91,8 @@ def test_a_simulated_scan_is_recovered(engine: str, name: str, tmp_path: Path) -
 
     ptychodus("reconstruct", source, target)
     names = ["product.000050.h5", "product.000100.h5"]  # the network's object, the refined one
-    assert sorted(path.name for path in target.iterdir()) == names
+    beside = ["confidence.npz", "confidence.png"]
+    assert sorted(path.name for path in target.iterdir()) == beside + names
     truth = raw.objectGuess
     assert truth is not None
     lit = illumination_mask(raw.probeGuess, raw.xcoords, raw.ycoords, truth.shape)

@@ -25,10 +25,10 @@ def scan() -> RawData:
 
 
 def found(
-    scan: RawData, directory: Path, *, stop: bool = False, object_: Any = None, **examination: bool
+    scan: RawData, directory: Path, *, stop: bool = False, object_: Any = None, confidence: bool = True
 ) -> list[dict[str, Any]]:
     execution = ExecutionConfig(accelerator="cpu")
-    job = RefineJob(RefinementConfig(), execution, 20, ExaminationConfig(**examination))
+    job = RefineJob(RefinementConfig(), execution, 20, ExaminationConfig(confidence=confidence))
     assert scan.objectGuess is not None
     result = Estimate(scan.objectGuess if object_ is None else object_, scan.probeGuess)
     return with_confidence(scan, result, None, job, directory, lambda _: None, lambda: stop)
