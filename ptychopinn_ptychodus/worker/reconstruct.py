@@ -44,6 +44,8 @@ logger = logging.getLogger("PtychoPINN-Plugin")
 _OF_VERDICT, _OF_CONFIDENCE = 0.1, 0.15
 """Parts of the progress, roughly of the time, that come after the refinement."""
 
+_OF_STITCHING = 0.1  # of a network's progress, whose object is refined afterwards
+
 
 def reconstruct(
     job: ReconstructJob, directory: Path, send: Send, should_stop: Callable[[], bool]
@@ -80,11 +82,13 @@ def reconstruct(
     if config.n_groups is None and job.refinement is not None:
         container = container.subset(_spread_groups(container))
     logger.info("Reconstructing %d groups of %d patterns with %s.", *container.nn_indices.shape, engine.title)
+    # before a refinement, the rest is stitching; else it is the verdict and what follows
+    of_network = _before_verdict(job) if job.refinement is None else 1.0 - _OF_STITCHING
     prediction = engine.predict(
         path,
         container,
         job.execution,
-        on_progress=lambda fraction: send("progress", fraction=_of_refinement(job) * float(fraction)),
+        on_progress=lambda fraction: send("progress", fraction=of_network * float(fraction)),
         should_stop=should_stop,
     )
     canvas = prediction.stitch(container, job.shape)
@@ -155,7 +159,7 @@ def _refine(
         begin.probe,
         config,
         on_epoch=lambda report: send("refinement", **dataclasses.asdict(report)),
-        on_progress=lambda fraction: send("progress", fraction=_of_refinement(job) * fraction),
+        on_progress=lambda fraction: send("progress", fraction=_before_verdict(job) * fraction),
         should_stop=should_stop,
         device=job.device,
     )
@@ -191,13 +195,13 @@ def _judged(
     def part(first: float, last: float) -> Callable[[float], None]:
         return lambda fraction: send("progress", fraction=first + (last - first) * float(fraction))
 
-    judging = _of_refinement(job)
+    judging = _before_verdict(job)
     done = judging + _OF_VERDICT
     verdict = judged(raw, found, refined, job, part(judging, done), should_stop)
     return verdict + with_confidence(raw, found, refined, job, directory, part(done, 1.0), should_stop)
 
 
-def _of_refinement(job: ReconstructJob | RefineJob) -> float:
+def _before_verdict(job: ReconstructJob | RefineJob) -> float:
     """Part of the progress that stands for what comes before the verdict."""
     return 1.0 - _OF_VERDICT - (_OF_CONFIDENCE if job.examination.confidence else 0.0)
 
