@@ -203,7 +203,7 @@ def test_the_networks_object_comes_first_and_then_the_refined_one(
             assert one.probe_photon_count == other.probe_photon_count
 
     assert monitor.progress == sorted(monitor.progress)
-    assert {45, 54, 85} <= set(monitor.progress), monitor.progress  # network's, first and last but one of the epochs
+    assert {45, 54, 85} <= set(monitor.progress)  # network's, first and last but one of the epochs
     assert max(monitor.progress) < 100
     assert sum("Refinement, epoch" in record.message for record in log.records) == 8
     assert re.search(r"Normalised error: \S+ of the network, \S+ after 8 epochs", log.text)
