@@ -12,6 +12,7 @@ phase, the step. Scores are of the amplitude of an object that no training saw, 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -53,6 +54,7 @@ NO_LINES = ("texture", "grains", "image")  # kinds of objects that have no lines
 DISK, EDGE = N // 4, 1.5  # idealised probe: radius, and standard deviation of the blur, pixels
 LONGER = 3  # passes
 NEIGHBORS = 6  # to choose the members of a group from
+TITLE_WIDTH = 26  # characters that fit above a picture
 SMOOTHNESS = 0.02  # weight of total variation, where it is used
 
 PUBLISHED = {
@@ -199,11 +201,10 @@ def known_objects(channels: int, scans: int, width: int, **weights: float) -> di
 
 @dataclass(frozen=True)
 class Outcome:
-    """Objects that came of one row, and the comparison of each with the truth."""
+    """Objects that came of one row, by the name of the way, and the comparison of each with the truth."""
 
-    network: NDArray[np.complexfloating]
-    refined: NDArray[np.complexfloating]
-    scores: tuple[metrics.Comparison, metrics.Comparison]
+    objects: Mapping[str, NDArray[np.complexfloating]]
+    scores: Mapping[str, metrics.Comparison]
     seconds: float
 
 
@@ -231,7 +232,7 @@ class Condition:
         module, seconds = train(made[0].training, row.training, validation=made[0].validation)
         return on_scan(module, self.test, row.training), making + seconds
 
-    def measure(self, row: Row) -> Outcome:
+    def measure(self, row: Row, *, network_only: bool) -> Outcome:
         if row.pretraining is None:
             scans = joined([scan_of(line_object(seed), self.probe, seed) for seed in SEEN])
             config = replace(row.training, n_groups=len(scans))
@@ -239,9 +240,11 @@ class Condition:
         else:
             module, seconds = self.pretrained(row, row.pretraining)
             config = row.training
-        network = apply(module, self.test, config, self.truth.shape)
-        refined = self.refined(network, module.counts_probe().detach().numpy())
-        return Outcome(network, refined, (self.score(network), self.score(refined)), seconds)
+        objects = {"network": apply(module, self.test, config, self.truth.shape)}
+        if not network_only:
+            probe = module.counts_probe().detach().numpy()
+            objects["refined"] = self.refined(objects["network"], probe)
+        return Outcome(objects, {name: self.score(one) for name, one in objects.items()}, seconds)
 
 
 def rows() -> list[Row]:
@@ -294,9 +297,10 @@ def cells(score: metrics.Comparison) -> list[str]:
 def pictures(outcomes: Mapping[Row, Outcome], conditions: Mapping[str, Condition], path: Path) -> None:
     """Aligned amplitudes of the middle of the unseen object: the networks' above, refined below."""
     middle = slice(SIZE // 2 - N, SIZE // 2 + N)
-    figure = Figure(figsize=(2.2 * (len(outcomes) + 1), 5.2), layout="constrained")
+    ways = max(len(outcome.objects) for outcome in outcomes.values())
+    figure = Figure(figsize=(2.2 * (len(outcomes) + 1), 2.6 * ways), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(outcomes) + 1)
+    axes = figure.subplots(ways, len(outcomes) + 1, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     axes[0, 0].set_title("truth", fontsize=8)
@@ -304,13 +308,12 @@ def pictures(outcomes: Mapping[Row, Outcome], conditions: Mapping[str, Condition
     axes[0, 0].imshow(np.abs(truth)[middle, middle], cmap="gray", vmin=0, vmax=1)
     for column, (row, outcome) in zip(axes.T[1:], outcomes.items(), strict=True):
         condition = conditions[row.probe]
-        results = zip(("network", "refined"), (outcome.network, outcome.refined), outcome.scores, strict=True)
-        for axis, (name, image, score) in zip(column, results, strict=True):
+        for axis, (name, image) in zip(column, outcome.objects.items(), strict=False):
+            score = outcome.scores[name]
             aligned, _ = metrics.align(image, condition.truth, condition.mask)
             axis.imshow(np.abs(aligned)[middle, middle], cmap="gray", vmin=0, vmax=1)
-            axis.set_title(
-                f"{row.condition}\n{row.network}\n{name}: SSIM {score.amplitude.ssim:.3f}", fontsize=8
-            )
+            label = textwrap.fill(row.network, TITLE_WIDTH)
+            axis.set_title(f"{row.condition}\n{label}\n{name}: SSIM {score.amplitude.ssim:.3f}", fontsize=7.5)
     figure.savefig(path, dpi=75)
 
 
@@ -319,6 +322,7 @@ def main() -> int:
     parser.add_argument("--reference", type=Path, required=True, help="its probe is the experimental one")
     parser.add_argument("--only", default="", help="rows whose condition and network contain this")
     parser.add_argument("--unseen", type=int, default=UNSEEN, help="seed of the object of the table")
+    parser.add_argument("--network-only", action="store_true", help="refine nothing")
     parser.add_argument("--images", type=Path, help="file for the pictures of these rows")
     arguments = parser.parse_args()
     with np.load(arguments.reference) as file:
@@ -331,7 +335,7 @@ def main() -> int:
         for row in rows():
             if arguments.only not in f"{row.condition}, {row.network}":
                 continue
-            outcome = conditions[row.probe].measure(row)
+            outcome = conditions[row.probe].measure(row, network_only=arguments.network_only)
             outcomes[row] = outcome
             ssim, psnr = PUBLISHED[row.probe, row.channels]
             yield [
@@ -340,10 +344,15 @@ def main() -> int:
                 row.network,
                 row.data,
                 f"{outcome.seconds:.0f}",
-                *(cell for score in outcome.scores for cell in cells(score)),
+                *(cell for score in outcome.scores.values() for cell in cells(score)),
             ]
 
-    print_table("Amplitude of an object that was not trained on", COLUMNS, measured())
+    columns = COLUMNS[:-3] if arguments.network_only else COLUMNS
+    print_table("Amplitude of an object that was not trained on", columns, measured())
+    if arguments.images:
+        pictures(outcomes, conditions, arguments.images)
+    if arguments.network_only:
+        return 0
     print_table(
         f"Refinement from a flat object, {RefinementConfig().epochs} epochs, no network",
         ("probe", "SSIM", "PSNR", "corr"),
@@ -352,8 +361,6 @@ def main() -> int:
             for name, condition in conditions.items()
         ),
     )
-    if arguments.images:
-        pictures(outcomes, conditions, arguments.images)
     return 0
 
 

@@ -436,7 +436,8 @@ _TRAINING = (
         "Aligned-Object Weight",
         "Weight of the same difference, once each patch has the phase that fits the known object best. "
         "Diffraction does not determine that phase: raise this, and lower Known-Object Weight, for single "
-        "frames and where the phases of several scans have nothing in common.",
+        "frames and where the phases of several scans have nothing in common. Of single frames under a probe "
+        "that is its own image, turned by half and conjugated, the patch may be that of the object as well.",
         sets={TrainingConfig: "realspace_aligned_weight"},
         minimum=0.0,
         applies=_supervised,

@@ -195,6 +195,9 @@ class Prediction:
     ) -> Canvas:
         """Make one object of the patches: give all of them one phase, and average them where they overlap.
 
+        Where single patterns leave open which of a patch and its twin they are of, the neighbours decide, see
+        :mod:`ptychopinn_ptychodus.data.twins`.
+
         Parameters
         ----------
         container
@@ -212,6 +215,7 @@ class Prediction:
             ``window`` is larger than a patch, or the patches are not finite.
         """
         from ..data.assembly import assemble
+        from ..data.twins import twin_of_probe
 
         container.require_located()
         size = container.N
@@ -228,7 +232,8 @@ class Prediction:
             coords = coords - origin
             width, height = np.ceil(coords.max(0)).astype(int) + size // 2 + 1
             shape = (int(height), int(width))
-        canvas = assemble(self.patches, container.nn_indices, coords, shape, weight, self.arithmetic)
+        twin = twin_of_probe(self.probe) if container.gridsize == 1 else None
+        canvas = assemble(self.patches, container.nn_indices, coords, shape, weight, self.arithmetic, twin)
         return replace(canvas, origin=origin)
 
 

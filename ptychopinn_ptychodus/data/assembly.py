@@ -1,4 +1,4 @@
-"""Makes one object of the patches that a network gives: one phase for all of them, then stitching."""
+"""Makes one object of the patches that a network gives: twins, one phase for all of them, then stitching."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .stitching import Accumulate, Canvas, stitch
 from .synchronisation import Overlaps, synchronise_groups, synchronise_phases
+from .twins import Twin, choose_twins
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,11 @@ def assemble(
     shape: tuple[int, int],
     weight: ArrayLike,
     arithmetic: PatchArithmetic | None = None,
+    twin: Twin | None = None,
 ) -> Canvas:
     """Give all patches one global phase, and stitch them; the patches themselves stay as they are.
+
+    Of groups of one pattern, each patch or its twin is taken first, where the pattern leaves that open.
 
     Parameters
     ----------
@@ -55,6 +59,8 @@ def assemble(
         (N, N) real illumination, ``Σ_m |P_m|²``.
     arithmetic
         The computations of another device, as in :class:`.Prediction`; None stands for numpy.
+    twin
+        Of the probe; None: nothing is left open.
 
     Raises
     ------
@@ -63,10 +69,12 @@ def assemble(
     """
     _, channels, size, _ = patches.shape
     flat: Any = patches.reshape(-1, size, size)
+    x, y = coords[nn_indices.ravel()].T
+    if channels == 1 and twin is not None and twin.is_open:
+        flat = choose_twins(flat, x, y, weight, twin)
     overlaps, accumulate = None, None
     if arithmetic is not None:
         flat, overlaps, accumulate = arithmetic.put(flat), arithmetic.overlaps, arithmetic.accumulate
-    x, y = coords[nn_indices.ravel()].T
     if channels == 1:
         factors = synchronise_phases(flat, x, y, weight, overlaps)
     else:

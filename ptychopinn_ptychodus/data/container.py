@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .detector import mean_energy
 from .interpolation import PatchCutter
+from .twins import Twin, twin_of_probe
 
 _SAME = 1e-6  # relative
 
@@ -309,6 +310,38 @@ class PtychoDataContainer:
     @cached_property
     def _cutters(self) -> tuple[PatchCutter, ...]:
         return tuple(PatchCutter(object_, self.N, order=3) for object_ in self.objects or ())
+
+    @property
+    def has_twins(self) -> bool:
+        """Whether some patterns leave open which of a patch and its twin they are of, see :mod:`.twins`.
+
+        Of groups of several patterns, overlap tells.
+        """
+        return self.gridsize == 1 and any(twin.is_open for twin in self._twins)
+
+    def twins_of(self, patches: NDArray[np.complex64], indices: ArrayLike | slice) -> NDArray[np.complex64]:
+        """The twins of some groups' patches where their probe leaves open which it is, else the patches.
+
+        Parameters
+        ----------
+        patches
+            (b, C, N, N) complex, of the groups ``indices``.
+        indices
+            (b,) group numbers, or a slice.
+        """
+        if self.probes is None or self.probe_index is None:
+            return self._twins[0].of(patches) if self._twins[0].is_open else patches
+        turned, of_groups = patches.copy(), self.probe_index[self._members(indices)[:, 0]]
+        for number in np.unique(of_groups):
+            twin, groups = self._twins[number], of_groups == number
+            if twin.is_open:
+                turned[groups] = twin.of(patches[groups])
+        return turned
+
+    @cached_property
+    def _twins(self) -> tuple[Twin, ...]:
+        """Of each of :attr:`probes`, or of :attr:`probe`."""
+        return tuple(map(twin_of_probe, (self.probe,) if self.probes is None else self.probes))
 
     def _members(self, indices: ArrayLike | slice) -> NDArray[np.int64]:
         return self.nn_indices[indices if isinstance(indices, slice) else np.asarray(indices)]

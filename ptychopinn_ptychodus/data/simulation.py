@@ -177,7 +177,9 @@ def amplitude_mae(counts: ArrayLike, expected: ArrayLike, good_pixels: ArrayLike
     return float(np.abs(np.sqrt(n) - np.sqrt(rate)).mean())
 
 
-def aligned_mae(patches: ArrayLike, truth: ArrayLike, weight: ArrayLike) -> float:
+def aligned_mae(
+    patches: ArrayLike, truth: ArrayLike, weight: ArrayLike, twin: ArrayLike | None = None
+) -> float:
     """Illumination-weighted mean of ``|e^{iφ} O − O_true|``, where φ is the best phase of each patch.
 
     Diffraction does not determine φ. It is the phase of the weighted sum of ``O* O_true`` over the patch,
@@ -189,12 +191,23 @@ def aligned_mae(patches: ArrayLike, truth: ArrayLike, weight: ArrayLike) -> floa
         (…, N, N) complex.
     weight
         Not below 0, of any shape that broadcasts to theirs.
+    twin
+        (…, N, N) complex: another truth that diffraction does not tell from the first, see :mod:`.twins`.
+        Each patch is compared with whichever of the two is less far from it.
     """
+    of_patches = _aligned_difference(patches, truth, weight)
+    if twin is not None:
+        of_patches = np.minimum(of_patches, _aligned_difference(patches, twin, weight))
+    return float(of_patches.mean())
+
+
+def _aligned_difference(patches: ArrayLike, truth: ArrayLike, weight: ArrayLike) -> RealArray:
     made, known = np.asarray(patches, np.complex128), np.asarray(truth, np.complex128)
     light = np.asarray(weight, np.float64)
     overlap: NDArray[np.complex128] = (made.conj() * known * light).sum((-2, -1), keepdims=True)
     difference: RealArray = np.abs(made * np.exp(1j * np.angle(overlap)) - known) * light
-    return float((difference.mean((-2, -1)) / light.mean((-2, -1))).mean())
+    of_patches: RealArray = difference.mean((-2, -1)) / light.mean((-2, -1))
+    return of_patches
 
 
 def _good(values: ArrayLike, good_pixels: ArrayLike | None) -> RealArray:

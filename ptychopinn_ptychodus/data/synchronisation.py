@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import signal, sparse
+from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, eigsh, splu
-from scipy.spatial import Delaunay, QhullError, cKDTree
+
+from .overlapping import overlapping_pairs, relative, whole_corners, windows
 
 logger = logging.getLogger(__name__)
 
-_NEIGHBOURS = 8  # of each patch that it is compared with; the nearest overlap most, and 8 connect a scan
 _LIT = 0.01  # pixels darker than this, relative to the brightest, say nothing about a phase
-_SHARED = 1e-3  # least part of the light in an overlap: where two Gaussian beams have both fallen to 3 %
 _FAINT = 1e-12  # of the largest overlap; less has no phase, as in the empty patches of a failed network
 _SHIFT = 1e-6  # keeps the factorisation regular where the phases agree exactly
 _DENSE = 16  # largest edge of a matrix whose eigenvectors are all computed
@@ -69,9 +68,9 @@ def synchronise_phases(
         warning says so. A patch without any overlap keeps its phase.
     """
     n = patches.shape[-1]
-    w = _relative(np.ones((n, n)) if weight is None else weight)
-    corners = _corners(np.ravel(x), np.ravel(y))
-    pairs = _overlapping_pairs(corners, w)
+    w = relative(np.ones((n, n)) if weight is None else weight)
+    corners = whole_corners(np.ravel(x), np.ravel(y))
+    pairs = overlapping_pairs(corners, w)
     return _phase_factors(pairs, (overlaps or _overlaps)(patches, pairs, corners, w), len(patches), "patches")
 
 
@@ -108,7 +107,7 @@ def synchronise_groups(
         (B,) complex64 of magnitude 1.
     """
     count, channels = nn_indices.shape
-    w = _relative(weight)
+    w = relative(weight)
     flat = patches.reshape(-1, *w.shape)
     if overlaps is None:
         pairs, found = _shared_patterns(flat, nn_indices, w)
@@ -119,10 +118,10 @@ def synchronise_groups(
         found = overlaps(flat, members, np.zeros((nn_indices.size, 2), np.int64), lit)
     parts, part = _components(pairs, count)
     if parts > 1:
-        corners = _corners(*coords[nn_indices.ravel()].T)
+        corners = whole_corners(*coords[nn_indices.ravel()].T)
         # all groups of a pattern are in one part, so that any of its patches represents it
         _, first = np.unique(nn_indices, return_index=True)
-        bridges = first[_overlapping_pairs(corners[first], w)]
+        bridges = first[overlapping_pairs(corners[first], w)]
         bridges = bridges[np.not_equal(*part[bridges.T // channels])]
         found = np.concatenate([found, (overlaps or _overlaps)(flat, bridges, corners, w)])
         pairs = np.concatenate([pairs, bridges // channels])
@@ -141,54 +140,6 @@ def _pairs_of(members: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([members[side] for side in np.triu_indices(len(members), 1)], axis=-1)
 
 
-def _relative(weight: ArrayLike) -> NDArray[np.float32]:
-    w = np.asarray(weight, dtype=np.float64)
-    relative: NDArray[np.float32] = (w / w.max()).astype(np.float32)
-    return relative
-
-
-def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(K, 2) positions [row, column] to whole pixels."""
-    return np.floor(np.stack([y, x], axis=-1) + 0.5).astype(np.int64)
-
-
-def _overlapping_pairs(corners: NDArray[np.int64], weight: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(E, 2) pairs j < k of neighbours that share light, and a quarter of a patch's edge each way.
-
-    The nearest neighbours of each patch are not enough: along a row of a fly scan they are all in that row,
-    and in a burst at one point they are all at that point. The triangulation of the points therefore adds
-    pairs, and connects whatever overlaps. (All patches at one point find the same neighbours.)
-    """
-    n, count = len(weight), len(corners)
-    points, first = np.unique(corners, axis=0, return_index=True)
-    near = min(_NEIGHBOURS, count - 1) + 1
-    _, found = cKDTree(corners).query(corners, k=np.arange(1, near + 1))
-    nearest = np.stack([np.repeat(np.arange(count), near), found.ravel()], axis=-1)
-    pairs = np.concatenate([nearest, first[_triangulation(points)]])
-    pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-    offset = corners[pairs[:, 0]] - corners[pairs[:, 1]]
-    near_enough = (pairs[:, 0] != pairs[:, 1]) & (np.abs(offset).max(axis=1) <= 0.75 * n)
-    pairs, offset = pairs[near_enough], offset[near_enough]
-    light = weight.astype(np.float64)
-    shared = signal.fftconvolve(light, light[::-1, ::-1])
-    chosen: NDArray[np.int64] = pairs[shared[tuple((offset + n - 1).T)] > _SHARED * shared[n - 1, n - 1]]
-    return chosen
-
-
-def _triangulation(points: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(E, 2) edges between neighbouring points, all of which are different."""
-    try:
-        mesh = Delaunay(points)
-    except QhullError:  # too few points, or all on one line: each is paired with the next
-        centred = points - points.mean(axis=0)
-        line = np.argsort(centred @ np.linalg.svd(centred, full_matrices=False)[2][0])
-        return np.stack([line[:-1], line[1:]], axis=-1)
-    starts, others = mesh.vertex_neighbor_vertices
-    edges = np.stack([np.repeat(np.arange(len(points)), np.diff(starts)), others], axis=-1)
-    # points that rounding kept out of the triangulation are paired with its nearest corner
-    return np.concatenate([edges, mesh.coplanar[:, [0, 2]]]).astype(np.int64)
-
-
 def _overlaps(
     patches: NDArray[Any], pairs: NDArray[np.int64], corners: NDArray[np.int64], weight: NDArray[np.float32]
 ) -> NDArray[np.complex128]:
@@ -198,17 +149,9 @@ def _overlaps(
     for e, (j, k) in enumerate(pairs.tolist()):
         if j != current:
             current, first = j, patches[j] * weight
-        inside, others = _windows(corners[k] - corners[j], len(weight))
+        inside, others = windows(corners[k] - corners[j], len(weight))
         overlaps[e] = np.vdot(patches[k][others], first[inside] * weight[others])
     return overlaps
-
-
-def _windows(offset: NDArray[np.int64], n: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The slices of two patches where they overlap; the second lies ``offset`` [rows, columns] further on."""
-    row, column = offset.tolist()
-    inside = (slice(max(row, 0), n + min(row, 0)), slice(max(column, 0), n + min(column, 0)))
-    others = (slice(max(-row, 0), n + min(-row, 0)), slice(max(-column, 0), n + min(-column, 0)))
-    return inside, others
 
 
 def _shared_patterns(

@@ -27,6 +27,7 @@ from ..refinement.handover import Start, better_start
 from ..refinement.report import Refined
 from ..refinement.solver import error_of_start, refine
 from ..refinement.start import StartError
+from ..verdict import little_overlap
 from .confidence import with_confidence
 from .examination import examined, judged, tell
 from .job import (
@@ -79,6 +80,7 @@ def reconstruct(
     finding = other_exposure(description.data, container)
     if finding is not None:
         tell(Report((finding,)), send)
+    _tell_of_overlap(raw, send, of_single_frames=model.channels == 1)
     if config.n_groups is None and job.refinement is not None:
         container = container.subset(_spread_groups(container))
     logger.info("Reconstructing %d groups of %d patterns with %s.", *container.nn_indices.shape, engine.title)
@@ -118,6 +120,7 @@ def refine_start(
     """Refine what the parent has left; leave it in ``directory``, return the fields of the result."""
     raw = examined(RawData.from_directory(directory / DATA_DIRECTORY), job.examination, send)
     start = Estimate.load(directory / START_DIRECTORY)
+    _tell_of_overlap(raw, send, of_single_frames=False)
     try:
         object_, name = chosen_start(
             raw, start.object, start.probe, job.refinement, job.start, device=job.device
@@ -126,6 +129,13 @@ def refine_start(
         return {"start": name, **_refine(raw, start, job.refinement, job, directory, send, should_stop)}
     except StartError as exc:
         raise ValueError(str(exc)) from exc
+
+
+def _tell_of_overlap(raw: RawData, send: Send, *, of_single_frames: bool) -> None:
+    """Tell if it does not determine the object."""
+    finding = little_overlap(raw, of_single_frames=of_single_frames)
+    if finding is not None:
+        tell(Report((finding,)), send)
 
 
 def _spread_groups(container: PtychoDataContainer) -> NDArray[np.int64]:

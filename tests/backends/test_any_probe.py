@@ -90,6 +90,35 @@ def test_the_difference_from_a_known_object_is_that_of_what_the_network_makes(be
     assert loss == pytest.approx(simulation.aligned_mae(made, turned, weight), rel=1e-3)
 
 
+def test_a_frame_that_does_not_tell_an_object_from_its_twin_costs_the_smaller_difference(
+    bench: Bench,
+) -> None:
+    """Only under a probe that is its own twin, and only of single frames: groups tell by their overlap."""
+    open_, closed = scan_with(1, 1e6, 1), scan_with(1, 1e6, 2)
+    probe = np.abs(open_.probeGuess)  # without phase, and symmetric
+    assert open_.objectGuess is not None
+    open_ = simulation.simulate_scan(open_.objectGuess, probe, open_.xcoords, open_.ycoords, 1e6, 1)
+    data = joined([groups_of(scan, 1) for scan in (open_, closed)], with_objects=True)
+    assert data.has_twins
+    assert not joined([groups_of(closed, 1)], with_objects=True).has_twins
+    assert not joined([groups_of(open_, 2)], with_objects=True).has_twins
+    loss = loss_of(bench, data, gridsize=1, **OBJECT_ONLY)
+    expected = []
+    for number, scan in enumerate((open_, closed)):
+        groups = groups_of(scan, 1)
+        made = bench.engine.predict(bench.model_path, groups, QUICK).patches
+        weight = (np.abs(data.probes[number]) ** 2).sum(0)  # type: ignore[index]
+        own = slice(number * len(groups), (number + 1) * len(groups))
+        truth = np.moveaxis(data.patches_for(own), -1, 1)
+        differences = [simulation.aligned_mae(made, truth, weight)]
+        if number == 0:
+            turned = truth[..., ::-1, ::-1].conj()
+            differences.append(simulation.aligned_mae(made, truth, weight, turned))
+            assert differences[1] < 0.999 * differences[0]
+        expected.append(differences[-1])
+    assert loss == pytest.approx(np.mean(expected), rel=1e-3)
+
+
 def test_objects_that_are_not_known_are_missed_by_name(
     bench: Bench, scans: Sequence[PtychoDataContainer]
 ) -> None:

@@ -107,6 +107,17 @@ def test_aligned_difference_agrees_with_the_reference_and_sees_no_phase(rng: np.
     )
 
 
+def test_a_twin_that_is_nearer_is_what_a_patch_is_compared_with(rng: np.random.Generator) -> None:
+    truth, twin = (rng.normal(size=(2, 1, 8, 8)) + 1j * rng.normal(size=(2, 1, 8, 8)) for _ in range(2))
+    weight = rng.random((8, 8))
+    patches = np.stack((0.95 * truth[0], 0.9 * twin[1]))  # one of either
+    expected = simulation.aligned_mae(patches, truth, weight, twin)
+    nearer = np.stack((truth[0], twin[1]))
+    assert expected == pytest.approx(simulation.aligned_mae(patches, nearer, weight))
+    made = losses.aligned_mae(*map(torch.from_numpy, (patches, truth, weight, twin)))
+    assert float(made) == pytest.approx(expected, rel=1e-6)
+
+
 def test_aligned_difference_of_nothing_has_gradients() -> None:
     nothing = torch.zeros(1, 1, 8, 8, dtype=torch.complex64, requires_grad=True)
     losses.aligned_mae(nothing, torch.ones(1, 1, 8, 8, dtype=torch.complex64), torch.ones(8, 8)).backward()

@@ -307,13 +307,14 @@ def _measured(rng: np.random.Generator, *shape: int) -> tuple[Array, Array, Arra
 
 def test_losses_agree(rng: np.random.Generator) -> None:
     counts, expected, good = _measured(rng, 2, 4, 16, 16)
-    patches, truth = _complex(rng, 2, 4, 16, 16), _complex(rng, 2, 4, 16, 16)
+    patches, truth, twin = (_complex(rng, 2, 4, 16, 16) for _ in range(3))
     for name, arguments in (
         ("poisson_nll", (counts, expected, good, 700.0)),
         ("amplitude_mae", (np.sqrt(counts), expected, good, 2.0)),
         ("total_variation", (patches,)),
         ("realspace_mae", (patches, truth, good)),
         ("aligned_mae", (patches, truth, good)),
+        ("aligned_mae", (patches, truth, good, twin)),
     ):
         theirs = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in arguments]
         value = float(getattr(losses, name)(*arguments))
@@ -327,6 +328,9 @@ def test_losses_agree(rng: np.random.Generator) -> None:
     assert float(losses.amplitude_mae(np.sqrt(counts), expected, good, 2.0)) == pytest.approx(reference, 1e-4)
     reference = simulation.aligned_mae(patches, truth, good)
     assert float(losses.aligned_mae(patches, truth, good)) == pytest.approx(reference, 1e-4)
+    smaller = simulation.aligned_mae(patches, truth, good, twin)
+    assert smaller < reference
+    assert float(losses.aligned_mae(patches, truth, good, twin)) == pytest.approx(smaller, 1e-4)
 
 
 def test_total_variation_is_zero_for_a_flat_object_and_has_gradients_there() -> None:
@@ -358,6 +362,7 @@ def _objective(
         terms.total_variation(seen),
         terms.realspace_mae(placed, placed * 0 + 0.7, good),
         terms.aligned_mae(placed, placed * 0 + 0.7, good),
+        terms.aligned_mae(placed, placed * 0 + 0.7, good, placed * 0 + 1.4),
     ]
 
 

@@ -14,6 +14,7 @@ from ptychodus.api.io import load_product
 from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.cli import main
 from ptychopinn_ptychodus.data.simulation import make_probe
+from ptychopinn_ptychodus.worker.job import PretrainJob
 
 Done = subprocess.CompletedProcess[str]
 Command = Callable[..., Done]
@@ -91,6 +92,21 @@ def test_single_frames_under_made_probes_learn_from_the_object_and_are_not_advis
     used = command("reconstruct", "-i", scan, "-o", tmp_path / "out", "-m", model, *off)
     assert used.returncode == 0, used.stderr
     assert "Single frames" not in done.stderr + used.stderr + used.stdout
+
+
+@pytest.mark.parametrize(("gridsize", "groups"), [(1, 64), (2, 32)])
+def test_a_frame_is_seen_once_an_epoch_and_members_of_groups_twice(
+    gridsize: int, groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[PretrainJob] = []
+
+    def run(job: PretrainJob, probes: object) -> int:
+        jobs.append(job)
+        return 0
+
+    monkeypatch.setattr("ptychopinn_ptychodus.cli.pretraining._run", run)
+    assert main(["pretrain", "-o", str(tmp_path), "--gridsize", str(gridsize)]) == 0
+    assert jobs[0].pretraining.groups_per_scan == groups
 
 
 @pytest.mark.parametrize(

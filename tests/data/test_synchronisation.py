@@ -10,10 +10,10 @@ import pytest
 from ptychopinn_ptychodus.data import metrics, synchronisation
 from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.grouping import group_neighbours
+from ptychopinn_ptychodus.data.overlapping import triangulation
 from ptychopinn_ptychodus.data.simulation import extract_patches
 from ptychopinn_ptychodus.data.stitching import stitch
 from ptychopinn_ptychodus.data.synchronisation import (
-    _triangulation,
     synchronise_groups,
     synchronise_phases,
 )
@@ -175,7 +175,7 @@ def test_a_triangulation_joins_all_points_however_far_one_is(far: int) -> None:
     # next to a far one, the others are as good as one point: rounding keeps them out of the mesh
     grid = np.stack(np.meshgrid(3 * np.arange(8), 3 * np.arange(8)), axis=-1).reshape(-1, 2)
     points = np.unique(np.concatenate([grid, [[far + 21, far // 3 + 21]]]), axis=0)
-    assert set(_triangulation(points).ravel()) == set(range(len(points)))
+    assert set(triangulation(points).ravel()) == set(range(len(points)))
 
 
 def test_every_island_is_turned_as_little_as_can_be(obj: np.ndarray, probe: np.ndarray) -> None:

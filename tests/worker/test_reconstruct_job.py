@@ -119,21 +119,29 @@ def test_another_model_than_the_one_that_is_asked_for_is_refused(
 
 
 class Refining:
-    """A reconstruction that is refined, of 144 patterns in 12 rows, 5 pixels apart."""
+    """A reconstruction that is refined, of 144 patterns in 12 rows, 5 pixels apart, unless said otherwise."""
 
     STEP = 5.0
     SHAPE = (132, 132)
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        side: int = 12,
+        step: float = STEP,
+        gridsize: int = 2,
+    ) -> None:
         self.directory = directory
-        x, y = raster_positions(12, 12, self.STEP, jitter=0.2, origin=36.0, seed=1)
+        x, y = raster_positions(side, side, step, jitter=0.2, origin=36.0, seed=1)
         object_ = make_object(self.SHAPE, seed=2)
         self.raw = simulate_scan(object_, make_probe(64), x, y, photons=1e5, seed=3)
         self.raw.to_directory(directory / DATA_DIRECTORY)
-        container = self.raw.generate_grouped_data(64, 6, 10, gridsize=2, seed=0)
+        container = self.raw.generate_grouped_data(64, 6, 10, gridsize=gridsize, seed=0)
         self.model = directory / "model.ckpt"
         engine = get_engine("pytorch")
-        training = TrainingConfig(model=ModelConfig(gridsize=2))
+        training = TrainingConfig(model=ModelConfig(gridsize=gridsize))
         engine.train(container, None, training, ExecutionConfig(), model_path=self.model)
         self._applied_to: PtychoDataContainer | None = None
         self.messages: list[dict[str, Any]] = []
@@ -266,6 +274,19 @@ def test_a_refinement_leaves_both_estimates_and_reports_its_epochs(refining: Ref
 def test_positions_that_are_not_refined_are_not_handed_over(refining: Refining) -> None:
     refining.run(RefinementConfig(epochs=1, positions=False))
     assert Estimate.load(refining.directory / REFINED_DIRECTORY).positions is None
+
+
+@pytest.mark.parametrize(
+    ("step", "gridsize", "said"), [(24.0, 1, "has learnt from"), (24.0, 2, "--gridsize 1"), (6.0, 1, "")]
+)
+def test_patterns_that_hardly_overlap_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float, gridsize: int, said: str
+) -> None:
+    refining = Refining(tmp_path, monkeypatch, side=3, step=step, gridsize=gridsize)
+    refining.run(None)
+    told = [f for m in refining.messages if m["kind"] == "findings" for f in m["findings"]]
+    assert [finding["code"] for finding in told] == ["little-overlap"] * bool(said)
+    assert all(said in finding["done"] for finding in told)
 
 
 def test_a_refinement_that_is_stopped_leaves_what_there_is(refining: Refining) -> None:

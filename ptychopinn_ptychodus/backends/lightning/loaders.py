@@ -20,7 +20,9 @@ class GroupDataset(Dataset[TensorDict]):
     A batch holds ``amplitude`` (B, C, N, N) float32, normalised by ``input_scale`` and the exposure of each
     pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1; ``probe``
     (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; ``good``
-    (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N) complex64.
+    (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N) complex64, with
+    its ``twin`` of the same kind where a probe leaves open which of both a pattern is of, see
+    :meth:`.PtychoDataContainer.twins_of`.
 
     Where several processes divide the batches, it also holds ``drawn`` (B,) int64, how many groups all of
     them have, and ``share`` (B,) float32, the part that is this one's. If there are fewer groups than
@@ -68,8 +70,10 @@ class GroupDataset(Dataset[TensorDict]):
         if good is not None:
             entries["good"] = torch.from_numpy(good)
         if self.with_object:
-            patches = self.container.patches_for(chosen)
-            entries["object"] = torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 3, 1, 2)))
+            patches = np.ascontiguousarray(self.container.patches_for(chosen).transpose(0, 3, 1, 2))
+            entries["object"] = torch.from_numpy(patches)
+            if self.container.has_twins:
+                entries["twin"] = torch.from_numpy(self.container.twins_of(patches, chosen))
         if self._processes > 1:
             entries["drawn"] = torch.full((len(chosen),), len(drawn))
             entries["share"] = torch.full((len(chosen),), len(own) / len(drawn))

@@ -73,17 +73,32 @@ def realspace_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
 
     Patches and truth are (B, C, N, N), the weight (N, N), or (B, 1, N, N) where it differs.
     """
-    of_patches = (_modulus(patches - truth) * weight).mean((-2, -1)) / weight.mean((-2, -1))
-    return of_patches.mean()
+    return _difference(patches, truth, weight).mean()
 
 
-def aligned_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+def aligned_mae(patches: Tensor, truth: Tensor, weight: Tensor, twin: Tensor | None = None) -> Tensor:
     """As :func:`realspace_mae`, once each patch has been given the phase that fits its truth best.
 
     That of the illumination-weighted sum of ``O* O_true`` over the patch: diffraction does not determine it.
+    Where it does not tell the truth from its ``twin``, (B, C, N, N), each patch is compared with whichever of
+    the two is less far from it.
     """
+    of_patches = _aligned_difference(patches, truth, weight)
+    if twin is not None:
+        turned = _aligned_difference(patches, twin, weight)
+        of_patches = torch.where(turned < of_patches, turned, of_patches)
+    return of_patches.mean()
+
+
+def _aligned_difference(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """(B, C)."""
     overlap = (patches.conj() * truth * weight).mean((-2, -1), keepdim=True)
-    return realspace_mae(patches * (overlap / _modulus(overlap)), truth, weight)
+    return _difference(patches * (overlap / _modulus(overlap)), truth, weight)
+
+
+def _difference(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """(B, C) illumination-weighted means."""
+    return (_modulus(patches - truth) * weight).mean((-2, -1)) / weight.mean((-2, -1))
 
 
 def _modulus(z: Tensor) -> Tensor:

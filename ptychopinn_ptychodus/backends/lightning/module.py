@@ -233,7 +233,8 @@ class PtychoPINN_Lightning(pl.LightningModule):
             if config.realspace_mae_weight:
                 total = total + config.realspace_mae_weight * losses.realspace_mae(*known)
             if config.realspace_aligned_weight:
-                total = total + config.realspace_aligned_weight * losses.aligned_mae(*known)
+                aligned = losses.aligned_mae(*known, batch.get("twin", None))
+                total = total + config.realspace_aligned_weight * aligned
         return total
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:

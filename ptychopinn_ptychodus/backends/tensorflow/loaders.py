@@ -70,7 +70,8 @@ def build_dataset(
     exposure of each pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1;
     ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several;
     ``good`` (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N)
-    complex64.
+    complex64, with its ``twin`` of the same kind where a probe leaves open which of both a pattern is of, see
+    :meth:`.PtychoDataContainer.twins_of`.
 
     Where several ``replicas`` divide the batches, there is a part of each batch for each of those that this
     process has its ``own`` numbers of, in turn, and one epoch follows another without end. A part also holds
@@ -101,7 +102,10 @@ def build_dataset(
         if container.masks is not None:
             batch.append(container.good_for(numbers))
         if with_object:
-            batch.append(np.ascontiguousarray(container.patches_for(numbers).transpose(0, 3, 1, 2)))
+            patches = np.ascontiguousarray(container.patches_for(numbers).transpose(0, 3, 1, 2))
+            batch.append(patches)
+            if container.has_twins:
+                batch.append(container.twins_of(patches, numbers))
         if replicas > 1:
             batch.append(np.full(len(numbers), len(drawn), np.int32))
             batch.append(np.full(len(numbers), len(part) / len(drawn), np.float32))
@@ -122,8 +126,9 @@ def build_dataset(
         shapes["good"] = (None, size, size)
         types.append(tf.float32)
     if with_object:
-        shapes["object"] = (None, channels, size, size)
-        types.append(tf.complex64)
+        for name in ("object", "twin") if container.has_twins else ("object",):
+            shapes[name] = (None, channels, size, size)
+            types.append(tf.complex64)
     if replicas > 1:
         shapes |= {"drawn": (None,), "share": (None,)}
         types += [tf.int32, tf.float32]

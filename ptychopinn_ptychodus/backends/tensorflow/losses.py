@@ -74,18 +74,34 @@ def realspace_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
 
     Patches and truth are (B, C, N, N), the weight (N, N), or (B, 1, N, N) where it differs.
     """
-    of_patches = tf.reduce_mean(_modulus(patches - truth) * weight, (-2, -1))
-    return tf.reduce_mean(of_patches / tf.reduce_mean(weight, (-2, -1)))
+    return tf.reduce_mean(_difference(patches, truth, weight))
 
 
-def aligned_mae(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+def aligned_mae(patches: Tensor, truth: Tensor, weight: Tensor, twin: Tensor | None = None) -> Tensor:
     """As :func:`realspace_mae`, once each patch has been given the phase that fits its truth best.
 
     That of the illumination-weighted sum of ``O* O_true`` over the patch: diffraction does not determine it.
+    Where it does not tell the truth from its ``twin``, (B, C, N, N), each patch is compared with whichever of
+    the two is less far from it.
     """
+    of_patches = _aligned_difference(patches, truth, weight)
+    if twin is not None:
+        turned = _aligned_difference(patches, twin, weight)
+        of_patches = tf.where(turned < of_patches, turned, of_patches)
+    return tf.reduce_mean(of_patches)
+
+
+def _aligned_difference(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """(B, C)."""
     weighted = tf.math.conj(patches) * truth * as_complex(weight)
     overlap = tf.reduce_mean(weighted, (-2, -1), keepdims=True)
-    return realspace_mae(patches * (overlap / as_complex(_modulus(overlap))), truth, weight)
+    return _difference(patches * (overlap / as_complex(_modulus(overlap))), truth, weight)
+
+
+def _difference(patches: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """(B, C) illumination-weighted means."""
+    of_patches = tf.reduce_mean(_modulus(patches - truth) * weight, (-2, -1))
+    return of_patches / tf.reduce_mean(weight, (-2, -1))
 
 
 def _modulus(z: Tensor) -> Tensor:

@@ -228,7 +228,8 @@ class PtychoPINN_TensorFlow(keras.Model):
             if config.realspace_mae_weight:
                 total += config.realspace_mae_weight * losses.realspace_mae(*known)
             if config.realspace_aligned_weight:
-                total += config.realspace_aligned_weight * losses.aligned_mae(*known)
+                aligned = losses.aligned_mae(*known, batch.get("twin"))
+                total += config.realspace_aligned_weight * aligned
         return total
 
     def train_step(self, data: Batch) -> dict[str, Tensor]:
