@@ -290,6 +290,13 @@ def taken(array: NDArray[_T], indices: NDArray[Any] | slice, what: str) -> NDArr
     return found
 
 
+def each(array: NDArray[_T], numbers: NDArray[np.int64]) -> Iterator[NDArray[_T]]:
+    """Parts of the first axis by their numbers, one at a time: of an array in a file, only these are read."""
+    gather = array.part if isinstance(array, LargeArray) else array.__getitem__
+    for number in numbers:
+        yield gather(np.array([number]))[0]
+
+
 def concatenated(arrays: Sequence[NDArray[_T]], what: str) -> NDArray[_T]:
     """Several arrays of one type along their first axis."""
     starts = np.cumsum([0, *(len(array) for array in arrays)])

@@ -13,6 +13,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..data.large_arrays import each
 from ..data.raw import RawData
 from .arrays import Array, Arrays
 from .noise import PHOTONS
@@ -116,7 +117,10 @@ class CoarseScan:
 def _middle(raw: RawData, per_photon: float, beyond: float) -> int:
     """The least even number of rows and columns that is enough, and of which a Fourier transform is quick."""
     some = np.unique(np.linspace(0, raw.n_patterns - 1, _SOME).astype(np.int64))
-    light = (raw.diff3d[some].astype(np.float64) ** 2).mean(0) * ~raw.bad_pixels
+    light = np.zeros((raw.N, raw.N))
+    for pattern in each(raw.diff3d, some):
+        light += np.square(pattern, dtype=np.float64)
+    light *= ~raw.bad_pixels / len(some)
     noise = np.minimum(light, PHOTONS * per_photon)
     y, x = np.indices(light.shape) - raw.N // 2
     # pixel -n/2 is in the middle of n, and n/2 is not

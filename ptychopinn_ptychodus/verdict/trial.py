@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ..data.large_arrays import each
 from ..data.raw import RawData
 from ..refinement.arrays import Arrays
 from ..refinement.config import RefinementConfig
@@ -292,8 +293,11 @@ def _read(part: RawData, variant: Variant) -> RawData:
 def _interest(raw: RawData) -> NDArray[np.float64]:
     """(M,) how far each pattern is from the mean one. Where the object is even, all readings fit alike."""
     count = len(raw)
-    some = raw.diff3d[np.unique(np.linspace(0, count - 1, min(count, 200)).round().astype(np.int64))]
-    mean: NDArray[np.float64] = some.mean(axis=0, dtype=np.float64) * ~raw.bad_pixels
+    some = np.unique(np.linspace(0, count - 1, min(count, 200)).round().astype(np.int64))
+    mean = np.zeros((raw.N, raw.N))
+    for pattern in each(raw.diff3d, some):
+        mean += pattern
+    mean *= ~raw.bad_pixels
     mean /= max(math.sqrt(float((mean**2).sum())), float(np.finfo(np.float64).tiny))
     along = np.array([float(np.vdot(mean, pattern)) for pattern in raw.diff3d])
     whole = np.array([float((pattern[~raw.bad_pixels] ** 2).sum(dtype=np.float64)) for pattern in raw.diff3d])
@@ -307,8 +311,10 @@ def _middle(raw: RawData) -> slice:
     size = raw.N
     if size <= _SIZE:
         return slice(0, size)
-    some = raw.diff3d[:: max(1, len(raw) // 100)]
-    light = (some.astype(np.float64) ** 2).mean(0) * ~raw.bad_pixels
+    light = np.zeros((size, size))
+    for pattern in each(raw.diff3d, np.arange(0, len(raw), max(1, len(raw) // 100))):
+        light += np.square(pattern, dtype=np.float64)
+    light *= ~raw.bad_pixels
     while size > _SIZE:
         first = raw.N // 2 - size // 4
         inner = slice(first, first + size // 2)
