@@ -20,7 +20,7 @@ from ..backends.training_state import state_path
 from ..pattern_sizes import IN_WORDS, SIZES
 from ..plugin.history import CSV_FILE, PNG_FILE, TrainingHistory
 from ..pretraining import PretrainingConfig
-from ..ptychodus_io.names import MODEL_BASENAME, product_in
+from ..ptychodus_io.names import LIBRARY, MODEL_BASENAME, product_in
 from ..refinement import RefinementReport
 from ..worker.job import PretrainJob, save_probes
 from ..worker.request import TrainingRequest
@@ -209,7 +209,7 @@ def _from_product(path: Path) -> NDArray[Any]:
 
 def _run(job: PretrainJob, probes: Sequence[NDArray[np.complex64]]) -> int:
     files, history = RunFiles(job.model_path), TrainingHistory()
-    log = logging.getLogger("PtychoPINN-Plugin")
+    log = logging.getLogger(LIBRARY)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..data.detector import to_amplitude
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
+from ..ptychodus_io.names import LIBRARY
 from ..refinement.arrays import LEAST, Array, arrays_for
 from ..refinement.batches import spread_batches
 from ..refinement.config import RefinementConfig
@@ -34,7 +35,7 @@ from ..refinement.solver import refine
 from ..refinement.stages import Stages
 from .seen import SeenFrames
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 GROUP = 64
 """New frames that are worked on together, at most."""

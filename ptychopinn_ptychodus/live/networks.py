@@ -25,8 +25,9 @@ from ..config import ExecutionConfig
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from ..importing import import_path
+from ..ptychodus_io.names import LIBRARY
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 _MORE_NEIGHBOURS = 3
 """Neighbours to draw a group from, beyond those that it needs."""

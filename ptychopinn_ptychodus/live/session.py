@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..data.examination import Report
 from ..data.raw import RawData
 from ..data.scan_arrays import checked_bad_pixels, checked_probe
+from ..ptychodus_io.names import LIBRARY
 from .frames import Frames
 from .growing import GROUP, GrowingObject, PatchNetwork
 from .state import LiveObject, LiveState
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 Result = TypeVar("Result")
 

@@ -32,6 +32,7 @@ from types import ModuleType
 from typing import Any
 
 from ..installed import EntryPoint
+from ..ptychodus_io.names import LIBRARY
 from .extension import (
     Arguments,
     Survive,
@@ -46,7 +47,7 @@ from .extension import (
 )
 from .open_products import OpenProducts
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 LIBRARY_GROUP = "ptychodus.reconstructor_libraries"
 CONTROLLER_MODULE = "ptychodus.controller.processing.core"

@@ -14,9 +14,10 @@ from PyQt5.QtCore import QAbstractProxyModel, Qt
 from PyQt5.QtWidgets import QApplication, QComboBox, QLabel
 
 from ..installed import EntryPoint
+from ..ptychodus_io.names import LIBRARY
 from .extension import Arguments, Survive, contains, libraries_of, observe, registered
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 PANEL_GROUP = "ptychodus.view_controller_factories"
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..installed import EntryPoint, EntryPoints, entry_points
+from ..ptychodus_io.names import LIBRARY
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 # Several packages may carry a copy of this mechanism: the first one wraps, the others see the mark.
 MARK = "__ptychodus_entry_points__"

@@ -8,14 +8,13 @@ from typing import Any
 from ptychodus.api.reconstruct import ReconstructorLibrary
 from ptychodus.api.settings import SettingsRegistry
 
+from ..ptychodus_io.names import LIBRARY
 from .base import PluginReconstructor
 from .live import LiveRuns
 from .reconstructor import PtychoPINNReconstructor
 from .refiner import RefinementReconstructor
 from .settings import PluginSettings
 from .warm import WarmRuns
-
-NAME = "PtychoPINN-Plugin"
 
 
 class PtychoPINNPluginLibrary(ReconstructorLibrary):
@@ -26,7 +25,7 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
     """
 
     def __init__(self, settings_registry: SettingsRegistry, is_developer_mode_enabled: bool) -> None:
-        super().__init__(NAME)
+        super().__init__(LIBRARY)
         self.settings = PluginSettings(settings_registry)
         self.warm = WarmRuns(self.settings)
         self.live = LiveRuns(self.settings)
@@ -39,7 +38,7 @@ class PtychoPINNPluginLibrary(ReconstructorLibrary):
 
     @property
     def name(self) -> str:
-        return NAME
+        return LIBRARY
 
     @property
     def settings_groups(self) -> list[str]:

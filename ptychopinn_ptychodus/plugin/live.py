@@ -17,12 +17,12 @@ from pathlib import Path
 from ptychodus.api.observer import Observable
 
 from ..live.status import OBJECT_PICTURE, STATUS_FILE, LiveStatus, Stage
-from ..ptychodus_io.names import DIFFRACTION_FILE, PRODUCT_FILE
+from ..ptychodus_io.names import DIFFRACTION_FILE, LIBRARY, PRODUCT_FILE
 from ..remembered import new_directory
 from .live_process import LiveProcess
 from .settings import PluginSettings
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 AddProduct = Callable[[Path, Path | None], object]
 """Adds a product file to those that are open, with the patterns in a file, if there are any; soon, from any

@@ -16,8 +16,9 @@ from ptychodus.api.observer import Observable
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ..files import identity
+from ..ptychodus_io.names import LIBRARY
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 
 @dataclass(frozen=True)

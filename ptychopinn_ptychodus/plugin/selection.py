@@ -9,10 +9,11 @@ from ..backends.base import Engine
 from ..backends.framework import EngineUnavailableError
 from ..backends.registry import get_engine, list_engines, loadable_engines
 from ..config import backend_names
+from ..ptychodus_io.names import LIBRARY
 from ..settings_table import AUTO, SETTINGS
 from .settings import PluginSettings
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 _BACKEND = "Model.Backend"
 BACKEND_SETTING = SETTINGS[_BACKEND].full_name

@@ -8,10 +8,11 @@ import threading
 from ptychodus.api.observer import Observable, Observer
 
 from ..backends.registry import get_engine
+from ..ptychodus_io.names import LIBRARY
 from ..worker.warm import WarmWorker
 from .settings import PluginSettings
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 KEEP_WARM = "Inference.KeepWarm"
 

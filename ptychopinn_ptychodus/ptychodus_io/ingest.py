@@ -23,7 +23,15 @@ from ..data.scan_arrays import require_supported_size
 from ..data.scan_files import HDF5_SUFFIXES, SUFFIXES, holds_scan
 from ..files import NoRoomError
 from .large_files import load_patterns
-from .names import DIFFRACTION_FILE, OLD_PRODUCT_FILE, PRODUCT_FILE, TEST_FILE, TRAIN_FILE, product_in
+from .names import (
+    DIFFRACTION_FILE,
+    LIBRARY,
+    OLD_PRODUCT_FILE,
+    PRODUCT_FILE,
+    TEST_FILE,
+    TRAIN_FILE,
+    product_in,
+)
 from .pattern_size import product_for
 from .product_checks import examine_product
 from .several import OnDamaged, OnScan, each_scan, require_one_size
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
     from ptychodus.api.geometry import PixelGeometry
     from ptychodus.api.reconstruct import ReconstructInput
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 
 @dataclass(frozen=True)

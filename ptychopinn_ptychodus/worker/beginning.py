@@ -10,8 +10,9 @@ from typing import Any
 from ..backends.base import Beginning, Engine
 from ..backends.conversion import read_model
 from ..backends.training_state import read_state, state_path
+from ..ptychodus_io.names import LIBRARY
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 
 def read_beginning(

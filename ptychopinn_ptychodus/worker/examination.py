@@ -12,13 +12,14 @@ from ..data.estimate import Estimate
 from ..data.examination import Action, ExaminationConfig, ExaminationError, Finding, Report
 from ..data.examination.scan import examine_scan
 from ..data.raw import RawData
+from ..ptychodus_io.names import LIBRARY
 from ..refinement.iterate import Light
 from ..refinement.report import Refined
 from ..verdict import conjugate_taken, judge, positions_moved, positions_searched
 from .job import ReconstructJob, RefineJob
 from .wire import Send
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 
 def examined(raw: RawData, config: ExaminationConfig, send: Send, source: str = "") -> RawData:

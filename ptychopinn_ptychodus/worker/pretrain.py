@@ -9,12 +9,13 @@ from typing import Any
 
 from ..backends.registry import get_engine
 from ..pretraining.scans import make_training_set
+from ..ptychodus_io.names import LIBRARY
 from .beginning import for_engine, history_of, read_beginning
 from .job import PretrainJob, load_probes
 from .training_messages import TrainingMessages
 from .wire import Send
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 _MAKING = 0.05  # part of the work, next to nothing of the time
 

@@ -16,9 +16,10 @@ from ..data.display import centred_phase, grey_levels
 from ..data.grouping import nearest_to_grid
 from ..data.large_arrays import all_finite
 from ..files import replacing
+from ..ptychodus_io.names import LIBRARY
 from .run_files import PICTURE_FILE, PREVIEW_FILE
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 LARGEST_SHARE = 0.05
 """Part of the training's own time that all its previews together may take."""

@@ -21,6 +21,7 @@ from ..data.estimate import Estimate
 from ..data.examination import Report
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
+from ..ptychodus_io.names import LIBRARY
 from ..refinement import RefinementConfig
 from ..refinement.chosen_start import chosen_start
 from ..refinement.handover import Start, better_start
@@ -40,7 +41,7 @@ from .job import (
 )
 from .wire import Send
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 _OF_VERDICT, _OF_CONFIDENCE = 0.1, 0.15
 """Parts of the progress, roughly of the time, that come after the refinement."""

@@ -31,11 +31,11 @@ ENOUGH_GROUPS = 1000
 def automatic_groups(patterns: int, model: ModelConfig, *, sequential: bool) -> int:
     """What the setting ``NumGroups`` stands for where it is not set, for a scan of so many patterns.
 
-    One group per pattern, but no more than :data:`ENOUGH_GROUPS` for ``unrolled``, so that the time of a
-    training does not grow with the scan. Not where groups have no overlap (gridsize 1), nor where they would
-    be the first ones of the scan alone (``sequential``).
+    One group per pattern, but no more than :data:`ENOUGH_GROUPS` for ``unrolled`` of either kind, so that the
+    time of a training does not grow with the scan. Not where groups have no overlap (gridsize 1), nor where
+    they would be the first ones of the scan alone (``sequential``).
     """
-    if model.architecture != "unrolled" or model.channels == 1 or sequential:
+    if not model.is_unrolled or model.channels == 1 or sequential:
         return patterns
     return min(patterns, ENOUGH_GROUPS)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..backends.registry import get_engine
 from ..formatting import counted
+from ..ptychodus_io.names import LIBRARY
 from .beginning import for_engine, history_of, read_beginning
 from .job import TrainJob
 from .preview import PreviewWriter
@@ -16,7 +17,7 @@ from .training_data import Prepared, prepare
 from .training_messages import TrainingMessages
 from .wire import Send
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 
 def train(

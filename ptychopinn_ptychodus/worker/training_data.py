@@ -20,6 +20,7 @@ from ..data.joining import joined
 from ..data.raw import RawData
 from ..formatting import counted
 from ..ptychodus_io.ingest import TrainingData, read_training_directory, require_object, require_same
+from ..ptychodus_io.names import LIBRARY
 from ..ptychodus_io.several import OnDamaged, each_scan, left_out, require_one_size
 from ..refinement.scan_probe import found_probe
 from .examination import examined, tell
@@ -27,7 +28,7 @@ from .job import DATA_DIRECTORY, VALIDATION_DIRECTORY, TrainJob
 from .training_messages import telling_progress
 from .wire import Send
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 _PROBE_SHARE = 0.2
 """Of a training's time, that it takes to find the probe: a tenth to a third of it was measured."""

@@ -15,14 +15,15 @@ from ptychodus.controller.processing import ReconstructorViewControllerFactory
 from PyQt5.QtGui import QShowEvent
 from PyQt5.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from ...ptychodus_io.names import LIBRARY
 from ..base import PluginReconstructor
-from ..library import NAME, PtychoPINNPluginLibrary
+from ..library import PtychoPINNPluginLibrary
 
 if TYPE_CHECKING:
     from .engines import EngineStates
     from .page import SettingsPage
 
-logger = logging.getLogger(NAME)
+logger = logging.getLogger(LIBRARY)
 
 
 class PtychoPINNPluginViewControllerFactory(ReconstructorViewControllerFactory):
@@ -37,14 +38,14 @@ class PtychoPINNPluginViewControllerFactory(ReconstructorViewControllerFactory):
 
     @property
     def name(self) -> str:
-        return NAME
+        return LIBRARY
 
     def create_view_controller(self, reconstructor_name: str) -> QWidget:
         wanted = reconstructor_name.casefold()  # Ptychodus hands it over in lower case
         for reconstructor in self._library:
             if reconstructor.name.casefold() == wanted:
                 return Page(self, reconstructor)
-        raise ValueError(f"{NAME} has no reconstructor {reconstructor_name!r}.")
+        raise ValueError(f"{LIBRARY} has no reconstructor {reconstructor_name!r}.")
 
     def build(self, reconstructor: PluginReconstructor) -> SettingsPage:
         """What is on the page of a reconstructor."""

@@ -12,13 +12,14 @@ from PyQt5.QtWidgets import QApplication
 
 from ...backends.inspection import MODULE, answer_in, inspect_engines
 from ...config import backend_names
+from ...ptychodus_io.names import LIBRARY
 from ...settings_table import AUTO
 from ...worker.interpreter import child_environment
 from ..selection import preferred_backend
 from ..settings import PluginSettings
 from .widgets import Form, InfoLabel, Relay
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 DELAY_MS = 500
 """Until the first engine is asked: the page comes first."""

@@ -24,11 +24,12 @@ from ...backends.base import ModelFileError
 from ...backends.registry import guess_engine, loadable_engines
 from ...files import identity
 from ...formatting import counted
+from ...ptychodus_io.names import LIBRARY
 from ...remembered import models_directory
 from ..reconstructor import PtychoPINNReconstructor
 from .widgets import Form, InfoLabel, Relay, tool_tip
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 FILE, FOLDER, ENGINE, TRAINED, DATA, NETWORK, LOSS = (
     "File",
