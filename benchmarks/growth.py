@@ -1,7 +1,7 @@
 """What grows with a scan, and how: time and memory of each stage, against the number of patterns.
 
     python benchmarks/growth.py [--patterns N ...] [--size N] [--stages NAME ...] [--epochs N]
-                                [--directory DIR] [--images DIR]
+                                [--backend NAME] [--directory DIR] [--images DIR]
 
 Simulated scans are written to files of Ptychodus' training data a part at a time, and gone through as the
 worker does it, each stage in a fresh process: reading and examining the file, grouping, a training of one
@@ -78,7 +78,7 @@ def make_scan(path: Path, patterns: int, size: int) -> None:
 # ---- one stage, in a process of its own -------------------------------------------------------------------
 
 
-def stage(name: str, scan: Path, directory: Path, epochs: int = 1) -> dict[str, Any]:
+def stage(name: str, scan: Path, directory: Path, epochs: int, backend: str) -> dict[str, Any]:
     """Do one stage; CPU seconds and seconds by the clock."""
     from ptychopinn_ptychodus.data.raw import RawData
     from ptychopinn_ptychodus.worker.job import DATA_DIRECTORY
@@ -92,12 +92,13 @@ def stage(name: str, scan: Path, directory: Path, epochs: int = 1) -> dict[str, 
         raw = RawData.from_directory(directory / DATA_DIRECTORY)
         raw.generate_grouped_data(raw.N, 7, None, gridsize=2, seed=0)
     else:
-        _run(name, scan, directory, epochs)
+        _run(name, scan, directory, epochs, backend)
     return {"seconds": time.monotonic() - clock, "cpu": time.process_time() - cpu}
 
 
-def _run(name: str, scan: Path, directory: Path, epochs: int) -> None:
+def _run(name: str, scan: Path, directory: Path, epochs: int, backend: str) -> None:
     """One job of the worker, as :func:`~ptychopinn_ptychodus.worker.main.run_job` does it."""
+    from ptychopinn_ptychodus.backends.registry import get_engine
     from ptychopinn_ptychodus.config import ExecutionConfig
     from ptychopinn_ptychodus.data.estimate import Estimate
     from ptychopinn_ptychodus.data.raw import RawData
@@ -114,7 +115,7 @@ def _run(name: str, scan: Path, directory: Path, epochs: int) -> None:
     from ptychopinn_ptychodus.worker.request import ReconstructionRequest, TrainingRequest
 
     execution = ExecutionConfig(accelerator="cpu", logger_backend="none")
-    model = directory / "model.ckpt"
+    model = directory / f"model{get_engine(backend).model_suffix}"
     raw = RawData.from_directory(directory / DATA_DIRECTORY)
     assert raw.objectGuess is not None
     shape = (raw.objectGuess.shape[0], raw.objectGuess.shape[1])
@@ -128,7 +129,7 @@ def _run(name: str, scan: Path, directory: Path, epochs: int) -> None:
                 "nepochs": 1,
                 "neighbor_count": 7,
                 "output_dir": directory,
-                "backend": "pytorch",
+                "backend": backend,
                 "subsample_seed": 0,
             },
         )
@@ -148,7 +149,9 @@ def _run(name: str, scan: Path, directory: Path, epochs: int) -> None:
 # ---- the parent -------------------------------------------------------------------------------------------
 
 
-def measured(name: str, scan: Path, directory: Path, epochs: int = 1) -> dict[str, Any]:
+def measured(
+    name: str, scan: Path, directory: Path, epochs: int = 1, backend: str = "pytorch"
+) -> dict[str, Any]:
     """What a stage took, with the peak of memory, MB, of its process, and of what is mapped from no file."""
     arguments = [
         sys.executable,
@@ -160,6 +163,7 @@ def measured(name: str, scan: Path, directory: Path, epochs: int = 1) -> dict[st
         str(scan),
         str(directory),
         str(epochs),
+        backend,
     ]
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as wrong:
         process = subprocess.Popen(arguments, stdout=said, stderr=wrong)
@@ -198,7 +202,7 @@ def rows(
         with tempfile.TemporaryDirectory(dir=directory) as run:
             needed = {*options.stages, "reading", *(["training"] if "inference" in options.stages else [])}
             for name in (stage for stage in STAGES if stage in needed):
-                result = measured(name, scan, Path(run), options.epochs)
+                result = measured(name, scan, Path(run), options.epochs, options.backend)
                 found.setdefault(name, []).append((patterns, result["cpu"], result["peak"]))
                 if options.images is not None and name in ("inference", "refinement"):
                     save_pictures(scan, Path(run), name, options.images / f"{patterns}_{options.size}_{name}")
@@ -242,9 +246,9 @@ def exponents(measured: list[tuple[int, float, float]]) -> tuple[float, float]:
 def main() -> None:
     """Measure what the options ask for, or do one stage of it."""
     if sys.argv[1:2] == ["--job"]:
-        name, *paths, epochs = sys.argv[2:]
+        name, *paths, epochs, backend = sys.argv[2:]
         scan, run = map(Path, paths)
-        print(json.dumps(stage(name, scan, run, int(epochs))))
+        print(json.dumps(stage(name, scan, run, int(epochs), backend)))
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -253,10 +257,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="edge of a pattern, pixels")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--epochs", type=int, default=1, help="of the refinement")
+    parser.add_argument("--backend", choices=("pytorch", "tensorflow"), default="pytorch", help="of networks")
     parser.add_argument("--directory", type=Path, help="keep the scans here")
     parser.add_argument("--images", type=Path, help="pictures of the objects go here")
     options = parser.parse_args()
-    print_header(["torch", "numpy", "scipy"])
+    framework = {"pytorch": "torch", "tensorflow": "keras"}[options.backend]
+    print_header([framework, "numpy", "scipy"])
     found: dict[str, list[tuple[int, float, float]]] = {}
     columns = ("patterns", "stage", "s", "CPU s", "scan, MB", "allowed, MB", "peak, MB", "own, MB")
     with tempfile.TemporaryDirectory() as temporary:

@@ -25,7 +25,7 @@ from .pattern_sizes import CNN_SIZES
 from .validation import check, flags, integer, one_of, pattern_size, real
 
 MODEL_TYPES = ("pinn", "supervised")
-ARCHITECTURES = ("cnn", "unrolled")
+ARCHITECTURES = ("cnn", "unrolled", "unrolled_fourier")
 AMP_ACTIVATIONS = ("sigmoid", "swish", "softplus", "relu")
 BACKENDS = ("tensorflow", "pytorch")
 """The engines of this package."""
@@ -113,11 +113,16 @@ class ModelConfig:
         if self.architecture == "cnn":
             sizes = ", ".join(map(str, CNN_SIZES))
             check(self.N in CNN_SIZES, self, "N", f"{sizes} with architecture = 'cnn', or 'unrolled'")
-        if self.architecture == "unrolled":
+        if self.is_unrolled:
             # its patches are complex and full-size from the start: nothing to activate, pad or fill up
             for name, default in (("amp_activation", "sigmoid"), ("probe_big", True), ("pad_object", True)):
-                allowed = f"{default!r} with architecture = 'unrolled' (it applies to 'cnn' alone)"
+                allowed = f"{default!r} with architecture = {self.architecture!r} (it applies to 'cnn' alone)"
                 check(getattr(self, name) == default, self, name, allowed)
+
+    @property
+    def is_unrolled(self) -> bool:
+        """Whether the network is steps of a solver with the probe, whatever corrects them."""
+        return self.architecture != "cnn"
 
     @property
     def channels(self) -> int:

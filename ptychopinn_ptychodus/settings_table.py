@@ -206,7 +206,9 @@ _MODEL = (
         "unrolled",
         "Architecture",
         "unrolled: steps of a solver with learnt corrections, on one object per group of "
-        "overlapping patterns; it needs few epochs, and overlap. cnn: the convolutional network "
+        "overlapping patterns; it needs few epochs, and overlap. unrolled_fourier: the same with Fourier "
+        "layers for corrections, which see a whole patch at once; for single frames whose objects are "
+        "known. cnn: the convolutional network "
         "of the literature, for comparison, or for scans without overlap.",
         sets={ModelConfig: "architecture"},
         choices=lambda: ARCHITECTURES,

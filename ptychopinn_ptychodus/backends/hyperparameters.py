@@ -66,6 +66,22 @@ WEIGHT_FLOOR = 0.02
 
 AMPLITUDE_FLOOR = 1e-6
 
+# ---- 'unrolled_fourier': as 'unrolled', with other corrections
+FOURIER_LAYERS = 2
+FOURIER_WIDTH = 12
+"""Channels of all layers, times ``n_filters_scale``."""
+
+MODES = 12
+"""Of a Fourier layer along either axis, from the constant one on: fewer than half of the least N."""
+
+# ---- both
+MOST_KEPT = 16 * 128**2
+"""Pixels of exit waves in a batch up to which a training on a CPU keeps the results of all steps.
+
+They take about 5 kB a pixel. Of larger batches, those of each step are computed once more when their turn for
+gradients has come.
+"""
+
 # ---- forward model and objective
 MERGE_FLOOR = 1e-3
 """Added to the overlap count, so that uncovered pixels of a merged region are zero and not NaN."""

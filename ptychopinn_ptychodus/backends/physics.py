@@ -69,11 +69,12 @@ def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> I
             f"ModelConfig says N = {model.N}, gridsize = {model.gridsize}: make them agree."
         )
     # a network that has seen what the objects were, as in pretraining, knows more than the frames say
-    if model.architecture == "unrolled" and model.channels == 1 and not config.needs_object:
+    if model.is_unrolled and model.channels == 1 and not config.needs_object:
         logger.warning(
             "Single frames barely determine the large-scale phase, and patterns alone do not teach "
-            "'unrolled' what is missing. Use gridsize 2 or more where positions allow, or a network that was "
-            "pretrained for single frames (ptychopinn-ptychodus pretrain --gridsize 1)."
+            "%r what is missing. Use gridsize 2 or more where positions allow, or a network that was "
+            "pretrained for single frames (ptychopinn-ptychodus pretrain --gridsize 1).",
+            model.architecture,
         )
     if container.probes is not None:
         _require_free_of_probe(config)
@@ -101,10 +102,10 @@ def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> I
 
 def _require_free_of_probe(config: TrainingConfig) -> None:
     """Raise ``ValueError`` unless ``config`` allows a training on patterns of several probes."""
-    if config.model.architecture != "unrolled":
+    if not config.model.is_unrolled:
         raise ValueError(
             f"ModelConfig.architecture = {config.model.architecture!r} cannot learn from "
-            "patterns of several probes: use 'unrolled'."
+            "patterns of several probes: use 'unrolled' or 'unrolled_fourier'."
         )
     for name in ("probe_trainable", "intensity_scale_trainable"):
         if getattr(config, name):

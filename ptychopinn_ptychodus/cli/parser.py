@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
-from ..config import ACCELERATORS
+from ..config import ACCELERATORS, ARCHITECTURES
 from ..ptychodus_io.names import KEYS, TRAINABLE
 
 _EPILOG = """\
@@ -321,6 +321,12 @@ def _add_pretrain(commands: _Commands, common: argparse.ArgumentParser) -> None:
     )
     pretrain.add_argument(
         "--filters", type=_positive, default=1, metavar="F", help="width of the network; default: %(default)s"
+    )
+    pretrain.add_argument(
+        "--architecture",
+        choices=[name for name in ARCHITECTURES if name != "cnn"],  # those that see the probe
+        default="unrolled",
+        help="kind of network; default: %(default)s",
     )
     pretrain.add_argument(
         "--object-weight",

@@ -78,7 +78,7 @@ def _job(
         model={
             "gridsize": pretraining.gridsize,
             "n_filters_scale": arguments.filters,
-            "architecture": "unrolled",  # the one that sees the probe
+            "architecture": arguments.architecture,
         },
         training={
             "batch_size": max(1, BATCH_PATTERNS // pretraining.gridsize**2),

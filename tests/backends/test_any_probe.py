@@ -242,6 +242,17 @@ def test_it_is_for_patterns_of_another_size_and_probes_of_more_modes(pretrained:
     assert np.isfinite(found.patches).all()
 
 
+def test_with_fourier_layers_it_is_for_patterns_of_its_size(
+    bench: Bench, scans: Sequence[PtychoDataContainer]
+) -> None:
+    with without_graphs(bench.engine):
+        bench.train(data=joined(scans), **FIXED | {"architecture": "unrolled_fourier"})
+    assert bench.engine.describe(bench.model_path).data.any_probe
+    assert np.isfinite(bench.patches(groups_of(scan_with(1, 1e5, 3), count=2))).all()
+    with pytest.raises(ModelFileError, match="N = 64"):
+        bench.patches(groups_of(scan_with(1, 1e5, 2, n=128), count=2))
+
+
 def test_another_gridsize_is_refused(pretrained: Bench) -> None:
     with pytest.raises(ModelFileError, match="gridsize = 2"):
         pretrained.patches(groups_of(scan_with(1, 1e5, 3), gridsize=1))

@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "cnn-groups": {"gridsize": 2, "probe_modes": 3, "amp_activation": "swish"},
     "cnn-apart": {"gridsize": 2, "object_big": False, "pad_object": False},
     "unrolled": {"architecture": "unrolled", "probe_modes": 3},
+    "unrolled-fourier": {"architecture": "unrolled_fourier", "gridsize": 2},
     "unrolled-groups": {"architecture": "unrolled", "gridsize": 2, "probe_trainable": True},
     "unrolled-apart": {"architecture": "unrolled", "gridsize": 2, "object_big": False, "probe_mask": True},
 }

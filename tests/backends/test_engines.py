@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -356,8 +357,13 @@ def test_early_stopping_ends_training_that_does_not_improve(bench: Bench) -> Non
     assert len(bench.train(stuck, data=data, validation=data, nepochs=30).history["train_loss"]) == 3
 
 
-@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
-@pytest.mark.parametrize("architecture", ["cnn", "unrolled"])
+@pytest.mark.parametrize(
+    ("architecture", "precision"),
+    [
+        *itertools.product(("cnn", "unrolled"), ("16-mixed", "bf16-mixed")),
+        ("unrolled_fourier", "bf16-mixed"),
+    ],
+)
 def test_mixed_precision_trains_and_infers(
     bench: Bench, graphs: None, precision: str, architecture: str
 ) -> None:
@@ -441,7 +447,14 @@ def test_bad_pixels_take_no_part(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("n", "gridsize", "architecture"),
-    [(64, 3, "cnn"), (64, 3, "unrolled"), (128, 2, "cnn"), (256, 1, "cnn"), (128, 1, "unrolled")],
+    [
+        (64, 3, "cnn"),
+        (64, 3, "unrolled"),
+        (128, 2, "cnn"),
+        (256, 1, "cnn"),
+        (128, 1, "unrolled"),
+        (96, 2, "unrolled_fourier"),
+    ],
 )
 def test_every_size_trains_and_infers(
     bench: Bench, make_scan: Callable[..., RawData], n: int, gridsize: int, architecture: str

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from ptychopinn_ptychodus.backends.base import ModelFileError
+from ptychopinn_ptychodus.backends.hyperparameters import MOST_KEPT
 from ptychopinn_ptychodus.backends.lightning import checkpoint, inference, unrolled
 from ptychopinn_ptychodus.backends.lightning.architecture import Architecture
 from ptychopinn_ptychodus.backends.lightning.engine import LightningEngine
@@ -194,7 +195,7 @@ def test_steps_that_are_computed_again_give_the_same_gradients(
         torch.nn.init.normal_(correction, std=0.05, generator=torch.Generator().manual_seed(1))
     batch = GroupDataset(container, container.input_scale).__getitems__([0, 3])
     seen = []
-    for limit in (unrolled.MOST_KEPT, 0):
+    for limit in (MOST_KEPT, 0):
         monkeypatch.setattr(unrolled, "MOST_KEPT", limit)
         module.zero_grad()
         kept = [0]

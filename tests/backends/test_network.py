@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ptychopinn_ptychodus.backends.hyperparameters import MODES
 from ptychopinn_ptychodus.backends.lightning import forward
+from ptychopinn_ptychodus.backends.lightning.fourier import FourierLayer
 from ptychopinn_ptychodus.backends.lightning.network import build_network
 from ptychopinn_ptychodus.config import ModelConfig
 
@@ -40,14 +42,33 @@ def test_every_size_gives_patches_of_the_input_shape(architecture: str, n: int, 
     assert torch.isfinite(torch.view_as_real(patches)).all()
 
 
-@pytest.mark.parametrize("n", [96, 120, 192])
-def test_the_unrolled_network_takes_sizes_that_are_no_power_of_two(n: int) -> None:
-    config = ModelConfig(N=n, gridsize=2, architecture="unrolled", n_filters_scale=1)
+@pytest.mark.parametrize(
+    ("architecture", "n"),
+    [*(("unrolled", n) for n in (96, 120, 192)), *(("unrolled_fourier", n) for n in (32, 96, 120))],
+)
+def test_the_unrolled_networks_take_sizes_that_are_no_power_of_two(architecture: str, n: int) -> None:
+    config = ModelConfig(N=n, gridsize=2, architecture=architecture, n_filters_scale=1)
     amplitude, offsets, probe = _inputs(n, config.channels, batch=1)
     with torch.no_grad():
         patches = build_network(config)(amplitude, offsets, probe, GOOD[n])
     assert patches.shape == amplitude.shape
     assert torch.isfinite(torch.view_as_real(patches)).all()
+
+
+@pytest.mark.parametrize("size", [32, 45])
+def test_a_fourier_layer_mixes_the_first_modes_of_a_transform(size: int) -> None:
+    layer = FourierLayer(4).double()
+    x = torch.randn(2, 4, size, size, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        mixed = torch.zeros_like(x)
+        for axis, mixing in zip((-1, -2), layer.mixing, strict=True):
+            modes = torch.fft.rfft(x, dim=axis).narrow(axis, 0, MODES)
+            letters = ("bihk", "bohk") if axis == -1 else ("bikh", "bokh")
+            matrix = torch.complex(mixing[0], mixing[1])
+            found = torch.einsum(f"{letters[0]},iok->{letters[1]}", modes, matrix)
+            mixed += torch.fft.irfft(found, size, dim=axis)
+        expected = x + layer.out(torch.relu(layer.near(x) + mixed))
+        torch.testing.assert_close(layer(x), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("pad_object", [True, False])

@@ -235,6 +235,12 @@ def test_an_unrolled_network_of_an_odd_number_of_32_gives_the_same_patches() -> 
     _check_network(config, batch=1)
 
 
+@pytest.mark.parametrize(("n", "gridsize"), [(32, 1), (96, 2)])
+def test_an_unrolled_network_with_fourier_layers_gives_the_same_patches(n: int, gridsize: int) -> None:
+    config = ModelConfig(N=n, gridsize=gridsize, architecture="unrolled_fourier", n_filters_scale=1)
+    _check_network(config, batch=1)
+
+
 @pytest.mark.parametrize("modes", [1, 3])
 @pytest.mark.parametrize("object_big", [True, False])
 @pytest.mark.parametrize("gridsize", [1, 2, 3])
@@ -243,7 +249,7 @@ def test_unrolled_network_gives_the_same_patches(gridsize: int, object_big: bool
     _check_network(config, batch=1 if gridsize == 3 else 2, modes=modes)
 
 
-@pytest.mark.parametrize("architecture_name", ["cnn", "unrolled"])
+@pytest.mark.parametrize("architecture_name", ["cnn", "unrolled", "unrolled_fourier"])
 def test_fresh_weights_are_drawn_from_the_same_distributions(architecture_name: str) -> None:
     config = ModelConfig(architecture=architecture_name)
     torch.manual_seed(0)
@@ -275,7 +281,7 @@ def test_an_array_that_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-@pytest.mark.parametrize("architecture_name", ["cnn", "unrolled"])
+@pytest.mark.parametrize("architecture_name", ["cnn", "unrolled", "unrolled_fourier"])
 def test_half_precision_is_for_convolutions_alone(architecture_name: str, precision: str) -> None:
     if not has_convolution(get_engine("tensorflow"), precision):
         pytest.skip(f"TensorFlow has no convolution for {precision} on this processor")
@@ -375,6 +381,7 @@ def _objective(
         ("unrolled", 1, True, 0.0),
         ("unrolled", 2, True, 0.7),
         ("unrolled", 2, False, 0.0),
+        ("unrolled_fourier", 2, True, 0.7),
     ],
 )
 def test_every_gradient_is_that_of_pytorch(
@@ -432,7 +439,7 @@ def test_every_gradient_is_that_of_pytorch(
             )
         return found
 
-    reference = drawn(in_double) if architecture_name == "unrolled" else None
+    reference = drawn(in_double) if config.is_unrolled else None
     # convolutions add what nearly cancels: one instruction set had two engines apart by 1.1e-3
     relative = 1e-3 if reference is not None else 5e-3
 
@@ -467,7 +474,10 @@ def _gradient_of(number: int, name: str, found: Any) -> Any:
 # ---------------------------------------------------------------------- graphs
 
 
-@pytest.mark.parametrize(("architecture_name", "gridsize"), [("cnn", 2), ("unrolled", 2), ("unrolled", 1)])
+@pytest.mark.parametrize(
+    ("architecture_name", "gridsize"),
+    [("cnn", 2), ("unrolled", 2), ("unrolled", 1), ("unrolled_fourier", 2)],
+)
 def test_a_graph_of_unknown_batch_size_gives_the_eager_values(architecture_name: str, gridsize: int) -> None:
     config = ModelConfig(gridsize=gridsize, architecture=architecture_name, n_filters_scale=1)
     network, _ = _twins(config)

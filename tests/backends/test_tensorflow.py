@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ptychopinn_ptychodus.backends.base import ModelFileError, ModelState
 from ptychopinn_ptychodus.backends.registry import get_engine, guess_engine
-from ptychopinn_ptychodus.backends.tensorflow import bundle
+from ptychopinn_ptychodus.backends.tensorflow import bundle, module, unrolled
 from ptychopinn_ptychodus.backends.tensorflow.components import load_inference_bundle
 from ptychopinn_ptychodus.backends.tensorflow.loaders import Order, build_dataset
 from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlow, require_precision
@@ -111,6 +111,50 @@ def test_batches_have_the_documented_shapes_and_the_contracts_normalisation(benc
     scan = bench.groups(1, count=36)
     whole = next(build_dataset(scan, scan.input_scale, 36, QUICK).as_numpy_iterator())
     assert (whole["amplitude"] ** 2).sum((1, 2)).mean() == pytest.approx((64 / 2) ** 2, rel=1e-5)
+
+
+def test_steps_that_are_computed_again_give_the_same_gradients(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for patterns too large for all of a batch's intermediate results; in graphs, as in trainings."""
+    monkeypatch.setattr(unrolled, "STEPS", 4)
+    monkeypatch.setattr(unrolled, "STEPS_PER_CORRECTION", 2)
+    data = bench.groups(2, count=3)
+    batch = next(iter(build_dataset(data, data.input_scale, 3, QUICK)))
+    config = bench.config(gridsize=2, architecture="unrolled", probe_trainable=True, batch_size=3)
+    arrays: dict[str, NDArray[np.float32]] = {}
+    rng = np.random.default_rng(1)
+    seen = []
+    pixels = 3 * 4 * 64**2 * len(data.probe)
+    for limit in (pixels, pixels - 1):
+        monkeypatch.setattr(module, "MOST_KEPT", limit)
+        model = PtychoPINN_TensorFlow.for_data(data, config)
+        # they begin at zero, and would hide what comes before
+        arrays = arrays or {
+            name: rng.normal(0, 0.05, array.shape).astype(np.float32) if ".out." in name else array
+            for name, array in model.arrays().items()
+        }
+        model.set_arrays(arrays)
+        gradients = _gradients(model, batch)
+        traced = gradients.get_concrete_function()
+        transforms = sum(operation.type == "FFT2D" for operation in traced.graph.get_operations())
+        seen.append((transforms, [value.numpy() for value in gradients(batch)]))
+    (once, kept), (twice, again) = seen
+    assert twice == once + 4
+    for one, other in zip(kept, again, strict=True):
+        np.testing.assert_allclose(other, one, rtol=0.0, atol=1e-4 * np.abs(one).max())
+
+
+def _gradients(model: PtychoPINN_TensorFlow, batch: Mapping[str, tf.Tensor]) -> Any:
+    """A graph for batches of any size: the loss, and its gradient for each variable."""
+    shapes = {name: tf.TensorSpec((None, *value.shape[1:]), value.dtype) for name, value in batch.items()}
+
+    def gradients(batch: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = model.objective(batch)
+        return [loss, *tape.gradient(loss, [variable.value for variable in model.trainable_variables])]
+
+    return tf.function(gradients, input_signature=[shapes])
 
 
 @pytest.mark.parametrize("probe_factor", [1.0, 1e-4, 3e3])

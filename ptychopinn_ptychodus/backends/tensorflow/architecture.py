@@ -50,15 +50,27 @@ class Architecture(keras.layers.Layer):
         super().__init__(dtype="float32", autocast=False)
         self.convolution_dtype = dtype
         self.convolutions: dict[str, keras.layers.Conv2D] = {}
+        self.weights_by_name: dict[str, keras.Variable] = {}
+        self.computes_again = False
+        """Whether what gradients need of a network's steps is computed once more for them rather than kept.
+
+        It is obeyed by networks that have steps, when they are traced."""
         self.built = True
 
     def convolution(
-        self, name: str, channels_in: int, channels_out: int, *, relu: bool = False, **initializers: Any
+        self,
+        name: str,
+        channels_in: int,
+        channels_out: int,
+        *,
+        size: int = 3,
+        relu: bool = False,
+        **initializers: Any,
     ) -> keras.layers.Conv2D:
-        """A 3×3 convolution that is one of this network's, under the name that it has in PyTorch's."""
+        """A convolution that is one of this network's, under the name that it has in PyTorch's."""
         layer = self.convolution_layer(
             channels_out,
-            3,
+            size,
             padding="same",
             data_format=DATA_FORMAT,
             activation="relu" if relu else None,
@@ -69,6 +81,14 @@ class Architecture(keras.layers.Layer):
         self.convolutions[name] = layer
         return layer
 
+    def weight(
+        self, name: str, shape: tuple[int, ...], initializer: keras.initializers.Initializer
+    ) -> keras.Variable:
+        """Other weights of this network, likewise; of any number of axes but 4, which stands for kernels."""
+        variable = self.add_weight(name=name.rpartition(".")[2], shape=shape, initializer=initializer)
+        self.weights_by_name[name] = variable
+        return variable
+
     def physics_variables(self) -> list[keras.Variable]:
         """Variables with a physical meaning (step sizes, say), which learn at a faster rate."""
         return []
@@ -78,7 +98,7 @@ class Architecture(keras.layers.Layer):
         named = {variable.name: variable for variable in self.physics_variables()}
         for name, layer in self.convolutions.items():
             named |= {f"{name}.weight": layer.kernel, f"{name}.bias": layer.bias}
-        return named
+        return named | self.weights_by_name
 
     def on_pixels(
         self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor

@@ -19,7 +19,7 @@ from ...data.container import PtychoDataContainer
 from ..base import ModelDescription, ModelFileError, ModelState
 from ..conversion import not_convertible
 from ..framework import one_line
-from ..hyperparameters import COUNT_FLOOR, PHYSICS_RATE
+from ..hyperparameters import COUNT_FLOOR, MOST_KEPT, PHYSICS_RATE
 from ..physics import NEEDS_OBJECT, InitialPhysics, amplitude_to_sqrt_counts, central_disk, initial_physics
 from . import forward, losses
 from .architecture import Tensor, from_portable, to_portable
@@ -97,6 +97,10 @@ class PtychoPINN_TensorFlow(keras.Model):
         self.good_pixels = self.add_weight(
             name="good_pixels", shape=(size, size), initializer="ones", trainable=False
         )
+        pixels = training_config.batch_size * model_config.channels * data_config.probe_modes * size**2
+        # a GPU has its memory for nothing else
+        on_cpu = "GPU" not in self.probe_planes.value.device
+        self.network.computes_again = on_cpu and pixels > MOST_KEPT
         self.mask = central_disk(size) if model_config.probe_mask else np.ones((size, size), np.float32)
         sigma = model_config.gaussian_smoothing_sigma
         self.smoothing = forward.gaussian_kernel(sigma) if sigma > 0 else None

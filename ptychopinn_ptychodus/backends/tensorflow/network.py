@@ -23,6 +23,7 @@ from ..hyperparameters import (
 )
 from .architecture import DATA_FORMAT, Architecture, Tensor, chain
 from .forward import intensity
+from .fourier import UnrolledFourierNetwork
 from .unrolled import UnrolledNetwork
 
 Layers = list[keras.layers.Layer]
@@ -179,5 +180,6 @@ def build_network(config: ModelConfig, dtype: str = "float32") -> Architecture:
     architectures: dict[str, type[ConvolutionalNetwork | UnrolledNetwork]] = {
         "cnn": ConvolutionalNetwork,
         "unrolled": UnrolledNetwork,
+        "unrolled_fourier": UnrolledFourierNetwork,
     }
     return architectures[config.architecture](config, dtype)

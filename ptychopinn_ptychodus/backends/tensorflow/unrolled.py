@@ -9,6 +9,7 @@ frame barely determines, the large-scale phase, is tied down by its neighbours.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -67,22 +68,19 @@ class CorrectionNetwork:
 def _block(
     network: Architecture, name: str, channels_in: int, channels_out: int
 ) -> list[keras.layers.Conv2D]:
-    # PyTorch's default initialisation, and its numbering: there, the activations between are layers too
+    # PyTorch's numbering: there, the activations between are layers too
     layers = []
     for number, channels in ((0, channels_in), (2, channels_out)):
-        bound = 1 / math.sqrt(9 * channels)
-        kernel, bias = (keras.initializers.RandomUniform(-bound, bound) for _ in range(2))
-        layers.append(
-            network.convolution(
-                f"{name}.{number}",
-                channels,
-                channels_out,
-                relu=True,
-                kernel_initializer=kernel,
-                bias_initializer=bias,
-            )
-        )
+        start = like_pytorch(9 * channels)
+        layers.append(network.convolution(f"{name}.{number}", channels, channels_out, relu=True, **start))
     return layers
+
+
+def like_pytorch(fan_in: int) -> dict[str, keras.initializers.Initializer]:
+    """Initializers of a convolution, by Keras' names, that are PyTorch's defaults."""
+    bound = 1 / math.sqrt(fan_in)
+    kernel, bias = (keras.initializers.RandomUniform(-bound, bound) for _ in range(2))
+    return {"kernel_initializer": kernel, "bias_initializer": bias}
 
 
 class GroupRegion:
@@ -146,13 +144,16 @@ class UnrolledNetwork(Architecture):
     def __init__(self, config: ModelConfig, dtype: str = "float32") -> None:
         super().__init__(dtype)
         self.joint = config.object_big
-        width = WIDTH * config.n_filters_scale
         self.step = self._per_step("step", FIRST_STEP)
         self.momentum = self._per_step("momentum", FIRST_MOMENTUM)
         self.corrections = [
-            CorrectionNetwork(self, f"corrections.{number}", 7, 2, width)
+            self.correction(f"corrections.{number}", config)
             for number in range(STEPS // STEPS_PER_CORRECTION)
         ]
+
+    def correction(self, name: str, config: ModelConfig) -> Callable[[Tensor], Tensor]:
+        """A fresh one: of object, update, velocity and light, (B, R, R, 7), to (B, R, R, 2), 0 at first."""
+        return CorrectionNetwork(self, name, 7, 2, WIDTH * config.n_filters_scale)
 
     def _per_step(self, name: str, value: float) -> keras.Variable:
         constant = keras.initializers.Constant(value)
@@ -192,7 +193,6 @@ class UnrolledNetwork(Architecture):
         good = tf.signal.ifftshift(good_pixels, axes=(-2, -1))
         if len(good.shape) == 4:
             good = good[:, :, None]
-        conjugate = tf.math.conj(probe)
         illumination = region.accumulate(tf.reduce_sum(power(probe), 2))
         brightest = tf.reduce_max(illumination, (-2, -1), keepdims=True)
         damping = as_complex(1 / (illumination + WEIGHT_FLOOR * brightest))
@@ -200,20 +200,52 @@ class UnrolledNetwork(Architecture):
         steps, momenta = (
             tf.unstack(as_complex(tf.convert_to_tensor(rates))) for rates in (self.step, self.momentum)
         )
-        obj = tf.ones_like(damping)
-        velocity = tf.zeros_like(obj)
-        for step in range(STEPS):
+
+        def moved(
+            step: Tensor, momentum: Tensor, obj: Tensor, velocity: Tensor, probe: Tensor, damping: Tensor
+        ) -> list[Tensor]:
             wave = tf.signal.fft2d(probe * region.cut(obj)[:, :, None])
             modelled = norm * tf.reduce_sum(power(wave), 2, keepdims=True) + AMPLITUDE_FLOOR
             error = tf.signal.ifft2d(wave * as_complex(good * (measured * tf.math.rsqrt(modelled) - 1)))
-            update = region.accumulate(tf.reduce_sum(conjugate * error, 2)) * damping
-            velocity = momenta[step] * velocity + update
-            obj = obj + steps[step] * velocity
+            update = region.accumulate(tf.reduce_sum(tf.math.conj(probe) * error, 2)) * damping
+            velocity = momentum * velocity + update
+            return [obj + step * velocity, velocity, update]
+
+        def corrected(
+            network: Callable[[Tensor], Tensor], obj: Tensor, velocity: Tensor, update: Tensor, light: Tensor
+        ) -> list[Tensor]:
+            complex_planes = (obj - 1, update, velocity)
+            planes = [part(z) for z in complex_planes for part in (tf.math.real, tf.math.imag)]
+            planes.append(tf.broadcast_to(light, tf.shape(planes[0])))
+            correction = network(tf.stack(planes, -1))
+            # complex numbers have no half precision to match that of a network under a mixed policy
+            return [obj + tf.complex(*tf.unstack(tf.cast(correction, tf.float32), axis=-1))]
+
+        run = _computed_again if self.computes_again else _kept
+        obj = tf.ones_like(damping)
+        velocity = tf.zeros_like(obj)
+        for step in range(STEPS):
+            obj, velocity, update = run(moved, steps[step], momenta[step], obj, velocity, probe, damping)
             if (step + 1) % STEPS_PER_CORRECTION == 0:
-                complex_planes = (obj - 1, update, velocity)
-                planes = [part(z) for z in complex_planes for part in (tf.math.real, tf.math.imag)]
-                planes.append(tf.broadcast_to(light, tf.shape(planes[0])))
-                correction = self.corrections[step // STEPS_PER_CORRECTION](tf.stack(planes, -1))
-                # complex numbers have no half precision to match that of a network under a mixed policy
-                obj = obj + tf.complex(*tf.unstack(tf.cast(correction, tf.float32), axis=-1))
+                network = self.corrections[step // STEPS_PER_CORRECTION]
+                (obj,) = run(functools.partial(corrected, network), obj, velocity, update, light)
         return obj
+
+
+def _kept(function: Callable[..., list[Tensor]], *values: Tensor) -> list[Tensor]:
+    return function(*values)
+
+
+def _computed_again(function: Callable[..., list[Tensor]], *values: Tensor) -> list[Tensor]:
+    """As ``function(*values)``; what its gradients need is computed once more for them.
+
+    The first of the results is complex. It is when the gradient of the first one is there that a graph
+    computes again, and TensorFlow can tell that of real numbers only.
+    """
+
+    def in_planes(*values: Tensor) -> list[Tensor]:
+        first, *others = function(*values)
+        return [tf.stack((tf.math.real(first), tf.math.imag(first))), *others]
+
+    first, *others = tf.recompute_grad(in_planes)(*values)
+    return [tf.complex(first[0], first[1]), *others]
