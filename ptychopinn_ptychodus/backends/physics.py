@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _NOTEWORTHY = 1.25
 """A scan this many times as bright, or as dim, as the training data is worth a finding."""
 
+_HARD_FOR_CNN = 128
+"""N from which on 'cnn' did not learn from groups in the time that it learns from single patterns."""
 
 NEEDS_OBJECT = (
     "realspace_mae_weight or realspace_aligned_weight above 0 needs a known object: add objectGuess to the "
@@ -75,6 +77,13 @@ def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> I
             "%r what is missing. Use gridsize 2 or more where positions allow, or a network that was "
             "pretrained for single frames (ptychopinn-ptychodus pretrain --gridsize 1).",
             model.architecture,
+        )
+    if model.architecture == "cnn" and model.channels > 1 and model.object_big and size >= _HARD_FOR_CNN:
+        logger.warning(
+            "'cnn' with gridsize = %d at N = %d hardly learns: after short trainings its object was not to be "
+            "recognised. Use gridsize 1, 'unrolled', or very many epochs.",
+            model.gridsize,
+            size,
         )
     if container.probes is not None:
         _require_free_of_probe(config)

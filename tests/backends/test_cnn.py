@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from ptychopinn_ptychodus.backends import model_file
 from ptychopinn_ptychodus.backends.base import Engine, ModelFileError
+from ptychopinn_ptychodus.backends.physics import initial_physics
+from ptychopinn_ptychodus.config import ModelConfig, TrainingConfig
 from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.raw import RawData
@@ -61,6 +63,15 @@ def test_groups_are_better_explained_than_by_an_empty_object(
     assert result.history["train_loss"][-1] < 0.95 * _loss_of_an_empty_object(data)
     patches = _centres(bench.patches(data))
     assert np.linalg.norm(patches - patches.mean(0)) > 0.03 * np.linalg.norm(patches)
+
+
+@pytest.mark.parametrize(("n", "gridsize", "warned"), [(128, 2, True), (128, 1, False), (64, 2, False)])
+def test_that_it_hardly_learns_from_groups_of_large_patterns_is_said(
+    make_scan: Callable[..., RawData], caplog: pytest.LogCaptureFixture, n: int, gridsize: int, warned: bool
+) -> None:
+    data = make_scan(count=4, n=n, step=n / 10).generate_grouped_data(n, 4, 8, gridsize=gridsize, seed=0)
+    initial_physics(data, TrainingConfig(model=ModelConfig(N=n, gridsize=gridsize)))
+    assert ("'cnn' with gridsize = 2 at N = 128" in caplog.text) == warned
 
 
 @pytest.mark.parametrize("architecture", ["cnn", "unrolled"])
