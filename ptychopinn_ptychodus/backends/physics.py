@@ -80,8 +80,8 @@ def initial_physics(container: PtychoDataContainer, config: TrainingConfig) -> I
         )
     if model.architecture == "cnn" and model.channels > 1 and model.object_big and size >= _HARD_FOR_CNN:
         logger.warning(
-            "'cnn' with gridsize = %d at N = %d hardly learns: after short trainings its object was not to be "
-            "recognised. Use gridsize 1, 'unrolled', or very many epochs.",
+            "'cnn' with gridsize = %d at N = %d hardly learns: after short trainings its object was not to "
+            "be recognised. Use gridsize 1, 'unrolled', or very many epochs.",
             model.gridsize,
             size,
         )

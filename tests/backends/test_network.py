@@ -69,6 +69,10 @@ def test_a_fourier_layer_mixes_the_first_modes_of_a_transform(size: int) -> None
             mixed += torch.fft.irfft(found, size, dim=axis)
         expected = x + layer.out(torch.relu(layer.near(x) + mixed))
         torch.testing.assert_close(layer(x), expected, rtol=1e-10, atol=1e-10)
+        exact = layer.float()(x.float())
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = layer(x.float())
+    assert 0 < float((rough - exact).norm() / exact.norm()) < 0.02
 
 
 @pytest.mark.parametrize("pad_object", [True, False])

@@ -82,11 +82,13 @@ def weights_of(model: Path) -> tuple[float, float]:
 def test_single_frames_under_made_probes_learn_from_the_object_and_are_not_advised_against(
     command: Command, scan: Path, tmp_path: Path, extension: str
 ) -> None:
-    done = command("pretrain", "-o", tmp_path, *TINY, "--size", 64, "--gridsize", 1)
+    fourier = ("--architecture", "unrolled_fourier")
+    done = command("pretrain", "-o", tmp_path, *TINY, "--size", 64, "--gridsize", 1, *fourier)
     assert done.returncode == 0, done.stderr
     model = tmp_path / f"model{extension}"
     description = guess_engine(model).describe(model)
     assert (description.model.N, description.model.gridsize) == (64, 1)
+    assert description.model.architecture == "unrolled_fourier"
     assert weights_of(model) == (1.0, 0.0)
     off = ("--set", "PtychoPINNPluginRefinement.Epochs=0")
     used = command("reconstruct", "-i", scan, "-o", tmp_path / "out", "-m", model, *off)
@@ -206,7 +208,15 @@ def test_probes_of_different_sizes(tmp_path: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--size", 100), ("--scans", 0), ("--gridsize", 9), ("--seed", -1), ("--backend", "abacus")]
+    "arguments",
+    [
+        ("--size", 100),
+        ("--scans", 0),
+        ("--gridsize", 9),
+        ("--seed", -1),
+        ("--backend", "abacus"),
+        ("--architecture", "cnn"),
+    ],
 )
 def test_arguments_that_make_no_sense(arguments: tuple[str, object], tmp_path: Path, capsys: Capture) -> None:
     assert main(["pretrain", "-o", str(tmp_path), *map(str, arguments)]) == 2
