@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..data.raw import RawData
 from ..live.position_shifts import Shift
 from ..live.timed_positions import TimedPositions
-from ..ptychodus_io.names import PRODUCT_FILE
+from ..ptychodus_io.names import LIBRARY, PRODUCT_FILE
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 _UNKNOWN = (
     "Neither times nor patterns tell from which frame on each has the position of another one; if it is not "
