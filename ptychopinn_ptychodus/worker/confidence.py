@@ -11,13 +11,14 @@ from ..data.estimate import Estimate
 from ..data.examination import Action, Finding, Report
 from ..data.raw import RawData
 from ..files import replacing
+from ..ptychodus_io.names import LIBRARY
 from ..refinement.report import Refined
 from ..settings_table import SETTINGS
 from ..verdict.confidence import CODE, confidence_finding, confidence_in
 from .job import ReconstructJob, RefineJob
 from .run_files import CONFIDENCE_FILE, CONFIDENCE_PICTURE
 
-logger = logging.getLogger("PtychoPINN-Plugin")
+logger = logging.getLogger(LIBRARY)
 
 _SETTING = SETTINGS["Examination.Confidence"].full_name
 
