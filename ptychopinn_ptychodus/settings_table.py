@@ -30,7 +30,7 @@ from .config import (
     backend_names,
 )
 from .data.examination.config import PATTERN_VALUES, ExaminationConfig
-from .refinement.config import METRICS, STARTS, RefinementConfig
+from .refinement.config import METRICS, PRIORS, STARTS, RefinementConfig
 
 PREFIX = "PtychoPINNPlugin"
 """With which the name of each settings group begins."""
@@ -538,6 +538,19 @@ _REFINEMENT = (
         "most bright pixels count less than about eight photons.",
         sets={RefinementConfig: "metric"},
         choices=lambda: METRICS,
+        applies=_refined,
+        of=EVERY,
+    ),
+    Setting(
+        "Refinement.Prior",
+        "auto",
+        "Prior",
+        "What holds the object of a dim scan beside its own spectrum. auto: itself without its noise (total "
+        "variation), where photons are few and patterns that take no part are foretold better so; the "
+        "product's comments say it. Edges are sharper and flat regions flatter than the counts alone make "
+        "them. off: the counts alone.",
+        sets={RefinementConfig: "prior"},
+        choices=lambda: PRIORS,
         applies=_refined,
         of=EVERY,
     ),

@@ -54,7 +54,7 @@ def with_refinement(
     """``product`` with the refined object, probe and positions, and the error of each epoch.
 
     ``result`` is the worker's message: ``errors`` by epoch, ``start_error``, ``error``, and whether nothing
-    was better than the start, ``kept_start``. ``origin`` says in words what the refinement started from.
+    was better than the start, ``kept_start``, or the object is held by a prior, ``denoised``. ``origin`` says in words what the refinement started from.
     ``findings`` go into the comments.
     """
     epochs = counted(len(result["errors"]), "epoch")
@@ -68,6 +68,8 @@ def with_refinement(
     how = f"{origin}, then {epochs} of refinement"
     if found.positions is not None:
         how += f", {_POSITIONS}"
+    if result["denoised"]:
+        how += ", its object held by a prior (total variation); Refinement.Prior = off gives it without"
     if result["kept_start"]:
         how += ", which did not improve it"
         logger.warning("Refinement has not improved on what it started from, which is handed over again.")

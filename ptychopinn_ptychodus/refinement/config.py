@@ -8,6 +8,8 @@ from ..validation import check, flags, integer, one_of, real
 
 ERROR_METRICS = ("amplitude", "poisson")
 METRICS = ("auto", *ERROR_METRICS)
+PRIORS = ("off", "auto")
+"""What an object is held by beside its own spectrum, see :mod:`.denoising`."""
 STARTS = ("auto", "flat", "object")
 """Objects to start from, see :func:`.chosen_start.chosen_start`."""
 SMALLEST_BATCH = 4
@@ -43,6 +45,10 @@ class RefinementConfig:
         likelihood, and steps of the object by all patterns at once follow the epochs. Where counts are so few
         that amplitudes are no measure, see :mod:`.few_counts`, it is ``"poisson"`` from the beginning.
         With that, such steps follow, too, if nothing but photons' noise is left.
+    prior
+        ``"auto"`` holds the object of a dim scan by itself without its noise, see :mod:`.denoising`: where
+        steps by all patterns at once follow the epochs, noise is left, and patterns that are held out are
+        foretold better so. ``"off"`` does not.
     probe_modes
         Number of incoherent modes of the probe; modes that it lacks are added. None keeps those that it has.
     object_step, probe_step, position_step
@@ -75,6 +81,7 @@ class RefinementConfig:
     probe: bool = True
     positions: bool = True
     metric: str = "auto"
+    prior: str = "off"
     probe_modes: int | None = None
     object_step: float = 0.3
     probe_step: float = 0.2
@@ -91,6 +98,7 @@ class RefinementConfig:
         integer(self, "batch_size", SMALLEST_BATCH, optional=True)
         flags(self, "probe", "positions")
         one_of(self, "metric", METRICS)
+        one_of(self, "prior", PRIORS)
         integer(self, "probe_modes", 1, optional=True)
         for name in ("object_step", "probe_step", "position_step"):
             real(self, name, exclusive=True)

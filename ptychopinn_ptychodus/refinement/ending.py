@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .ambiguities import without_ramp
 from .config import RefinementConfig
+from .denoising import Scan, denoise
 from .few_counts import NEAR_NOISE, ROUNDS, tell_what_is_seen
 from .iterate import Iterate
 from .misfits import tell_of_misfits
@@ -52,6 +53,8 @@ class Ending:
         That of the estimate, or of the start where this is kept, once it is finished.
     kept_start
         Whether the start is kept.
+    denoised
+        Whether the object is held by itself without its noise.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Ending:
         self._arrays = run.measured.arrays
         self._scan = np.arange(run.measured.raw.n_patterns)
         self._finest: float | None = None  # see ObjectSteps.solve_anew, which few counts come to
-        self.error, self.kept_start = math.nan, False
+        self.error, self.kept_start, self.denoised = math.nan, False, False
 
     def solve_object(self) -> None:
         """The object alone, from all patterns at once, where photons are all that is left."""
@@ -83,6 +86,8 @@ class Ending:
             self._solve_on(model)
         else:
             self._solve_anew(model)
+        if self._config.prior != "off" and not run.stopped:
+            self._denoise(model)
 
     def _solve_on(self, model: ScanModel) -> None:
         """From the object of the epochs."""
@@ -121,6 +126,25 @@ class Ending:
             lambda part: self._work.reach(run.most_epochs + part * more),
             self._should_stop,
         )
+
+    def _denoise(self, model: ScanModel) -> None:
+        """Hold the object by itself without its noise, where the dose calls for it."""
+        run, begun, more = self._run, self._work.done, 2 * _EPOCHS_A_ROUND
+        self._work.add(more)
+        scan = Scan(model, self._arrays, run.weights, run.measured.per_photon, run.order)
+        run.stopped, self.denoised = denoise(
+            scan,
+            run.object_steps,
+            run.iterate,
+            _STEPS,
+            lambda part: self._work.reach(begun + part * more),
+            self._should_stop,
+        )
+        if self.denoised and not self._quiet:
+            logger.info(
+                "The object is held by itself without its noise (total variation): patterns that took no part are "
+                "foretold better so. Set the prior to off for an object without it."
+            )
 
     def _is_all_noise(self) -> bool:
         """Whether the likelihood was followed from the beginning, and has nothing but photons' noise left."""

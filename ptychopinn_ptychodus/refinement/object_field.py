@@ -52,7 +52,7 @@ class ObjectField:
     Parameters
     ----------
     mean
-        Of the object.
+        Of the object by the prior: one number, or (H, W) pixels.
     turn
         What the object is multiplied by for a mean of phase 0, of modulus 1.
     known
@@ -68,7 +68,7 @@ class ObjectField:
         H W.
     """
 
-    def __init__(self, mean: complex, turn: complex, known: Known, parts: Real) -> None:
+    def __init__(self, mean: complex | Complex, turn: complex, known: Known, parts: Real) -> None:
         self._mean, self._turn = mean, turn
         self._precision = 1.0 / known.prior
         self._spread = np.sqrt(1.0 / (self._precision + known.patterns))

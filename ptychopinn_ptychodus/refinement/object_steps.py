@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,43 @@ from .prior import ObjectPrior
 from .whole_scan import Posterior, most_probable
 
 _FULL_BATCH = 40  # patterns for a step of full length
+_LIT = 0.1  # of the strongest light
 _HARDLY = 0.1  # change of the logarithm of an object's power
+
+
+@dataclass(frozen=True)
+class Around:
+    """What an object is held by in the place of its mean.
+
+    Attributes
+    ----------
+    centre
+        (H, W) complex64, another object.
+    freedom
+        See :meth:`.ObjectPrior.field_around`.
+    """
+
+    centre: NDArray[np.complex64]
+    freedom: float
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """How far an object may be wrong.
+
+    Attributes
+    ----------
+    mean
+        Of the object.
+    spread
+        (2,) standard deviation of its real and its imaginary part, its mean being 1, where light is usual.
+    each
+        (2, H, W) float32, the same for each pixel.
+    """
+
+    mean: complex
+    spread: NDArray[np.float64]
+    each: NDArray[np.float32]
 
 
 class ObjectSteps:
@@ -98,18 +135,24 @@ class ObjectSteps:
         on_progress: Callable[[float], None] | None,
         should_stop: Callable[[], bool] | None,
         known: Curvature | None = None,
+        around: Around | None = None,
     ) -> bool:
         """Put the most probable object in the place of the iterate's, where patches touch it.
 
         The likelihood is that of photons, of ``per_photon`` counts each; ``known`` is how much they tell
-        around the iterate, which is measured unless it is given. Returns whether it was stopped,
-        which may be before all steps are taken. See :mod:`.whole_scan`.
+        around the iterate, which is measured unless it is given. ``around`` takes the place of the
+        object's mean. Returns whether it was stopped, which may be before all steps are taken. See
+        :mod:`.whole_scan`.
         """
         arrays = self._arrays
         model.hold(iterate)
         if known is None:
-            known = self._known(model, iterate, per_photon)
-        field = self._prior.field(arrays.get(iterate.canvas), known)
+            known = self.known(model, iterate, per_photon)
+        canvas = arrays.get(iterate.canvas)
+        if around is None:
+            field = self._prior.field(canvas, known)
+        else:
+            field = self._prior.field_around(around.centre, canvas, known, around.freedom)
         posterior = Posterior(model, arrays, iterate, field, weights / per_photon, should_stop)
         with arrays.side_by_side():
             numbers, stopped = most_probable(posterior, steps, on_progress)
@@ -142,7 +185,7 @@ class ObjectSteps:
         get, finest = self._arrays.get, 0.0
         light = get(self._illumination)
         self._prior.begin_anew(get(iterate.canvas), light)
-        known = self._known(model, iterate, per_photon)
+        known = self.known(model, iterate, per_photon)
         for number in range(rounds):
 
             def tell(part: float, done: int = number) -> None:
@@ -150,7 +193,7 @@ class ObjectSteps:
 
             if self.solve(model, iterate, weights, per_photon, steps, tell, should_stop, known):
                 return True, finest
-            known = self._known(model, iterate, per_photon)
+            known = self.known(model, iterate, per_photon)
             changed = self._prior.learn_by(get(iterate.canvas), light, known)
             finest = self._prior.finest(known)
             if abs(math.log(changed)) < _HARDLY:
@@ -158,7 +201,17 @@ class ObjectSteps:
         on_progress(1.0)
         return False, finest
 
-    def _known(self, model: ScanModel, iterate: Iterate, per_photon: float) -> Curvature:
+    def doubt(self, known: Curvature) -> Doubt:
+        """How far the iterate learnt from last may be wrong, by what the patterns tell."""
+        light = self._arrays.get(self._illumination)
+        lit = light > _LIT * light.max()
+        usual = float(np.median(light[lit]))
+        dimmer = np.sqrt(usual / np.maximum(light, _LIT * light.max()))
+        spread = self._prior.spread(known) / abs(self._prior.mean)
+        return Doubt(self._prior.mean, spread, (spread[:, None, None] * dimmer).astype(np.float32))
+
+    def known(self, model: ScanModel, iterate: Iterate, per_photon: float) -> Curvature:
+        """How much the patterns tell around an iterate."""
         return object_curvature(
             model, self._arrays, iterate, self._illumination, self._prior.turn, per_photon
         )

@@ -10,6 +10,8 @@ patterns, but no more than that of photons.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
@@ -181,17 +183,54 @@ class ObjectPrior:
             shapes.append(np.interp(self._frequency, curvature.frequencies, known)[rings])
             kept = (power / (power + self._variance))[rings]
             parts.append(filtered(part, kept))
-        known = Known(np.stack(powers), np.stack(shapes), self._known_of_factor(curvature, canvas.shape))
+        known = Known(np.stack(powers), np.stack(shapes), self._known_of_factor(curvature, canvas.shape, self._power))
         return ObjectField(self._mean_object, self._turn, known, np.stack(parts))
 
-    def _known_of_factor(self, curvature: Curvature, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """What is known of a slow factor, see :class:`.Known`: of periods longer than a pattern's width."""
+    def field_around(
+        self, centre: NDArray[np.complex64], canvas: NDArray[np.complex64], curvature: Curvature, freedom: float
+    ) -> ObjectField:
+        """As :meth:`field`, of an object that is held by another one, ``centre``, in the place of its mean.
+
+        ``freedom`` is how far from it the object is expected, as a part of the variance that prior and
+        patterns leave at each spatial frequency.
+        """
+        rest = (canvas - centre) * self._turn
+        powers = [freedom * variance for variance in self._left(curvature)]
+        shapes = [np.interp(self._frequency, curvature.frequencies, known) for known in curvature.of_parts]
+        of_parts = np.stack([power[self._half_rings] for power in powers])
+        of_parts[:, 0, 0] = abs(self._mean_object) ** 2  # the mean is free
+        known = Known(
+            of_parts,
+            np.stack([shape[self._half_rings] for shape in shapes]),
+            self._known_of_factor(curvature, canvas.shape, powers),
+        )
+        centred = np.asarray(centre, np.complex128)
+        return ObjectField(centred, self._turn, known, np.stack((rest.real, rest.imag)))
+
+    def spread(self, curvature: Curvature) -> NDArray[np.float64]:
+        """What is uncertain in a pixel of either part, (2,): standard deviations, where the light is usual."""
+        weights = self._sizes / self._sizes.sum()
+        weights[0] = 0.0  # the mean
+        return np.sqrt([float(weights @ variance) for variance in self._left(curvature)])
+
+    def _left(self, curvature: Curvature) -> list[NDArray[np.float64]]:
+        """The variance that prior and patterns leave of either part, by ring."""
+        known = (np.interp(self._frequency, curvature.frequencies, part) for part in curvature.of_parts)
+        return [1.0 / (1.0 / power + by_patterns) for power, by_patterns in zip(self._power, known, strict=True)]
+
+    def _known_of_factor(
+        self, curvature: Curvature, shape: tuple[int, ...], powers: Sequence[NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """What is known of a slow factor, see :class:`.Known`: of periods longer than a pattern's width.
+
+        ``powers`` are those of the parts by ring.
+        """
         highest = 1.0 / len(self._mean)
         coarse = coarse_shape(shape, highest)
         rows, columns = (np.fft.fftfreq(few) * few / many for few, many in zip(coarse, shape, strict=True))
         frequency = np.hypot(rows[:, None], columns)
         both = []
-        for power, known in zip(self._power, curvature.of_factor, strict=True):
+        for power, known in zip(powers, curvature.of_factor, strict=True):
             # it falls as a power of the frequency
             by_patterns = np.exp(
                 np.interp(
@@ -203,6 +242,11 @@ class ObjectPrior:
             by_prior = abs(self._mean_object) ** 2 / np.interp(frequency, self._frequency, power)
             both.append(np.where((frequency > 0) & (frequency <= highest), by_patterns + by_prior, np.inf))
         return np.stack(both)
+
+    @property
+    def mean(self) -> complex:
+        """Of the canvas learnt from."""
+        return self._mean_object
 
     @property
     def turn(self) -> complex:

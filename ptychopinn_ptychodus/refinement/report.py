@@ -69,9 +69,14 @@ class WorkDone:
         """So much of this part is done; more than it has is all of it."""
         self._reach(min(self._before + done, self._total - self._reserved))
 
+    @property
+    def done(self) -> float:
+        """So much of this part is done."""
+        return max(self._done - self._before, 0.0)
+
     def advance(self, more: float) -> None:
         """So much more of this part is done."""
-        self.reach(max(self._done - self._before, 0.0) + more)
+        self.reach(self.done + more)
 
     def add(self, more: float) -> None:
         """There is more to do in this part: what was told stays, and the rest of the scale is for it."""
@@ -161,6 +166,8 @@ class Refined:
     searched
         How far positions were moved, pixels root mean square, where they were searched for, see
         :mod:`.position_search`; else 0. A fit that is better there is no proof of them: say so.
+    denoised
+        Whether the object is held by itself without its noise, see :mod:`.denoising`: say so.
     kept_start
         Whether it is the start, which no estimate was better than: say so. An ``error`` that is larger than
         ``start_error`` does not tell, see there.
@@ -179,4 +186,5 @@ class Refined:
     metric: str
     conjugated: bool
     searched: float = 0.0
+    denoised: bool = False
     kept_start: bool = False

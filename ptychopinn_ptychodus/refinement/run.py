@@ -336,6 +336,11 @@ class Run:
         """Whether the last good epoch left of the patterns more than so many times what photons leave."""
         return self.left > times * self.noise
 
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """(M,) the patterns as a path that leads from neighbour to neighbour."""
+        return self._order
+
     def weighted(self, errors: NDArray[np.float64]) -> float:
         """The error of all patterns, (M,), as the history has it."""
         return float(self.weights @ errors) / float(self.weights @ self._counts)

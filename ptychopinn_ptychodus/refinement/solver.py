@@ -297,6 +297,7 @@ class _Refinement:
             stopped=run.stopped,
             metric=self._config.error_metric,
             conjugated=run.conjugated,
+            denoised=ending.denoised and not ending.kept_start,
             kept_start=ending.kept_start,
         )
 
@@ -317,7 +318,7 @@ class _Refinement:
                 scan,
                 np.ones_like(self._start),
                 np.asarray(self._arrays.get(wave) * chequerboard(scan.N), np.complex64),
-                replace(self._config, epochs=_SHORT, metric=self._config.error_metric),
+                replace(self._config, epochs=_SHORT, metric=self._config.error_metric, prior="off"),
                 on_progress=on_progress,
                 should_stop=self._watched.should_stop,
                 device=self._arrays,

@@ -188,6 +188,7 @@ def _refine(
         "start_error": refined.start_error,
         "error": refined.error,
         "kept_start": refined.kept_start,
+        "denoised": refined.denoised,
         "verdict": _judged(raw, found, refined, job, directory, send, should_stop),
     }
 

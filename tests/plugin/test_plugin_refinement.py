@@ -334,8 +334,11 @@ def found_in(raw: RawData, positions: np.ndarray | None = None) -> Estimate:
     return Estimate(np.ones(SHAPE, np.complex64), raw.probeGuess, positions)
 
 
-def refined(product: Product, found: Estimate, error: float, *, kept_start: bool = False) -> Product:
-    result = {"errors": [0.2, 0.1], "start_error": 0.3, "error": error, "kept_start": kept_start}
+def refined(
+    product: Product, found: Estimate, error: float, *, kept_start: bool = False, denoised: bool = False
+) -> Product:
+    result = {"errors": [0.2, 0.1], "start_error": 0.3, "error": error}
+    result |= {"kept_start": kept_start, "denoised": denoised}
     logger = logging.getLogger("PtychoPINN-Plugin")
     return with_refinement(product, found, result, "network, m.ckpt", Report(), logger)
 
@@ -346,6 +349,14 @@ def test_a_refinement_that_brings_nothing_says_so(log: pytest.LogCaptureFixture)
     assert line_of(product).endswith("2 epochs of refinement, which did not improve it")
     assert "has not improved" in log.text
     assert "improve" not in line_of(refined(product, found_in(raw), 0.1))
+
+
+def test_a_product_says_that_a_prior_holds_its_object_and_how_to_have_it_without() -> None:
+    raw = simulated()
+    line = line_of(refined(parameters_of(raw).product, found_in(raw), 0.1, denoised=True))
+    assert "held by a prior (total variation)" in line
+    assert "Refinement.Prior = off" in line
+    assert "prior" not in line_of(refined(parameters_of(raw).product, found_in(raw), 0.1))
 
 
 def test_a_refinement_that_is_better_by_the_likelihood_alone_is_one(log: pytest.LogCaptureFixture) -> None:

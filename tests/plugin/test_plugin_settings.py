@@ -40,6 +40,7 @@ OTHER_VALUES = {
     "LoggerBackend": "csv",
     "Strategy": "ddp",
     "Metric": "poisson",
+    "Prior": "off",
     "PatternValues": "counts",
     "PatternSize": 96,
 }

@@ -56,6 +56,7 @@ def test_a_scan_without_counts_is_refused(scan: RawData, flat: np.ndarray, part_
         ("probe", 1),
         ("positions", "yes"),
         ("metric", "mse"),
+        ("prior", "on"),
         ("probe_modes", 0),
         ("object_step", 0.0),
         ("probe_step", 2.5),
