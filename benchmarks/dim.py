@@ -3,19 +3,21 @@
     python benchmarks/dim.py --reference DATA/synthetic/truth.npz [--networks] [--peer PYTHON] [--images DIR]
     python benchmarks/dim.py --kinds usual "fine texture" --seed 802 [--images DIR]
 
-The first has the object, the probe and the positions of a file, with new noise at each dose; the second scans of
-the collection (``benchmarks/zoo``). Each is refined by the defaults, once with the prior off and once with
-``"auto"``. ``--networks`` adds a network that learns from that scan alone, and refinement from its object with the
-prior off; ``--peer``, with a Python that has pty-chi, adds LSQ-ML by its own defaults. ``--images`` draws all objects.
+The first has the object, the probe and the positions of a file, with new noise at each dose; the second
+scans of the collection (``benchmarks/zoo``). Each is refined by the defaults, once with the prior off and
+once with ``"auto"``. ``--networks`` adds a network that learns from that scan alone, and refinement from its
+object with the prior off; ``--peer``, with a Python that has pty-chi, adds LSQ-ML by its own defaults.
+``--images`` draws all objects.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from _tables import print_header, print_table, use_one_thread
 
@@ -90,7 +92,8 @@ def draw(objects: dict[str, Object], truth: Object, mask: NDArray[np.bool_], pat
     figure = Figure(figsize=(3.6 * len(images), 7.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(images))
-    for row, part in enumerate((np.abs, np.angle)):
+    parts: list[Callable[[Any], Any]] = [np.abs, np.angle]
+    for row, part in enumerate(parts):
         low, high = np.percentile(part(truth)[mask], (0.5, 99.5))
         low, high = (low, high) if high - low > 0.05 else (low - 0.2, high + 0.2)  # a flat one
         for axis, (name, image) in zip(axes[row], images.items(), strict=True):
@@ -133,7 +136,9 @@ def main() -> int:
                     yield [name, dose, what, *(f"{value:.3f}" for value in values), taken, f"{seconds:.1f}"]
                 if arguments.images:
                     arguments.images.mkdir(parents=True, exist_ok=True)
-                    draw(objects, scan.object, mask, arguments.images / f"{name}_{dose}.png".replace(" ", "_"))
+                    draw(
+                        objects, scan.object, mask, arguments.images / f"{name}_{dose}.png".replace(" ", "_")
+                    )
 
     print_table("By dose", COLUMNS, rows())
     return 0

@@ -54,8 +54,8 @@ def with_refinement(
     """``product`` with the refined object, probe and positions, and the error of each epoch.
 
     ``result`` is the worker's message: ``errors`` by epoch, ``start_error``, ``error``, and whether nothing
-    was better than the start, ``kept_start``, or the object is held by a prior, ``denoised``. ``origin`` says in words what the refinement started from.
-    ``findings`` go into the comments.
+    was better than the start, ``kept_start``, or the object is held by a prior, ``denoised``. ``origin`` says
+    in words what the refinement started from. ``findings`` go into the comments.
     """
     epochs = counted(len(result["errors"]), "epoch")
     logger.info(

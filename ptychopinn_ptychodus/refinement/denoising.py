@@ -1,12 +1,12 @@
 """Dim scans: an object that is held by itself without its noise, as far as patterns that were held out agree.
 
 The object's spectrum (:mod:`.prior`) knows nothing of edges and of flat regions. A denoiser does: total
-variation (Rudin, Osher & Fatemi, Physica D 60, 259, 1992), by Chambolle's algorithm (J. Math. Imaging Vis. 20,
-89, 2004), as strong as the noise is by what spectrum and patterns leave. What it makes of the most probable object
-takes the place of the object's mean, and the object is solved for once more by all patterns (plug-and-play:
-Venkatakrishnan, Bouman & Wohlberg, Proc. GlobalSIP 2013). The patterns have the last word: what is taken off has
-to look like their noise everywhere, they take part once more, and it is done at all, and as strongly, as foretells
-patterns best that took no part.
+variation (Rudin, Osher & Fatemi, Physica D 60, 259, 1992), by Chambolle's algorithm (J. Math. Imaging Vis.
+20, 89, 2004), as strong as the noise is by what spectrum and patterns leave. What it makes of the most
+probable object takes the place of the object's mean, and the object is solved for once more by all patterns
+(plug-and-play: Venkatakrishnan, Bouman & Wohlberg, Proc. GlobalSIP 2013). The patterns have the last word:
+what is taken off has to look like their noise everywhere, they take part once more, and it is done at all,
+and as strongly, as foretells patterns best that took no part.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 LEAST_DOUBT = 0.02
 """Standard deviation of either part of an object of mean 1, from which on a prior is called for."""
 FREEDOM = 0.06
-"""How far the object may go from what a denoiser makes of it: a part of the variance that is left without one."""
+"""How far the object may go from what a denoiser makes of it: a part of the variance left without one."""
 _FARTHEST = 2.0
 """Standard deviations that a denoiser may change a pixel by: what stands out further is no noise."""
 STRENGTHS = (0.5, 1.0)
@@ -41,7 +41,9 @@ _AROUND = 3.0
 _HELD_OUT = 8
 """One pattern of so many is held out, for the comparison of objects with and without a prior."""
 SURE = 3.0
-"""Standard deviations of a gain in the likelihood of patterns held out, up to which it is taken for chance."""
+"""Standard deviations of a gain in the likelihood of patterns held out, up to which it may be chance."""
+_LEAST_GAIN = 1e-4
+"""Of a few steps, a pixel. The object begins with what patterns held out have told, and has to forget it."""
 _PASSES = 2 + len(STRENGTHS)  # solutions, at most, for how much is done
 
 
@@ -85,7 +87,7 @@ def denoise(
     object_steps
         They have just solved for the object.
     iterate
-        The most probable object. It is changed if patterns held out call for that, and left as it is otherwise.
+        The most probable object. It is changed if patterns held out call for that, and left otherwise.
     steps
         Of a solution, at most.
     on_progress
@@ -104,9 +106,10 @@ def denoise(
         return False, False
     done = 0
 
-    def solved(start: Array, weights: NDArray[np.float64], around: Around | None) -> Iterate | None:
+    def solved(weights: NDArray[np.float64], around: Around | None) -> Iterate | None:
         nonlocal done
-        tried = replace(iterate, canvas=scan.arrays.copy(start))
+        start = scan.arrays.copy(iterate.canvas) if around is None else scan.arrays.put(around.centre)
+        tried = replace(iterate, canvas=start)
         before = done
         stopped = object_steps.solve(
             scan.model,
@@ -118,6 +121,7 @@ def denoise(
             should_stop,
             known,
             around,
+            _LEAST_GAIN,
         )
         done += 1
         return None if stopped else tried
@@ -128,24 +132,26 @@ def denoise(
     held = np.sort(scan.order[_HELD_OUT // 2 :: _HELD_OUT])
     weights = scan.weights.copy()
     weights[held] = 0.0
-    free = solved(iterate.canvas, weights, None)
+    free = solved(weights, None)
     if free is None:
         return True, False
     errors = scan.model.compare(free, held).errors
     best, most = 0.0, -math.inf
     for strength in STRENGTHS:
-        denoised = solved(free.canvas, weights, around(free.canvas, strength))
+        denoised = solved(weights, around(free.canvas, strength))
         if denoised is None:
             return True, False
         gain = scan.weights[held] * (errors - scan.model.compare(denoised, held).errors)
         chance = float(gain.std()) * math.sqrt(len(gain))
-        logger.debug("Held out, by a prior of %g: %.4g ± %.2g of %.4g.", strength, gain.sum(), chance, errors.sum())
+        logger.debug(
+            "Held out, by a prior of %g: %.4g ± %.2g of %.4g.", strength, gain.sum(), chance, errors.sum()
+        )
         if gain.sum() > max(most, SURE * chance):
             best, most = strength, float(gain.sum())
     if not best:
         logger.debug("Without its noise, the object does not foretell patterns better: it is left as it is.")
         return False, False
-    found = solved(iterate.canvas, scan.weights, around(iterate.canvas, best))
+    found = solved(scan.weights, around(iterate.canvas, best))
     if found is None:
         return True, False
     iterate.canvas = found.canvas
@@ -162,8 +168,8 @@ def without_noise(
     canvas
         (H, W), the object.
     doubt
-        How far it may be wrong. No pixel goes farther than twice that, and where more is taken off than that in
-        a pixel's surroundings, root mean square, it is no noise, and less of it is.
+        How far it may be wrong. No pixel goes farther than twice that, and where more than that would be
+        taken off in a pixel's surroundings, root mean square, it is no noise, and less of it is.
     strength
         Of the total variation, in standard deviations.
 

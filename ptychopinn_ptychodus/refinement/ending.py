@@ -142,8 +142,8 @@ class Ending:
         )
         if self.denoised and not self._quiet:
             logger.info(
-                "The object is held by itself without its noise (total variation): patterns that took no part are "
-                "foretold better so. Set the prior to off for an object without it."
+                "The object is held by itself without its noise (total variation): patterns that took no "
+                "part are foretold better so. Set the prior to off for an object without it."
             )
 
     def _is_all_noise(self) -> bool:

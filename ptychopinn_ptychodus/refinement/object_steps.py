@@ -16,7 +16,7 @@ from .gradients import Gradients
 from .iterate import Iterate
 from .model import ScanModel
 from .prior import ObjectPrior
-from .whole_scan import Posterior, most_probable
+from .whole_scan import LEAST_GAIN, Posterior, most_probable
 
 _FULL_BATCH = 40  # patterns for a step of full length
 _LIT = 0.1  # of the strongest light
@@ -136,13 +136,14 @@ class ObjectSteps:
         should_stop: Callable[[], bool] | None,
         known: Curvature | None = None,
         around: Around | None = None,
+        least_gain: float = LEAST_GAIN,
     ) -> bool:
         """Put the most probable object in the place of the iterate's, where patches touch it.
 
         The likelihood is that of photons, of ``per_photon`` counts each; ``known`` is how much they tell
-        around the iterate, which is measured unless it is given. ``around`` takes the place of the
-        object's mean. Returns whether it was stopped, which may be before all steps are taken. See
-        :mod:`.whole_scan`.
+        around the iterate, which is measured unless it is given. ``around`` takes the place of the object's
+        mean, and ``least_gain`` is as :func:`.most_probable` takes it. Returns whether it was stopped, which
+        may be before all steps are taken. See :mod:`.whole_scan`.
         """
         arrays = self._arrays
         model.hold(iterate)
@@ -155,7 +156,7 @@ class ObjectSteps:
             field = self._prior.field_around(around.centre, canvas, known, around.freedom)
         posterior = Posterior(model, arrays, iterate, field, weights / per_photon, should_stop)
         with arrays.side_by_side():
-            numbers, stopped = most_probable(posterior, steps, on_progress)
+            numbers, stopped = most_probable(posterior, steps, on_progress, least_gain)
         iterate.canvas += (posterior.canvas(numbers) - iterate.canvas) * self._touched
         return stopped
 

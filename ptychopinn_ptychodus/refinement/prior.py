@@ -183,11 +183,17 @@ class ObjectPrior:
             shapes.append(np.interp(self._frequency, curvature.frequencies, known)[rings])
             kept = (power / (power + self._variance))[rings]
             parts.append(filtered(part, kept))
-        known = Known(np.stack(powers), np.stack(shapes), self._known_of_factor(curvature, canvas.shape, self._power))
+        known = Known(
+            np.stack(powers), np.stack(shapes), self._known_of_factor(curvature, canvas.shape, self._power)
+        )
         return ObjectField(self._mean_object, self._turn, known, np.stack(parts))
 
     def field_around(
-        self, centre: NDArray[np.complex64], canvas: NDArray[np.complex64], curvature: Curvature, freedom: float
+        self,
+        centre: NDArray[np.complex64],
+        canvas: NDArray[np.complex64],
+        curvature: Curvature,
+        freedom: float,
     ) -> ObjectField:
         """As :meth:`field`, of an object that is held by another one, ``centre``, in the place of its mean.
 
@@ -208,7 +214,7 @@ class ObjectPrior:
         return ObjectField(centred, self._turn, known, np.stack((rest.real, rest.imag)))
 
     def spread(self, curvature: Curvature) -> NDArray[np.float64]:
-        """What is uncertain in a pixel of either part, (2,): standard deviations, where the light is usual."""
+        """What is uncertain in a pixel of either part, (2,): standard deviation where light is usual."""
         weights = self._sizes / self._sizes.sum()
         weights[0] = 0.0  # the mean
         return np.sqrt([float(weights @ variance) for variance in self._left(curvature)])
@@ -216,7 +222,9 @@ class ObjectPrior:
     def _left(self, curvature: Curvature) -> list[NDArray[np.float64]]:
         """The variance that prior and patterns leave of either part, by ring."""
         known = (np.interp(self._frequency, curvature.frequencies, part) for part in curvature.of_parts)
-        return [1.0 / (1.0 / power + by_patterns) for power, by_patterns in zip(self._power, known, strict=True)]
+        return [
+            1.0 / (1.0 / power + by_patterns) for power, by_patterns in zip(self._power, known, strict=True)
+        ]
 
     def _known_of_factor(
         self, curvature: Curvature, shape: tuple[int, ...], powers: Sequence[NDArray[np.float64]]

@@ -26,7 +26,7 @@ from .object_field import ObjectField
 _MEMORY = 10
 """Steps whose gradients L-BFGS remembers."""
 _STEPS_JUDGED = 5
-_LEAST_GAIN = 0.01
+LEAST_GAIN = 0.01
 """Gain in the logarithm of the probability, a pixel, by the last so many steps that calls for more."""
 _PATTERNS, _PARTS = 64, 32
 """Patterns between two questions whether to stop, and parts of the scan at most: each makes a canvas."""
@@ -104,7 +104,10 @@ class Posterior:
 
 
 def most_probable(
-    posterior: Posterior, steps: int, on_progress: Callable[[float], None] | None = None
+    posterior: Posterior,
+    steps: int,
+    on_progress: Callable[[float], None] | None = None,
+    least_gain: float = LEAST_GAIN,
 ) -> tuple[NDArray[np.floating], bool]:
     """Go from the posterior's start towards its most probable object; no step leads to a less probable one.
 
@@ -116,6 +119,8 @@ def most_probable(
         Steps of L-BFGS at most, each a pass over the scan, or a few where a step is too long.
     on_progress
         Called after every step with the part of the steps that is taken.
+    least_gain
+        Of a few steps, a pixel, which calls for more.
 
     Returns
     -------
@@ -125,14 +130,16 @@ def most_probable(
         Whether the posterior was asked to stop.
     """
     latest, costs = posterior.start, [math.inf]
-    least_gain = _LEAST_GAIN * posterior.pixels
     try:
         for point, cost in itertools.islice(lbfgs(posterior, posterior.start, _MEMORY), steps):
             latest = point
             costs.append(cost)
             if on_progress is not None:
                 on_progress((len(costs) - 1) / steps)
-            if len(costs) > _STEPS_JUDGED and costs[-1 - _STEPS_JUDGED] - costs[-1] < least_gain:
+            if (
+                len(costs) > _STEPS_JUDGED
+                and costs[-1 - _STEPS_JUDGED] - costs[-1] < least_gain * posterior.pixels
+            ):
                 break
     except _Stopped:
         return latest, True
