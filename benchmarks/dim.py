@@ -7,12 +7,13 @@ The first has the object, the probe and the positions of a file, with new noise 
 scans of the collection (``benchmarks/zoo``). Each is refined by the defaults, once with the prior off and
 once with ``"auto"``. ``--networks`` adds a network that learns from that scan alone, and refinement from its
 object with the prior off; ``--peer``, with a Python that has pty-chi, adds LSQ-ML by its own defaults.
-``--images`` draws all objects.
+``--unasked`` adds the prior whether patterns that were held out agree or not. ``--images`` draws all objects.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,7 +33,7 @@ from zoo.make import MadeScan, make
 
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.simulation import simulate_scan
-from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.refinement import RefinementConfig, denoising
 from ptychopinn_ptychodus.refinement.solver import refine
 
 DOSES = (1e2, 1e3, 1e4, 1e5, 1e6)
@@ -59,13 +60,25 @@ def refined(scan: MadeScan, prior: str, start: Object, probe: Object) -> tuple[O
     return found.object, found.denoised, time.process_time() - begin
 
 
-def results(scan: MadeScan, networks: bool, peer: str | None) -> Iterator[tuple[str, Object, str, float]]:
+def unasked(scan: MadeScan) -> tuple[Object, bool, float]:
+    """As :func:`refined` from a flat object, the prior taken whatever patterns say that were held out."""
+    asked, denoising.SURE = denoising.SURE, -math.inf
+    try:
+        return refined(scan, "auto", np.ones(scan.object.shape, np.complex64), scan.raw.probeGuess)
+    finally:
+        denoising.SURE = asked
+
+
+def results(scan: MadeScan, arguments: argparse.Namespace) -> Iterator[tuple[str, Object, str, float]]:
     """Name, object, whether a prior was taken, CPU seconds."""
     flat = np.ones(scan.object.shape, np.complex64)
     for name, prior in ((OFF, "off"), (AUTO, "auto")):
         found, taken, seconds = refined(scan, prior, flat, scan.raw.probeGuess)
         yield name, found, "yes" if taken else "", seconds
-    if networks:
+    if arguments.unasked:
+        found, taken, seconds = unasked(scan)
+        yield "with it, unasked", found, "yes" if taken else "", seconds
+    if arguments.networks:
         from _network import apply, train
         from dose import UNROLLED
 
@@ -76,10 +89,10 @@ def results(scan: MadeScan, networks: bool, peer: str | None) -> Iterator[tuple[
         probe = module.counts_probe().detach().numpy()
         found, _, seconds = refined(scan, "off", network.astype(np.complex64), probe)
         yield "network, refined", found, "", seconds
-    if peer is not None:
+    if arguments.peer is not None:
         from zoo.lsqml import SETTINGS, lsqml
 
-        theirs = lsqml(scan, peer, SETTINGS["LSQ-ML"])
+        theirs = lsqml(scan, arguments.peer, SETTINGS["LSQ-ML"])
         yield "LSQ-ML", theirs.object, "", theirs.seconds
 
 
@@ -110,6 +123,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the scans, or of the file's noise")
     parser.add_argument("--doses", nargs="+", type=float, default=DOSES, help="photons a pattern")
     parser.add_argument("--networks", action="store_true", help="a network for each scan, too; needs PyTorch")
+    parser.add_argument("--unasked", action="store_true", help="the prior in any case, too")
     parser.add_argument("--peer", metavar="PYTHON", help="a Python with pty-chi")
     parser.add_argument("--images", type=Path, help="folder for pictures")
     arguments = parser.parse_args()
@@ -128,7 +142,7 @@ def main() -> int:
                 x, y = scan.positions.T
                 mask = metrics.illumination_mask(scan.probe, x, y, scan.object.shape)
                 objects: dict[str, Object] = {}
-                for what, found, taken, seconds in results(scan, arguments.networks, arguments.peer):
+                for what, found, taken, seconds in results(scan, arguments):
                     objects[what] = found
                     score = metrics.compare(found, scan.object, mask)
                     values = (score.complex_correlation_centred, score.amplitude.ssim, score.phase.ssim)

@@ -543,12 +543,12 @@ _REFINEMENT = (
     ),
     Setting(
         "Refinement.Prior",
-        "auto",
+        RefinementConfig.prior,
         "Prior",
         "What holds the object of a dim scan beside its own spectrum. auto: itself without its noise (total "
         "variation), where photons are few and patterns that take no part are foretold better so; the "
-        "product's comments say it. Edges are sharper and flat regions flatter than the counts alone make "
-        "them. off: the counts alone.",
+        "product's comments say it. Flat regions are flatter than the counts alone make them, and texture "
+        "among them that hardly stands out of the noise is weaker. off: the counts alone.",
         sets={RefinementConfig: "prior"},
         choices=lambda: PRIORS,
         applies=_refined,

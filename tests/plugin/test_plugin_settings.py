@@ -40,7 +40,7 @@ OTHER_VALUES = {
     "LoggerBackend": "csv",
     "Strategy": "ddp",
     "Metric": "poisson",
-    "Prior": "off",
+    "Prior": "auto",
     "PatternValues": "counts",
     "PatternSize": 96,
 }

@@ -107,19 +107,21 @@ def test_fine_texture_and_bright_scans_are_left_to_the_patterns(photons: float) 
     np.testing.assert_array_equal(having.object, without.object)
 
 
-def test_what_is_taken_off_looks_like_noise() -> None:
+@pytest.mark.parametrize(("width", "least"), [(1, 0.75), (3, 0.45)])
+def test_what_is_taken_off_looks_like_noise(width: int, least: float) -> None:
+    """Fine stripes of three standard deviations on one half stay; of coarse ones, half may be lost."""
     rng = np.random.default_rng(0)
     spread = np.array([0.05, 0.05])
     doubt = Doubt(1.0 + 0j, spread, np.broadcast_to(np.float32(0.05), (2, *SHAPE)))
     noise = ndimage.gaussian_filter(rng.normal(size=(2, *SHAPE)), (0, 1, 1))
     noise *= 0.05 / noise.std()
-    stripes = 0.3 * (np.arange(SHAPE[1]) // 2 % 2 - 0.5) * (np.arange(SHAPE[1]) > 62)
+    stripes = 0.3 * (np.arange(SHAPE[1]) // width % 2 - 0.5) * (np.arange(SHAPE[1]) > 62)
     given = 1 + stripes + noise[0] + 1j * noise[1]
     found = without_noise(given, doubt, 1.0)
     empty, striped = np.s_[:, :52], np.s_[:, 72:]
     assert np.std(found[empty]) < 0.55 * np.std(given[empty])
     kept = np.vdot(np.broadcast_to(stripes, SHAPE)[striped], found.real[striped]) / (stripes[72:] ** 2).sum()
-    assert kept / SHAPE[0] > 0.65
+    assert kept / SHAPE[0] > least
     assert max(abs((found - given).real).max(), abs((found - given).imag).max()) < 0.1 + 1e-6
 
 
