@@ -58,10 +58,13 @@ def prepare(path: Path, scan: Path, backend: str) -> Path:
         (path / file.name).symlink_to(file)
     (path / "settings.ini").write_text(
         "[Processing]\nAlgorithm = ptychopinn-plugin_pinn\n"
-        f"[PtychoPINNPluginModel]\nBackend = {backend}\nNumFiltersScale = 1\n"
+        # the network that is traced soonest: which one it is, is no matter of these tests
+        f"[PtychoPINNPluginModel]\nBackend = {backend}\nArchitecture = cnn\n"
+        "GridSize = 1\nNumFiltersScale = 1\n"
         "[PtychoPINNPluginTraining]\nEpochs = 1\nProbeModes = 1\nAccelerator = cpu\n"
         "[PtychoPINNPluginInference]\nNumGroups = 16\n"
         "[PtychoPINNPluginRefinement]\nEpochs = 0\n"  # what is compared is what the engines made
+        "[PtychoPINNPluginExamination]\nJudge = False\n"
     )
     return path
 

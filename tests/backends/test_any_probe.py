@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from engine_support import FROZEN, QUICK, Bench, relative_error, require_engine, without_graphs
 
-from ptychopinn_ptychodus.backends.base import ModelFileError
+from ptychopinn_ptychodus.backends.base import Engine, ModelFileError
 from ptychopinn_ptychodus.backends.conversion import convert
 from ptychopinn_ptychodus.config import DataConfig, from_dict, to_dict
 from ptychopinn_ptychodus.data import simulation
@@ -178,10 +179,22 @@ def test_one_of_several_probes_is_learnt_from_as_if_it_was_the_only_one(
             np.testing.assert_allclose(together[name], alone[name], atol=2e-4, err_msg=name)
 
 
-@pytest.fixture
-def pretrained(bench: Bench, scans: Sequence[PtychoDataContainer]) -> Iterator[Bench]:
-    with without_graphs(bench.engine):
+@pytest.fixture(scope="module")
+def model(
+    engine: Engine, scans: Sequence[PtychoDataContainer], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A model for any probe, which nobody writes to."""
+    bench = Bench(engine, scan_with(1, 1e6, 0), tmp_path_factory.mktemp(engine.name))
+    with without_graphs(engine):
         bench.train(data=joined(scans), validation=joined(scans[:1]), **FIXED)
+    return bench.model_path
+
+
+@pytest.fixture
+def pretrained(bench: Bench, model: Path) -> Iterator[Bench]:
+    """A bench with a copy of that model."""
+    shutil.copyfile(model, bench.model_path)
+    with without_graphs(bench.engine):
         yield bench
 
 

@@ -60,7 +60,9 @@ class PluginContract(Contract):
     entry_point = "PtychoPINN-Plugin"
 
     def configure(self, settings: SettingsRegistry) -> None:
+        """A verdict takes its time, and is no matter of most checks; see :class:`TestWithoutRefinement`."""
         settings["PtychoPINNPluginTraining"].parameters()["Epochs"].set_value(2)
+        settings["PtychoPINNPluginExamination"].parameters()["Judge"].set_value(False)
 
 
 @pytest.mark.usefixtures("fake_engines")
@@ -90,17 +92,18 @@ class TestRefinement(PluginContract, ReconstructorLibraryContract):
     headless = False
 
     def configure(self, settings: SettingsRegistry) -> None:
+        super().configure(settings)
         settings["PtychoPINNPluginWithoutModel"].parameters()["Epochs"].set_value(3)
 
 
 @pytest.mark.usefixtures("fake_engines")
 class TestWithoutRefinement(PluginContract, ReconstructionChecks):
-    """The network's object is the one result; above it is the first of two."""
+    """The network's object is the one result; above it is the first of two. It is judged, as by default."""
 
     reconstructors = ("PINN",)
 
     def configure(self, settings: SettingsRegistry) -> None:
-        super().configure(settings)
+        settings["PtychoPINNPluginTraining"].parameters()["Epochs"].set_value(2)
         settings["PtychoPINNPluginRefinement"].parameters()["Epochs"].set_value(0)
 
 
@@ -118,6 +121,7 @@ class TestPyTorch(PluginContract, TrainingChecks, ReconstructionChecks, ModelChe
         for group, values in {
             "Model": {"Backend": "pytorch", "NumFiltersScale": 1, "GridSize": 1},
             "Training": {"Epochs": 1, "ProbeModes": 1, "Accelerator": "cpu"},
+            "Examination": {"Judge": False},
         }.items():
             for name, value in values.items():
                 settings[f"PtychoPINNPlugin{group}"].parameters()[name].set_value(value)

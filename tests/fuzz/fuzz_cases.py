@@ -62,8 +62,8 @@ Epochs = {refinement}
 """
 
 
-def write_settings(path: Path, **changes: object) -> None:
-    """Settings that keep a run short."""
+def write_settings(path: Path, *, learns: bool = True, judges: bool = True, **changes: object) -> None:
+    """Settings that keep a run short; whether the probe is found first, and whether the result is judged."""
     values = {
         "algorithm": "pinn",
         "backend": "pytorch",
@@ -72,7 +72,12 @@ def write_settings(path: Path, **changes: object) -> None:
         "refinement": 1,
         "preview": False,
     }
-    path.write_text(_SETTINGS.format(**{**values, **changes}), encoding="utf-8")
+    text = _SETTINGS.format(**{**values, **changes})
+    if not learns:
+        text = text.replace("Preview = ", "ProbeTrainable = False\nPreview = ")
+    if not judges:
+        text += "\n[PtychoPINNPluginExamination]\nJudge = False\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def make_corpus(directory: Path) -> None:
@@ -168,6 +173,7 @@ def digests(directory: Path, *names: str) -> dict[str, str]:
 def make_case(directory: Path, corpus: Path, seed: int, number: int, fresh: bool) -> Case:
     """Write the files of a case into ``directory``; ``seed`` and ``number`` decide on all of it."""
     rng = np.random.default_rng([seed, number])
+    more = _slow_steps(seed, number)
     weights = np.array(list(KINDS.values()), float)
     case = Case(str(rng.choice(list(KINDS), p=weights / weights.sum())), fresh=fresh)
     source, target = directory / "in", directory / "out"
@@ -176,10 +182,10 @@ def make_case(directory: Path, corpus: Path, seed: int, number: int, fresh: bool
     canary = directory / "canary"
     if case.kind in ARRAYS:
         shutil.copytree(corpus / case.kind, source)
-        _change_arrays(rng, case, source, canary)
+        _change_arrays(rng, case, source, canary, more)
     else:
         shutil.copytree(corpus / "scan", source)
-        _change_scan(rng, case, source, canary)
+        _change_scan(rng, case, source, canary, more)
     _choose_command(rng, case, source, target)
     _leave_earlier_results(case, corpus, target)
     case.before = digests(directory, "in", "out")
@@ -187,9 +193,19 @@ def make_case(directory: Path, corpus: Path, seed: int, number: int, fresh: bool
     return case
 
 
-def _settings(rng: Rng, path: Path) -> None:
+def _slow_steps(seed: int, number: int) -> dict[str, bool]:
+    """Whether the probe is found first, and the result is judged: in every third case each.
+
+    Both take most of the time of a case, and see the arrays as everything before them has left them.
+    """
+    learns, judges = np.random.default_rng([seed, number, 1]).integers(3, size=2) == 0
+    return {"learns": bool(learns), "judges": bool(judges)}
+
+
+def _settings(rng: Rng, path: Path, more: dict[str, bool]) -> None:
     write_settings(
         path,
+        **more,
         algorithm=pick(rng, ("pinn", "pinn", "supervised")),
         architecture=pick(rng, ("unrolled", "unrolled", "cnn")),
         gridsize=pick(rng, (1, 2)),
@@ -198,8 +214,8 @@ def _settings(rng: Rng, path: Path) -> None:
     )
 
 
-def _change_arrays(rng: Rng, case: Case, source: Path, canary: Path) -> None:
-    _settings(rng, source / "settings.ini")
+def _change_arrays(rng: Rng, case: Case, source: Path, canary: Path, more: dict[str, bool]) -> None:
+    _settings(rng, source / "settings.ini", more)
     name = pick(rng, ("train_data.npz", "train_data.npz", "test_data.npz"))
     name = "train_data.h5" if case.kind == "training" else name
     if rng.random() < 0.15:
@@ -219,9 +235,9 @@ def _change_arrays(rng: Rng, case: Case, source: Path, canary: Path) -> None:
     case.file = name
 
 
-def _change_scan(rng: Rng, case: Case, source: Path, canary: Path) -> None:
+def _change_scan(rng: Rng, case: Case, source: Path, canary: Path, more: dict[str, bool]) -> None:
     if case.kind != "settings":
-        _settings(rng, source / "settings.ini")
+        _settings(rng, source / "settings.ini", more)
     case.file = {"settings": "settings.ini", **MODELS}.get(case.kind, f"{case.kind}.h5")
     path = source / case.file
     if rng.random() < 0.15:

@@ -144,6 +144,9 @@ def two_cores(stage: Stage) -> int:
             model.processing_core.algorithm_parameter.set_value(PINN)
             training = model.settings_registry["PtychoPINNPluginTraining"].parameters()
             training["Epochs"].set_value(epochs)
+            # what is computed besides is no matter of two applications, and takes its time
+            model.settings_registry["PtychoPINNPluginRefinement"].parameters()["Epochs"].set_value(1)
+            model.settings_registry["PtychoPINNPluginExamination"].parameters()["Judge"].set_value(False)
             diffraction = model.workflow_api.load_assembled_diffraction_data(directory / "diffraction.h5")
             model.workflow_api.load_product(directory / "product.h5", diffraction=diffraction)
         found = []

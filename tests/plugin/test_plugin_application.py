@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from plugin_support import add_distribution
+from plugin_support import PLAIN, add_distribution
 from ptychodus.api.io import load_product
 from ptychodus.api.observer import Observable
 from ptychodus.model import ModelCore
@@ -56,13 +57,24 @@ def batch(action: str, directory: Path, output: Path, site: Path) -> subprocess.
     )
 
 
-def select(directory: Path, **settings: str) -> None:
+def select(directory: Path, **settings: object) -> None:
+    """Leave a settings file in ``directory``: PINN, with ``Group_Name=value`` over :data:`PLAIN`."""
     groups = {"Processing": ["Algorithm = ptychopinn-plugin_pinn"]}
-    for key, value in settings.items():
+    for key, value in {**PLAIN, **settings}.items():
         group, name = key.split("_")
         groups.setdefault(f"PtychoPINNPlugin{group}", []).append(f"{name} = {value}")
     lines = [line for group, values in groups.items() for line in (f"[{group}]", *values)]
     (directory / "settings.ini").write_text("\n".join(lines) + "\n")
+
+
+@contextlib.contextmanager
+def core(**values: object) -> Iterator[ModelCore]:
+    """``ModelCore`` as scripts make it, with ``Group_Name=value`` over :data:`PLAIN`."""
+    with ModelCore() as model:
+        for key, value in {**PLAIN, **values}.items():
+            group, name = key.split("_")
+            model.settings_registry[f"PtychoPINNPlugin{group}"].parameters()[name].set_value(value)
+        yield model
 
 
 class TestScripts:
@@ -71,9 +83,7 @@ class TestScripts:
             assert set(model.workflow_api.available_reconstructors()) >= NAMES
 
     def test_train_then_reconstruct(self, standard_directory: Path, tmp_path: Path) -> None:
-        with ModelCore() as model:
-            model.settings_registry["PtychoPINNPluginTraining"].parameters()["Epochs"].set_value(2)
-            model.settings_registry["PtychoPINNPluginRefinement"].parameters()["Epochs"].set_value(0)
+        with core(Training_Epochs=2) as model:
             api = model.workflow_api
             diffraction = api.load_assembled_diffraction_data(standard_directory / "diffraction.h5")
             product = api.load_product(standard_directory / "product.h5", diffraction=diffraction)
@@ -102,7 +112,7 @@ class TestScripts:
         self, standard_directory: Path, tmp_path: Path, wish: Callable[..., None]
     ) -> None:
         wish(epoch_seconds=0.1)
-        with ModelCore() as model:
+        with core() as model:
             api = model.workflow_api
             diffraction = api.load_assembled_diffraction_data(standard_directory / "diffraction.h5")
             product = api.load_product(standard_directory / "product.h5", diffraction=diffraction)
@@ -148,7 +158,7 @@ class TestScripts:
             assert count.calls == selected + 1
 
     def test_two_model_cores_do_not_share_state(self, standard_directory: Path, tmp_path: Path) -> None:
-        with ModelCore() as one, ModelCore() as two:
+        with core(Training_Epochs=1) as one, core(Training_Epochs=1) as two:
             found = []
             for model in (one, two):
                 parameter = model.processing_core.algorithm_parameter
@@ -179,7 +189,7 @@ class TestCommand:
         self, standard_directory: Path, tmp_path: Path, fake_site: Path
     ) -> None:
         # a search for positions would be followed by as many epochs again
-        select(standard_directory, Training_Epochs="2", Refinement_Epochs="3", Refinement_Positions="False")
+        select(standard_directory, Training_Epochs=2, Refinement_Epochs=3, Refinement_Positions=False)
         done = batch("train", standard_directory, standard_directory, fake_site)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Epoch 2/2" in done.stdout
@@ -198,7 +208,7 @@ class TestCommand:
     def test_train_and_reconstruct_with_an_engine_of_somebody_else(
         self, standard_directory: Path, tmp_path: Path, fake_site: Path, abacus: str
     ) -> None:
-        select(standard_directory, Training_Epochs="2", Model_Backend=abacus)
+        select(standard_directory, Training_Epochs=2, Model_Backend=abacus)
         done = batch("train", standard_directory, standard_directory, fake_site)
         assert done.returncode == 0, done.stdout + done.stderr
         assert (standard_directory / "model.beads").is_file()
@@ -209,7 +219,7 @@ class TestCommand:
     def test_a_model_is_converted_where_its_framework_is_missing(
         self, standard_directory: Path, tmp_path: Path, fake_site: Path, wish: Callable[..., None]
     ) -> None:
-        select(standard_directory, Training_Epochs="2")
+        select(standard_directory, Training_Epochs=2)
         assert batch("train", standard_directory, standard_directory, fake_site).returncode == 0
         # the stock command looks for the extension of the engine that is set; what is in the file decides
         (standard_directory / "model.ckpt").rename(standard_directory / "model.wts.h5.zip")
@@ -222,7 +232,7 @@ class TestCommand:
     def test_failures_have_the_exit_code_one_and_their_reason(
         self, standard_directory: Path, tmp_path: Path, fake_site: Path
     ) -> None:
-        select(standard_directory, Training_Epochs="0")
+        select(standard_directory, Training_Epochs=0)
         done = batch("train", standard_directory, tmp_path / "out", fake_site)
         assert done.returncode == 1
         assert "Training failed: The setting PtychoPINNPluginTraining.Epochs = 0" in done.stdout
@@ -237,7 +247,7 @@ class TestCommand:
         import signal
 
         wish(epoch_seconds=0.1)
-        select(standard_directory, Training_Epochs="1000")
+        select(standard_directory, Training_Epochs=1000)
         arguments = ["ptychodus", "-b", "train", "-i", str(standard_directory), "-o", str(tmp_path / "out")]
         code = (
             f"import sys; sys.path.append({str(fake_site)!r}); sys.argv = {arguments!r}\n"
@@ -275,6 +285,8 @@ with ModelCore() as model:
     parameter.set_value("ptychopinn-plugin_pinn")
     reconstructor = parameter.get_current_reconstructor()
     reconstructor.get_model_file_filter()
+    training = model.settings_registry["PtychoPINNPluginTraining"].parameters()
+    training["ProbeTrainable"].set_value(False)
     list(reconstructor.train(Path({str(standard_directory)!r}), Path({str(tmp_path / "out")!r})))
     assert reconstructor.is_model_loaded()
 print([name for name in {FRAMEWORKS!r} if name in sys.modules])
@@ -344,6 +356,7 @@ def start(self, job):
 process.ChildProcess.start = start
 library = PtychoPINNPluginLibrary(SettingsRegistry(), False)
 library.settings["Training.Epochs"].set_value(10000)
+library.settings["Training.ProbeTrainable"].set_value(False)
 for output in next(iter(library)).train(Path({str(standard_directory)!r}), Path({str(tmp_path / "out")!r})):
     if output.training_loss:
         print("learning", flush=True)

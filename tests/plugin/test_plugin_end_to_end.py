@@ -56,8 +56,17 @@ ProbeModes = 1
 Accelerator = cpu
 
 [PtychoPINNPluginRefinement]
-Epochs = 5
+Epochs = {refinement}
+
+[PtychoPINNPluginExamination]
+Judge = {judges}
 """
+
+
+def settings(engine: str, algorithm: str, *, epochs: int, refinement: int, judges: bool = True) -> str:
+    return SETTINGS.format(
+        engine=engine, algorithm=algorithm, epochs=epochs, refinement=refinement, judges=judges
+    )
 
 
 def ptychodus(action: str, source: Path, target: Path) -> str:
@@ -79,7 +88,7 @@ def test_a_simulated_scan_is_recovered(engine: str, name: str, tmp_path: Path) -
     source.mkdir()
     raw = simulate(6)
     write_standard_directory(raw, source)
-    (source / "settings.ini").write_text(SETTINGS.format(engine=engine, algorithm="pinn", epochs=2))
+    (source / "settings.ini").write_text(settings(engine, "pinn", epochs=2, refinement=5))
 
     ptychodus("train", source, source)
     model = source / name
@@ -125,7 +134,9 @@ def test_supervised(engine: str, name: str, tmp_path: Path) -> None:
     known = flat.object_.copy()
     known.get_array()[0] = raw.objectGuess
     save_product(source / "product.h5", dataclasses.replace(flat, object_=known))
-    (source / "settings.ini").write_text(SETTINGS.format(engine=engine, algorithm="supervised", epochs=1))
+    # the network's object is looked at: what becomes of it is the matter of the test above
+    text = settings(engine, "supervised", epochs=1, refinement=1, judges=False)
+    (source / "settings.ini").write_text(text)
 
     ptychodus("train", source, source)
     state = read_model(source / name)

@@ -159,11 +159,11 @@ class TestTraining:
 
 
 @pytest.fixture
-def model(standard_directory: Path, tmp_path: Path, wish: Callable[..., None]) -> Path:
+def model(fake_model: Callable[..., Path], wish: Callable[..., None]) -> Path:
     """A model that the engine pytorch has trained; every framework is there until a test says no."""
-    run(pinn("pytorch").train(standard_directory, tmp_path / "out"))
+    path = fake_model(epochs=2)
     wish(installed=["tensorflow", "pytorch", "abacus"])
-    return tmp_path / "out" / "model.ckpt"
+    return path
 
 
 @pytest.fixture

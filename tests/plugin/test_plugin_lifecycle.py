@@ -47,6 +47,14 @@ def trained(directory: Path, tmp_path: Path, **settings: Any) -> PtychoPINNRecon
 
 
 @pytest.fixture
+def ready(fake_model: Callable[..., Path]) -> PtychoPINNReconstructor:
+    """A reconstructor with a model of three epochs, which lies in ``out``."""
+    reconstructor = pinn()
+    reconstructor.load_model_from_file(fake_model())
+    return reconstructor
+
+
+@pytest.fixture
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails if a worker is started."""
 
@@ -324,13 +332,13 @@ class TestStop:
 
     def test_an_engine_that_does_not_listen_is_ended(
         self,
+        ready: PtychoPINNReconstructor,
         standard_directory: Path,
         tmp_path: Path,
         wish: Callable[..., None],
         monkeypatch: pytest.MonkeyPatch,
         log: pytest.LogCaptureFixture,
     ) -> None:
-        trained(standard_directory, tmp_path)
         earlier = (tmp_path / "out" / "model.ckpt").read_bytes()
         (tmp_path / "out" / "checkpoints").mkdir()
         stale = tmp_path / "out" / "checkpoints" / "best-epoch=0007.ckpt"  # of a run that was killed
@@ -369,13 +377,13 @@ class TestStop:
 
     def test_its_checkpoint_becomes_the_model(
         self,
+        ready: PtychoPINNReconstructor,
         standard_directory: Path,
         tmp_path: Path,
         wish: Callable[..., None],
         monkeypatch: pytest.MonkeyPatch,
         log: pytest.LogCaptureFixture,
     ) -> None:
-        trained(standard_directory, tmp_path)
         monkeypatch.setattr("ptychopinn_ptychodus.worker.process.ChildProcess.stop.__defaults__", (1.0,))
         wish(hangs=True, checkpoint=True)
         reconstructor = pinn()
@@ -392,19 +400,17 @@ class TestStop:
 
     def test_a_reconstruction_can_be_stopped(
         self,
-        standard_directory: Path,
-        tmp_path: Path,
+        ready: PtychoPINNReconstructor,
         scan: Callable[..., ReconstructInput],
         wish: Callable[..., None],
         log: pytest.LogCaptureFixture,
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
         wish(predict_seconds=60)
         monitor = Monitor()
-        reconstructor.attach_task_monitor(monitor)
+        ready.attach_task_monitor(monitor)
         timer = threading.Timer(2.0, lambda: setattr(monitor, "is_stopping", True))
         timer.start()
-        assert run(reconstructor.reconstruct(scan())) == []
+        assert run(ready.reconstruct(scan())) == []
         assert "stopped" in log.text
 
 
@@ -437,9 +443,8 @@ class TestReconstruction:
         assert all(goal == 100 and 0 <= value < 100 for value, goal in monitor.progress)
 
     def test_a_new_reconstructor_reads_the_model_file(
-        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+        self, ready: PtychoPINNReconstructor, tmp_path: Path, scan: Callable[..., ReconstructInput]
     ) -> None:
-        trained(standard_directory, tmp_path)
         reconstructor = pinn()
         assert not reconstructor.is_model_loaded()
         reconstructor.load_model_from_file(tmp_path / "out" / "model.ckpt")
@@ -453,93 +458,83 @@ class TestReconstruction:
             run(pinn().reconstruct(scan()))
 
     def test_a_model_file_that_went_away(
-        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+        self, ready: PtychoPINNReconstructor, tmp_path: Path, scan: Callable[..., ReconstructInput]
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
         (tmp_path / "out" / "model.ckpt").unlink()
-        assert reconstructor.is_model_loaded()
+        assert ready.is_model_loaded()
         with pytest.raises(FileNotFoundError, match="no longer there"):
-            run(reconstructor.reconstruct(scan()))
+            run(ready.reconstruct(scan()))
 
     def test_a_model_for_another_pattern_size_names_both(
-        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+        self, ready: PtychoPINNReconstructor, scan: Callable[..., ReconstructInput]
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
         with pytest.raises(ModelFileError, match=r"N = 64 .* N = 128"):
-            run(reconstructor.reconstruct(scan(6, 128)))
+            run(ready.reconstruct(scan(6, 128)))
 
     @pytest.mark.parametrize("architecture", ["unrolled", "cnn"])
     def test_a_model_for_any_probe_is_for_other_sizes_if_its_network_is(
         self,
-        standard_directory: Path,
+        ready: PtychoPINNReconstructor,
         tmp_path: Path,
         scan: Callable[..., ReconstructInput],
         architecture: str,
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
         path = tmp_path / "out" / "model.ckpt"
         content = json.loads(path.read_text())
         content["data"]["any_probe"] = True
         content["model"]["architecture"] = architecture
         path.write_text(json.dumps(content))
         if architecture == "unrolled":
-            (output,) = run(reconstructor.reconstruct(scan(12, 128)))
+            (output,) = run(ready.reconstruct(scan(12, 128)))
             assert output.product.probes.get_array().shape[-2:] == (128, 128)
             return
         with pytest.raises(ModelFileError, match=r"N = 64 .* N = 128"):
-            run(reconstructor.reconstruct(scan(12, 128)))
+            run(ready.reconstruct(scan(12, 128)))
 
     def test_several_layers_are_refused(
-        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+        self, ready: PtychoPINNReconstructor, scan: Callable[..., ReconstructInput]
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
         with pytest.raises(ValueError, match="2 layers"):
-            run(reconstructor.reconstruct(scan(layers=2)))
+            run(ready.reconstruct(scan(layers=2)))
 
     def test_opr_modes_are_left_out_with_a_note(
         self,
-        standard_directory: Path,
-        tmp_path: Path,
+        ready: PtychoPINNReconstructor,
         scan: Callable[..., ReconstructInput],
         log: pytest.LogCaptureFixture,
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
-        (output,) = run(reconstructor.reconstruct(scan(opr=3)))
+        (output,) = run(ready.reconstruct(scan(opr=3)))
         assert output.product.probes.get_array().shape == (1, 2, 64, 64)
         assert output.product.probes.get_opr_weights_or_none() is None
         assert "OPR" in log.text
 
     def test_positions_beyond_the_object_are_refused(
-        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+        self, ready: PtychoPINNReconstructor, scan: Callable[..., ReconstructInput]
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
         parameters = scan()
         parameters.product.probe_positions._coordinates_m[3] += 1e-5
         with pytest.raises(ValueError, match="outside"):
-            run(reconstructor.reconstruct(parameters))
+            run(ready.reconstruct(parameters))
 
     def test_an_error_of_the_engine_arrives_as_itself(
         self,
-        standard_directory: Path,
-        tmp_path: Path,
+        ready: PtychoPINNReconstructor,
         scan: Callable[..., ReconstructInput],
         wish: Callable[..., None],
         log: pytest.LogCaptureFixture,
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
         wish(fails_to_predict=True)
         with pytest.raises(ModelFileError, match="as the test asked"):
-            run(reconstructor.reconstruct(scan()))
+            run(ready.reconstruct(scan()))
         assert "Reconstruction failed: as the test asked" in log.text
 
     def test_a_model_of_the_other_reconstructor_is_applied_with_a_warning(
         self,
-        standard_directory: Path,
+        ready: PtychoPINNReconstructor,
         tmp_path: Path,
         scan: Callable[..., ReconstructInput],
         log: pytest.LogCaptureFixture,
     ) -> None:
-        trained(standard_directory, tmp_path)
         reconstructor = supervised()
         reconstructor.load_model_from_file(tmp_path / "out" / "model.ckpt")
         assert len(run(reconstructor.reconstruct(scan()))) == 1
@@ -547,11 +542,10 @@ class TestReconstruction:
 
 
 class TestModelFiles:
-    def test_save_copies_the_model(self, standard_directory: Path, tmp_path: Path) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
-        reconstructor.save_model(tmp_path / "copy.ckpt")
+    def test_save_copies_the_model(self, ready: PtychoPINNReconstructor, tmp_path: Path) -> None:
+        ready.save_model(tmp_path / "copy.ckpt")
         assert (tmp_path / "copy.ckpt").read_bytes() == (tmp_path / "out" / "model.ckpt").read_bytes()
-        reconstructor.save_model(tmp_path / "out" / "model.ckpt")
+        ready.save_model(tmp_path / "out" / "model.ckpt")
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
     def test_save_without_a_model(self, tmp_path: Path) -> None:
@@ -559,15 +553,14 @@ class TestModelFiles:
             pinn().save_model(tmp_path / "copy.ckpt")
 
     def test_a_file_that_is_no_model_is_refused_and_the_model_stays(
-        self, standard_directory: Path, tmp_path: Path, scan: Callable[..., ReconstructInput]
+        self, ready: PtychoPINNReconstructor, tmp_path: Path, scan: Callable[..., ReconstructInput]
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
         (tmp_path / "bad.ckpt").write_bytes(b"nonsense")
         with pytest.raises(ModelFileError, match=r"bad\.ckpt"):
-            reconstructor.load_model_from_file(tmp_path / "bad.ckpt")
+            ready.load_model_from_file(tmp_path / "bad.ckpt")
         with pytest.raises(FileNotFoundError, match=r"none\.ckpt"):
-            reconstructor.load_model_from_file(tmp_path / "none.ckpt")
-        assert len(run(reconstructor.reconstruct(scan()))) == 1
+            ready.load_model_from_file(tmp_path / "none.ckpt")
+        assert len(run(ready.reconstruct(scan()))) == 1
 
 
 class TestFailures:
@@ -631,23 +624,23 @@ class TestFailures:
 
     def test_a_failure_leaves_the_earlier_model_and_names_the_checkpoint(
         self,
+        ready: PtychoPINNReconstructor,
         standard_directory: Path,
         tmp_path: Path,
         wish: Callable[..., None],
         log: pytest.LogCaptureFixture,
     ) -> None:
-        reconstructor = trained(standard_directory, tmp_path)
-        reconstructor.save_model(tmp_path / "earlier.ckpt")
-        reconstructor.load_model_from_file(tmp_path / "earlier.ckpt")
+        ready.save_model(tmp_path / "earlier.ckpt")
+        ready.load_model_from_file(tmp_path / "earlier.ckpt")
         earlier = (tmp_path / "out" / "model.ckpt").read_bytes()
         wish(raises="MemoryError", checkpoint=True)
         with pytest.raises(MemoryError):
-            run(reconstructor.train(standard_directory, tmp_path / "out"))
+            run(ready.train(standard_directory, tmp_path / "out"))
         checkpoint = tmp_path / "out" / "checkpoints" / "best-epoch=0000.ckpt"
         assert f'left its best state in "{checkpoint}"' in log.text
         assert (tmp_path / "out" / "model.ckpt").read_bytes() == earlier
-        assert reconstructor.require_model() == tmp_path / "earlier.ckpt"
-        reconstructor.load_model_from_file(checkpoint)  # it is there, and a model
+        assert ready.require_model() == tmp_path / "earlier.ckpt"
+        ready.load_model_from_file(checkpoint)  # it is there, and a model
 
     def test_stray_output_of_libraries_is_no_message(
         self,

@@ -229,7 +229,7 @@ def test_stop_ends_a_run_of_the_window(tmp_path: Path, added: Added, monkeypatch
 
 
 def test_a_run_of_the_window_has_its_settings(tmp_path: Path) -> None:
-    library = make_library(WithoutModel_Epochs=7, Examination_Judge=False)
+    library = make_library(WithoutModel_Epochs=7)
     save_settings(library.settings, tmp_path / "settings.ini")
     registry = SettingsRegistry()
     read = PtychoPINNPluginLibrary(registry, is_developer_mode_enabled=False).settings

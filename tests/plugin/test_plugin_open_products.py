@@ -120,7 +120,7 @@ def application(scan: Scan) -> Application:
 
 
 def pinn(application: Application, **values: Any) -> PtychoPINNReconstructor:
-    library = make_library(Training_Epochs=1, Training_ProbeTrainable=False, **values)
+    library = make_library(Training_Epochs=1, **values)
     reconstructor = next(iter(library))
     assert isinstance(reconstructor, PtychoPINNReconstructor)
     reconstructor.attach_open_products(application.products)

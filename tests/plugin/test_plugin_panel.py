@@ -320,7 +320,7 @@ class TestEdits:
     def test_an_edit_reaches_the_settings_and_the_other_page(
         self, open_page: Callable[..., SettingsPage], setting: str, value: Any
     ) -> None:
-        library = make_library()
+        library = make_library(Training_ProbeTrainable=True)
         page, other = open_page(library), open_page(library, "supervised")
         assert shown_in(page, setting) != value
         set_in(page, setting, value)

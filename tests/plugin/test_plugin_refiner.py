@@ -52,7 +52,7 @@ def correlation(product: Product, raw: RawData) -> float:
 def test_it_finds_the_object_from_a_flat_one(
     raw: RawData, log: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    one = reconstructor()
+    one = reconstructor(Examination_Judge=True, Examination_Confidence=True)
     assert not isinstance(one, TrainableReconstructor)  # else the window would wait for a model
     parameters = parameters_of(raw, np.ones(SHAPE))
     (output,) = run(one.reconstruct(parameters))
@@ -99,12 +99,7 @@ def test_what_it_starts_from(start: str, setting: str, origin: str, raw: RawData
         "random": np.exp(1j * rng.uniform(-3, 3, SHAPE)),
         "nothing": np.zeros(SHAPE),
     }
-    settings = {
-        "WithoutModel_Epochs": 1,
-        "Examination_Judge": False,
-        "Examination_Confidence": False,
-        "Training_ProbeModes": 1,
-    }
+    settings = {"WithoutModel_Epochs": 1, "Training_ProbeModes": 1}
     one = reconstructor(WithoutModel_Start=setting, **settings)
     (output,) = run(one.reconstruct(parameters_of(raw, objects[start])))
     assert f"ptychopinn-ptychodus: {origin}, then 1 epoch" in output.product.metadata.comments

@@ -71,6 +71,7 @@ def drive():
     seen["products"] = len(model.product_core.product_repository)
 
     epochs.set_value(5)
+    model.settings_registry["PtychoPINNPluginTraining"].parameters()["ProbeTrainable"].set_value(False)
     api.train(Path(source), Path(target), product_index=0)
     QTest.qWait(300)
     titles = set()
@@ -83,7 +84,6 @@ def drive():
     seen["log"] = processing._status_view.text_edit.toPlainText()
 
     epochs.set_value(1)
-    model.settings_registry["PtychoPINNPluginTraining"].parameters()["ProbeTrainable"].set_value(False)
     box = page.settings_page.model_box
     data = model.workflow_api.load_assembled_diffraction_data(Path(source) / "diffraction.h5")
     for button in (box.train_button, box.train_all_button):

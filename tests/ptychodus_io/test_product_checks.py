@@ -104,12 +104,11 @@ def test_and_in_export(refused: tuple[Product, str, str], tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("fake_site")
 def test_and_in_every_reconstructor(
-    refused: tuple[Product, str, str], standard_directory: Path, tmp_path: Path
+    refused: tuple[Product, str, str], fake_model: Callable[..., Path]
 ) -> None:
     product, _, words = refused
-    trained, supervised, refinement = iter(make_library(Training_Epochs=2))
-    run(trained.train(standard_directory, tmp_path))
-    model = next(tmp_path.glob("model*.ckpt"))
+    trained, supervised, refinement = iter(make_library())
+    model = fake_model()
     for reconstructor in (trained, supervised):
         reconstructor.load_model_from_file(model)
     for reconstructor in (trained, supervised, refinement):

@@ -14,6 +14,10 @@ from plugin_support import N, add_engines, forget_engines, make_data, make_produ
 from ptychodus.api.io import save_diffraction_data, save_product
 from ptychodus.api.reconstruct import ReconstructInput, prepare_reconstruct_input
 
+from ptychopinn_ptychodus.backends.registry import get_engine
+from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig
+from ptychopinn_ptychodus.ptychodus_io.ingest import from_reconstruct_input
+
 
 @pytest.fixture
 def fake_site(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -48,6 +52,26 @@ def wish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setenv("FAKE_ENGINE", json.dumps(wishes))
 
     return wish
+
+
+@pytest.fixture
+def fake_model(fake_site: Path, tmp_path: Path) -> Callable[..., Path]:
+    """``fake_model(gridsize=2)``: ``out/model.ckpt`` of the engine pytorch.
+
+    It is the file that a training on :func:`standard_directory` leaves, made without the process of one.
+    """
+
+    def make(*, gridsize: int = 2, epochs: int = 3) -> Path:
+        path = tmp_path / "out" / "model.ckpt"
+        path.parent.mkdir(exist_ok=True)
+        scan = prepare_reconstruct_input(make_data(30), make_product(30))
+        raw = from_reconstruct_input(scan, with_object=False)
+        container = raw.generate_grouped_data(N, 6, None, gridsize=gridsize, seed=0)
+        training = TrainingConfig(model=ModelConfig(gridsize=gridsize), nepochs=epochs)
+        get_engine("pytorch").train(container, None, training, ExecutionConfig(), model_path=path)
+        return path
+
+    return make
 
 
 @pytest.fixture

@@ -24,6 +24,13 @@ PIXEL_M = 2.0e-8
 SHAPE = (100, 120)  # not square: rows and columns must not be exchanged
 CENTER = ObjectCenter(x_m=3e-7, y_m=-5e-7)
 
+PLAIN = {"Refinement_Epochs": 0, "Training_ProbeTrainable": False, "Examination_Judge": False}
+"""Unless a test asks for it, nothing is refined: the result is then exactly what the fake engine predicts.
+
+Nor is a probe found before a training, or a result judged: of these patterns, which no object explains,
+either takes as many trials as there are, and seconds in which nothing is tested.
+"""
+
 
 def forget_engines() -> None:
     registry.list_engines.cache_clear()
@@ -95,12 +102,9 @@ def make_data(count: int, n: int = N) -> AssembledDiffractionData:
 
 
 def make_library(**values: Any) -> PtychoPINNPluginLibrary:
-    """A library as Ptychodus makes it, with settings given as ``Group_Name=value``.
-
-    Unless a test asks for it, nothing is refined: the result is then exactly what the fake engine predicts.
-    """
+    """A library as Ptychodus makes it, with settings given as ``Group_Name=value`` over :data:`PLAIN`."""
     library = PtychoPINNPluginLibrary(SettingsRegistry(), False)
-    for key, value in {"Refinement_Epochs": 0, **values}.items():
+    for key, value in {**PLAIN, **values}.items():
         group, name = key.split("_")
         library.settings[f"{group}.{name}"].set_value(value)
     return library

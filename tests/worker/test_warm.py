@@ -25,7 +25,6 @@ from ptychopinn_ptychodus.worker.wire import ChildDiedError
 HANGS_S = 60.0
 """After as long, something waits that should not: no measure of speed, for the machine may be busy."""
 
-QUICK = {"Training_Epochs": 1, "Training_ProbeTrainable": False, "Examination_Judge": False}
 
 pytestmark = pytest.mark.usefixtures("fake_site")
 
@@ -51,7 +50,7 @@ class Window:
     """A library as the window has it, with a model of ``PINN`` loaded."""
 
     def __init__(self, model: Path, scan: Scan, **values: object) -> None:
-        self.library = make_library(**{**QUICK, **values})
+        self.library = make_library(Training_Epochs=1, **values)
         self.library.warm.stay()
         self.worker: WarmWorker = self.library.warm.worker
         reconstructor = next(iter(self.library))
@@ -77,12 +76,9 @@ class Window:
 
 
 @pytest.fixture
-def model(standard_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, trained once for all tests."""
-    path = tmp_path_factory.getbasetemp() / "warm" / "model.ckpt"
-    if not path.is_file():
-        run(next(iter(make_library(**QUICK))).train(standard_directory, path.parent))
-    return path
+def model(fake_model: Callable[..., Path]) -> Path:
+    """A model."""
+    return fake_model(epochs=1)
 
 
 @pytest.fixture
@@ -134,7 +130,7 @@ class TestItsEnd:
         assert not window.worker.waits
 
     def test_without_a_window_each_run_has_a_process_of_its_own(self, model: Path, scan: Scan) -> None:
-        library = make_library(Examination_Judge=False)
+        library = make_library()
         reconstructor = next(iter(library))
         reconstructor.load_model_from_file(model)
         run(reconstructor.reconstruct(scan()))

@@ -92,6 +92,7 @@ class LightningEngine(Engine):
     ) -> TrainingResult:
         self.load()
         from . import training
+        from .callbacks import discard_checkpoints
 
         reporter = TrainingReporter(
             on_batch=on_batch, on_epoch=on_epoch, should_stop=should_stop, preview=preview
@@ -100,7 +101,7 @@ class LightningEngine(Engine):
         trained = training.train(train, validation, config, execution, reporter, course=course)
         training.keep_model(trained.module, trained.trainer, model_path, trained.run)
         if trained.trainer.is_global_zero:
-            training.discard_checkpoints(trained.trainer)
+            discard_checkpoints(trained.trainer)
             if not reporter.stopped:
                 course.over()
         return TrainingResult(model_path, trained.history, reporter.stopped)
