@@ -12,13 +12,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from cli_support import Command, Done
+from cli_support import SOONEST, Command, Done
 from shared_support import made_once
 
 from ptychopinn_ptychodus.cli import demo
 
 POSITIONS = 5
-SMALL = ["PtychoPINNPluginTraining.Epochs=1", "PtychoPINNPluginModel.NumFiltersScale=1"]
+SMALL = [
+    "PtychoPINNPluginTraining.Epochs=1",
+    "PtychoPINNPluginModel.NumFiltersScale=1",
+    f"PtychoPINNPluginModel.Backend={SOONEST}",
+]
 
 # What the command's script does, and then a look at what it has imported.
 _PROGRAM = """

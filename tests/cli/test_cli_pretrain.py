@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_support import SOONEST, SOONEST_MODEL
 from ptychodus.api.io import load_product
 
 from ptychopinn_ptychodus.backends.registry import guess_engine
@@ -80,17 +81,17 @@ def weights_of(model: Path) -> tuple[float, float]:
 
 
 def test_single_frames_under_made_probes_learn_from_the_object_and_are_not_advised_against(
-    command: Command, scan: Path, tmp_path: Path, extension: str
+    command: Command, scan: Path, tmp_path: Path
 ) -> None:
-    fourier = ("--architecture", "unrolled_fourier")
+    fourier = ("--architecture", "unrolled_fourier", "--backend", SOONEST)
     done = command("pretrain", "-o", tmp_path, *TINY, "--size", 64, "--gridsize", 1, *fourier)
     assert done.returncode == 0, done.stderr
-    model = tmp_path / f"model{extension}"
+    model = tmp_path / SOONEST_MODEL
     description = guess_engine(model).describe(model)
     assert (description.model.N, description.model.gridsize) == (64, 1)
     assert description.model.architecture == "unrolled_fourier"
     assert weights_of(model) == (1.0, 0.0)
-    off = ("--set", "PtychoPINNPluginRefinement.Epochs=0")
+    off = ("--set", "PtychoPINNPluginRefinement.Epochs=0", "--set", "PtychoPINNPluginExamination.Judge=False")
     used = command("reconstruct", "-i", scan, "-o", tmp_path / "out", "-m", model, *off)
     assert used.returncode == 0, used.stderr
     assert "Single frames" not in done.stderr + used.stderr + used.stdout
@@ -120,13 +121,13 @@ def test_weights_that_teach_nothing(weights: tuple[object, ...], tmp_path: Path,
 
 
 def test_interrupted_it_keeps_its_best_model_and_goes_on(
-    interrupted: Command, command: Command, tmp_path: Path, extension: str
+    interrupted: Command, command: Command, tmp_path: Path
 ) -> None:
-    arguments = ["pretrain", "-o", str(tmp_path), "--scans", "2", "--epochs", "16"]
+    arguments = ["pretrain", "-o", str(tmp_path), "--scans", "2", "--epochs", "16", "--backend", SOONEST]
     arguments += ["--object-weight", "0.25", "--amplitude-weight", "0.5"]
     done = interrupted(arguments, tmp_path, within_s=300)
     assert done.returncode == 130, done.stderr
-    model, table = tmp_path / f"model{extension}", tmp_path / "training_history.csv"
+    model, table = tmp_path / SOONEST_MODEL, tmp_path / "training_history.csv"
     assert f"Best model so far: {model}" in done.stdout
     assert "with --resume" in done.stdout
     assert guess_engine(model).describe(model).data.any_probe

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_support import SOONEST_MODEL
 from ptychodus.api.io import load_product
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput
@@ -336,7 +337,7 @@ def test_failed_reconstruction_leaves_an_earlier_result_alone(
 
 
 def test_exported_data_can_be_trained_on_by_themselves(
-    command: Command, scan: Path, small: list[str], extension: str, tmp_path: Path
+    command: Command, scan: Path, small: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "data" / "train_data.npz"
     assert main(["export", "-i", str(scan), "-o", str(path)]) == 0
@@ -347,7 +348,7 @@ def test_exported_data_can_be_trained_on_by_themselves(
 
     done = command("train", "-i", path.parent, "-o", tmp_path / "model", *small)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "model" / f"model{extension}").is_file()
+    assert (tmp_path / "model" / SOONEST_MODEL).is_file()
 
 
 # ---- demo -------------------------------------------------------------------------------------------------

@@ -118,10 +118,11 @@ class TestPyTorch(PluginContract, TrainingChecks, ReconstructionChecks, ModelChe
     test_refused_file_leaves_the_earlier_model = None  # type: ignore[assignment]  # pytest collects none that is None
 
     def configure(self, settings: SettingsRegistry) -> None:
-        for group, values in {
+        changes: dict[str, dict[str, object]] = {
             "Model": {"Backend": "pytorch", "NumFiltersScale": 1, "GridSize": 1},
             "Training": {"Epochs": 1, "ProbeModes": 1, "Accelerator": "cpu"},
             "Examination": {"Judge": False},
-        }.items():
+        }
+        for group, values in changes.items():
             for name, value in values.items():
                 settings[f"PtychoPINNPlugin{group}"].parameters()[name].set_value(value)

@@ -34,6 +34,9 @@ def main() -> int:
     parser.add_argument("--patterns", type=int, default=0, help="to learn from; 0: all")
     parser.add_argument("--page", action="store_true", help="only the page after *Train on Open*")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds, of each wait")
+    parser.add_argument(
+        "--plain", action="store_true", help="find no probe and judge no result: it is over sooner"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["XDG_DATA_HOME"] = str(Path(scratch) / "data")  # models of Train on All
@@ -81,6 +84,9 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
     window.shot("panel")
     _infer_without_a_model(window)
 
+    if arguments.plain:
+        for setting in ("Training.ProbeTrainable", "Examination.Judge"):
+            window.settings(setting).set_value(False)
     window.type_in("Model.Backend", arguments.engine)
     window.type_in("Data.NumSubsample", arguments.patterns)
     window.type_in("Training.Epochs", arguments.epochs)
@@ -119,8 +125,8 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
     assert any(len(line.get_xdata()) for line in window.status.axes.lines), "no loss is drawn"
     assert "patterns/s" in window.log
     _wait_until_idle(window, arguments.timeout)
-    window.wait_for(window.infer_button.isEnabled, 5, "Infer, enabled by the training")
-    window.wait_for(lambda: "model." in window.model_text(), 5, "the trained model in the panel")
+    window.wait_for(window.infer_button.isEnabled, HANGS_S, "Infer, enabled by the training")
+    window.wait_for(lambda: "model." in window.model_text(), HANGS_S, "the trained model in the panel")
     window.shot("trained")
 
     saved = directory.parent / "kept"
@@ -132,10 +138,12 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
     products, runs = window.products, window.monitor.get_completed_runs()
     window.infer_button.click()
     window.wait_for(
-        lambda: window.monitor.is_processing or window.monitor.get_completed_runs() > runs, 10, "inference"
+        lambda: window.monitor.is_processing or window.monitor.get_completed_runs() > runs,
+        HANGS_S,
+        "inference",
     )
     _wait_until_idle(window, arguments.timeout)
-    window.wait_for(lambda: window.products > products, 10, "the product of the inference")
+    window.wait_for(lambda: window.products > products, HANGS_S, "the product of the inference")
     QTest.qWait(1500)  # for the picture: what is drawn has no end that could be asked for
     window.shot("inferred")
     window.show_object(window.products - 1, "Phase (Unwrapped)")
@@ -143,7 +151,7 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
 
     window.show("processing")
     window.load_model(kept)
-    window.wait_for(lambda: kept.name in window.model_text(), 5, "the loaded model in the panel")
+    window.wait_for(lambda: kept.name in window.model_text(), HANGS_S, "the loaded model in the panel")
     window.shot("reloaded")
 
     window.type_in("Training.Epochs", 1000)
@@ -151,10 +159,12 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
     window.wait_for(lambda: "Epoch 1/1000" in window.log, arguments.timeout, "the first epoch")
     started = time.monotonic()
     window.status.stop_button.click()
-    window.wait_for(lambda: not window.monitor.is_processing, 60, "the end of the training")
+    window.wait_for(lambda: not window.monitor.is_processing, HANGS_S, "the end of the training")
     stopped_s = time.monotonic() - started
     _wait_until_idle(window, HANGS_S)
-    window.wait_for(lambda: kept.name not in window.model_text(), 5, "the model of the stopped training")
+    window.wait_for(
+        lambda: kept.name not in window.model_text(), HANGS_S, "the model of the stopped training"
+    )
     window.shot("stopped")
     print(f"Stop: {stopped_s:.1f} s")
     assert stopped_s < HANGS_S
@@ -162,7 +172,9 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
     _train_on_all(window, directory, arguments)
 
     window.pick_algorithm("ptychopinn-plugin_supervised")
-    window.wait_for(window.field("Training.RealspaceMAEWeight").isVisible, 5, "the settings of Supervised")
+    window.wait_for(
+        window.field("Training.RealspaceMAEWeight").isVisible, HANGS_S, "the settings of Supervised"
+    )
     assert not window.infer_button.isEnabled(), "Supervised has no model"
     window.scroll_to("Training.RealspaceMAEWeight")
     window.shot("supervised")

@@ -76,7 +76,17 @@ def on_a_display(tmp_path: Path, script: str, *arguments: str) -> str:
 @needs_torch
 def test_the_tour(tmp_path: Path) -> None:
     # two epochs: after the last one, nothing of the training would be left to look at
-    options = ["--engine", "pytorch", "--epochs", "2", "--patterns", "48", "--timeout", str(WAIT_S)]
+    options = [
+        "--engine",
+        "pytorch",
+        "--epochs",
+        "2",
+        "--patterns",
+        "48",
+        "--timeout",
+        str(WAIT_S),
+        "--plain",
+    ]
     on_a_display(tmp_path, "make_screenshots.py", str(tmp_path / "shots"), *options)
     assert len(list((tmp_path / "shots").glob("*.png"))) == 15
 
