@@ -1,4 +1,4 @@
-"""Sub-pixel sampling shared by grouping, stitching and simulation: separable kernels and patch cutting.
+"""What grouping, stitching and simulation share: separable kernels, patch cutting, convolution.
 
 Convention: pixel centres lie at integers, and pixel ``k`` of a patch of N pixels centred on ``r`` is the
 object coordinate ``r - (N - 1)/2 + k``.
@@ -8,12 +8,35 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 Kernel = tuple[int, NDArray[np.float64]]
 
 # patches handled at a time: large enough to hide Python's overhead, small enough to stay near the cache
 CHUNK = 64
+
+
+def convolved(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convolution of two images, in full.
+
+    It is ``scipy.signal.fftconvolve``. That package imports scipy.stats, which takes longer than everything
+    else that a worker imports for a scan.
+
+    Parameters
+    ----------
+    one, other
+        (H, W) and (h, w), real.
+
+    Returns
+    -------
+    ndarray
+        (H + h - 1, W + w - 1) float64.
+    """
+    height, width = (a + b - 1 for a, b in zip(one.shape, other.shape, strict=True))
+    padded = [fft.next_fast_len(length, real=True) for length in (height, width)]
+    both = fft.rfft2(one, padded) * fft.rfft2(other, padded)
+    found: NDArray[np.float64] = fft.irfft2(both, padded)[:height, :width]
+    return found
 
 
 def linear_kernel(fraction: NDArray[np.float64]) -> Kernel:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import signal
 from scipy.spatial import Delaunay, QhullError, cKDTree
+
+from .interpolation import convolved
 
 _NEIGHBOURS = 8  # of each patch that it is compared with; the nearest overlap most, and 8 connect a scan
 _AROUND = 24  # of each pattern that its light is compared with: two rings of a grid
@@ -43,7 +44,7 @@ def overlapping_pairs(corners: NDArray[np.int64], weight: NDArray[np.float32]) -
     near_enough = (pairs[:, 0] != pairs[:, 1]) & (np.abs(offset).max(axis=1) <= 0.75 * n)
     pairs, offset = pairs[near_enough], offset[near_enough]
     light = weight.astype(np.float64)
-    shared = signal.fftconvolve(light, light[::-1, ::-1])
+    shared = convolved(light, light[::-1, ::-1])
     chosen: NDArray[np.int64] = pairs[shared[tuple((offset + n - 1).T)] > _SHARED * shared[n - 1, n - 1]]
     return chosen
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 
-from .interpolation import cubic_kernel, patch_corners, require_centres_inside
+from .interpolation import convolved, cubic_kernel, patch_corners, require_centres_inside
 
 logger = logging.getLogger(__name__)
 
@@ -250,5 +250,4 @@ def _accumulate_weight(weight: NDArray[np.float32], grid: Grid) -> NDArray[np.fl
     flat = (grid.row + steps)[:, None] * width + (grid.column + steps)[None, :]
     mass = grid.taps_y[:, None] * grid.taps_x[None, :]
     corners = np.bincount(flat.ravel(), mass.ravel(), minlength=height * width).reshape(height, width)
-    spread: NDArray[np.float64] = signal.fftconvolve(corners, weight.astype(np.float64))
-    return spread[:height, :width]
+    return convolved(corners.astype(np.float64), weight.astype(np.float64))[:height, :width]

@@ -10,14 +10,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, signal
 from skimage.metrics import structural_similarity
 
-from ptychopinn_ptychodus.data.interpolation import PatchCutter
+from ptychopinn_ptychodus.data.interpolation import PatchCutter, convolved
 from ptychopinn_ptychodus.data.metrics import illumination_mask
 from ptychopinn_ptychodus.data.stitching import coverage_of, stitch
 
 N = 64
+
+
+@pytest.mark.parametrize("shapes", [((70, 93), (64, 64)), ((64, 64), (64, 64)), ((5, 1), (2, 3))])
+def test_a_convolution_is_that_of_scipy(shapes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    rng = np.random.default_rng(0)
+    one, other = (rng.normal(size=shape) for shape in shapes)
+    np.testing.assert_allclose(convolved(one, other), signal.fftconvolve(one, other), atol=1e-12)
 
 
 def ssim(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
