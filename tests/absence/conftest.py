@@ -64,7 +64,7 @@ def prepare(path: Path, scan: Path, backend: str) -> Path:
         "[PtychoPINNPluginTraining]\nEpochs = 1\nProbeModes = 1\nAccelerator = cpu\n"
         "[PtychoPINNPluginInference]\nNumGroups = 16\n"
         "[PtychoPINNPluginRefinement]\nEpochs = 0\n"  # what is compared is what the engines made
-        "[PtychoPINNPluginExamination]\nJudge = False\n"
+        "[PtychoPINNPluginExamination]\nJudge = False\nConfidence = False\n"
     )
     return path
 

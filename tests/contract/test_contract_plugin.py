@@ -62,7 +62,8 @@ class PluginContract(Contract):
     def configure(self, settings: SettingsRegistry) -> None:
         """A verdict takes its time, and is no matter of most checks; see :class:`TestWithoutRefinement`."""
         settings["PtychoPINNPluginTraining"].parameters()["Epochs"].set_value(2)
-        settings["PtychoPINNPluginExamination"].parameters()["Judge"].set_value(False)
+        for name in ("Judge", "Confidence"):
+            settings["PtychoPINNPluginExamination"].parameters()[name].set_value(False)
 
 
 @pytest.mark.usefixtures("fake_engines")
@@ -121,7 +122,7 @@ class TestPyTorch(PluginContract, TrainingChecks, ReconstructionChecks, ModelChe
         changes: dict[str, dict[str, object]] = {
             "Model": {"Backend": "pytorch", "NumFiltersScale": 1, "GridSize": 1},
             "Training": {"Epochs": 1, "ProbeModes": 1, "Accelerator": "cpu"},
-            "Examination": {"Judge": False},
+            "Examination": {"Judge": False, "Confidence": False},
         }
         for group, values in changes.items():
             for name, value in values.items():

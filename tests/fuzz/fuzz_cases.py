@@ -76,7 +76,7 @@ def write_settings(path: Path, *, learns: bool = True, judges: bool = True, **ch
     if not learns:
         text = text.replace("Preview = ", "ProbeTrainable = False\nPreview = ")
     if not judges:
-        text += "\n[PtychoPINNPluginExamination]\nJudge = False\n"
+        text += "\n[PtychoPINNPluginExamination]\nJudge = False\nConfidence = False\n"
     path.write_text(text, encoding="utf-8")
 
 

@@ -32,7 +32,7 @@ def _open(window: Window, directory: Path, **settings: Any) -> None:
     window.pick_algorithm(PINN)
     window.load(directory)
     window.show("processing")
-    for name, value in {"Examination_Judge": False, **settings}.items():
+    for name, value in {"Examination_Judge": False, "Examination_Confidence": False, **settings}.items():
         window.settings(name.replace("_", ".")).set_value(value)
     QTest.qWait(200)
 

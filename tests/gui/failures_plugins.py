@@ -146,7 +146,8 @@ def two_cores(stage: Stage) -> int:
             training["Epochs"].set_value(epochs)
             # what is computed besides is no matter of two applications, and takes its time
             model.settings_registry["PtychoPINNPluginRefinement"].parameters()["Epochs"].set_value(1)
-            model.settings_registry["PtychoPINNPluginExamination"].parameters()["Judge"].set_value(False)
+            for name in ("Judge", "Confidence"):
+                model.settings_registry["PtychoPINNPluginExamination"].parameters()[name].set_value(False)
             diffraction = model.workflow_api.load_assembled_diffraction_data(directory / "diffraction.h5")
             model.workflow_api.load_product(directory / "product.h5", diffraction=diffraction)
         found = []

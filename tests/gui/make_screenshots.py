@@ -85,7 +85,7 @@ def tour(window: Window, directory: Path, arguments: argparse.Namespace) -> None
     _infer_without_a_model(window)
 
     if arguments.plain:
-        for setting in ("Training.ProbeTrainable", "Examination.Judge"):
+        for setting in ("Training.ProbeTrainable", "Examination.Judge", "Examination.Confidence"):
             window.settings(setting).set_value(False)
     window.type_in("Model.Backend", arguments.engine)
     window.type_in("Data.NumSubsample", arguments.patterns)

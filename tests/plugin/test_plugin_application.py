@@ -189,7 +189,13 @@ class TestCommand:
         self, standard_directory: Path, tmp_path: Path, fake_site: Path
     ) -> None:
         # a search for positions would be followed by as many epochs again
-        select(standard_directory, Training_Epochs=2, Refinement_Epochs=3, Refinement_Positions=False)
+        select(
+            standard_directory,
+            Training_Epochs=2,
+            Refinement_Epochs=3,
+            Refinement_Positions=False,
+            Examination_Confidence=True,
+        )
         done = batch("train", standard_directory, standard_directory, fake_site)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Epoch 2/2" in done.stdout

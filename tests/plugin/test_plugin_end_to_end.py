@@ -60,6 +60,7 @@ Epochs = {refinement}
 
 [PtychoPINNPluginExamination]
 Judge = {judges}
+Confidence = {judges}
 """
 
 

@@ -24,11 +24,16 @@ PIXEL_M = 2.0e-8
 SHAPE = (100, 120)  # not square: rows and columns must not be exchanged
 CENTER = ObjectCenter(x_m=3e-7, y_m=-5e-7)
 
-PLAIN = {"Refinement_Epochs": 0, "Training_ProbeTrainable": False, "Examination_Judge": False}
+PLAIN = {
+    "Refinement_Epochs": 0,
+    "Training_ProbeTrainable": False,
+    "Examination_Judge": False,
+    "Examination_Confidence": False,
+}
 """Unless a test asks for it, nothing is refined: the result is then exactly what the fake engine predicts.
 
-Nor is a probe found before a training, or a result judged: of these patterns, which no object explains,
-either takes as many trials as there are, and seconds in which nothing is tested.
+Nor is a probe found before a training, or a result judged or told how sure it is: of these patterns, which no
+object explains, that takes as many trials as there are, and seconds in which nothing is tested.
 """
 
 
