@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.restoration import denoise_tv_chambolle
 
 from .arrays import Array, Arrays
 from .iterate import Iterate
@@ -178,6 +177,9 @@ def without_noise(
     ndarray
         As ``canvas``.
     """
+    # here: it imports scipy.stats, which takes a worker a quarter of its start
+    from skimage.restoration import denoise_tv_chambolle
+
     rest = canvas / doubt.mean
     parts = np.stack((rest.real, rest.imag))
     found = np.stack(
