@@ -3,9 +3,11 @@
     ptychopinn-ptychodus pretrain -o PRETRAINED
     python benchmarks/pretrained.py --data DATA --models "made probes=PRETRAINED/model.ckpt"
 
-The model goes through stock ``ptychodus -b reconstruct``, the settings are those of ``examples/``. CPU
-seconds are of whole processes with their children; "from Infer" is the plugin's child process alone. A model
-whose name begins with that of a scan is applied to that scan only.
+The model goes through stock ``ptychodus -b reconstruct``, the settings are those of ``examples/`` but for
+``ProbeTrainable``, which says whether the probe is tried, and found if need be, before the network is
+applied. CPU seconds are of whole processes with their children; "from Infer" is the plugin's child process
+alone. A model whose name begins with that of a scan is applied to that scan only. ``--drawn SEEDS`` adds
+simulated scans, whose beam is partly coherent and whose product has its first mode alone, out of focus.
 """
 
 from __future__ import annotations
@@ -28,12 +30,19 @@ from refinement import flat, network
 
 from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.config import ExecutionConfig
+from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.grouping import neighbourhood_order
+from ptychopinn_ptychodus.data.probe import orthogonal_modes, with_modes
 from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.data.simulation import raster_positions, simulate_scan
+from ptychopinn_ptychodus.pretraining.objects import random_object
+from ptychopinn_ptychodus.pretraining.probes import random_probe, width
 from ptychopinn_ptychodus.refinement import RefinementConfig
+from ptychopinn_ptychodus.refinement.scan_probe import better_probe
 from ptychopinn_ptychodus.refinement.solver import refine
 
 EPOCHS = RefinementConfig().epochs
+SHARES = (0.75, 0.17, 0.08)  # of the power, of the modes of drawn scans
 FLAT_EPOCHS = (EPOCHS, 2 * EPOCHS, 3 * EPOCHS)
 COLUMNS = ("what", "CPU s", "of which from Infer", "corr", "amp SSIM", "phase SSIM", "residual")
 
@@ -42,8 +51,10 @@ def compare(scan: Path, models: dict[str, Path], scratch: Path, images: Path | N
     """Every model with and without refinement, and refinement without a model, on one scan."""
     measured: dict[str, tuple[Result, float, float | None]] = {}
     for name, model in models.items():
-        measured[f"{name}: network only"] = network(scan, model, 0, scratch)
-        measured[f"{name}: network, then {EPOCHS} epochs"] = network(scan, model, EPOCHS, scratch)
+        for find_probe, how in ((False, "probe as given"), (True, "probe tried first")):
+            for epochs, what in ((0, "network only"), (EPOCHS, f"network, then {EPOCHS} epochs")):
+                run = network(scan, model, epochs, scratch, find_probe=find_probe)
+                measured[f"{name}, {how}: {what}"] = run
     for epochs in FLAT_EPOCHS:
         measured[f"flat start, {epochs} epochs"] = *flat(scan, epochs, scratch), None
     data = Scan(scan)
@@ -104,12 +115,60 @@ def _applied(model: Path, raw: RawData, shape: tuple[int, int]) -> tuple[NDArray
     return found.stitch(data, shape).object, found.probe, time.process_time() - started
 
 
+# ---------------------------------------------------------------------- drawn scans
+
+
+def out_of_focus(probe: NDArray[Any], phase: float) -> NDArray[np.complex64]:
+    """A probe with so much defocus at the rim of its pupil, rad."""
+    spectrum, frequency = np.fft.fft2(probe), np.fft.fftfreq(probe.shape[-1])
+    r2 = frequency[:, None] ** 2 + frequency**2
+    power = (np.abs(spectrum) ** 2).sum(0)
+    rim = 2.0 * float((r2 * power).sum() / power.sum())
+    return np.asarray(np.fft.ifft2(spectrum * np.exp(1j * phase * r2 / rim)), np.complex64)
+
+
+def drawn(seed: int, models: dict[str, Path]) -> None:
+    """256 patterns under a made beam of three modes: the product's probe as it is, the found, the true."""
+    rng = np.random.default_rng(seed)
+    modes = orthogonal_modes(with_modes(random_probe(64, rng), len(SHARES)))
+    shares = np.sqrt(np.array(SHARES) / (np.abs(modes) ** 2).sum((1, 2)))
+    true = np.asarray(modes * shares[:, None, None], np.complex64)
+    x, y = raster_positions(16, 16, 0.2 * width(true), jitter=0.2, origin=36.0, seed=seed)
+    edge = int(max(x.max(), y.max()) + 37)
+    object_ = random_object((edge, edge), rng)
+    scan = simulate_scan(object_, true, x, y, 1e6, seed)
+    mask = metrics.illumination_mask(true, x, y, object_.shape)
+    given = scan.select(slice(None))
+    given.probeGuess = out_of_focus(true[:1], 1.5)
+    started = time.process_time()
+    found = better_probe(given, len(SHARES), device="cpu", should_stop=lambda: False)
+    seconds = time.process_time() - started
+    tried = given.probeGuess if found is None else found
+    rows = []
+    for name, model in models.items():
+        for how, probe, before in (
+            ("as given", given.probeGuess, 0),
+            ("tried first", tried, seconds),
+            ("true", true, 0),
+        ):
+            seen = scan.select(slice(None))
+            seen.probeGuess = probe
+            result, _, spent = _applied(model, seen, object_.shape)
+            scores = metrics.compare(result, object_, mask)
+            row = [f"{name}, probe {how}", str(len(probe)), f"{spent + before:.1f}"]
+            values = (scores.complex_correlation_centred, scores.amplitude.ssim, scores.phase.ssim)
+            rows.append([*row, *(f"{value:.4f}" for value in values)])
+    columns = ("network only", "modes", "CPU s", "corr", "amp SSIM", "phase SSIM")
+    print_table(f"drawn with seed {seed}", columns, rows)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="directory of the scans")
-    parser.add_argument("--scans", nargs="+", choices=list(REFERENCES), default=list(REFERENCES))
+    parser.add_argument("--drawn", nargs="+", type=int, default=[], metavar="SEED")
+    parser.add_argument("--scans", nargs="*", choices=list(REFERENCES), default=list(REFERENCES))
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME=MODEL")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "img")
     arguments = parser.parse_args()
@@ -130,6 +189,8 @@ def main() -> int:
             }
             compare(arguments.data / scan, fitting, Path(directory), arguments.images)
             with_the_right_probe(arguments.data / scan, fitting)
+    for seed in arguments.drawn:
+        drawn(seed, {name: path for name, path in models.items() if name.partition(" ")[0] not in REFERENCES})
     return 0
 
 

@@ -102,9 +102,18 @@ def flat(scan: Path, epochs: int, scratch: Path, half: int | None = None) -> tup
 
 
 def network(
-    scan: Path, model: Path, epochs: int, scratch: Path, half: int | None = None
+    scan: Path,
+    model: Path,
+    epochs: int,
+    scratch: Path,
+    half: int | None = None,
+    *,
+    find_probe: bool | None = None,
 ) -> tuple[Result, float, float]:
-    """The result of the plugin, CPU seconds of Ptychodus with its children, and those of the children."""
+    """The result of the plugin, CPU seconds of Ptychodus with its children, and those of the children.
+
+    ``find_probe`` says whether a pretrained model's probe is found first; None leaves it to the example.
+    """
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         source, target, settings = (Path(directory) / name for name in ("in", "out", "settings.ini"))
         copy_scan(scan, source, slice(None) if half is None else slice(half, None, 2))
@@ -116,6 +125,7 @@ def network(
             {
                 "PtychoPINNPluginModel": {"Backend": guess_engine(model).name},
                 "PtychoPINNPluginRefinement": {"Epochs": epochs},
+                "PtychoPINNPluginTraining": {} if find_probe is None else {"ProbeTrainable": find_probe},
             },
         )
         command = [sys.executable, "-c", PROGRAM, "-b", "reconstruct", "-s", str(settings)]

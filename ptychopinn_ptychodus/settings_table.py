@@ -341,8 +341,9 @@ _PROBE = (
         True,
         "Learn Probe",
         "Find the probe from the patterns, starting from the product's, before the network is trained "
-        "with it. Switch it off if the probe is known exactly, as in simulations: of a probe that is a "
-        "little wrong, the object takes on the errors.",
+        "with it, and before a pretrained one is applied, if the product's does not explain them. Switch it "
+        "off if the probe is known exactly, as in simulations: of a probe that is a little wrong, the object "
+        "takes on the errors.",
         sets={TrainingConfig: "probe_trainable"},
     ),
     Setting(

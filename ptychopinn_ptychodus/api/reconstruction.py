@@ -49,6 +49,7 @@ def reconstruct(
     refinement: RefinementConfig | None = RefinementConfig(),  # noqa: B008 (frozen)
     execution: ExecutionConfig | None = None,
     examination: ExaminationConfig | None = None,
+    find_probe: bool = True,
     observer: Observer | None = None,
     in_process: bool = False,
 ) -> Reconstruction:
@@ -72,6 +73,9 @@ def reconstruct(
         Devices; :func:`default_execution_config` by default.
     examination
         What is looked for in the scan; with ``judge=False`` there is no verdict on the error.
+    find_probe
+        Whether a model for any probe is applied with a probe that is found from the patterns, where the
+        scan's own does not explain them. A model of one probe brings its own.
     observer, in_process
         As for :func:`train`.
 
@@ -110,6 +114,7 @@ def reconstruct(
         log_level=logger.getEffectiveLevel(),
         probe_modes=fields_of(TrainingConfig)["probe_modes"],
         examination=examination or ExaminationConfig(),
+        find_probe=find_probe,
     )
     with running(
         job,

@@ -67,6 +67,7 @@ def make_reconstruct_job(
         probe_modes=settings.value("Training.ProbeModes"),
         examination=make_examination_config(settings),
         pixel_m=pixel_m,
+        find_probe=settings.value("Training.ProbeTrainable"),
     )
 
 

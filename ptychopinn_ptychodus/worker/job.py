@@ -96,12 +96,15 @@ class ReconstructJob:
     refinement
         How the network's object is refined; None if it is not.
     probe_modes
-        Modes of the refined probe, if the model is for any probe and has none of its own; None stands for as
-        many as the scan's probe has.
+        Modes of the probe that is found, and of the refined one, if the model is for any probe and has none
+        of its own; None stands for as many as the scan's probe has.
     examination
         What is looked for in the scan and in the result.
     pixel_m
         Edge of the object's pixels in metres, for what is said of lengths; None: it is not known.
+    find_probe
+        Whether a model for any probe is applied with a probe that is found from the patterns, where the
+        scan's own does not explain them; see :func:`.better_probe`.
     """
 
     asked: ReconstructionRequest
@@ -113,6 +116,7 @@ class ReconstructJob:
     probe_modes: int | None = None
     examination: ExaminationConfig = field(default_factory=ExaminationConfig)
     pixel_m: float | None = None
+    find_probe: bool = True
 
     @property
     def device(self) -> str:

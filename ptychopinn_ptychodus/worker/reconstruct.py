@@ -26,6 +26,7 @@ from ..refinement import RefinementConfig
 from ..refinement.chosen_start import chosen_start
 from ..refinement.handover import Start, better_start
 from ..refinement.report import Refined
+from ..refinement.scan_probe import better_probe
 from ..refinement.solver import error_of_start, refine
 from ..refinement.start import StartError
 from ..verdict import little_overlap
@@ -39,6 +40,7 @@ from .job import (
     ReconstructJob,
     RefineJob,
 )
+from .training_messages import telling_progress
 from .wire import Send
 
 logger = logging.getLogger(LIBRARY)
@@ -47,6 +49,9 @@ _OF_VERDICT, _OF_CONFIDENCE = 0.1, 0.15
 """Parts of the progress, roughly of the time, that come after the refinement."""
 
 _OF_STITCHING = 0.1  # of a network's progress, whose object is refined afterwards
+
+_PROBE_SHARE = 0.3
+"""Of a network's part of the progress, that it takes to find the probe."""
 
 
 def reconstruct(
@@ -71,7 +76,10 @@ def reconstruct(
     require_untouched(config, ("test_data_file", "n_subsample", "debug", "output_dir"), "in Ptychodus")
     raw = examined(RawData.from_directory(directory / DATA_DIRECTORY), job.examination, send)
     _check_model(description, raw, job)
-    container = raw.generate_grouped_data(
+    begin, seen = 0.0, raw
+    if description.data.any_probe and job.find_probe:
+        begin, seen = _PROBE_SHARE, _with_probe_found(raw, job, send, should_stop)
+    container = seen.generate_grouped_data(
         raw.N,
         config.neighbor_count,
         config.n_groups,  # None: every pattern is an anchor
@@ -91,7 +99,7 @@ def reconstruct(
         path,
         container,
         job.execution,
-        on_progress=lambda fraction: send("progress", fraction=of_network * float(fraction)),
+        on_progress=telling_progress(send, begin, of_network),
         should_stop=should_stop,
     )
     canvas = prediction.stitch(container, job.shape)
@@ -137,6 +145,27 @@ def _tell_of_overlap(raw: RawData, send: Send, *, of_single_frames: bool) -> Non
     finding = little_overlap(raw, of_single_frames=of_single_frames)
     if finding is not None:
         tell(Report((finding,)), send)
+
+
+def _with_probe_found(
+    raw: RawData, job: ReconstructJob, send: Send, should_stop: Callable[[], bool]
+) -> RawData:
+    """The scan as a network for any probe is to see it: with a better probe, if its own is not right."""
+    logger.info(
+        "A network for any probe takes the scan's: whether that explains the patterns is tried first."
+    )
+    probe = better_probe(
+        raw,
+        max(job.probe_modes or 1, len(raw.probeGuess)),
+        device=job.device,
+        should_stop=should_stop,
+        on_progress=telling_progress(send, 0.0, _PROBE_SHARE),
+    )
+    if probe is None:
+        return raw
+    seen = raw.select(slice(None))  # shares the patterns
+    seen.probeGuess = probe
+    return seen
 
 
 def _spread_groups(container: PtychoDataContainer) -> NDArray[np.int64]:

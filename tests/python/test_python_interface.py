@@ -412,3 +412,34 @@ def test_a_start_that_does_not_fit_is_refused(scan: api.RawData) -> None:
         api.refine(scan, np.ones((30, 30)))
     with pytest.raises(ValueError, match=r"^The start puts no light"):
         api.refine(scan, np.zeros((112, 112)), config=SHORT)
+
+
+@needs_torch
+def test_a_model_for_any_probe_is_applied_with_a_probe_that_explains_the_scan(
+    truth: np.ndarray, tmp_path: Path
+) -> None:
+    x, y = api.raster_positions(8, 8, step=5.0, origin=38.0, seed=1)
+    right, other = api.make_probe(64), api.make_probe(64, diameter=0.6)
+    scan, another = (api.simulate_scan(truth, probe, x, y, photons=1e6, seed=0) for probe in (right, other))
+    model = api.train([scan, another], short(scan, tmp_path), execution=CPU, in_process=True)
+    frequency = np.fft.fftfreq(64)
+    wrong = np.fft.ifft2(np.fft.fft2(right) * np.exp(60j * (frequency[:, None] ** 2 + frequency**2)))
+    rough = api.RawData(
+        xcoords=scan.xcoords, ycoords=scan.ycoords, diff3d=scan.diff3d, probeGuess=wrong, domain="amplitude"
+    )
+
+    def probe_of(scan: api.RawData, **options: Any) -> np.ndarray:
+        found = api.reconstruct(
+            scan, model, refinement=None, execution=CPU, examination=UNJUDGED, in_process=True, **options
+        )
+        return found.probe
+
+    def likeness(one: np.ndarray, other: np.ndarray) -> float:
+        product = np.fft.ifft2(np.fft.fft2(one[0]) * np.conj(np.fft.fft2(other[0])))
+        return float(np.abs(product).max() / np.linalg.norm(one[0]) / np.linalg.norm(other[0]))
+
+    assert likeness(wrong, right) < 0.98
+    assert likeness(probe_of(rough), right) > 0.98
+    assert likeness(probe_of(rough, find_probe=False), wrong) > 0.9999
+    # a probe that is right stays what it is
+    assert likeness(probe_of(scan), right) > 0.9999

@@ -1,6 +1,8 @@
-"""The probe of a scan is found before a network learns with it."""
+"""The probe of a scan is found before a network learns with it, or before one for any probe is applied."""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from refinement_support import made_scan
 
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
-from ptychopinn_ptychodus.refinement.scan_probe import found_probe
+from ptychopinn_ptychodus.refinement.scan_probe import better_probe, found_probe
 
 
 def having(scan: RawData, **changes: np.ndarray) -> RawData:
@@ -84,3 +86,40 @@ def test_without_what_tells_a_probe_there_is_none(coherent: RawData, what: str) 
     elif what == "few patterns":
         scan = coherent.select(np.arange(20))
     assert find(scan, 1, stops=what == "asked to stop") is None
+
+
+def test_a_network_is_applied_with_a_probe_that_explains_the_patterns(
+    coherent: RawData, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[float] = []
+    wrong = out_of_focus(coherent.probeGuess)
+    with caplog.at_level(logging.INFO):
+        found = better_probe(
+            having(coherent, probeGuess=wrong),
+            1,
+            device="cpu",
+            should_stop=lambda: False,
+            on_progress=told.append,
+        )
+    assert found is not None
+    assert likeness(found, coherent.probeGuess) > 0.99 > likeness(wrong, coherent.probeGuess) + 0.02
+    assert "applied with a probe that was found from 169 patterns" in caplog.text
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("right", "explains its patterns"), ("no overlap", "hardly overlap"), ("asked to stop", "")],
+)
+def test_a_probe_that_is_right_or_cannot_be_told_is_used_as_it_is(
+    coherent: RawData, caplog: pytest.LogCaptureFixture, what: str, said: str
+) -> None:
+    scan = coherent
+    if what == "no overlap":
+        scan = having(coherent, xcoords=12 * coherent.xcoords, ycoords=12 * coherent.ycoords)
+    with caplog.at_level(logging.INFO):
+        found = better_probe(scan, 3, device="cpu", should_stop=lambda: what == "asked to stop")
+    assert found is None
+    assert said in caplog.text
+    assert "was found" not in caplog.text
