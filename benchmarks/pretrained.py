@@ -47,15 +47,21 @@ FLAT_EPOCHS = (EPOCHS, 2 * EPOCHS, 3 * EPOCHS)
 COLUMNS = ("what", "CPU s", "of which from Infer", "corr", "amp SSIM", "phase SSIM", "residual")
 
 
-def compare(scan: Path, models: dict[str, Path], scratch: Path, images: Path | None) -> None:
+def compare(
+    scan: Path, models: dict[str, Path], scratch: Path, images: Path | None, *, network_only: bool
+) -> None:
     """Every model with and without refinement, and refinement without a model, on one scan."""
+    passes = (
+        {"network only": 0} if network_only else {"network only": 0, f"network, then {EPOCHS} epochs": EPOCHS}
+    )
+    flat_epochs = () if network_only else FLAT_EPOCHS
     measured: dict[str, tuple[Result, float, float | None]] = {}
     for name, model in models.items():
         for find_probe, how in ((False, "probe as given"), (True, "probe tried first")):
-            for epochs, what in ((0, "network only"), (EPOCHS, f"network, then {EPOCHS} epochs")):
+            for what, epochs in passes.items():
                 run = network(scan, model, epochs, scratch, find_probe=find_probe)
                 measured[f"{name}, {how}: {what}"] = run
-    for epochs in FLAT_EPOCHS:
+    for epochs in flat_epochs:
         measured[f"flat start, {epochs} epochs"] = *flat(scan, epochs, scratch), None
     data = Scan(scan)
     rows = []
@@ -68,8 +74,10 @@ def compare(scan: Path, models: dict[str, Path], scratch: Path, images: Path | N
     if images:
         images.mkdir(parents=True, exist_ok=True)
         chosen = {name: measured[name][0] for name in measured if name.endswith("network only")}
-        name = f"flat start, {EPOCHS} epochs"
-        shown = {"reference": data.reference, **chosen, name: measured[name][0]}
+        shown = {"reference": data.reference, **chosen}
+        if not network_only:
+            name = f"flat start, {EPOCHS} epochs"
+            shown[name] = measured[name][0]
         side_by_side(data, shown, images / f"{scan.name}_pretrained.png", scan.name)
 
 
@@ -167,6 +175,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="directory of the scans")
+    parser.add_argument(
+        "--network-only", action="store_true", help="no refinement, no flat start, no reference"
+    )
     parser.add_argument("--drawn", nargs="+", type=int, default=[], metavar="SEED")
     parser.add_argument("--scans", nargs="*", choices=list(REFERENCES), default=list(REFERENCES))
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME=MODEL")
@@ -187,8 +198,12 @@ def main() -> int:
                 for name, path in models.items()
                 if name.partition(" ")[0] not in REFERENCES or name.startswith(scan)
             }
-            compare(arguments.data / scan, fitting, Path(directory), arguments.images)
-            with_the_right_probe(arguments.data / scan, fitting)
+            network_only = arguments.network_only
+            compare(
+                arguments.data / scan, fitting, Path(directory), arguments.images, network_only=network_only
+            )
+            if not network_only:
+                with_the_right_probe(arguments.data / scan, fitting)
     for seed in arguments.drawn:
         drawn(seed, {name: path for name, path in models.items() if name.partition(" ")[0] not in REFERENCES})
     return 0
