@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..data import large_arrays
 from ..data.confidence import Confidence
 from ..data.estimate import Estimate
 from ..data.examination.findings import Action, Finding
@@ -17,7 +18,7 @@ from ..data.raw import RawData
 from ..refinement.arrays import Arrays, arrays_on
 from ..refinement.iterate import Light
 from ..refinement.report import Refined
-from .halves import DETAIL, LEAST_PATTERNS, Halves, refined_by_halves
+from .halves import DETAIL, HALVES, LEAST_PATTERNS, Halves, refined_by_halves
 
 CODE = "confidence"
 
@@ -30,6 +31,7 @@ _NEAR = 1.5
 _AROUND = 6.0  # likewise, of what halves disagree by, over the light
 _OF_NOISE = 2.0  # times the spread that the departure of a result without any fault may be
 _ROUNDS, _FLAT = 10, 0.03  # of a fit by distances, and part of the usual one that is no distance
+_PIXELS = 1 << 20  # of objects, that such a fit looks at
 _LEAST_EDGE, _LARGEST_EDGE = 16, 2048  # pixels that both halves light, for rings
 MUCH = 0.25
 """Part of the lit object that may be doubtful without a warning."""
@@ -153,19 +155,30 @@ def _in_scale(
     """Another object times the factor by which it is nearest: no pattern determines its phase.
 
     Its amplitude is determined by the probe's, which was fitted to the object, inventions included. The sum
-    of distances is made least, not that of squares: what most pixels have in common decides.
+    of distances is made least, not that of squares: what most pixels have in common decides. Of a large
+    object, evenly spread ones tell as much as all of them.
     """
+    every = math.ceil(math.sqrt(other.size / _PIXELS))
+    seen, weight = (np.asarray(values[::every, ::every]) for values in (other, weight))
+    factor = _factor(np.asarray(object_[::every, ::every]), seen, weight)
+    scaled = np.asarray(other * np.complex64(factor), np.complex64)
+    return large_arrays.set_aside(scaled, HALVES, together=2)
+
+
+def _factor(
+    object_: NDArray[np.complex64], other: NDArray[np.complex64], weight: NDArray[np.floating]
+) -> complex:
     power, product = _squared(other), object_ * np.conj(other)
-    found, near = other, weight
+    factor, near = 1.0 + 0.0j, weight
     for _ in range(_ROUNDS):
         total = float((near * power).sum())
         if not total > 0:
-            return other
-        found = np.asarray(other * (complex((near * product).sum()) / total), np.complex64)
-        distance = np.sqrt(_squared(found - object_))
+            return 1.0 + 0.0j
+        factor = complex((near * product).sum()) / total
+        distance = np.sqrt(_squared(np.asarray(other * np.complex64(factor) - object_, np.complex64)))
         usual = float((weight * distance).sum() / max(float(weight.sum()), 1e-30))
         near = weight / np.maximum(distance, max(_FLAT * usual, 1e-30))
-    return found
+    return factor
 
 
 def _squared(values: NDArray[np.complex64]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..data import large_arrays
 from ..data.estimate import Estimate
 from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
@@ -27,6 +28,8 @@ from ..refinement.model import ScanModel
 from ..refinement.object_steps import ObjectSteps
 from ..refinement.schedule import decay
 from ..refinement.start import StartError, Window
+
+HALVES = "What halves of the scan make of the object"
 
 LEAST_PATTERNS = 8
 """Of a scan that can be halved."""
@@ -126,11 +129,12 @@ def refined_by_halves(
     _fit_scale(result, model, metric, weights)
     model.hold(result)  # neither probe nor positions change
     mean = model.mean_counts(np.arange(len(raw)))
-    begin = arrays.put(_without_details(arrays.get(result.canvas), detail * raw.N))
+    begin = _set_aside(_without_details(arrays.get(result.canvas), detail * raw.N))
     rng = np.random.default_rng(0)
+    object_ = np.asarray(found.object, np.complex64)
     made: list[tuple[NDArray[np.complex64], NDArray[np.float32]]] = []
     for number, part in enumerate(halves_of(positions)):
-        iterate = Iterate(arrays.copy(begin), result.probe, result.positions, result.variation)
+        iterate = Iterate(arrays.put(begin), result.probe, result.positions, result.variation)
         batches = int(np.clip(len(part) // _BATCH, 1, _MOST_BATCHES))
         epochs = int(np.clip(math.ceil(_STEPS / batches), _FEWEST_EPOCHS, _MOST_EPOCHS))
         config = RefinementConfig(metric=metric)
@@ -152,12 +156,17 @@ def refined_by_halves(
         lit = arrays.get(model.illumination(iterate, part))
         made.append(
             (
-                window.put_back(np.asarray(found.object, np.complex64), arrays.get(iterate.canvas)),
-                window.put_back(np.zeros(found.object.shape, np.float32), lit),
+                _set_aside(window.put_back(object_, arrays.get(iterate.canvas))),
+                window.put_back(np.zeros(object_.shape, np.float32), lit),
             )
         )
     (first, of_first), (second, of_second) = made
     return Halves((first, second), (of_first, of_second))
+
+
+def _set_aside(object_: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """An object that is not needed for a while, of three."""
+    return large_arrays.set_aside(object_, HALVES, together=3)
 
 
 def _iterate(

@@ -106,10 +106,10 @@ def reconstruct(
     found = Estimate(canvas.object, prediction.probe)
     found.save(directory / NETWORK_DIRECTORY)
     history = {key: [float(value) for value in values] for key, values in description.history.items()}
+    del prediction, canvas, container  # much larger, with the patches of all groups, than all that follows
     if job.refinement is None:
         verdict = _judged(raw, found, None, job, directory, send, should_stop)
         return {"stopped": False, "history": history, "verdict": verdict}
-    del prediction, canvas  # the patches of all groups are much larger than all that follows
     send("network", history=history)
     refinement = job.refinement
     if description.data.any_probe:  # what it predicts with are the scan's modes alone
