@@ -8,6 +8,7 @@ here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +25,23 @@ _REMEDY = "It may be incomplete or of another kind: save it again with Ptychodus
 
 @dataclass(frozen=True)
 class _Rule:
-    """What a dataset may be: letters of ``dtype.kind``, numbers of axes, and what its values have to be."""
+    """What a dataset may be: letters of ``dtype.kind``, numbers of axes, and what its values have to be.
+
+    ``lengths`` are names of attributes that, where they are there, have to be lengths in metres.
+    """
 
     kinds: str
     axes: tuple[int, ...]
     values: str = ""
+    lengths: tuple[str, ...] = ()
 
 
 _NUMBERS, _WHOLE = "finite", "whole"
 
 _DIFFRACTION = {
     "indexes": _Rule("iuf", (1,), _WHOLE),
-    "patterns": _Rule("biuf", (3,)),
+    # without a size of a pixel, Ptychodus would say that it has no object
+    "patterns": _Rule("biuf", (3,), lengths=("detector_pixel_width_m", "detector_pixel_height_m")),
     "bad_pixels": _Rule("biuf", (2,)),
     "probe_photon_counts": _Rule("iuf", (1,), _NUMBERS),
 }
@@ -65,7 +71,8 @@ def check_standard_files(diffraction: Path, product: Path) -> None:
     ------
     ValueError
         If one of them is no HDF5 file, a dataset is of another kind, has another number of axes, holds texts
-        or infinite numbers for numbers, claims far more than was written, or no position is of a pattern.
+        or infinite numbers for numbers, claims far more than was written, a pixel of the detector has no
+        size, or no position is of a pattern.
         The message names file and dataset, and says what to do.
     """
     patterns = _check(diffraction, _DIFFRACTION, ("indexes", "patterns", "probe_photon_counts"))
@@ -136,7 +143,19 @@ def _dataset(file: h5py.File, name: str, rule: _Rule) -> h5py.Dataset:
         )
     if claim := unwritten_claim(dataset):
         raise _NotUsableError(f'The dataset "{name}" {claim}.')
+    for attribute in rule.lengths:
+        if attribute in dataset.attrs:
+            _require_length(dataset.attrs[attribute], f'The attribute "{attribute}" of "{name}"')
     return dataset
+
+
+def _require_length(value: Any, what: str) -> None:
+    try:
+        length = float(value)
+    except (TypeError, ValueError):
+        length = math.nan
+    if not (math.isfinite(length) and length > 0):
+        raise _NotUsableError(f"{what} is {value}, which is no length in metres.")
 
 
 def _values(array: NDArray[Any], name: str, rule: _Rule) -> NDArray[Any]:

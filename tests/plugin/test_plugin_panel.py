@@ -191,6 +191,7 @@ class TestSections:
             "Loaded Model",
             "Live",
             "Examination of the Scan",
+            "Confidence",
             "Preview",
             "Effort",
             "Engine",

@@ -164,8 +164,8 @@ def test_the_window(
     assert lines, done.stdout + done.stderr
     seen = json.loads(lines[0].removeprefix("SEEN "))
     assert seen["lazy"]
-    boxes = ["Loaded Model", "Live", "Examination of the Scan", "Preview", "Effort", "Engine"]
-    assert seen["page"][:6] == boxes
+    boxes = ["Loaded Model", "Live", "Examination of the Scan", "Confidence", "Preview", "Effort", "Engine"]
+    assert seen["page"][: len(boxes)] == boxes
     assert "Refinement" in seen["page"]
     assert seen["fits"]
     assert seen["frameworks"] == []

@@ -39,6 +39,13 @@ def links(target: Any) -> Callable[[h5py.File, str], None]:
     return change
 
 
+def pixel_is(width: Any) -> Callable[[h5py.File, str], None]:
+    def change(file: h5py.File, name: str) -> None:
+        file[name].attrs["detector_pixel_width_m"] = width
+
+    return change
+
+
 def is_group(file: h5py.File, name: str) -> None:
     del file[name]
     file.create_group(name)
@@ -55,6 +62,10 @@ D, P = "diffraction.h5", "product.h5"
         (D, "patterns", lambda file, name: replace(file, name, np.zeros((30, 64))), "(30, 64)"),
         (D, "patterns", lambda file, name: replace(file, name, [b"text"] * 30), "type"),
         (D, "patterns", lambda file, name: replace(file, name, h5py.Empty("f4")), "shape None"),
+        *(
+            (D, "patterns", pixel_is(width), f'"detector_pixel_width_m" of "patterns" is {width}')
+            for width in (np.nan, np.inf, 0.0, -75e-6, "wide")
+        ),
         (D, "indexes", links(h5py.SoftLink("/indexes")), "leads nowhere"),
         (D, "indexes", links(h5py.ExternalLink("gone.h5", "/indexes")), "leads nowhere"),
         (D, "indexes", lambda file, name: replace(file, name, np.arange(29)), "patterns has 30"),
