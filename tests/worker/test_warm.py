@@ -116,12 +116,13 @@ def test_a_run_without_a_model_uses_it_too(window: Window, scan: Scan) -> None:
 
 class TestItsEnd:
     def test_it_ends_by_itself(self, model: Path, scan: Scan) -> None:
-        window = Window(model, scan, Inference_KeepWarm=1)
-        pid, told = window.begin(), []
+        window = Window(model, scan, Inference_KeepWarm=2)
+        told: list[bool] = []
         window.worker.on_change = lambda: told.append(window.worker.waits)
-        wait_until(lambda: not window.worker.waits)
+        pid = window.begin()
+        # it is told after the wait has ended, in another thread
+        wait_until(lambda: told == [True, False])
         wait_until(lambda: not is_alive(pid))
-        assert told == [False]
         assert window.library.warm.says == ""
 
     def test_it_can_be_switched_off(self, model: Path, scan: Scan) -> None:
