@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from .base import Apply, EpochReport, OnBatch, OnEpoch, PreviewCallback, ShouldStop
 
 
 class StopRequested(Exception):
     """Leaves a training loop at once, without the validation that would end it: a user waits for that."""
+
+
+@contextmanager
+def stopping_together(any_stops: Callable[[bool], bool]) -> Iterator[None]:
+    """If one of several processes leaves this block because it is to stop, all of them do.
+
+    ``any_stops`` is told whether this one does, and says whether any does, once all have been asked.
+    """
+    stops = False
+    try:
+        yield
+    except StopRequested:
+        stops = True
+    if any_stops(stops):
+        raise StopRequested
 
 
 class TrainingReporter:

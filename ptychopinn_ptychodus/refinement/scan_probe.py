@@ -118,7 +118,7 @@ def better_probe(
     work = _Work(scan, modes, device, should_stop, on_progress, is_quick=True)
     try:
         given = work.given()
-        noise = _noise(scan, given)
+        noise = _noise(Measured.of(scan, arrays_for("cpu")), given)
         if given.stopped:
             return None
         if given.error <= _EXPLAINS * noise:
@@ -231,9 +231,8 @@ def _tell_of_conjugate(best: Refined) -> None:
         )
 
 
-def _noise(scan: RawData, refined: Refined) -> float:
-    """What photons alone leave of the error, as a refinement has it."""
-    measured = Measured.of(scan, arrays_for("cpu"))
+def _noise(measured: Measured, refined: Refined) -> float:
+    """What photons alone leave of the error, as a refinement has it: over the counts."""
     left = left_by_photons(measured.mean, measured.per_photon, refined.metric)
     return left / float(measured.mean.sum())
 
@@ -241,11 +240,10 @@ def _noise(scan: RawData, refined: Refined) -> float:
 def _earn_their_place(scan: RawData, further: int, without: Refined, having: Refined) -> bool:
     """Whether so many further modes explain more than noise, or than what is not found yet."""
     measured = Measured.of(scan, arrays_for("cpu"))
-    light = float(measured.mean.sum())  # errors are over the counts
-    noise = left_by_photons(measured.mean, measured.per_photon, having.metric) / light
+    noise = _noise(measured, having)
     if without.error > _NEAR_NOISE * noise:
         return having.error - noise < CLEARLY_BETTER * (without.error - noise)
-    unknowns = 2 * further * scan.N**2
+    unknowns, light = 2 * further * scan.N**2, float(measured.mean.sum())
     by_chance = PHOTONS * measured.per_photon * unknowns / (light * len(measured.sound))
     return having.error < min(_BETTER * without.error, without.error - _OF_NOISE * by_chance)
 

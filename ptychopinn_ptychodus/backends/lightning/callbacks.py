@@ -20,7 +20,7 @@ from .. import CHECKPOINT_DIRECTORY
 from ..base import Prediction
 from ..beginning import Course
 from ..mlflow_run import MlflowRun
-from ..reporter import StopRequested, TrainingReporter
+from ..reporter import StopRequested, TrainingReporter, stopping_together
 from .inference import predict
 from .resuming import KeepState
 
@@ -139,14 +139,14 @@ class _ReporterCallback(Checkpoint):
         if trainer.world_size == 1:
             yield
             return
-        stops = False
-        try:
+
+        def any_stops(stops: bool) -> bool:
+            found = bool(trainer.strategy.reduce_boolean_decision(stops, all=False))
+            self.reporter.stopped = self.reporter.stopped or found
+            return found
+
+        with stopping_together(any_stops):
             yield
-        except StopRequested:
-            stops = True
-        if trainer.strategy.reduce_boolean_decision(stops, all=False):
-            self.reporter.stopped = True
-            raise StopRequested
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = cast("PtychoPINN_Lightning", pl_module)

@@ -21,7 +21,7 @@ from ...config import ExecutionConfig, TrainingConfig
 from ...launchers import TF_CONFIG, launched
 from ..devices import require_devices, require_seed
 from ..framework import one_line
-from ..reporter import StopRequested
+from ..reporter import stopping_together
 from .inference import kind_of, on_device
 from .names import NAME
 
@@ -76,13 +76,8 @@ class Group:
         if self.size == 1:
             yield
             return
-        stops = False
-        try:
+        with stopping_together(lambda stops: self._sum(float(stops)) > 0):
             yield
-        except StopRequested:
-            stops = True
-        if self._sum(float(stops)) > 0:
-            raise StopRequested
 
     def wait(self, *, failed: bool = False) -> bool:
         """Wait for the other processes, and hear whether one of them has ``failed``."""
