@@ -57,20 +57,13 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
 
 def appears(path: Path, core: ModelCore, within_s: float = 120) -> Path:
-    """What the window does in between."""
+    """What the window does until the file is there, and whole: Ptychodus writes it in its place."""
     until = time.monotonic() + within_s
-    while not path.is_file():
+    while not path.is_file() or core.processing_core.processing_api.task_monitor.is_processing:
         assert time.monotonic() < until, f"{path} does not appear"
         core.run_tasks()
         time.sleep(0.05)
     return path
-
-
-def idle(core: ModelCore) -> None:
-    """Until nothing is under way any more."""
-    while core.processing_core.processing_api.task_monitor.is_processing:
-        core.run_tasks()
-        time.sleep(0.05)
 
 
 def test_scans_are_reconstructed_as_they_appear(
@@ -87,7 +80,6 @@ def test_scans_are_reconstructed_as_they_appear(
         found = load_product(appears(tmp_path / "data" / name / "output" / "product.000100.h5", core))
         assert len(found.losses) == 2
         assert "then 2 epochs of refinement" in found.metadata.comments
-    idle(core)
     # each is there once, with its result, though two files of each came
     assert len(core.product_core.product_repository) == before + 4
 
@@ -111,7 +103,6 @@ def test_a_scan_waits_for_its_other_file_however_it_comes(
     shutil.copy(standard_directory / "diffraction.h5", part)
     part.rename(directory / "diffraction.h5")
     appears(directory / "output" / "product.000100.h5", core)
-    idle(core)
 
 
 @pytest.mark.usefixtures("fake_site")
@@ -136,7 +127,6 @@ def test_a_model_that_is_loaded_is_applied(
     found = load_product(appears(directory / "output" / "product.000100.h5", core))
     assert len(found.losses) == 2
     assert (directory / "output" / "product.000050.h5").is_file()
-    idle(core)
 
 
 def test_without_a_model_it_is_said_and_the_next_scan_is_taken(
@@ -152,4 +142,3 @@ def test_without_a_model_it_is_said_and_the_next_scan_is_taken(
     core.processing_core.processing_api.set_reconstructor_if_provided("ptychopinn-plugin_refinement")
     shutil.copytree(standard_directory, tmp_path / "data" / "two")  # with the files' own times
     appears(tmp_path / "data" / "two" / "output" / "product.000100.h5", core)
-    idle(core)
