@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ptychopinn_ptychodus.data.probe import probe_width
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity, extract_patches, raster_positions
 from ptychopinn_ptychodus.pretraining.objects import random_object
-from ptychopinn_ptychodus.pretraining.probes import random_probe, width
+from ptychopinn_ptychodus.pretraining.probes import random_probe
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def sound_scan(seed: int, *, patterns: int = 100, size: int | None = None) -> Ma
     rng = np.random.default_rng([seed, 20])
     n = size or (128 if rng.random() < 0.25 else 64)
     probe_kind, probe = _probe(n, rng)
-    step = rng.uniform(0.08, 0.3) * width(probe.astype(np.complex64))
+    step = rng.uniform(0.08, 0.3) * probe_width(probe.astype(np.complex64))
     where, x, y = _positions(patterns, step, rng)
     margin = n / 2 + 2
     shape = (math.ceil(y.max() + 2 * margin), math.ceil(x.max() + 2 * margin))

@@ -32,11 +32,11 @@ from ptychopinn_ptychodus.backends.registry import guess_engine
 from ptychopinn_ptychodus.config import ExecutionConfig
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.grouping import neighbourhood_order
-from ptychopinn_ptychodus.data.probe import orthogonal_modes, with_modes
+from ptychopinn_ptychodus.data.probe import orthogonal_modes, probe_width, with_modes
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import raster_positions, simulate_scan
 from ptychopinn_ptychodus.pretraining.objects import random_object
-from ptychopinn_ptychodus.pretraining.probes import random_probe, width
+from ptychopinn_ptychodus.pretraining.probes import random_probe
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.scan_probe import better_probe
 from ptychopinn_ptychodus.refinement.solver import refine
@@ -141,7 +141,7 @@ def drawn(seed: int, models: dict[str, Path]) -> None:
     modes = orthogonal_modes(with_modes(random_probe(64, rng), len(SHARES)))
     shares = np.sqrt(np.array(SHARES) / (np.abs(modes) ** 2).sum((1, 2)))
     true = np.asarray(modes * shares[:, None, None], np.complex64)
-    x, y = raster_positions(16, 16, 0.2 * width(true), jitter=0.2, origin=36.0, seed=seed)
+    x, y = raster_positions(16, 16, 0.2 * probe_width(true), jitter=0.2, origin=36.0, seed=seed)
     edge = int(max(x.max(), y.max()) + 37)
     object_ = random_object((edge, edge), rng)
     scan = simulate_scan(object_, true, x, y, 1e6, seed)

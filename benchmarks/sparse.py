@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from ptychopinn_ptychodus.config import TrainingConfig
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.overlapping import shared_light
+from ptychopinn_ptychodus.data.probe import probe_width
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import raster_positions, simulate_scan
 from ptychopinn_ptychodus.pretraining.objects import random_object
-from ptychopinn_ptychodus.pretraining.probes import width
 from ptychopinn_ptychodus.pretraining.scans import TrainingSet, make_training_set
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.solver import refine
@@ -140,7 +140,7 @@ def points(
     truths: Sequence[NDArray[np.complex64]], probe: NDArray[np.complex64], module: Any, config: TrainingConfig
 ) -> Iterator[Point]:
     for step in STEPS:
-        scans = [Scan.of(truth, probe, step * width(probe)) for truth in truths]
+        scans = [Scan.of(truth, probe, step * probe_width(probe)) for truth in truths]
         results = [scan.results(module, config) for scan in scans]
         raw = scans[0].raw
         yield Point(
@@ -206,7 +206,7 @@ def main() -> int:
     probe = probe.reshape(-1, *probe.shape[-2:])
     print_header(["torch", "lightning"])
     module, config, seconds = trained(probe)
-    print(f"\nThe probe is {width(probe):.1f} pixels wide; {seconds:.0f} CPU seconds of training.")
+    print(f"\nThe probe is {probe_width(probe):.1f} pixels wide; {seconds:.0f} CPU seconds of training.")
     measured: dict[str, list[Point]] = {}
     columns = ("step", "patterns", "shared light", *(f"{way}: {score}" for score in SCORES for way in WAYS))
     for name, truths in objects().items():

@@ -196,7 +196,8 @@ class Prediction:
         """Make one object of the patches: give all of them one phase, and average them where they overlap.
 
         Where single patterns leave open which of a patch and its twin they are of, the neighbours decide, see
-        :mod:`ptychopinn_ptychodus.data.twins`.
+        :mod:`ptychopinn_ptychodus.data.twins`. What the object then lacks of slowly varying phase,
+        its patterns say, see :mod:`ptychopinn_ptychodus.data.phase_field`.
 
         Parameters
         ----------
@@ -215,6 +216,7 @@ class Prediction:
             ``window`` is larger than a patch, or the patches are not finite.
         """
         from ..data.assembly import assemble
+        from ..data.phase_field import with_phase_of_patterns
         from ..data.twins import twin_of_probe
 
         container.require_located()
@@ -234,7 +236,15 @@ class Prediction:
             shape = (int(height), int(width))
         twin = twin_of_probe(self.probe) if container.gridsize == 1 else None
         canvas = assemble(self.patches, container.nn_indices, coords, shape, weight, self.arithmetic, twin)
-        return replace(canvas, origin=origin)
+        object_ = with_phase_of_patterns(
+            canvas.object,
+            self.probe,
+            container.amplitude,
+            coords,
+            container.bad_pixels,
+            np.unique(container.nn_indices),
+        )
+        return replace(canvas, object=object_, origin=origin)
 
 
 Apply = Callable[[PtychoDataContainer], Prediction]

@@ -1,4 +1,4 @@
-"""Modes of a probe: further incoherent ones, and orthogonal ones."""
+"""A probe's width and its modes: further incoherent ones, and orthogonal ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ EXTRA_MODE_POWER = 0.04
 """Power of each added mode relative to the given ones: enough to learn from, too little to mislead."""
 
 _NEGLIGIBLE = 1e-4  # of a mode's amplitude: single precision leaves about that
+
+
+def probe_width(probe: NDArray[np.complex64]) -> float:
+    """Diameter of the even disk that is as concentrated as a probe, pixels: ``√(4/π (ΣI)² / ΣI²)``.
+
+    Parameters
+    ----------
+    probe
+        (modes, N, N) complex, I is the sum of the modes' intensities; 0.0 for one that is zero everywhere.
+    """
+    intensity = (np.abs(probe.astype(np.complex128)) ** 2).sum(0)
+    squares = float((intensity**2).sum())
+    return float(np.sqrt(4 / np.pi / squares) * intensity.sum()) if squares > 0 else 0.0
 
 
 def with_modes(probe: NDArray[np.complex64], count: int) -> NDArray[np.complex64]:

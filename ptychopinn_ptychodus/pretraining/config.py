@@ -29,7 +29,7 @@ class PretrainingConfig:
         Limits of the mean number of photons of a pattern, drawn evenly on a logarithmic scale.
     least_step, most_step
         Limits of the distance of neighbouring positions, as a part of the probe's width, see
-        :func:`.probes.width`. Groups have to overlap, which may make them smaller.
+        :func:`.probe_width`. Groups have to overlap, which may make them smaller.
     seed
         Of everything that is random.
     """

@@ -7,24 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.probe import probe_width
 from ..data.simulation import make_probe
 
 _SMALLEST_WIDTH, _LARGEST_WIDTH = 0.2, 0.7
 """Limits of the width of a made probe, as a part of N."""
 
 _TRIES = 50
-
-
-def width(probe: NDArray[np.complex64]) -> float:
-    """Diameter of the even disk that is as concentrated as a probe, pixels: ``√(4/π (ΣI)² / ΣI²)``.
-
-    Parameters
-    ----------
-    probe
-        (modes, N, N) complex, not zero everywhere; I is the sum of the modes' intensities.
-    """
-    intensity = (np.abs(probe.astype(np.complex128)) ** 2).sum(0)
-    return math.sqrt(4 / math.pi * float(intensity.sum() ** 2 / (intensity**2).sum()))
 
 
 def random_probe(size: int, rng: np.random.Generator) -> NDArray[np.complex64]:
@@ -36,7 +25,7 @@ def random_probe(size: int, rng: np.random.Generator) -> NDArray[np.complex64]:
     for _ in range(_TRIES):
         probe = _disk(size, rng) if rng.random() < 0.5 else _lens(size, rng)
         # one that reaches the border would come back on the other side
-        if _SMALLEST_WIDTH * size <= width(probe) <= _LARGEST_WIDTH * size and _at_border(probe) < 0.02:
+        if _SMALLEST_WIDTH * size <= probe_width(probe) <= _LARGEST_WIDTH * size and _at_border(probe) < 0.02:
             return probe
     return make_probe(size)
 

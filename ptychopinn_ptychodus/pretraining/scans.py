@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ..data.container import PtychoDataContainer
 from ..data.joining import joined
+from ..data.probe import probe_width
 from ..data.raw import RawData
 from ..data.simulation import raster_positions, simulate_scan
 from .config import PretrainingConfig
 from .objects import ObjectMaker, random_object
-from .probes import random_probe, width
+from .probes import random_probe
 
 _MARGIN_PX = 4
 
@@ -91,7 +92,7 @@ def random_scan(
     make_object: ObjectMaker = random_object,
 ) -> RawData:
     """A scan of a made object: step, jitter, orientation and dose are drawn from the ranges of ``config``."""
-    step = rng.uniform(config.least_step, config.most_step) * width(probe)
+    step = rng.uniform(config.least_step, config.most_step) * probe_width(probe)
     # how many steps away neighbours are in a corner of the scan; groups that reach over N/2 are refused
     step = min(step, config.size / 2 / math.ceil(math.sqrt(config.neighbor_count + 1)))
     side = config.positions

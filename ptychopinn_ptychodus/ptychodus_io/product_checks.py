@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy import constants
 
 from ..data.examination import Action, ExaminationConfig, Finding, Report
-from ..data.examination.positions import examine_positions, probe_width
+from ..data.examination.positions import examine_positions
 from ..data.interpolation import require_centres_inside
+from ..data.probe import probe_width
 
 if TYPE_CHECKING:
     from ptychodus.api.geometry import PixelGeometry

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from ptychopinn_ptychodus.data.container import PtychoDataContainer
+from ptychopinn_ptychodus.data.probe import probe_width
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity, make_probe
 from ptychopinn_ptychodus.pretraining import PretrainingConfig
 from ptychopinn_ptychodus.pretraining.objects import IMAGES, natural_image, random_object
-from ptychopinn_ptychodus.pretraining.probes import random_probe, width
+from ptychopinn_ptychodus.pretraining.probes import random_probe
 from ptychopinn_ptychodus.pretraining.scans import make_training_set, random_scan
 
 SMALL = PretrainingConfig(scans=3, validation_scans=2, positions=4, gridsize=2)
@@ -64,14 +65,14 @@ def test_probes_are_of_many_widths_and_keep_off_the_border(size: int) -> None:
         intensity = (np.abs(probe[0]) ** 2).copy()
         intensity[4:-4, 4:-4] = 0
         assert intensity.sum() < 0.05
-    widths = [width(probe) for probe in probes]
+    widths = [probe_width(probe) for probe in probes]
     assert max(widths) > 1.5 * min(widths)
 
 
 def test_the_width_of_a_disk_is_its_diameter() -> None:
     axis = np.arange(64) - 31.5
     disk = (np.hypot(axis, axis[:, None]) <= 12).astype(np.complex64)
-    assert width(disk[None]) == pytest.approx(24, rel=0.02)
+    assert probe_width(disk[None]) == pytest.approx(24, rel=0.02)
 
 
 def test_scans_range_over_dose_and_step() -> None:

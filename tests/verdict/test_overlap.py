@@ -7,16 +7,16 @@ import pytest
 
 from ptychopinn_ptychodus.data.examination import Report
 from ptychopinn_ptychodus.data.overlapping import shared_light
+from ptychopinn_ptychodus.data.probe import probe_width
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_probe, raster_positions
-from ptychopinn_ptychodus.pretraining.probes import width
 from ptychopinn_ptychodus.verdict import little_overlap
 
 
 def scan(step: float) -> RawData:
     """A grid whose step is given in widths of the probe."""
     probe = make_probe(32)
-    x, y = raster_positions(6, 6, step * width(probe), jitter=0.1, origin=30.0, seed=1)
+    x, y = raster_positions(6, 6, step * probe_width(probe), jitter=0.1, origin=30.0, seed=1)
     return RawData(xcoords=x, ycoords=y, diff3d=np.ones((36, 32, 32), np.float32), probeGuess=probe)
 
 

@@ -18,19 +18,6 @@ _LEAST_PART = 0.05
 """Of the probe's width: likewise."""
 
 
-def probe_width(probe: NDArray[np.complex64]) -> float:
-    """Diameter of the even disk that is as concentrated as a probe, pixels: ``√(4/π (ΣI)² / ΣI²)``.
-
-    Parameters
-    ----------
-    probe
-        (modes, N, N) complex, not zero everywhere; I is the sum of the modes' intensities.
-    """
-    intensity = (np.abs(probe.astype(np.complex128)) ** 2).sum(0)
-    squares = float((intensity**2).sum())
-    return float(np.sqrt(4 / np.pi / squares) * intensity.sum()) if squares > 0 else 0.0
-
-
 def examine_positions(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
@@ -46,7 +33,7 @@ def examine_positions(
     x, y
         (M,) positions of one scan, pixels.
     width
-        Of the probe, see :func:`probe_width`.
+        Of the probe, see :func:`.probe_width`.
     size
         N, edge of a pattern, pixels.
     config

@@ -7,11 +7,12 @@ from typing import Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..probe import probe_width
 from ..scan import Scan
 from .config import ExaminationConfig
 from .findings import Report
 from .frames import examine_frames
-from .positions import examine_positions, probe_width
+from .positions import examine_positions
 
 
 class _Examinable(Scan, Protocol):
