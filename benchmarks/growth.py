@@ -1,11 +1,14 @@
 """What grows with a scan, and how: time and memory of each stage, against the number of patterns.
 
     python benchmarks/growth.py [--patterns N ...] [--size N] [--stages NAME ...] [--epochs N]
-                                [--backend NAME] [--directory DIR] [--images DIR]
+                                [--backend NAME] [--learnt GROUPS] [--applied GROUPS]
+                                [--directory DIR] [--images DIR]
 
 Simulated scans are written to files of Ptychodus' training data a part at a time, and gone through as the
 worker does it, each stage in a fresh process: reading and examining the file, grouping, a training of one
 epoch, an inference with stitching, and a refinement, of one epoch unless ``--epochs`` says otherwise.
+An epoch sees every pattern once, and in an inference every one is an anchor, unless ``--learnt`` and
+``--applied`` say how many groups there are.
 Exponents are of a fit of all sizes to a power of the number of patterns, of CPU seconds and of the peak of
 memory. Scans are left in ``--directory``, where there is one, and not made again. ``--images`` gets the phase
 of each object that was found, and of the one that was simulated.
@@ -24,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +82,17 @@ def make_scan(path: Path, patterns: int, size: int) -> None:
 # ---- one stage, in a process of its own -------------------------------------------------------------------
 
 
-def stage(name: str, scan: Path, directory: Path, epochs: int, backend: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Extent:
+    """How much a stage does: epochs of a refinement, the engine, and groups of networks, None for all."""
+
+    epochs: int = 1
+    backend: str = "pytorch"
+    learnt: int | None = None
+    applied: int | None = None
+
+
+def stage(name: str, scan: Path, directory: Path, extent: Extent) -> dict[str, Any]:
     """Do one stage; CPU seconds and seconds by the clock."""
     from ptychopinn_ptychodus.data.raw import RawData
     from ptychopinn_ptychodus.worker.job import DATA_DIRECTORY
@@ -92,11 +106,11 @@ def stage(name: str, scan: Path, directory: Path, epochs: int, backend: str) -> 
         raw = RawData.from_directory(directory / DATA_DIRECTORY)
         raw.generate_grouped_data(raw.N, 7, None, gridsize=2, seed=0)
     else:
-        _run(name, scan, directory, epochs, backend)
+        _run(name, scan, directory, extent)
     return {"seconds": time.monotonic() - clock, "cpu": time.process_time() - cpu}
 
 
-def _run(name: str, scan: Path, directory: Path, epochs: int, backend: str) -> None:
+def _run(name: str, scan: Path, directory: Path, extent: Extent) -> None:
     """One job of the worker, as :func:`~ptychopinn_ptychodus.worker.main.run_job` does it."""
     from ptychopinn_ptychodus.backends.registry import get_engine
     from ptychopinn_ptychodus.config import ExecutionConfig
@@ -115,7 +129,7 @@ def _run(name: str, scan: Path, directory: Path, epochs: int, backend: str) -> N
     from ptychopinn_ptychodus.worker.request import ReconstructionRequest, TrainingRequest
 
     execution = ExecutionConfig(accelerator="cpu", logger_backend="none")
-    model = directory / f"model{get_engine(backend).model_suffix}"
+    model = directory / f"model{get_engine(extent.backend).model_suffix}"
     raw = RawData.from_directory(directory / DATA_DIRECTORY)
     assert raw.objectGuess is not None
     shape = (raw.objectGuess.shape[0], raw.objectGuess.shape[1])
@@ -125,23 +139,23 @@ def _run(name: str, scan: Path, directory: Path, epochs: int, backend: str) -> N
             {"gridsize": 2, "architecture": "unrolled", "n_filters_scale": 1},
             {
                 "train_data_file": scan.parent,
-                "n_groups": max(1, round(PER_PATTERN * len(raw) / 4)),
+                "n_groups": extent.learnt or max(1, round(PER_PATTERN * len(raw) / 4)),
                 "nepochs": 1,
                 "neighbor_count": 7,
                 "output_dir": directory,
-                "backend": backend,
+                "backend": extent.backend,
                 "subsample_seed": 0,
             },
         )
         job = TrainJob(asked, execution, model, validation_fraction=0.1, preview=True, log_level=30)
     elif name == "inference":
-        asked_model = ReconstructionRequest(model, {"neighbor_count": 7})
+        asked_model = ReconstructionRequest(model, {"neighbor_count": 7, "n_groups": extent.applied})
         job = ReconstructJob(asked_model, execution, None, "pinn", shape, log_level=30)
     else:
         import numpy as np
 
         Estimate(np.ones(shape, np.complex64), raw.probeGuess).save(directory / START_DIRECTORY)
-        job = RefineJob(RefinementConfig(epochs=epochs), execution, log_level=30)
+        job = RefineJob(RefinementConfig(epochs=extent.epochs), execution, log_level=30)
     del raw
     run_job(job, directory, lambda kind, **fields: None, lambda: False)
 
@@ -149,9 +163,7 @@ def _run(name: str, scan: Path, directory: Path, epochs: int, backend: str) -> N
 # ---- the parent -------------------------------------------------------------------------------------------
 
 
-def measured(
-    name: str, scan: Path, directory: Path, epochs: int = 1, backend: str = "pytorch"
-) -> dict[str, Any]:
+def measured(name: str, scan: Path, directory: Path, extent: Extent) -> dict[str, Any]:
     """What a stage took, with the peak of memory, MB, of its process, and of what is mapped from no file."""
     arguments = [
         sys.executable,
@@ -162,8 +174,7 @@ def measured(
         name,
         str(scan),
         str(directory),
-        str(epochs),
-        backend,
+        json.dumps(asdict(extent)),
     ]
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as wrong:
         process = subprocess.Popen(arguments, stdout=said, stderr=wrong)
@@ -194,15 +205,16 @@ def rows(
     options: argparse.Namespace, directory: Path, found: dict[str, list[tuple[int, float, float]]]
 ) -> Iterator[tuple[Any, ...]]:
     """A row for each size and stage; CPU seconds and the peak of memory are added to ``found`` by stage."""
+    extent = Extent(options.epochs, options.backend, options.learnt, options.applied)
     for patterns in options.patterns:
         scan = directory / f"scan_{patterns}_{options.size}" / "scan.h5"
         if not scan.is_file():
-            measured("make", scan, directory / f"{patterns}_{options.size}")
+            measured("make", scan, directory / f"{patterns}_{options.size}", extent)
         megabytes = patterns * options.size**2 * 2 / 1e6
         with tempfile.TemporaryDirectory(dir=directory) as run:
             needed = {*options.stages, "reading", *(["training"] if "inference" in options.stages else [])}
             for name in (stage for stage in STAGES if stage in needed):
-                result = measured(name, scan, Path(run), options.epochs, options.backend)
+                result = measured(name, scan, Path(run), extent)
                 found.setdefault(name, []).append((patterns, result["cpu"], result["peak"]))
                 if options.images is not None and name in ("inference", "refinement"):
                     save_pictures(scan, Path(run), name, options.images / f"{patterns}_{options.size}_{name}")
@@ -246,9 +258,9 @@ def exponents(measured: list[tuple[int, float, float]]) -> tuple[float, float]:
 def main() -> None:
     """Measure what the options ask for, or do one stage of it."""
     if sys.argv[1:2] == ["--job"]:
-        name, *paths, epochs, backend = sys.argv[2:]
+        name, *paths, extent = sys.argv[2:]
         scan, run = map(Path, paths)
-        print(json.dumps(stage(name, scan, run, int(epochs), backend)))
+        print(json.dumps(stage(name, scan, run, Extent(**json.loads(extent)))))
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -258,6 +270,8 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--epochs", type=int, default=1, help="of the refinement")
     parser.add_argument("--backend", choices=("pytorch", "tensorflow"), default="pytorch", help="of networks")
+    parser.add_argument("--learnt", type=int, metavar="GROUPS", help="that a network is trained on")
+    parser.add_argument("--applied", type=int, metavar="GROUPS", help="that a network is applied to")
     parser.add_argument("--directory", type=Path, help="keep the scans here")
     parser.add_argument("--images", type=Path, help="pictures of the objects go here")
     options = parser.parse_args()
