@@ -79,8 +79,8 @@ def write_scan(directory: Path, kind: str, size: int, patterns: int, seed: int) 
     directory.mkdir(parents=True)
     write_standard_directory(directory, data, product)
     positions = made.positions[:, ::-1]
-    truth = {"object": made.object, "probe": made.probe, "positions_rc_px": positions}
-    np.savez(directory / REFERENCES["synthetic"], **truth)
+    reference = directory / REFERENCES["synthetic"]
+    np.savez(reference, object=made.object, probe=made.probe, positions_rc_px=positions)
 
 
 def write_settings(path: Path, algorithm: str, options: argparse.Namespace) -> None:
@@ -128,7 +128,9 @@ def coarse_scores(scan: Scan, result: Result, size: int) -> dict[str, float]:
     shape = tuple(round(edge * REFERENCE / size) for edge in truth.shape)
 
     def resampled(values: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(resize(values, shape, order=1, mode="edge", anti_aliasing=size > REFERENCE))
+        # scikit-image has no types
+        fewer = resize(values, shape, order=1, mode="edge", anti_aliasing=True)  # type: ignore[no-untyped-call]
+        return np.asarray(fewer)
 
     def coarse(image: NDArray[Any]) -> NDArray[np.complex128]:
         return resampled(image.real.astype(float)) + 1j * resampled(image.imag.astype(float))
