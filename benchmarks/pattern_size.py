@@ -7,7 +7,7 @@ For each N, a scan of one kind of the collection (``benchmarks/zoo``) is written
 goes through ``ptychodus -b train`` and ``ptychodus -b reconstruct`` by ``PINN``, which leaves the network's
 object and the refined one, and through ``ptychodus -b reconstruct`` by ``Refinement``, which begins with a
 flat object. ``--ways`` chooses. Settings are the defaults, but for what the settings file of ``--settings``
-says: a training by defaults takes hours on a CPU where N is large.
+says: a training by defaults takes long on a CPU where N is large.
 
 The scans have so much in common that they can be compared: their beams are as wide, as parts of N, and so are
 their steps and what an object of the kind has that scales with it; the beam's aperture, in cycles per pixel,
