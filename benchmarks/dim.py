@@ -6,7 +6,7 @@
 The first has the object, the probe and the positions of a file, with new noise at each dose; the second
 scans of the collection (``benchmarks/zoo``). Each is refined by the defaults, once with the prior off and
 once with ``"auto"``. ``--networks`` adds a network that learns from that scan alone, and refinement from its
-object with the prior off; ``--peer``, with a Python that has pty-chi, adds LSQ-ML by its own defaults.
+object with the prior off; ``--peer``, with a Python that has pty-chi, adds LSQ-ML from a flat object.
 ``--unasked`` adds the prior whether patterns that were held out agree or not. ``--images`` draws all objects.
 """
 
@@ -90,9 +90,9 @@ def results(scan: MadeScan, arguments: argparse.Namespace) -> Iterator[tuple[str
         found, _, seconds = refined(scan, "off", network.astype(np.complex64), probe)
         yield "network, refined", found, "", seconds
     if arguments.peer is not None:
-        from zoo.lsqml import SETTINGS, lsqml
+        from zoo.lsqml import FROM_FLAT, lsqml
 
-        theirs = lsqml(scan, arguments.peer, SETTINGS["LSQ-ML"])
+        theirs = lsqml(scan, arguments.peer, FROM_FLAT)
         yield "LSQ-ML", theirs.object, "", theirs.seconds
 
 

@@ -1,19 +1,20 @@
 """Scans whose patterns overlap less and less: a network for single frames beside refinement.
 
-    python benchmarks/sparse.py --reference DATA/synthetic/truth.npz [--images docs/img]
+    python benchmarks/sparse.py --reference DATA/synthetic/truth.npz [--seed N] [--peer PYTHON] [--images DIR]
 
 The probe is that of ``--reference``, and known; the step of a scan is given in its widths. One network is
 trained, on made scans under that probe whose objects it is told, half of them pieces of patterns of lines as
-those of ``lines.py``; no object here is among them. Scores are means over the objects of a set, where light
-falls; of lines, whose phase is 0 and whose ground is dark, the phase is not scored. The last column says
-where the package warns of little overlap.
+those of ``lines.py``; no object here is among them. ``--peer``, with a Python that has pty-chi, adds LSQ-ML
+from a flat object. Scores are means over the objects of a set, where light falls: correlation, amplitude SSIM
+and phase SSIM; of lines, whose phase is 0 and whose ground is dark, the phase is not scored. The last column
+says where the package warns of little overlap.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from lines import half_lines, known_objects, line_object
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from zoo.lsqml import FROM_FLAT, lsqml
+from zoo.make import MadeScan
 
 from ptychopinn_ptychodus.config import TrainingConfig
 from ptychopinn_ptychodus.data import metrics
@@ -46,14 +49,24 @@ STEPS = (0.25, 0.5, 0.75, 1.0, 1.25)  # of neighbouring positions, widths of the
 JITTER = 0.2  # of a step, at most, in x and in y
 SIZE = 232  # edge of an object, pixels
 PHOTONS = 1e7  # a pattern, on average
-SEED = 804  # of the objects, and of the noise
+SEED = 804  # of the objects, and of the noise, if no other is given
 SCANS = 144  # to learn from; 64 patterns each
 OTHERS = ("grains", "image")  # kinds of objects of the second set
-WAYS = ("network", "refined from flat", "refined after network")
+NETWORK, REFINED, PRIOR, AFTER = "network", "refined from flat", "with the prior", "refined after network"
+PEER = "LSQ-ML"
+STYLES = {NETWORK: "o-", REFINED: "s--", PRIOR: "x-.", AFTER: "^:", PEER: "d--"}
 FLAT = RefinementConfig(epochs=int(SETTINGS["WithoutModel.Epochs"].default))
 SCORES = ("corr", "amplitude SSIM", "phase SSIM")
 
 ComplexImage = NDArray[np.complexfloating]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Objects by the way that they were made, and whether the prior was taken."""
+
+    objects: Mapping[str, ComplexImage]
+    prior_taken: bool
 
 
 @dataclass(frozen=True)
@@ -65,23 +78,31 @@ class Scan:
     lit: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, truth: NDArray[np.complex64], probe: NDArray[np.complex64], step: float) -> Scan:
+    def of(cls, truth: NDArray[np.complex64], probe: NDArray[np.complex64], step: float, seed: int) -> Scan:
         """A grid over all of the object, ``step`` pixels wide, its positions shaken a little."""
         n = probe.shape[-1]
         side = int((SIZE - n - 2 * JITTER * step) // step) + 1
         first = (SIZE - 1 - (side - 1) * step) / 2
-        x, y = raster_positions(side, side, step, jitter=JITTER, origin=first, seed=SEED)
-        raw = simulate_scan(truth, probe, x, y, PHOTONS, SEED)
+        x, y = raster_positions(side, side, step, jitter=JITTER, origin=first, seed=seed)
+        raw = simulate_scan(truth, probe, x, y, PHOTONS, seed)
         return cls(truth, raw, metrics.illumination_mask(probe, x, y, truth.shape))
 
-    def results(self, module: Any, config: TrainingConfig) -> dict[str, ComplexImage]:
-        """The object by the way that it was made."""
+    def results(self, module: Any, config: TrainingConfig, peer: str | None) -> Results:
+        """The object by each way."""
         fitted = on_scan(module, self.raw, config)
         network = apply(fitted, self.raw, config, self.truth.shape)
         probe = fitted.counts_probe().detach().numpy()
-        flat = refine(self.raw, np.ones_like(self.truth), self.raw.probeGuess, FLAT, device="cpu")
+        ones, given = np.ones_like(self.truth), self.raw.probeGuess
+        prior = refine(self.raw, ones, given, replace(FLAT, prior="auto"), device="cpu")
+        # a prior that is not taken leaves what there is without one
+        flat = refine(self.raw, ones, given, FLAT, device="cpu") if prior.denoised else prior
         after = refine(self.raw, network, probe, RefinementConfig(), device="cpu")
-        return dict(zip(WAYS, (network, flat.object, after.object), strict=True))
+        objects = {NETWORK: network, REFINED: flat.object, PRIOR: prior.object, AFTER: after.object}
+        if peer is not None:
+            x, y = self.raw.xcoords, self.raw.ycoords
+            made = MadeScan(self.raw, self.truth, given, np.stack((x, y), -1))
+            objects[PEER] = lsqml(made, peer, FROM_FLAT).object
+        return Results(objects, prior.denoised)
 
     def scores(self, object_: ComplexImage) -> tuple[float, float, float]:
         """As :data:`SCORES`; the phase is NaN where the object has none."""
@@ -90,14 +111,14 @@ class Scan:
         return found.complex_correlation_centred, found.amplitude.ssim, phase
 
 
-def objects() -> dict[str, list[NDArray[np.complex64]]]:
+def objects(seed: int) -> dict[str, list[NDArray[np.complex64]]]:
     """The sets by name, (SIZE, SIZE) each."""
     corner = slice((LINES_SIZE - SIZE) // 2, (LINES_SIZE + SIZE) // 2)
     others = [
-        random_object((SIZE, SIZE), np.random.default_rng((SEED, number)), kinds=(kind,))
+        random_object((SIZE, SIZE), np.random.default_rng((seed, number)), kinds=(kind,))
         for number, kind in enumerate(OTHERS)
     ]
-    return {"lines": [line_object(SEED)[corner, corner]], "other kinds": others}
+    return {"lines": [line_object(seed)[corner, corner]], "other kinds": others}
 
 
 def trained(probe: NDArray[np.complex64]) -> tuple[Any, TrainingConfig, float]:
@@ -125,35 +146,42 @@ class Point:
     scores: Mapping[str, Sequence[float]]  # by way
     examples: Mapping[str, ComplexImage]  # of the first object
     scan: Scan
+    prior_taken: int  # of how many objects
 
     def cells(self) -> list[str]:
-        warned = "warned" if self.warned else ""
         scores = [
-            "–" if np.isnan(value) else f"{value:.3f}"
-            for number in range(len(SCORES))
-            for value in (self.scores[way][number] for way in WAYS)
+            " / ".join(f"{value:.3f}" for value in found if not np.isnan(value))
+            for found in self.scores.values()
         ]
-        return [f"{self.step:g}", str(self.patterns), f"{self.shared:.2f}", *scores, warned]
+        taken = str(self.prior_taken or "")
+        warned = "warned" if self.warned else ""
+        return [f"{self.step:g}", str(self.patterns), f"{self.shared:.2f}", *scores, taken, warned]
 
 
 def points(
-    truths: Sequence[NDArray[np.complex64]], probe: NDArray[np.complex64], module: Any, config: TrainingConfig
+    truths: Sequence[NDArray[np.complex64]],
+    probe: NDArray[np.complex64],
+    module: Any,
+    config: TrainingConfig,
+    arguments: argparse.Namespace,
 ) -> Iterator[Point]:
     for step in STEPS:
-        scans = [Scan.of(truth, probe, step * probe_width(probe)) for truth in truths]
-        results = [scan.results(module, config) for scan in scans]
+        scans = [Scan.of(truth, probe, step * probe_width(probe), arguments.seed) for truth in truths]
+        results = [scan.results(module, config, arguments.peer) for scan in scans]
         raw = scans[0].raw
+        scored = [
+            {way: scan.scores(found) for way, found in result.objects.items()}
+            for scan, result in zip(scans, results, strict=True)
+        ]
         yield Point(
             step,
             len(raw),
             shared_light(raw.probeGuess, raw.xcoords, raw.ycoords),
             little_overlap(raw, of_single_frames=True) is not None,
-            {
-                way: np.mean([s.scores(r[way]) for s, r in zip(scans, results, strict=True)], axis=0).tolist()
-                for way in WAYS
-            },
-            results[0],
+            {way: np.mean([one[way] for one in scored], axis=0).tolist() for way in scored[0]},
+            results[0].objects,
             scans[0],
+            sum(result.prior_taken for result in results),
         )
 
 
@@ -164,13 +192,14 @@ def curves(measured: Mapping[str, Sequence[Point]], path: Path) -> None:
     axes = figure.subplots(len(measured), len(SCORES), squeeze=False)
     for row, (name, found) in zip(axes, measured.items(), strict=True):
         for number, (axis, score) in enumerate(zip(row, SCORES, strict=True)):
-            for way, style in zip(WAYS, ("o-", "s--", "^:"), strict=True):
-                axis.plot([p.step for p in found], [p.scores[way][number] for p in found], style, label=way)
+            for way in found[0].scores:
+                values = [p.scores[way][number] for p in found]
+                axis.plot([p.step for p in found], values, STYLES[way], label=way)
             warned = [p.step for p in found if p.warned]
             if warned:
                 axis.axvspan(min(warned) - 0.125, max(STEPS) + 0.125, color="0.9", label="little overlap")
             axis.set(title=f"{name}: {score}", xlabel="step, widths of the probe", ylim=(-0.05, 1.05))
-            axis.set_visible(not np.isnan([p.scores[WAYS[0]][number] for p in found]).any())
+            axis.set_visible(not np.isnan([p.scores[NETWORK][number] for p in found]).any())
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.savefig(path, dpi=90)
@@ -178,9 +207,10 @@ def curves(measured: Mapping[str, Sequence[Point]], path: Path) -> None:
 
 def pictures(found: Sequence[Point], path: Path, *, phase: bool) -> None:
     """The first object of a set, aligned, by each way: amplitude of one, or phase, a row for each step."""
-    figure = Figure(figsize=(2.5 * (len(WAYS) + 1), 2.6 * len(found)), layout="constrained")
+    columns = len(found[0].examples) + 1
+    figure = Figure(figsize=(2.5 * columns, 2.6 * len(found)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(found), len(WAYS) + 1)
+    axes = figure.subplots(len(found), columns)
     part = np.angle if phase else np.abs
     for row, point in zip(axes, found, strict=True):
         truth, lit = point.scan.truth, point.scan.lit
@@ -199,6 +229,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--reference", type=Path, required=True, help="its probe is used")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the objects and of the noise")
+    parser.add_argument("--peer", metavar="PYTHON", help="a Python with pty-chi")
     parser.add_argument("--images", type=Path, help="directory for a plot and pictures")
     arguments = parser.parse_args()
     with np.load(arguments.reference) as file:
@@ -208,18 +240,19 @@ def main() -> int:
     module, config, seconds = trained(probe)
     print(f"\nThe probe is {probe_width(probe):.1f} pixels wide; {seconds:.0f} CPU seconds of training.")
     measured: dict[str, list[Point]] = {}
-    columns = ("step", "patterns", "shared light", *(f"{way}: {score}" for score in SCORES for way in WAYS))
-    for name, truths in objects().items():
+    ways = [way for way in STYLES if arguments.peer is not None or way != PEER]
+    columns = ("step", "patterns", "shared light", *ways, "prior taken", "overlap")
+    for name, truths in objects(arguments.seed).items():
         found = measured.setdefault(name, [])
 
         def rows(
             truths: Sequence[NDArray[np.complex64]] = truths, found: list[Point] = found
         ) -> Iterator[list[str]]:
-            for point in points(truths, probe, module, config):
+            for point in points(truths, probe, module, config, arguments):
                 found.append(point)
                 yield point.cells()
 
-        print_table(f"{name}, {len(truths)} of them", (*columns, "overlap"), rows())
+        print_table(f"{name}, {len(truths)} of them", columns, rows())
     if arguments.images:
         arguments.images.mkdir(parents=True, exist_ok=True)
         curves(measured, arguments.images / "sparse.png")

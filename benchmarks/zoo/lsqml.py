@@ -23,6 +23,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Its defaults, and a few settings that its documentation recommends."""
 
+FROM_FLAT: dict[str, Any] = {"num_epochs": 60, "batch_size": 32}
+"""Beside other ways on one scan, enough to come to rest; positions as they are."""
+
 _MARGIN = 12  # pixels around the object, for positions that move
 
 _PROGRAM = (
