@@ -21,6 +21,7 @@ from ..data.examination import Report
 from ..files import replacing
 from ..formatting import duration
 from ..ptychodus_io.names import PRODUCT_FILE, product_in
+from ..ptychodus_io.product_geometry import object_pixel_m, photon_energy_ev
 from ..settings_table import PREFIX, SETTINGS
 from ..worker.run_files import (
     CONFIDENCE_FILE,
@@ -30,7 +31,7 @@ from ..worker.run_files import (
 )
 from .errors import SUCCESS, UsageError
 from .record import RECONSTRUCTION_RECORD, TRAINING_RECORD, RunRecord
-from .rings import load_product_file, pixel_of, product_rings, resolution_in_words
+from .rings import load_product_file, product_rings, resolution_in_words
 
 if TYPE_CHECKING:
     from ptychodus.api.product import Product
@@ -206,7 +207,7 @@ def _comments(product: Product) -> tuple[list[str], list[str]]:
 def _product_facts(product: Product, path: Path) -> list[tuple[str, str]]:
     from .report_figures import in_units
 
-    pixel, metadata = pixel_of(product), product.metadata
+    pixel, metadata = object_pixel_m(product), product.metadata
     height, width = product.object_.height_px, product.object_.width_px
     facts = [
         ("Product", str(path)),
@@ -217,8 +218,8 @@ def _product_facts(product: Product, path: Path) -> list[tuple[str, str]]:
             f"{in_units(width * pixel[0])} × {in_units(height * pixel[1])} (x × y)",
         ),
     ]
-    energy = float(getattr(metadata, "photon_energy_eV", 0.0))  # under another name before Ptychodus 1.7
-    if energy > 0:
+    energy = photon_energy_ev(metadata)
+    if energy is not None and energy > 0:
         facts.append(("Photon energy", f"{energy / 1e3:.5g} keV"))
     if product.losses:
         values = [float(loss.value) for loss in product.losses]
@@ -229,7 +230,8 @@ def _product_facts(product: Product, path: Path) -> list[tuple[str, str]]:
 def _product_sections(product: Product, source: str | None) -> list[Section]:
     from . import report_figures as figures
 
-    amplitude, phase = figures.object_images(np.asarray(product.object_.get_layer(0)), pixel_of(product))
+    found, pixel = np.asarray(product.object_.get_layer(0)), object_pixel_m(product)
+    amplitude, phase = figures.object_images(found, pixel)
     grey = "Grey from the 0.5th to the 99.5th percentile."
     sections = [
         Section("Object", [Figure(amplitude, f"Amplitude. {grey}"), Figure(phase, f"Phase. {grey}")]),
@@ -246,7 +248,7 @@ def _product_sections(product: Product, source: str | None) -> list[Section]:
         sections.append(Section("Error by epoch", [Figure(image, "As the product has it.")]))
     before = None if not source else _positions_before(Path(source), product)
     if before is not None:
-        sections.append(_positions_section(before, _positions(product), pixel_of(product)))
+        sections.append(_positions_section(before, _positions(product), pixel))
     return sections
 
 
@@ -291,7 +293,7 @@ def _positions_section(
 def _ring_section(product: Product, other: Path, what: str) -> Section:
     from .report_figures import rings_image
 
-    rings, pixel = product_rings(product, load_product_file(other)), pixel_of(product)[0]
+    rings, pixel = product_rings(product, load_product_file(other)), object_pixel_m(product)[0]
     told = resolution_in_words(rings, pixel)
     image = rings_image(rings, pixel)
     return Section("Ring correlation", [Figure(image, "By spatial frequency.")], f"{what}{told}.")
@@ -312,7 +314,7 @@ def _confidence_section(path: Path, product: Product) -> Section:
         "doubtful."
     )
     if confidence.rings is not None:
-        pixel = pixel_of(product)[0]
+        pixel = object_pixel_m(product)[0]
         figures.append(
             Figure(rings_image(confidence.rings, pixel), "Halves of the scan, by spatial frequency.")
         )

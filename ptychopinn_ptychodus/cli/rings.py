@@ -11,6 +11,7 @@ import numpy as np
 
 from ..files import replacing
 from ..formatting import counted
+from ..ptychodus_io.product_geometry import object_pixel_m
 from .errors import INTERRUPTED, SUCCESS, UsageError
 from .progress import ProgressDisplay, TimeLeft
 
@@ -53,7 +54,7 @@ def frc(arguments: argparse.Namespace) -> int:
             rings = product_rings(product, other)
         except ValueError as exc:
             raise UsageError(f'"{first}" and "{second}" cannot be compared: {exc}') from exc
-        pixel_m = pixel_of(product)[0]
+        pixel_m = object_pixel_m(product)[0]
     for line in _table(rings, pixel_m):
         print(line)
     _draw(rings, pixel_m, picture)
@@ -70,21 +71,19 @@ def load_product_file(path: Path) -> Product:
     Raises
     ------
     ValueError
-        If it is none, or damaged.
+        If it is none, or damaged, or its object has no pixel size, without which no length can be told.
     """
     from ptychodus.api.io import load_product
 
     try:
-        return load_product(path)
+        product = load_product(path)
     except Exception as exc:  # Ptychodus' reader lets through what the libraries beneath it raise
         raise ValueError(f'"{path}" is not a product that can be read: {exc}') from exc
-
-
-def pixel_of(product: Product) -> tuple[float, float]:
-    """(x, y) edge of a pixel in metres; 1 where it is not known, so that lengths are in pixels."""
-    pixel = product.object_.get_pixel_geometry()
-    edges = (float(pixel.width_m), float(pixel.height_m))
-    return edges if min(edges) > 0 and np.isfinite(edges).all() else (1.0, 1.0)
+    try:
+        object_pixel_m(product)
+    except ValueError as exc:
+        raise ValueError(f'"{path}": {exc}') from exc
+    return product
 
 
 def product_rings(product: Product, other: Product) -> RingCorrelation:
@@ -98,7 +97,7 @@ def product_rings(product: Product, other: Product) -> RingCorrelation:
     from ..data.metrics import fourier_ring_correlation, illumination_mask
     from ..ptychodus_io.ingest import object_positions
 
-    pixels = pixel_of(product), pixel_of(other)
+    pixels = object_pixel_m(product), object_pixel_m(other)
     if not np.allclose(*pixels, rtol=_ALIKE, atol=0.0):
         sizes = ", ".join(f"{1e9 * x:.4g} × {1e9 * y:.4g} nm" for x, y in pixels)
         raise ValueError(f"Their pixels are of different sizes ({sizes}): compare objects on the same grid.")
@@ -132,7 +131,7 @@ def _halves_compared(directory: Path, epochs: int | None) -> tuple[RingCorrelati
     for path in (directory / DIFFRACTION_FILE, product_in(directory)):
         if not path.is_file():
             raise UsageError(f'There is no {path.name} in "{directory}": name the directory of a scan.')
-    pixel_m = pixel_of(load_product_file(product_in(directory)))[0]
+    pixel_m = object_pixel_m(load_product_file(product_in(directory)))[0]
     raw = read_standard_directory(directory)
     if len(raw) < _FEWEST:
         raise UsageError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..data.estimate import Estimate
 from ..data.examination import Report
 from ..formatting import duration
 from ..ptychodus_io.names import GOAL, NETWORK_DONE
+from ..ptychodus_io.product_geometry import object_pixel_m
 from ..refinement import RefinementReport
 from ..worker.job import (
     DATA_DIRECTORY,
@@ -69,12 +69,6 @@ def make_reconstruct_job(
         pixel_m=pixel_m,
         find_probe=settings.value("Training.ProbeTrainable"),
     )
-
-
-def pixel_of(product: Product) -> float | None:
-    """Edge of a pixel of the product's object in metres; None where the product does not say."""
-    width = float(product.object_.get_pixel_geometry().width_m)
-    return width if math.isfinite(width) and width > 0 else None
 
 
 class _Run(JobObserver):
@@ -181,7 +175,7 @@ class ReconstructionRun(_Run):
             backend=backend,
             model_path=model_path,
             log_level=self._logger.getEffectiveLevel(),
-            pixel_m=pixel_of(product),
+            pixel_m=object_pixel_m(product)[0],
         )
         raw = from_reconstruct_input(parameters, with_object=False, examination=job.examination)
         raw.require_inside(shape)
@@ -261,7 +255,7 @@ class RefinementRun(_Run):
             log_level=self._logger.getEffectiveLevel(),
             examination=examination,
             start=start,
-            pixel_m=pixel_of(self._product),
+            pixel_m=object_pixel_m(self._product)[0],
         )
         patterns = raw.n_patterns
         scans = [raw]

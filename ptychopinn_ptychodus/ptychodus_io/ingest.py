@@ -105,21 +105,13 @@ def from_reconstruct_input(
     Raises
     ------
     ValueError
-        If the product has no object grid or no probe, or if the data are not usable; the message says what
-        to do in Ptychodus. An :class:`.ExaminationError` if the product is refused.
+        If the product has no object grid or no probe, a number that its geometry follows from cannot be what
+        it stands for (:func:`.require_geometry`), or the data are not usable; the message says what to do in
+        Ptychodus. An :class:`.ExaminationError` if the product is refused.
     """
     config = examination or ExaminationConfig()
     product = product_for(parameters, config)
     patterns = large_arrays.as_array(parameters.diffraction_patterns)
-    if product.object_.width_px == 0 or product.object_.height_px == 0:
-        raise ValueError(
-            f'The product "{product.metadata.name}" has no object yet: build one in the Object view '
-            "(any initial object will do, it defines the pixel grid)."
-        )
-    if product.probes.width_px == 0 or product.probes.height_px == 0:
-        raise ValueError(
-            f'The product "{product.metadata.name}" has no probe yet: build one in the Probe view.'
-        )
     if config.pattern_size is None and patterns.ndim == 3:
         require_supported_size(patterns.shape)
     x, y = object_positions(product)

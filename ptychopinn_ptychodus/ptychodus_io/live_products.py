@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from ..files import replacing
 from .growing_files import opened
 from .names import DIFFRACTION_FILE, PRODUCT_FILE
+from .product_geometry import HC_EV_M, PRODUCT_ATTRIBUTES, attribute_faults
 
 SCAN_DIRECTORY = "scan"
 """In the output, for the frames of a scan whose own directory cannot be reconstructed as it is."""
 
 _POSITIONS = ("probe_position_indexes", "probe_position_x_m", "probe_position_y_m")
 _PER_POSITION = (*_POSITIONS, "probe_photon_counts")
-_SPEED_OF_LIGHT_TIMES_PLANCK = 1.239841984e-6  # eV m
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class ProductTemplate:
         Raises
         ------
         ValueError
-            If it has no probe or no object's geometry; the message names the file.
+            If it has no probe or no object's geometry, or a number that it follows from cannot be what it
+            stands for (:mod:`.product_geometry`); the message names the file.
         """
         try:
             with opened(path) as file:
@@ -80,6 +81,9 @@ class ProductTemplate:
                 f'"{path}" cannot be read ({reason}): a live reconstruction needs a product with a probe and '
                 "the object's pixel size, saved by Ptychodus before the scan begins."
             ) from exc
+        for name, quantities in PRODUCT_ATTRIBUTES.items():
+            for fault in attribute_faults(attributes.get(name, {}), name, quantities):
+                raise ValueError(f'"{path}": {fault}')
         while modes.ndim > 3:
             modes = modes[0]
         modes = modes[None] if modes.ndim == 2 else modes
@@ -224,7 +228,7 @@ class ProductTemplate:
         about = self.attributes[""]
         energy = float(about.get("photon_energy_eV", about.get("probe_energy_eV", np.nan)))
         distance = float(about.get("detector_object_distance_m", np.nan))
-        pitch = _SPEED_OF_LIGHT_TIMES_PLANCK / energy * distance / (size * self.pixel_m)
+        pitch = HC_EV_M / energy * distance / (size * self.pixel_m)
         return {
             f"detector_pixel_{edge}_m": float(value)
             for edge, value in zip(("width", "height"), pitch, strict=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data.cropping import PatternWindow
 from ..data.examination import ExaminationConfig
+from .product_geometry import require_geometry
 
 if TYPE_CHECKING:
     from ptychodus.api.product import Product
@@ -20,8 +21,14 @@ def product_for(parameters: ReconstructInput, config: ExaminationConfig) -> Prod
     Where they are cropped or padded, and the product is for whole ones, its probe and object are put on the
     pixels that belong to the size that is set, around the same middle; positions are metres, and stay. A
     product whose probe has that size already is returned as it is, and so is any other.
+
+    Raises
+    ------
+    ValueError
+        As :func:`.require_geometry`: if it has no object or probe, or a number of its geometry is none.
     """
     product = parameters.product
+    require_geometry(product)
     shape = np.shape(parameters.diffraction_patterns)
     if len(shape) != 3:
         return product
@@ -39,14 +46,13 @@ def product_for(parameters: ReconstructInput, config: ExaminationConfig) -> Prod
         down, across = window.scales
         return PixelGeometry(width_m=pixel.width_m / across, height_m=pixel.height_m / down)
 
-    if object_.width_px and object_.height_px:
-        layers = [window.object(np.asarray(object_.get_layer(k))) for k in range(object_.num_layers)]
-        object_ = Object(
-            array=np.stack(layers),
-            pixel_geometry=resized(object_.get_pixel_geometry()),
-            center=object_.get_center(),
-            layer_spacing_m=object_.layer_spacing_m,
-        )
+    layers = [window.object(np.asarray(object_.get_layer(k))) for k in range(object_.num_layers)]
+    object_ = Object(
+        array=np.stack(layers),
+        pixel_geometry=resized(object_.get_pixel_geometry()),
+        center=object_.get_center(),
+        layer_spacing_m=object_.layer_spacing_m,
+    )
     return Product(
         metadata=product.metadata,
         probe_positions=product.probe_positions,

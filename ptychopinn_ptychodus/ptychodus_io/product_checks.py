@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import constants
 
 from ..data.examination import Action, ExaminationConfig, Finding, Report
 from ..data.examination.positions import examine_positions
 from ..data.interpolation import require_centres_inside
 from ..data.probe import probe_width
+from .product_geometry import HC_EV_M, photon_energy_ev
 
 if TYPE_CHECKING:
     from ptychodus.api.geometry import PixelGeometry
@@ -22,8 +22,6 @@ SETTING = "PtychoPINNPluginExamination.Refuse"
 
 _SAME_PIXEL = 0.01
 """Relative difference within which two pixel sizes of a product are the same."""
-
-_HC_EV_M = constants.h * constants.c / constants.e
 
 _IMPLIED_PIXEL = 0.05
 """Likewise for what follows from energy, distance and detector: these are often nominal values."""
@@ -42,7 +40,7 @@ def examine_product(
     Parameters
     ----------
     product
-        With an object and a probe.
+        With an object and a probe, and a geometry (:func:`.require_geometry`).
     x, y
         (M,) positions in pixels of its object.
     size
@@ -139,7 +137,7 @@ def _pixel_sizes(
             "geometry",
             Action.IGNORED,
             f"Object and probe have pixels of {_in_nm(of_object)} (x × y), but patterns of {size} × {size} "
-            f"pixels at {metadata.detector_distance_m:g} m and {metadata.photon_energy_eV:g} eV imply "
+            f"pixels at {metadata.detector_distance_m:g} m and {photon_energy_ev(metadata):g} eV imply "
             f"{_in_nm(implied)}.",
             "The pixels of the object are believed. If they are wrong, so are positions in pixels: "
             "correct the energy, the distance and the detector's pixel, or build object and probe anew.",
@@ -151,15 +149,11 @@ def _pixel_sizes(
 def _implied(product: Product, size: int, detector: PixelGeometry | None) -> tuple[float, float] | None:
     """Pixel of the object by λz/(N p), metres; None where something is not known."""
     metadata = product.metadata
-    if detector is None or not getattr(metadata, "far_field", True):
+    energy = photon_energy_ev(metadata)
+    if detector is None or energy is None or not getattr(metadata, "far_field", True):
         return None
     edges = _edges(detector)
-    # under another name before Ptychodus 1.7
-    energy = float(getattr(metadata, "photon_energy_eV", 0.0))
-    distance = abs(float(metadata.detector_distance_m))
-    if not (energy > 0 and distance > 0 and min(edges) > 0):
-        return None
-    scale = _HC_EV_M / energy * distance / size
+    scale = HC_EV_M / energy * float(metadata.detector_distance_m) / size
     return (scale / edges[0], scale / edges[1])
 
 

@@ -8,7 +8,6 @@ here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,29 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.scan_files import unwritten_claim
+from .product_geometry import DIFFRACTION_ATTRIBUTES, PRODUCT_ATTRIBUTES, Quantity, attribute_faults
 
 _REMEDY = "It may be incomplete or of another kind: save it again with Ptychodus."
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """What a dataset may be: letters of ``dtype.kind``, numbers of axes, and what its values have to be.
-
-    ``lengths`` are names of attributes that, where they are there, have to be lengths in metres.
-    """
+    """What a dataset may be: letters of ``dtype.kind``, numbers of axes, and what its values have to be."""
 
     kinds: str
     axes: tuple[int, ...]
     values: str = ""
-    lengths: tuple[str, ...] = ()
 
 
 _NUMBERS, _WHOLE = "finite", "whole"
 
 _DIFFRACTION = {
     "indexes": _Rule("iuf", (1,), _WHOLE),
-    # without a size of a pixel, Ptychodus would say that it has no object
-    "patterns": _Rule("biuf", (3,), lengths=("detector_pixel_width_m", "detector_pixel_height_m")),
+    "patterns": _Rule("biuf", (3,)),
     "bad_pixels": _Rule("biuf", (2,)),
     "probe_photon_counts": _Rule("iuf", (1,), _NUMBERS),
 }
@@ -71,12 +66,13 @@ def check_standard_files(diffraction: Path, product: Path) -> None:
     ------
     ValueError
         If one of them is no HDF5 file, a dataset is of another kind, has another number of axes, holds texts
-        or infinite numbers for numbers, claims far more than was written, a pixel of the detector has no
-        size, or no position is of a pattern.
+        or infinite numbers for numbers, claims far more than was written, a number that the geometry follows
+        from (:mod:`.product_geometry`) cannot be what it stands for, or no position is of a pattern.
         The message names file and dataset, and says what to do.
     """
-    patterns = _check(diffraction, _DIFFRACTION, ("indexes", "patterns", "probe_photon_counts"))
-    positions = _check(product, _PRODUCT, _PER_POSITION)
+    per_pattern = ("indexes", "patterns", "probe_photon_counts")
+    patterns = _check(diffraction, _DIFFRACTION, DIFFRACTION_ATTRIBUTES, per_pattern)
+    positions = _check(product, _PRODUCT, PRODUCT_ATTRIBUTES, _PER_POSITION)
     of_patterns, of_positions = patterns.get("indexes"), positions.get("probe_position_indexes")
     if of_patterns is None or of_positions is None:
         return
@@ -95,22 +91,29 @@ def check_standard_files(diffraction: Path, product: Path) -> None:
         )
 
 
-def _check(path: Path, rules: Mapping[str, _Rule], equally_long: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def _check(
+    path: Path,
+    rules: Mapping[str, _Rule],
+    attributes: Mapping[str, Mapping[str, Quantity]],
+    equally_long: tuple[str, ...],
+) -> dict[str, NDArray[Any]]:
     """The arrays that were read, by name."""
     lengths: dict[str, int] = {}
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with h5py.File(path, "r") as file:
+            _check_attributes(file, "", attributes)
             for name, rule in rules.items():
                 if name not in file.keys():  # noqa: SIM118 (in file: whether a link leads anywhere)
                     continue
                 dataset = _dataset(file, name, rule)
+                _check_attributes(dataset, name, attributes)
                 if rule.values:
                     arrays[name] = _values(dataset[()], name, rule)
                 if name in equally_long:
                     lengths[name] = int(dataset.shape[0])
     except _NotUsableError as exc:
-        raise ValueError(f'"{path}": {exc} {_REMEDY}') from exc
+        raise ValueError(f'"{path}": {exc} {exc.remedy}'.rstrip()) from exc
     except Exception as exc:  # whatever damage leads to in HDF5
         raise ValueError(f'"{path}" cannot be read as an HDF5 file ({_reason(exc)}). {_REMEDY}') from exc
     if len(set(lengths.values())) > 1:
@@ -122,7 +125,11 @@ def _check(path: Path, rules: Mapping[str, _Rule], equally_long: tuple[str, ...]
 
 
 class _NotUsableError(Exception):
-    """One sentence on a dataset."""
+    """One sentence on a dataset, and what to do unless it says so itself."""
+
+    def __init__(self, message: str, remedy: str = _REMEDY) -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 def _dataset(file: h5py.File, name: str, rule: _Rule) -> h5py.Dataset:
@@ -143,19 +150,14 @@ def _dataset(file: h5py.File, name: str, rule: _Rule) -> h5py.Dataset:
         )
     if claim := unwritten_claim(dataset):
         raise _NotUsableError(f'The dataset "{name}" {claim}.')
-    for attribute in rule.lengths:
-        if attribute in dataset.attrs:
-            _require_length(dataset.attrs[attribute], f'The attribute "{attribute}" of "{name}"')
     return dataset
 
 
-def _require_length(value: Any, what: str) -> None:
-    try:
-        length = float(value)
-    except (TypeError, ValueError):
-        length = math.nan
-    if not (math.isfinite(length) and length > 0):
-        raise _NotUsableError(f"{what} is {value}, which is no length in metres.")
+def _check_attributes(
+    holder: h5py.HLObject, name: str, attributes: Mapping[str, Mapping[str, Quantity]]
+) -> None:
+    for fault in attribute_faults(holder.attrs, name, attributes.get(name, {})):
+        raise _NotUsableError(fault, remedy="")
 
 
 def _values(array: NDArray[Any], name: str, rule: _Rule) -> NDArray[Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ptychodus.api.io import load_product, save_product
@@ -58,10 +60,14 @@ def test_what_cannot_be_compared_is_named(
 ) -> None:
     product = str(scan / "product.h5")
     (tmp_path / "none.h5").write_text("none")
+    no_pixel = Path(shutil.copy(product, tmp_path / "no_pixel.h5"))
+    with h5py.File(no_pixel, "r+") as file:
+        file["object"].attrs["pixel_width_m"] = 0.0
     for arguments, code, said in (
         ([product], 2, "is one product: name another one"),
         ([product, str(tmp_path / "nowhere.h5")], 2, "nowhere.h5"),
         ([product, str(tmp_path / "none.h5")], 1, "none.h5"),
+        ([product, str(no_pixel)], 1, "its object's pixel width is 0.0, which is no length in metres"),
         ([str(tmp_path)], 2, "diffraction.h5"),
         ([product, product, "-o", str(tmp_path / "no" / "such.png")], 2, "no"),
     ):

@@ -25,6 +25,16 @@ _SETTING = re.compile(r"PtychoPINNPlugin|--set|settings? ")
 _KNOWN = {"ValueError", "RuntimeError", "OSError", "FileNotFoundError", "MemoryError", "ModelFileError"}
 _KNOWN |= {"EngineUnavailableError", "ChildDiedError", "NoModelError", "ExaminationError", "PermissionError"}
 
+_GEOMETRY = {
+    "diffraction.h5": {"patterns": ("detector_pixel_width_m", "detector_pixel_height_m")},
+    "product.h5": {
+        "/": ("detector_object_distance_m", "photon_energy_eV"),
+        "object": ("pixel_width_m", "pixel_height_m"),
+        "probe": ("pixel_width_m", "pixel_height_m"),
+    },
+}
+"""Attributes that have to be finite and above 0, by file and dataset."""
+
 
 def judge(directory: Path, ending: Ending) -> tuple[Case, str, list[str]]:
     """The case, its outcome in a word or two, and what is wrong with it."""
@@ -54,6 +64,7 @@ def judge(directory: Path, ending: Ending) -> tuple[Case, str, list[str]]:
             outcome = OTHERS  # it goes on without them, and so with an algorithm that is not ours
         else:
             faults += wrong
+        faults += _no_geometry(case, directory)
     if not ending.late and (left := [path.name for path in (directory / "tmp").iterdir()]):
         faults.append(f"temporary files are left: {left[:3]}")
     return case, FAULT if faults else outcome, faults
@@ -131,6 +142,30 @@ def _wrong_result(case: Case, directory: Path) -> list[str]:
         return [f"{case.result} cannot be read: {type(exc).__name__}: {exc}"]
     wrong = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     return [f"not finite in {case.result}: {name}" for name in wrong]
+
+
+def _no_geometry(case: Case, directory: Path) -> list[str]:
+    """Numbers of the input that no geometry follows from, where something was computed all the same."""
+    name = f"in/{case.file}"
+    if case.action not in ("train", "reconstruct", "export") or case.file not in _GEOMETRY:
+        return []
+    if digests(directory, "in").get(name) != case.before.get(name) or not h5py.is_hdf5(directory / name):
+        return []  # the result has taken its place, or the file is judged by that
+    found = []
+    with h5py.File(directory / name) as file:
+        for of, attributes in _GEOMETRY[case.file].items():
+            for attribute in attributes:
+                value = file[of].attrs.get(attribute, 1.0)
+                if not _is_positive(value):
+                    found.append(f"computed with {attribute} = {value} in {name}")
+    return found
+
+
+def _is_positive(value: Any) -> bool:
+    try:
+        return 0 < float(value) < np.inf
+    except (TypeError, ValueError):
+        return False
 
 
 def _arrays(path: Path) -> dict[str, Any]:

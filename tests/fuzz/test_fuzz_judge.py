@@ -37,6 +37,17 @@ def write_product(directory: Path, value: float) -> None:
             file[name] = np.full(3, value)
 
 
+def done_without_a_distance(directory: Path) -> None:
+    write_product(directory, 2.0)
+    with h5py.File(directory / "in" / "product.h5", "w") as file:
+        file.create_group("object")
+        file.create_group("probe")
+        file.attrs["detector_object_distance_m"] = 0.0
+    case = Case.load(directory / "case.json")
+    case.before = digests(directory, "in", "out")
+    case.save(directory / "case.json")
+
+
 def say(text: str) -> Callable[[Path], object]:
     return lambda directory: (directory / "stderr").write_text(text.format(directory))
 
@@ -71,6 +82,7 @@ def test_a_finite_result_is_none(directory: Path) -> None:
         (lambda directory: None, ending(0), "was not written"),
         (lambda directory: (directory / "out" / "product.h5").unlink(), ending(0), "no out/product.h5"),
         (lambda directory: write_product(directory, np.nan), ending(0), "not finite"),
+        (done_without_a_distance, ending(0), "detector_object_distance_m = 0"),
     ],
 )
 def test_faults_are_seen(directory: Path, change: Callable[[Path], object], how: Ending, fault: str) -> None:

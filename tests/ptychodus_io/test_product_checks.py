@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from plugin_support import CENTER, PIXEL_M, N, make_data, make_library, make_product, run
 from ptychodus.api.geometry import PixelGeometry
 from ptychodus.api.io import save_diffraction_data, save_product
-from ptychodus.api.object import Object
+from ptychodus.api.object import Object, ObjectCenter
 from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 from ptychodus.api.product import Product
@@ -124,6 +125,76 @@ def test_what_can_be_computed_is_if_the_user_says_so(name: str) -> None:
     assert finding is not None
     assert finding.action is Action.IGNORED
     assert raw.n_patterns == COUNT
+
+
+def with_metadata(**changes: Any) -> Product:
+    product = make_product(COUNT)
+    return replace(product, metadata=replace(product.metadata, **changes))
+
+
+def with_pixels(of_object: PixelGeometry, of_probe: PixelGeometry, center: ObjectCenter = CENTER) -> Product:
+    product = make_product(COUNT)
+    return replace(
+        product,
+        object_=Object(np.array(product.object_.get_layer(0)), of_object, center),
+        probes=ProbeSequence(np.asarray(product.probes.get_array()), None, of_probe),
+    )
+
+
+SOUND = PixelGeometry(PIXEL_M, PIXEL_M)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda value: with_metadata(detector_distance_m=value), "its detector distance is {}.*metadata"),
+        (lambda value: with_metadata(photon_energy_eV=value), "its photon energy is {}.*metadata"),
+        (
+            lambda value: with_pixels(PixelGeometry(value, PIXEL_M), SOUND),
+            "its object's pixel width is {}.*Object view",
+        ),
+        (
+            lambda value: with_pixels(SOUND, PixelGeometry(PIXEL_M, value)),
+            "its probe's pixel height is {}.*Probe view",
+        ),
+    ],
+)
+def test_a_number_of_the_geometry_that_is_none_is_named(
+    make: Callable[[float], Product], said: str, value: float
+) -> None:
+    """Whatever the user has decided to compute all the same: there are no positions in pixels then."""
+    with pytest.raises(ValueError, match='The product "scan": ' + said.format(value)):
+        from_reconstruct_input(given(make(value)), with_object=True, examination=ALL_THE_SAME)
+
+
+def test_a_centre_that_is_none_is_named() -> None:
+    product = with_pixels(SOUND, SOUND, ObjectCenter(x_m=0.0, y_m=np.nan))
+    with pytest.raises(ValueError, match=r"object's centre, y, is nan.*Object view"):
+        from_reconstruct_input(given(product), with_object=True)
+
+
+@pytest.mark.usefixtures("fake_site")
+def test_a_distance_that_is_none_is_named_in_every_reconstructor(
+    fake_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As Ptychodus hands such a product over: without an object, whose pixel it cannot tell."""
+    nothing = Object(None, None, None)
+    parameters = given(replace(with_metadata(detector_distance_m=0.0), object_=nothing))
+    pinn, supervised, refinement = iter(make_library())
+    for one in (pinn, supervised):
+        one.load_model_from_file(fake_model())
+    for one in (pinn, supervised, refinement):
+        with pytest.raises(ValueError, match=r"detector distance is 0.*Set it in the metadata"):
+            run(one.reconstruct(parameters))
+    with pytest.raises(ValueError, match=r"detector distance is 0.*Set it in the metadata"):
+        pinn.export_training_data(tmp_path / "data.npz", parameters)
+
+
+def test_no_object_in_spite_of_a_sound_product_points_at_the_detector() -> None:
+    product = replace(make_product(COUNT), object_=Object(None, None, None))
+    with pytest.raises(ValueError, match=r"no object yet: build one.*detector's pixel size"):
+        from_reconstruct_input(given(product), with_object=True)
 
 
 def test_pixels_need_not_be_square() -> None:

@@ -39,9 +39,11 @@ def links(target: Any) -> Callable[[h5py.File, str], None]:
     return change
 
 
-def pixel_is(width: Any) -> Callable[[h5py.File, str], None]:
+def attribute_is(attribute: str, value: Any) -> Callable[[h5py.File, str], None]:
     def change(file: h5py.File, name: str) -> None:
-        file[name].attrs["detector_pixel_width_m"] = width
+        holder = file[name] if name else file
+        assert attribute in holder.attrs
+        holder.attrs[attribute] = value
 
     return change
 
@@ -63,9 +65,20 @@ D, P = "diffraction.h5", "product.h5"
         (D, "patterns", lambda file, name: replace(file, name, [b"text"] * 30), "type"),
         (D, "patterns", lambda file, name: replace(file, name, h5py.Empty("f4")), "shape None"),
         *(
-            (D, "patterns", pixel_is(width), f'"detector_pixel_width_m" of "patterns" is {width}')
-            for width in (np.nan, np.inf, 0.0, -75e-6, "wide")
+            (D, "patterns", attribute_is("detector_pixel_width_m", value), f'of "patterns" is {value}')
+            for value in (np.nan, np.inf, 0.0, -75e-6, "wide")
         ),
+        *(
+            (P, name, attribute_is(attribute, value), f'attribute "{attribute}"{whose} is {value}, which')
+            for name, whose, attribute in (
+                ("", "", "detector_object_distance_m"),
+                ("", "", "photon_energy_eV"),
+                ("object", ' of "object"', "pixel_width_m"),
+                ("probe", ' of "probe"', "pixel_height_m"),
+            )
+            for value in (np.nan, np.inf, 0.0, -1.0)
+        ),
+        (P, "object", attribute_is("center_y_m", np.nan), 'attribute "center_y_m" of "object" is nan'),
         (D, "indexes", links(h5py.SoftLink("/indexes")), "leads nowhere"),
         (D, "indexes", links(h5py.ExternalLink("gone.h5", "/indexes")), "leads nowhere"),
         (D, "indexes", lambda file, name: replace(file, name, np.arange(29)), "patterns has 30"),
@@ -103,7 +116,7 @@ def test_what_is_no_hdf5(standard_directory: Path, where: str, content: bytes) -
 def test_whatever_ptychodus_itself_makes_of_a_file(standard_directory: Path) -> None:
     """Its reader stumbles over an attribute with an error of another class than those of wrong values."""
     with h5py.File(standard_directory / P, "r+") as file:
-        file.attrs["detector_object_distance_m"] = [1.0, 2.0]
+        file.attrs["exposure_time_s"] = [1.0, 2.0]
     with pytest.raises(ValueError, match=r"product\.h5.*save it again"):
         read_training_directory(standard_directory)
 
