@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import identity
-from ..live.status import OBJECT_PICTURE
+from ..live.status import OBJECT_PICTURE, OnProgress
 from ..ptychodus_io.names import (
     DIFFRACTION_FILE,
     KEYS,
@@ -34,7 +34,7 @@ from ..worker.run_files import (
 from .errors import DOUBTFUL, FAILURE, INTERRUPTED, SUCCESS, CommandError, UsageError
 from .record import RunRecord
 from .report import NETWORK_FILE, REPORT_FILE, TRAINING_REPORT_FILE, forget_report, tell_of_report
-from .session import STOPPED_FILE, OnProgress, Session, open_session
+from .session import STOPPED_FILE, Session, open_session
 
 if TYPE_CHECKING:
     from ..data.examination import Report

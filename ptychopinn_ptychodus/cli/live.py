@@ -78,7 +78,7 @@ def live(arguments: argparse.Namespace) -> int:
                     model,
                     target,
                     strict=arguments.strict,
-                    on_progress=_Progress(status),
+                    on_progress=status.telling_progress(lambda said: print(said, file=sys.stderr)),
                     keeps_product=True,  # the live one, which is of all frames, too
                 )
             status.tell(Stage.DONE, _ENDS[code])
@@ -97,21 +97,6 @@ def _say_what_is_there(source: Path, target: Path) -> None:
             f'{counted(earlier.in_object, "frame")} in its object. Frames are in "{source}", and nothing of '
             "them is lost: all that are there are read again."
         )
-
-
-class _Progress:
-    """How far the reconstruction of all frames is, for whoever looks on."""
-
-    def __init__(self, status: StatusFile) -> None:
-        self._status, self._problem = status, ""
-
-    def __call__(self, progress: float, seconds_left: float | None, epoch: int, epochs: int) -> None:
-        try:
-            self._status.show_progress(progress, seconds_left, epoch, epochs)
-        except OSError as exc:  # whoever looks on sees less; the result does not depend on it
-            if str(exc) != self._problem:
-                self._problem = str(exc)
-                print(f"How far the reconstruction is cannot be written: {exc}", file=sys.stderr)
 
 
 def _require_patterns_as_they_are(app: Session) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ..importing import collector_paused
 from ..launchers import follows
+from ..live.status import OnProgress
 from ..ptychodus_io.names import (
     DIFFRACTION_FILE,
     GOAL,
@@ -41,10 +42,6 @@ if TYPE_CHECKING:
 
 STOPPED_FILE = "stopped.h5"
 """Product of a reconstruction that was stopped, where there was one before that it must not replace."""
-
-OnProgress = Callable[[float, "float | None", int, int], object]
-"""Part of the work that is done, 0 to 1; seconds left, None if unknown; epoch of the refinement, and of
-how many."""
 
 _POLL_S = 0.25
 # What a failed run logs is raised as well, and shown once, by the command.

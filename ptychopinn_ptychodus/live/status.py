@@ -9,7 +9,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # the window reads what others have written, and need not wai
 STATUS_FILE = "live.json"
 OBJECT_PICTURE = "object.png"
 """Amplitude beside phase of the product."""
+
+OnProgress = Callable[[float, "float | None", int, int], object]
+"""Part of the work that is done, 0 to 1; seconds left, None if unknown; epoch of the refinement, and of
+how many."""
 
 _EVERY_S = 1.0
 _MAYBE_NAN = {"error", "seconds_left"}
@@ -225,6 +229,24 @@ class StatusFile:
                 **{name: getattr(state, name) for name in numbers},
             )
         )
+
+    def telling_progress(self, say: Callable[[str], object]) -> OnProgress:
+        """:meth:`show_progress` for a run whose result does not depend on who looks on.
+
+        ``say`` is given the reason, once, if it cannot be written.
+        """
+        said = ""
+
+        def tell(progress: float, seconds_left: float | None, epoch: int, epochs: int) -> None:
+            nonlocal said
+            try:
+                self.show_progress(progress, seconds_left, epoch, epochs)
+            except OSError as exc:
+                if str(exc) != said:
+                    said = str(exc)
+                    say(f"How far the reconstruction is cannot be written: {exc}")
+
+        return tell
 
     def _is_due(self) -> bool:
         now = time.monotonic()

@@ -23,6 +23,7 @@ from ..live.timed_positions import TimedPositions
 from ..ptychodus_io.names import GOAL, LIBRARY, MODEL_BASENAME, PRODUCT_FILE, SETTINGS_FILE
 from .extension import MARK, Survive, task_managers
 from .stream import StreamedScan
+from .stream_shown import RunProgress
 
 logger = logging.getLogger(LIBRARY)
 
@@ -181,15 +182,12 @@ class _Follower:
 
         scan = self._scan
         try:
-            if scan is not None and action.lower() == "reconstruct":
+            if scan is None or action.lower() != "reconstruct":
+                code = self._execute(action, input_directory, output_directory)
+            else:
                 self._take_late_positions()
                 self._wait_for_frames()
-                input_directory = scan.finish()
-            result = output_directory / Path(PRODUCT_FILE).with_suffix(f".{GOAL:06d}.h5").name
-            before = identity(result)
-            code = self._execute(action, input_directory, output_directory)
-            if scan is not None and identity(result) != before:  # the code alone does not tell
-                scan.is_reconstructed()
+                code = self._reconstruct(scan, scan.finish(), output_directory)
         except Exception as exc:  # the thread that calls would end, and nobody would hear of it
             expected = isinstance(exc, (ValueError, OSError))
             logger.error("Reconstruction failed: %s", exc, exc_info=None if expected else exc)
@@ -198,6 +196,34 @@ class _Follower:
         for warning in () if scan is None else scan.warnings:  # again: the log has scrolled by
             logger.warning("%s", warning)
         return code
+
+    def _reconstruct(self, scan: StreamedScan, directory: Path, output: Path) -> Any:
+        """Have the core reconstruct the frames in ``directory``, for whoever looks on, too; its exit code."""
+        result = output / Path(PRODUCT_FILE).with_suffix(f".{GOAL:06d}.h5").name
+        before = identity(result)
+        try:
+            with scan.reconstructing(self._progress):
+                code = self._execute("reconstruct", directory, output)
+        except Exception as exc:
+            scan.is_not_reconstructed(str(exc))
+            raise
+        if identity(result) != before:  # the code alone does not tell
+            scan.is_reconstructed(result)
+        else:
+            scan.is_not_reconstructed(f"the log says why ({code.name})")
+        return code
+
+    def _progress(self) -> RunProgress | None:
+        """How far the core's reconstruction is; None before it has begun."""
+        monitor = self._core.processing_core.processing_api.task_monitor
+        if not monitor.is_processing:  # it has the progress of the last one
+            return None
+        fraction = min(monitor.get_progress() / max(1, monitor.get_progress_goal()), 0.999)
+        report = self._core.processing_core.algorithm_parameter.get_current_reconstructor().refinement
+        if report is None:
+            return fraction, None, 0, 0
+        left = report.seconds_left if report.epoch < report.nepochs else None  # what comes then, nobody times
+        return fraction, left, report.epoch, report.nepochs
 
     def _take_late_positions(self) -> None:
         """Those that came after the last frame: Ptychodus looks for positions when a frame comes."""

@@ -7,11 +7,11 @@ the end; that directory is reconstructed as any.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..live.frames import Frames
 from ..live.networks import NetworkProcess
 from ..live.session import LiveReconstruction
 from ..live.state import LiveState
-from ..live.status import OBJECT_PICTURE, Stage, StatusFile
+from ..live.status import Stage
 from ..live.timed_positions import TimedPositions
 from ..ptychodus_io import kept_directory
 from ..ptychodus_io.kept_directory import Kept
@@ -32,15 +32,13 @@ from ..ptychodus_io.kept_frames import KeptFrames
 from ..ptychodus_io.live_products import SCAN_DIRECTORY, ProductTemplate
 from ..ptychodus_io.names import (
     DIFFRACTION_FILE,
-    LIBRARY,
     MODEL_BASENAME,
-    PRODUCT_FILE,
     SETTINGS_FILE,
     product_in,
 )
-from ..worker.live_files import LiveFiles
 from .earlier_stream import frames_before, require_known_first, require_no_other
 from .lost_positions import warnings_of
+from .stream_shown import RunProgress, StreamShown
 
 _ROOM = 256  # frames, where nobody has said how many there will be
 LIVE_DIRECTORY = "live"
@@ -93,8 +91,6 @@ class StreamedScan:
         Whether no more frames are taken.
     directory
         The standard directory that frames are written to.
-    warnings
-        What a person must not miss of positions that belong to other frames.
     """
 
     def __init__(
@@ -133,9 +129,6 @@ class StreamedScan:
         self._promised = promised
         self._lock = threading.Lock()
         self._late = 0
-        self.warnings: tuple[str, ...] = ()
-        self._files = LiveFiles(self._template, live / PRODUCT_FILE, live / OBJECT_PICTURE, LIBRARY)
-        self._status = StatusFile(live)
         network = None if model is None else NetworkProcess(model)
         before = frames_before(self.directory, size, logger, resume=resume)
         self._kept = KeptFrames(
@@ -147,7 +140,7 @@ class StreamedScan:
             logger=logger,
             kept=before,
         )
-        self._status.tell(Stage.WAITING, "the first frame of a stream")
+        self._shown = StreamShown(live, self._template, logger)
         self._live: LiveReconstruction[RawData] = LiveReconstruction(
             self._template.probe,
             _unchanged,
@@ -169,6 +162,11 @@ class StreamedScan:
     def state(self) -> LiveState:
         """How the live object stands."""
         return self._live.state
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person must not miss of positions that belong to other frames."""
+        return self._shown.warnings
 
     # ------------------------------------------------------------------ what comes
 
@@ -223,7 +221,7 @@ class StreamedScan:
         """Say what is new of it, once."""
         for warning in warnings:
             if warning not in self.warnings:
-                self.warnings += (warning,)
+                self._shown.warnings += (warning,)
                 self._logger.warning("%s", warning)
 
     def _listen(self) -> None:
@@ -291,7 +289,7 @@ class StreamedScan:
                 domain=self._frames.domain,
             )
 
-        self.warnings = ()
+        self._shown.warnings = ()
         self._warn(warnings_of(self._positions, scan, numbers, self.directory))
         directory = self.directory
         for stale in (directory / SETTINGS_FILE, *directory.glob(f"{MODEL_BASENAME}.*")):
@@ -311,12 +309,30 @@ class StreamedScan:
         self._logger.info(
             'The %s of the scan: "%s".', counted(len(numbers), "frame"), directory / DIFFRACTION_FILE
         )
-        self._tell_end(None)
+        if self._failed_with is None:
+            says = "all are reconstructed together: the stream has ended"
+            self._shown.tell(Stage.COMPLETING, says, scan=directory)
+        else:
+            self._tell_end(None)
         return directory
 
-    def is_reconstructed(self) -> None:
-        """Take note that it has been: its frames make room for those of the next scan."""
+    @contextmanager
+    def reconstructing(self, look: Callable[[], RunProgress | None]) -> Iterator[None]:
+        """Within the block, :meth:`finish` comes first, and then its frames are reconstructed.
+
+        How far that is, ``look`` gives, see :meth:`.StreamShown.reconstructing`.
+        """
+        with self._shown.reconstructing(look):
+            yield
+
+    def is_reconstructed(self, product: Path) -> None:
+        """Take note of the result: the frames make room for those of the next scan."""
         kept_directory.are_reconstructed(self.directory)
+        self._shown.take_result(product)
+
+    def is_not_reconstructed(self, reason: str) -> None:
+        """Take note that there is no result, and why: the frames stay."""
+        self._shown.tell(Stage.FAILED, f"the frames were not reconstructed: {reason}")
 
     def close(self) -> None:
         """End the scan. Frames that are not in their order on the disk yet are so afterwards."""
@@ -334,6 +350,7 @@ class StreamedScan:
                 self._logger.warning(
                     'The scan ended before it was reconstructed; its frames: "%s".', directory
                 )
+                self._tell_end(None)
         self._end_live()
         self.is_over = True
         self._came.set()
@@ -370,24 +387,13 @@ class StreamedScan:
     def _tell_end(self, reason: Exception | None) -> None:
         """Say how it has ended, to whoever follows it."""
         reason = reason or self._failed_with
-        try:
-            if reason is None:
-                says, scan = "the stream has ended", str(self.directory)
-                self._status.tell(Stage.DONE, says, scan=scan, warnings=self.warnings)
-            else:
-                self._status.tell(Stage.FAILED, str(reason), warnings=self.warnings)
-        except OSError as exc:
-            self._logger.error("How the stream has ended could not be written: %s", exc)
+        if reason is None:
+            self._shown.tell(Stage.DONE, "the stream has ended", scan=self.directory)
+        else:
+            self._shown.tell(Stage.FAILED, str(reason))
 
     def _show(self, state: LiveState) -> None:
-        is_new = self._files.show(self._live)
-        newest = self._live.state if is_new else state
-        # after the product that has these frames
-        self._status.show(
-            dataclasses.replace(newest, notes=(*self.warnings, *newest.notes)),
-            self._promised or None,
-            at_once=is_new,
-        )
+        self._shown.show(self._live, state, self._promised or None)
 
 
 def _unchanged(scan: RawData) -> RawData:

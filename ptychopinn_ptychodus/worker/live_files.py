@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,6 +71,20 @@ class LiveFiles:
         now = time.monotonic()
         self._next = now + max(_SHOW_S, (now - begun) / _SHARE)
         return True
+
+    def take_result(self, product: Path) -> None:
+        """Put a copy of the product that all frames have led to in the place of the live one, and draw it.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read or written; what was there stays.
+        """
+        with h5py.File(product, "r") as file:
+            object_ = np.asarray(file["object"][()], np.complex64)
+        with product.open("rb") as result, replacing(self._product) as copy:
+            shutil.copyfileobj(result, copy)
+        _draw(object_.reshape(-1, *object_.shape[-2:])[0], self._picture)
 
 
 def _draw(object_: NDArray[np.complex64], path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from stream_support import Scan
 
 from ptychopinn_ptychodus.live.status import LiveStatus, Stage
 from ptychopinn_ptychodus.live.timed_positions import TimedPositions
-from ptychopinn_ptychodus.plugin import stream
+from ptychopinn_ptychodus.plugin import stream, stream_shown
 from ptychopinn_ptychodus.plugin.stream import StreamedScan
 from ptychopinn_ptychodus.ptychodus_io.kept_directory import NOTE_FILE
 from ptychopinn_ptychodus.worker.live_files import LiveFiles
@@ -83,7 +84,44 @@ def test_frames_are_left_as_a_directory_that_is_whole(begin: Begin, scan: Scan, 
     assert 0 < len(found.probe_positions) <= len(scan)
     check(streamed.finish(), scan)
     assert streamed.state.in_object > 0
-    assert LiveStatus.load(live).stage is Stage.DONE
+    assert LiveStatus.load(live).stage is Stage.COMPLETING
+
+
+def test_the_reconstruction_of_all_frames_can_be_followed(
+    begin: Begin, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_shown, "_LOOK_S", 0.01)
+    streamed, live = begin(), tmp_path / "out" / "live"
+    send(streamed, scan)
+    directory = streamed.finish()
+    assert LiveStatus.load(live).scan == str(directory)
+    looked = iter([None, (0.3, None, 0, 0)])  # nobody can tell at first
+    with streamed.reconstructing(lambda: next(looked, (0.6, 20.0, 3, 5))):
+        until = time.monotonic() + 60
+        while LiveStatus.load(live).epoch != 3 and time.monotonic() < until:
+            time.sleep(0.05)
+        status = LiveStatus.load(live)
+    assert status.stage is Stage.COMPLETING
+    assert (status.progress, status.seconds_left, status.epoch, status.epochs) == (0.6, 20.0, 3, 5)
+    result = Path(shutil.copy(directory / "product.h5", tmp_path / "product.000100.h5"))
+    with h5py.File(result, "r+") as file:
+        file["object"][...] = 0.5
+        file.attrs["comments"] = "found"
+    streamed.is_reconstructed(result)
+    status = LiveStatus.load(live)
+    assert (status.stage, str(result) in status.says) == (Stage.DONE, True)
+    assert load_product(live / "product.h5").metadata.comments == "found"
+    assert not (directory / NOTE_FILE).exists()
+
+
+def test_frames_that_were_not_reconstructed_are_said(begin: Begin, scan: Scan, tmp_path: Path) -> None:
+    streamed = begin()
+    send(streamed, scan)
+    directory = streamed.finish()
+    streamed.is_not_reconstructed("no memory")
+    status = LiveStatus.load(tmp_path / "out" / "live")
+    assert (status.stage, "not reconstructed: no memory" in status.says) == (Stage.FAILED, True)
+    assert (directory / NOTE_FILE).is_file()
 
 
 def test_a_live_object_that_fails_loses_no_frame_and_is_said_once(
@@ -112,6 +150,7 @@ def test_a_stop_before_the_reconstruction_leaves_the_frames(
     send(streamed, scan)
     streamed.close()
     check(tmp_path / "out" / "scan", scan)
+    assert LiveStatus.load(tmp_path / "out" / "live").stage is Stage.DONE
     assert f'its frames: "{tmp_path / "out" / "scan"}"' in caplog.text
     streamed.close()
 
@@ -256,7 +295,7 @@ def test_frames_of_a_killed_process_are_reconstructed_by_stock_ptychodus_and_gon
     assert streamed.finish() == out / "scan"
     check(out / "scan", scan)
     assert f"1 frame came again, {count}" in caplog.text
-    streamed.is_reconstructed()
+    streamed.is_reconstructed(tmp_path / "out" / "scan" / "product.h5")
     streamed.close()
     begin().close()
     assert not (out / "scan-1").exists()
