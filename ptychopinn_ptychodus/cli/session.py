@@ -228,6 +228,8 @@ class Session:
                     seconds_left = report.seconds_left if seconds_left is None else seconds_left
                 on_progress(min(fraction, 0.999), seconds_left, *epochs)
 
+        # what belongs to the result is left where that will be, by the command
+        self._reconstructor.leaves_beside = False
         # Ptychodus puts the progress into the name of the file that it writes
         with tempfile.TemporaryDirectory(prefix=".reconstruct-", dir=output.parent) as scratch:
 

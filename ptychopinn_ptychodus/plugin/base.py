@@ -59,6 +59,9 @@ class PluginReconstructor(Reconstructor, Observable):
         The scan that is followed while it is recorded; the library's.
     """
 
+    leaves_beside = True
+    """Whether :meth:`leave_beside` does so; False where whoever asks for a result leaves it elsewhere."""
+
     _open_products: OpenProducts | None = None
 
     def __init__(
@@ -197,6 +200,8 @@ class PluginReconstructor(Reconstructor, Observable):
 
         What cannot be written is a warning: the product is there.
         """
+        if not self.leaves_beside:
+            return
         try:
             leave_confidence(self._shown.confidence, product_file.parent)
         except OSError as exc:

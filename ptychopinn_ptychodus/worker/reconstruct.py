@@ -199,7 +199,7 @@ def _refine(
         begin.probe,
         config,
         on_epoch=lambda report: send("refinement", **dataclasses.asdict(report)),
-        on_progress=lambda fraction: send("progress", fraction=_before_verdict(job) * fraction),
+        on_progress=telling_progress(send, 0.0, _before_verdict(job)),
         should_stop=should_stop,
         device=job.device,
     )
@@ -232,14 +232,11 @@ def _judged(
     should_stop: Callable[[], bool],
 ) -> list[dict[str, Any]]:
     """What is found of a result, which comes last: the verdict, and how far the object is to be believed."""
-
-    def part(first: float, last: float) -> Callable[[float], None]:
-        return lambda fraction: send("progress", fraction=first + (last - first) * float(fraction))
-
     judging = _before_verdict(job)
     done = judging + _OF_VERDICT
-    verdict = judged(raw, found, refined, job, part(judging, done), should_stop)
-    return verdict + with_confidence(raw, found, refined, job, directory, part(done, 1.0), should_stop)
+    verdict = judged(raw, found, refined, job, telling_progress(send, judging, done), should_stop)
+    believed = telling_progress(send, done, 1.0)
+    return verdict + with_confidence(raw, found, refined, job, directory, believed, should_stop)
 
 
 def _before_verdict(job: ReconstructJob | RefineJob) -> float:

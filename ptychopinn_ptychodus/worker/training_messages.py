@@ -28,7 +28,7 @@ def telling_progress(send: Send, begin: float, end: float) -> Callable[[float], 
 
     def tell(part: float) -> None:
         nonlocal sent
-        fraction = begin + (end - begin) * part
+        fraction = begin + (end - begin) * float(part)
         if fraction - sent >= _STEP:
             sent = fraction
             send("progress", fraction=fraction)

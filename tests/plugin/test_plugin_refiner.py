@@ -75,6 +75,10 @@ def test_it_finds_the_object_from_a_flat_one(
     (tmp_path / "product.h5").touch()
     one.leave_beside(tmp_path / "product.h5")
     assert (tmp_path / "confidence.png").read_bytes() == confidence.picture
+    one.leaves_beside = False  # as our own command has it, which leaves it with the result
+    (tmp_path / "elsewhere").mkdir()
+    one.leave_beside(tmp_path / "elsewhere" / "product.h5")
+    assert not list((tmp_path / "elsewhere").iterdir())
     assert product.probes.get_array().shape == (1, 3, 64, 64)  # ProbeModes
     assert product.object_.get_geometry() == parameters.product.object_.get_geometry()
     assert 'Effort "normal": epochs 30.' in log.text
