@@ -14,6 +14,13 @@ _SOME = 64  # patterns: enough for a median
 _SHARED = 1e-3  # least part of the light in an overlap: where two Gaussian beams have both fallen to 3 %
 
 
+LEAST_SHARED = 0.5
+"""Part of the light of a pattern that has to fall where others have put light, too: see :func:`shared_light`.
+
+Where it is less, overlap does not determine the object, and an object explains whatever a pattern has.
+"""
+
+
 def relative(weight: ArrayLike) -> NDArray[np.float32]:
     """(N, N) the weight of the pixels of a patch, over its maximum."""
     w = np.asarray(weight, dtype=np.float64)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.grouping import neighbourhood_order
+from ..data.overlapping import shared_light
 from .arrays import LEAST, Array
 from .background import Background, most_background
 from .batches import spread_batches
@@ -157,7 +158,7 @@ class Run:
         iterate.probe *= math.sqrt(counts / modelled) if poisson else cross / modelled
         self._counts = found.counts
         self.misfits = Misfits(iterate.positions, found.counts)
-        self.beam = Beam(iterate.positions, found.counts)
+        self.beam = Beam(iterate.positions, found.counts, self._shared_light)
         light = float(self._mean[~self.measured.raw.bad_pixels].mean())
         most = most_background(self.model, iterate.probe, self._sound, self.measured.per_photon)
         self.background = Background(most, light)
@@ -241,7 +242,7 @@ class Run:
                     self._probe_prior.learn(self.iterate.probe, self._object_power, left)
                 self.weights = self.misfits.weights(errors)
                 if epoch + 1 >= _LIGHT_WAITS:
-                    self.beam.learn(modelled, noise_of_root(self._mean, left))
+                    self.beam.learn(modelled, noise_of_root(self._mean, left), left - self.noise)
                     self.background.learn(far)
                     self.model.light = Light(self.beam.intensities, self.background.level)
                 is_late = config.metric != "amplitude" and self._schedule.is_late(since + 1)
@@ -270,6 +271,9 @@ class Run:
             reports.tell(self.history[-1], self.last_epoch - epoch - 1, seconds, seen)
             if epoch + 1 >= _LATE * self.last_epoch:
                 when_late()
+
+    def _shared_light(self) -> float:
+        return shared_light(self._arrays.get(self.start.probe), *self.start.positions.T)
 
     @property
     def last_epoch(self) -> int:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from ..data.examination.findings import Action, Finding
-from ..data.overlapping import shared_light
+from ..data.overlapping import LEAST_SHARED, shared_light
 from ..data.raw import RawData
-
-LEAST_SHARED = 0.5
-"""Part of the light of a pattern that has to fall where others have put light, too."""
 
 
 def little_overlap(raw: RawData, *, of_single_frames: bool) -> Finding | None:

@@ -10,7 +10,7 @@ from refinement_support import correlation, made_scan, with_patterns
 from scipy import ndimage
 
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.data.simulation import raster_positions, simulate_scan
+from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import Arrays, NumpyArrays, TorchArrays
 from ptychopinn_ptychodus.refinement.background import Background, most_background
@@ -20,6 +20,7 @@ from ptychopinn_ptychodus.refinement.iterate import Iterate, Light, chequerboard
 from ptychopinn_ptychodus.refinement.model import ScanModel
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
+from ptychopinn_ptychodus.refinement.stages import Stages
 
 CONFIG = RefinementConfig(epochs=10)
 
@@ -85,22 +86,77 @@ def test_frames_without_beam_do_not_make_a_beam_unsteady(scan: RawData, flat: np
     np.testing.assert_array_equal(result.light.intensities, 1.0)
 
 
+@pytest.mark.parametrize("epochs", [2, 10])
+def test_a_steady_beam_on_a_sparse_scan_of_a_strong_object_stays_so(
+    epochs: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its patterns jump by what each has of the object to itself."""
+    x, y = raster_positions(8, 8, 19.2, jitter=0.3, origin=18.0, seed=1551)
+    shape = (int(y.max()) + 20, int(x.max()) + 20)
+    sparse = simulate_scan(make_object(shape, "blobs", seed=1551), make_probe(32), x, y, 1e7, seed=1551)
+    with caplog.at_level(logging.WARNING):
+        result = refine(
+            sparse,
+            np.ones(shape, np.complex64),
+            sparse.probeGuess,
+            RefinementConfig(epochs=epochs),
+            device="cpu",
+            stages=Stages.NONE,
+        )
+    np.testing.assert_array_equal(result.light.intensities, 1.0)
+    assert "intensity" not in caplog.text
+
+
+def overlapping() -> float:
+    """Part of a pattern's light that falls where others have put light."""
+    return 0.9
+
+
 def test_a_steady_beam_of_few_counts_is_not_fitted_to_their_noise() -> None:
     rng = np.random.default_rng(0)
     positions = rng.uniform(0, 100, (200, 2))
     rate = 100.0 + 40 * np.sin(positions[:, 0] / 30)
-    beam = Beam(positions, rng.poisson(rate).astype(float))
-    beam.learn(rate, 0.25)
-    np.testing.assert_array_equal(beam.intensities, 1.0)
+    learnt = Beam(positions, rng.poisson(rate).astype(float), overlapping)
+    for _ in range(5):
+        learnt.learn(rate, 0.25, misfit=0.0)
+    np.testing.assert_array_equal(learnt.intensities, 1.0)
 
 
 def test_what_changes_slowly_over_the_sample_may_be_the_objects() -> None:
     rng = np.random.default_rng(0)
     positions = rng.uniform(0, 100, (200, 2))
     absorbed = 1e6 * (1 + 0.3 * np.sin(positions[:, 0] / 50))
-    beam = Beam(positions, absorbed)
-    beam.learn(np.full(200, 1e6), 0.25)
-    np.testing.assert_array_equal(beam.intensities, 1.0)
+    learnt = Beam(positions, absorbed, overlapping)
+    for _ in range(5):
+        learnt.learn(np.full(200, 1e6), 0.25, misfit=0.0)
+    np.testing.assert_array_equal(learnt.intensities, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "misfit", "shared", "is_told"),
+    [
+        (3, 0.0, 0.6, True),
+        (2, 0.0, 0.6, False),  # an object that is being found passes by such counts
+        (5, 0.05, 0.6, False),  # Σ(√n - √λ)² over Σ n: other intensities explain (0.1 / 2)² of it
+        (5, 0.01, 0.6, True),
+        (5, 0.0, 0.4, False),  # an object that nobody else has lit explains them
+    ],
+)
+def test_jumps_are_the_beams_where_that_can_be_known(
+    epochs: int, misfit: float, shared: float, is_told: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    jumps = np.exp(rng.normal(scale=0.1, size=200))
+    learnt = Beam(rng.uniform(0, 100, (200, 2)), 1e6 * jumps, lambda: shared)
+    for _ in range(epochs):
+        assert (learnt.intensities == 1).all()
+        learnt.learn(1e6 * learnt.intensities, 0.25, misfit=1e6 * misfit)
+        if not (learnt.intensities == 1).all():
+            break
+    if is_told:
+        assert np.corrcoef(learnt.intensities, jumps)[0, 1] > 0.95
+    else:
+        np.testing.assert_array_equal(learnt.intensities, 1.0)
 
 
 def test_a_background_starts_from_what_is_there_and_never_exceeds_it() -> None:
