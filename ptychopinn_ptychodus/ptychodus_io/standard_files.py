@@ -25,18 +25,22 @@ _REMEDY = "It may be incomplete or of another kind: save it again with Ptychodus
 
 @dataclass(frozen=True)
 class _Rule:
-    """What a dataset may be: letters of ``dtype.kind``, numbers of axes, and what its values have to be."""
+    """What a dataset may be: letters of ``dtype.kind``, numbers of axes, and what its values have to be.
+
+    One that ``has_pixels`` has some along its last two axes.
+    """
 
     kinds: str
     axes: tuple[int, ...]
     values: str = ""
+    has_pixels: bool = False
 
 
 _NUMBERS, _WHOLE = "finite", "whole"
 
 _DIFFRACTION = {
     "indexes": _Rule("iuf", (1,), _WHOLE),
-    "patterns": _Rule("biuf", (3,)),
+    "patterns": _Rule("biuf", (3,), has_pixels=True),
     "bad_pixels": _Rule("biuf", (2,)),
     "probe_photon_counts": _Rule("iuf", (1,), _NUMBERS),
 }
@@ -148,6 +152,9 @@ def _dataset(file: h5py.File, name: str, rule: _Rule) -> h5py.Dataset:
         raise _NotUsableError(
             f'The dataset "{name}" has the shape {dataset.shape}, where {axes} axes are needed.'
         )
+    if rule.has_pixels and 0 in dataset.shape[-2:]:
+        height, width = dataset.shape[-2:]
+        raise _NotUsableError(f'The dataset "{name}" has {height} × {width} pixels (rows × columns).')
     if claim := unwritten_claim(dataset):
         raise _NotUsableError(f'The dataset "{name}" {claim}.')
     return dataset

@@ -62,6 +62,7 @@ D, P = "diffraction.h5", "product.h5"
         (D, "patterns", claims_much, "82 GB"),
         (D, "patterns", is_group, "Group"),
         (D, "patterns", lambda file, name: replace(file, name, np.zeros((30, 64))), "(30, 64)"),
+        (D, "patterns", lambda file, name: replace(file, name, np.zeros((30, 0, 64))), "0 × 64 pixels"),
         (D, "patterns", lambda file, name: replace(file, name, [b"text"] * 30), "type"),
         (D, "patterns", lambda file, name: replace(file, name, h5py.Empty("f4")), "shape None"),
         *(
