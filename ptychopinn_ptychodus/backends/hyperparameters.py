@@ -76,10 +76,11 @@ MODES = 12
 
 # ---- both
 MOST_KEPT = 16 * 128**2
-"""Pixels of exit waves in a batch up to which a training on a CPU keeps the results of all steps.
+"""Pixels of exit waves up to which a training on a CPU keeps what the gradients need, about 2 kB a pixel.
 
-They take about 5 kB a pixel. Of larger batches, those of each step are computed once more when their turn for
-gradients has come.
+PyTorch's engine learns from a larger batch in parts that are no larger, one after the other. Where a single
+group is larger, and in TensorFlow where a batch is, the results of each step are computed once more when
+their turn for gradients has come.
 """
 
 # ---- forward model and objective

@@ -16,7 +16,7 @@ import torch
 
 from ptychopinn_ptychodus.backends.base import ModelFileError
 from ptychopinn_ptychodus.backends.hyperparameters import MOST_KEPT
-from ptychopinn_ptychodus.backends.lightning import checkpoint, inference, unrolled
+from ptychopinn_ptychodus.backends.lightning import checkpoint, inference, parts, unrolled
 from ptychopinn_ptychodus.backends.lightning.architecture import Architecture
 from ptychopinn_ptychodus.backends.lightning.engine import LightningEngine
 from ptychopinn_ptychodus.backends.lightning.loaders import GroupDataset
@@ -218,6 +218,58 @@ def test_steps_that_are_computed_again_give_the_same_gradients(
         size = float(gradient.abs().max())
         torch.testing.assert_close(gradient, others[name], rtol=0.0, atol=2e-3 * size)
     assert fewer < kept_bytes / 4
+
+
+class _Held:
+    """A tensor that gradients need, counted for as long as it is there."""
+
+    now = most = 0
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        _Held.now += tensor.nbytes
+        _Held.most = max(_Held.most, _Held.now)
+
+    def __del__(self) -> None:
+        _Held.now -= self.tensor.nbytes
+
+
+@pytest.mark.parametrize("model", [SMALL, UNROLLED], ids=["cnn", "unrolled"])
+def test_a_large_batch_is_learnt_from_in_the_memory_of_a_part(
+    scan: RawData, monkeypatch: pytest.MonkeyPatch, model: ModelConfig
+) -> None:
+    """With the loss and the gradients of the whole."""
+    container = _grouped(scan, model.gridsize)
+    module = _module(scan, model, probe_trainable=True, mae_weight=0.5, realspace_weight=0.1)
+    for parameter in module.network.parameters():  # of which some begin at zero
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(1))
+    batch = GroupDataset(container, container.input_scale).__getitems__([0, 9, 17, 25, 33])
+    batch["offsets"][:-1] *= 0.25  # regions of one size all the same
+    batch["exposure"] = torch.linspace(0.5, 1.5, batch["amplitude"][..., 0, 0].numel()).view(5, -1)
+    seen = []
+    for groups in (5, 2):
+        monkeypatch.setattr(parts, "MOST_KEPT", groups * model.channels * scan.N**2)
+        module.zero_grad()
+        _Held.now = _Held.most = 0
+        with torch.autograd.graph.saved_tensors_hooks(_Held, lambda held: held.tensor):
+            loss = module.loss(batch)
+        (2.0 * loss).backward()
+        with torch.no_grad():
+            torch.testing.assert_close(module.loss(batch), loss.detach(), rtol=1e-6, atol=0.0)
+        gradients = {
+            name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+            for name, p in module.named_parameters()
+            if p.requires_grad
+        }
+        seen.append((loss.detach(), gradients, _Held.most))
+    (whole, gradients, held), (of_parts, others, fewer) = seen
+    torch.testing.assert_close(of_parts, whole, rtol=1e-5, atol=0.0)
+    assert "probe_planes" in gradients
+    for name, gradient in gradients.items():
+        size = max(float(gradient.abs().max()), 1e-6)
+        torch.testing.assert_close(others[name], gradient, rtol=0.0, atol=2e-3 * size, msg=name)
+    assert fewer < 0.6 * held
 
 
 @pytest.mark.parametrize("flag", [True, False])

@@ -30,12 +30,20 @@ class Architecture(nn.Module):
         return []
 
     def on_pixels(
-        self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor
+        self,
+        amplitude: Tensor,
+        offsets: Tensor,
+        probe: Tensor,
+        good_pixels: Tensor,
+        reach: float | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Patches as the forward model wants them, and by how much it has to move the probe for each.
 
         A network that works on whole pixels returns its patches before they are moved to their exact
         positions, and the remainders (B, C, 2) ``[x, y]``: it is the smooth probe that bears to be moved by a
         fraction of a pixel. Others return what :meth:`forward` returns, and None.
+
+        ``reach`` is the largest of the offsets, where the groups are a part of a batch: how a network pads
+        them must not depend on how the batch is divided. None: that of these groups.
         """
         return self(amplitude, offsets, probe, good_pixels), None

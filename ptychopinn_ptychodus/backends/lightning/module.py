@@ -35,6 +35,7 @@ from ..schedules import PLATEAU_FACTOR, PLATEAU_PATIENCE, plateau_floor, stepwis
 from . import forward, losses
 from .names import MANIFEST_KEY, NAME
 from .network import build_network
+from .parts import mean_over, parts_of
 
 
 class PtychoPINN_Lightning(pl.LightningModule):
@@ -197,7 +198,20 @@ class PtychoPINN_Lightning(pl.LightningModule):
     # ---- objective ------------------------------------------------------------------------------------
 
     def loss(self, batch: TensorDict) -> Tensor:
-        """Weighted sum of the data and real-space terms that ``TrainingConfig`` asks for."""
+        """Weighted sum of the data and real-space terms that ``TrainingConfig`` asks for, ().
+
+        Of a batch that is large for a CPU, part after part: see :mod:`.parts`.
+        """
+        given = batch.get("probe", None)
+        parts = parts_of(batch, len(self.probe_planes) if given is None else given.shape[1])
+        # the groups of all parts have regions of one size, as in one batch
+        reach = float(batch["offsets"].abs().max())
+        learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if len(parts) == 1 or not learnt:
+            return self._loss(batch, reach)
+        return mean_over(parts, lambda part: self._loss(part, reach), learnt)
+
+    def _loss(self, batch: TensorDict, reach: float) -> Tensor:
         config = self.training_config
         amplitude, offsets, given = batch["amplitude"], batch["offsets"], batch.get("probe", None)
         if given is not None:
@@ -205,7 +219,7 @@ class PtychoPINN_Lightning(pl.LightningModule):
         probe = self.network_probe() if given is None else given
         of_groups = batch.get("good", None)
         good = self.good_pixels if of_groups is None else of_groups[:, None]
-        raw, rest = self.network.on_pixels(amplitude, offsets, probe, good)
+        raw, rest = self.network.on_pixels(amplitude, offsets, probe, good, reach)
         patches = self.constrained(raw, offsets)
         total = torch.zeros((), device=raw.device)
         if config.nll_weight or config.mae_weight:

@@ -78,16 +78,18 @@ class GroupRegion:
         (B, C, 2) ``[x, y]`` from the centre of the group, pixels.
     size
         N, the edge of a patch.
+    reach
+        The largest offset that the regions have room for; None: that of these groups.
     """
 
-    def __init__(self, offsets: Tensor, size: int) -> None:
+    def __init__(self, offsets: Tensor, size: int, reach: float | None = None) -> None:
         self.groups, self.channels, _ = offsets.shape
         whole = torch.round(offsets)
         self.rest = offsets - whole
-        reach = int(whole.abs().max())
+        furthest = round(float(offsets.abs().max()) if reach is None else reach)
         multiple = 2 ** (LEVELS - 1)
         self.patch_size = size
-        self.size = -(-(size + 2 * reach) // multiple) * multiple
+        self.size = -(-(size + 2 * furthest) // multiple) * multiple
         start = whole.long() + (self.size - size) // 2
         axis = torch.arange(size, device=offsets.device)
         columns, rows = start[..., 0, None] + axis, start[..., 1, None] + axis
@@ -136,7 +138,12 @@ class UnrolledNetwork(Architecture):
         return fourier_shift(patches, -rest)
 
     def on_pixels(
-        self, amplitude: Tensor, offsets: Tensor, probe: Tensor, good_pixels: Tensor
+        self,
+        amplitude: Tensor,
+        offsets: Tensor,
+        probe: Tensor,
+        good_pixels: Tensor,
+        reach: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         b, c, n, _ = amplitude.shape
         if not self.joint:  # every pattern is a group of its own
@@ -148,7 +155,7 @@ class UnrolledNetwork(Architecture):
                 probe = probe.expand(b, c, *probe.shape[2:]).reshape(b * c, 1, *probe.shape[2:])
             if good_pixels.dim() == 4:
                 good_pixels = good_pixels.expand(b, c, n, n).reshape(b * c, 1, n, n)
-        region = GroupRegion(offsets, n)
+        region = GroupRegion(offsets, n, reach)
         moved_probe = fourier_shift(probe, region.rest[:, :, None])
         patches = region.cut(self._solve(amplitude, region, moved_probe, good_pixels))
         return patches.reshape(b, c, n, n), region.rest.reshape(b, c, 2)
@@ -180,22 +187,19 @@ class UnrolledNetwork(Architecture):
             # complex numbers have no half precision to match that of a network under autocast
             return obj + torch.complex(correction[:, 0].float(), correction[:, 1].float())
 
-        run, parts = (_computed_again, len(obj)) if _is_much(probe) else (_kept, 1)
+        run = _computed_again if _is_much(probe) else _kept
         for step in range(STEPS):
             obj, velocity, update = run(moved, step, obj, velocity)
             if (step + 1) % STEPS_PER_CORRECTION == 0:
-                # the network corrects each group by itself, and has most of the intermediate results
-                groups = zip(*(one.chunk(parts) for one in (obj, velocity, update, light)), strict=True)
-                corrections = [run(corrected, step // STEPS_PER_CORRECTION, *group) for group in groups]
-                obj = corrections[0] if parts == 1 else torch.cat(corrections)
+                obj = run(corrected, step // STEPS_PER_CORRECTION, obj, velocity, update, light)
         return obj
 
 
 def _is_much(probe: Tensor) -> bool:
     """Whether what the gradients need of all steps would take too much of the machine's memory.
 
-    A GPU has its own for nothing else. A training of one epoch on 36 patterns of 256 × 256 took 38 CPU
-    seconds and 1.1 GB with steps computed again, and 37 and 2.6 GB without.
+    A GPU has its own for nothing else. Of a batch that is learnt from in parts, that is so where a single
+    group is much.
     """
     return torch.is_grad_enabled() and probe.device.type == "cpu" and probe.numel() > MOST_KEPT
 
