@@ -118,7 +118,7 @@ def stitch(
     threshold = MINIMUM_COVERAGE * np.median(coverage[coverage > _LIT * coverage.max()])
     covered = coverage > threshold
     canvas = np.full(shape, fill, dtype=np.complex64)
-    canvas[covered] = numerator[covered] / coverage[covered]
+    np.divide(numerator, coverage, out=canvas, where=covered, casting="same_kind")
     return Canvas(canvas, (np.maximum(coverage, 0.0) * unit).astype(np.float32))
 
 

@@ -220,15 +220,8 @@ def _leading_phases(
     pairs: NDArray[np.int64], overlaps: NDArray[np.complex128], count: int
 ) -> NDArray[np.complex128]:
     """``exp(iφ)`` of nodes that are all connected."""
-    j, k = pairs.T
-    rows, columns = np.concatenate([j, k]), np.concatenate([k, j])
-    values = np.concatenate([overlaps, overlaps.conj()])
-    degree = np.bincount(rows, np.abs(values), minlength=count)
-    values = values / np.sqrt(degree[rows] * degree[columns])
-    # the eigenvector of 1 - H of the smallest eigenvalue; the next one is near, so that 1 - H is factorised
-    laplacian = sparse.identity(count, format="csc") - sparse.csc_matrix(
-        (values, (rows, columns)), shape=(count, count)
-    )
+    laplacian = _laplacian(pairs, overlaps, count)
+    # the eigenvector of the smallest eigenvalue; the next one is near, so that the matrix is factorised
     if count <= _DENSE:
         vector = np.linalg.eigh(laplacian.toarray())[1][:, 0]
     else:
@@ -243,6 +236,17 @@ def _leading_phases(
     phases *= np.exp(-1j * np.angle(phases.sum()))
     phases[free] = 1.0
     return phases
+
+
+def _laplacian(pairs: NDArray[np.int64], overlaps: NDArray[np.complex128], count: int) -> sparse.csc_matrix:
+    """1 - H with the normalised Hermitian matrix H, without what it is made of beside its factors."""
+    j, k = pairs.T
+    rows, columns = np.concatenate([j, k]), np.concatenate([k, j])
+    values = np.concatenate([overlaps, overlaps.conj()])
+    degree = np.bincount(rows, np.abs(values), minlength=count)
+    values = values / np.sqrt(degree[rows] * degree[columns])
+    normalised = sparse.csc_matrix((values, (rows, columns)), shape=(count, count))
+    return sparse.csc_matrix(sparse.identity(count, format="csc") - normalised)
 
 
 def _inverse(laplacian: sparse.csc_matrix) -> LinearOperator:

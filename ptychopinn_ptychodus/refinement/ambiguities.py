@@ -38,12 +38,16 @@ def without_ramp(
     across = np.sum(canvas[:, 1:] * canvas[:, :-1].conj() * np.minimum(weight[:, 1:], weight[:, :-1]))
     down = np.sum(canvas[1:] * canvas[:-1].conj() * np.minimum(weight[1:], weight[:-1]))
     slopes = (float(np.angle(down)), float(np.angle(across)))
-    flat = canvas * _ramp(canvas.shape, slopes).conj()
-    mean = np.sum(weight * flat)
+    flat = _ramp(canvas.shape, slopes)  # in place from here on: it takes twice as much as the canvas
+    np.conj(flat, out=flat)
+    flat *= canvas
+    mean = complex(np.einsum("ij,ij", weight, flat))
     if mean:
         flat *= np.conj(mean) / abs(mean)
+    turned = canvas.astype(np.complex64)
+    np.copyto(turned, flat, casting="same_kind", where=touched > 0)
     tilted = probe * _ramp(probe.shape[-2:], slopes)
-    return np.where(touched > 0, flat, canvas).astype(np.complex64), tilted.astype(np.complex64)
+    return turned, tilted.astype(np.complex64)
 
 
 def _ramp(shape: tuple[int, ...], slopes: tuple[float, float]) -> NDArray[np.complex128]:

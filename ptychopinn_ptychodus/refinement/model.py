@@ -131,8 +131,9 @@ class ScanModel:
         ends = ((rows, rows + self._size), (columns, columns + self._size))
         for (first, y), (second, x) in itertools.product(enumerate(ends[0]), enumerate(ends[1])):
             np.add.at(steps, (y, x), -1 if first != second else 1)
-        counts = steps.cumsum(0).cumsum(1)[:height, :width]
-        return self._arrays.put(counts.astype(np.float32))
+        for axis in (0, 1):
+            np.cumsum(steps, axis, np.int32, out=steps)
+        return self._arrays.put(steps[:height, :width].astype(np.float32))
 
     def mean_counts(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean of these patterns in counts, (N, N), zero frequency at (N/2, N/2), zero on bad pixels."""

@@ -72,7 +72,8 @@ class ObjectSteps:
     batches
         In how many the scan is dealt out.
     mean
-        (N, N) mean pattern in counts, as :meth:`.model.ScanModel.mean_counts` has it.
+        (N, N) mean pattern in counts, as :meth:`.model.ScanModel.mean_counts` has it. None: what objects are
+        like is not learnt, and the patterns alone hold this one.
     patterns
         Numbers of the patterns that are dealt out, where they are a part of the scan; None: all.
     """
@@ -84,7 +85,7 @@ class ObjectSteps:
         config: RefinementConfig,
         start: Iterate,
         batches: int,
-        mean: NDArray[np.float64],
+        mean: NDArray[np.float64] | None,
         patterns: NDArray[np.int64] | None = None,
     ) -> None:
         self._model = model
@@ -96,12 +97,16 @@ class ObjectSteps:
         count = len(self._scan)
         # with few patterns a step follows their noise, all the more the longer it is
         self._length = config.object_step * min(1.0, math.sqrt(count / batches / _FULL_BATCH))
-        self._prior = ObjectPrior(mean, start.canvas.shape, arrays)
+        self._holds = None if mean is None else ObjectPrior(mean, start.canvas.shape, arrays)
         self.rest()
 
     def rest(self) -> None:
         """Lose all momentum."""
         self._velocity = self._start.canvas * 0
+
+    def let_go(self) -> None:
+        """There are no more steps by batches: have the memory back that they take."""
+        self._velocity = None
 
     def prepare(self, iterate: Iterate) -> None:
         """Before an epoch: how the scan lights the object."""
@@ -109,8 +114,7 @@ class ObjectSteps:
         self._mean_illumination = illumination / self._batches
         strongest = float(self._mean_illumination.max())
         self._floor = self._config.illumination_floor * strongest
-        xp = self._arrays.xp
-        self._pull = xp.clip(self._config.ridge * strongest - self._mean_illumination, 0.0, None)
+        self._ridge = self._config.ridge * strongest
         self._touched = self._model.touched(iterate, self._scan) > 0
 
     def learn(self, iterate: Iterate, error: float) -> None:
@@ -218,6 +222,11 @@ class ObjectSteps:
         )
 
     @property
+    def _prior(self) -> ObjectPrior:
+        assert self._holds is not None
+        return self._holds
+
+    @property
     def _illumination(self) -> Array:
         """Of the canvas by the whole scan, (H, W), as it was when an epoch was prepared."""
         return self._mean_illumination * self._batches
@@ -234,12 +243,13 @@ class ObjectSteps:
             divisor = xp.maximum(illumination[rows], self._mean_illumination[rows])
             divisor += self._floor
             towards = gradient[rows]
-            towards += self._pull[rows] * (canvas[rows] - self._start.canvas[rows])
+            pull = xp.clip(self._ridge - self._mean_illumination[rows], 0.0, None)
+            towards += pull * (canvas[rows] - self._start.canvas[rows])
             towards *= -length / divisor
             towards += canvas[rows]
 
         in_rows(go, canvas.shape)
-        held = self._prior.held(gradient, length)
+        held = gradient if self._holds is None else self._holds.held(gradient, length)
 
         def accelerate(rows: slice) -> None:
             towards = (held[rows] - canvas[rows]) * self._touched[rows]

@@ -51,11 +51,11 @@ class ObjectPrior:
         self._mean = mean
         self._arrays = arrays
         frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1]))
-        self._rings = (frequency * min(shape) / 2).astype(np.intp)
-        self._sizes = np.bincount(self._rings.ravel())
-        self._frequency = self._of_rings(frequency)
+        rings = (frequency * min(shape) / 2).astype(np.intp)
+        self._sizes = np.bincount(rings.ravel())
+        self._frequency = np.bincount(rings.ravel(), frequency.ravel()) / np.maximum(self._sizes, 1)
         self._power: list[NDArray[np.float64]] = []
-        self._half_rings = self._rings[:, : shape[1] // 2 + 1]  # of the frequencies of a real part
+        self._half_rings = rings[:, : shape[1] // 2 + 1].astype(np.int32)  # of a real part's frequencies
         self._hold: Array | None = None
         self._spectrum: NDArray[np.complex128] | None = None  # of the mean, conjugated, once it is asked for
 
@@ -278,9 +278,6 @@ class ObjectPrior:
         power[:, 1:last] *= 2.0  # for the opposite frequency, which is not there
         sums = np.bincount(self._half_rings.ravel(), power.ravel(), minlength=len(self._sizes))
         return sums / np.maximum(self._sizes, 1) / float(np.mean(window**2))
-
-    def _of_rings(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.bincount(self._rings.ravel(), values.ravel()) / np.maximum(self._sizes, 1))
 
     def _transfer(self, noise: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Frequencies, cycles per pixel, and what part of the light scattered by so much meets light.

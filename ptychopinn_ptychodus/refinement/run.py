@@ -128,7 +128,8 @@ class Run:
         if config.batch_size is None and config.error_metric == "poisson":
             photons_each = float(mean.sum()) / per_photon
             self._batches = min(self._batches, most_batches(count * photons_each, iterate.canvas))
-        self.object_steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), self._batches, mean)
+        self.start = iterate.copy(arrays)
+        self.object_steps = ObjectSteps(model, arrays, config, self.start, self._batches, mean)
         self._position_steps = PositionSteps(iterate.positions.copy(), config, mean)
         self._may_vary = may_vary and config.probe
         self.varying = VaryingProbe(model, arrays, config, self._order, self.noise)
@@ -163,7 +164,7 @@ class Run:
         most = most_background(self.model, iterate.probe, self._sound, self.measured.per_photon)
         self.background = Background(most, light)
         self._power = float(power(iterate.probe).sum())
-        self.start = iterate.copy(self._arrays)
+        self.start.probe = self._arrays.copy(iterate.probe)
         self.start_error = self.weighted(self.model.compare(iterate, self._scan).errors)
 
     def begin_with(self, found: Beginning, flat: Array) -> None:
@@ -205,7 +206,9 @@ class Run:
         self._work = work
         self._accepted, best_error = self.iterate.copy(self._arrays), self.start_error * _START_MARGIN
         self._rest()
-        self._beginning = self.iterate.copy(self._arrays)
+        # which is that of the start, but where the conjugate of the probe was taken; canvases are large
+        canvas = self._arrays.copy(self.iterate.canvas) if self.conjugated else self.start.canvas
+        self._began_with = (canvas, self.iterate.positions.copy())
         epoch = -1
         while (epoch := epoch + 1) < self.last_epoch:  # which a probe found to vary puts off
             begin, since = time.monotonic(), epoch - self._first
@@ -218,12 +221,14 @@ class Run:
                 if should_stop is not None and should_stop():
                     self.stopped = True
                     self.iterate = self._accepted
+                    self._let_go()
                     return
                 found = self._update(indices, since + number / self._batches)
                 assert found.modelled is not None
                 assert found.far is not None
                 errors[indices], modelled[indices] = found.errors, found.modelled
                 far += found.far
+                del found  # with gradients as large as the canvas, before those of the next batch are there
                 error += float(self.weights[indices] @ errors[indices]) / total
                 seen += len(indices)
                 # by the sum, which only grows: one bright pattern may make a batch worse than any other
@@ -271,6 +276,12 @@ class Run:
             reports.tell(self.history[-1], self.last_epoch - epoch - 1, seconds, seen)
             if epoch + 1 >= _LATE * self.last_epoch:
                 when_late()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """The epochs are over: what they may have come back to is not needed any more."""
+        del self._accepted, self._began_with
+        self.object_steps.let_go()
 
     def _shared_light(self) -> float:
         return shared_light(self._arrays.get(self.start.probe), *self.start.positions.T)
@@ -300,9 +311,9 @@ class Run:
             self._work.add(float(self._first))
             # what has been found so far is still there for steps that come to nothing
             self._accepted = self.iterate.copy(self._arrays)
-            self.iterate.canvas = self._arrays.copy(self._beginning.canvas)
-            self.iterate.positions = self._beginning.positions.copy()
-            self._position_steps = PositionSteps(self._beginning.positions.copy(), self._config, self._mean)
+            canvas, positions = self._began_with
+            self.iterate.canvas, self.iterate.positions = self._arrays.copy(canvas), positions.copy()
+            self._position_steps = PositionSteps(positions.copy(), self._config, self._mean)
             self._rest()
 
     def _follow_likelihood(self) -> float:

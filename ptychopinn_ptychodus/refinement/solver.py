@@ -123,11 +123,14 @@ class _Watched:
 
 @dataclass(frozen=True)
 class _Epochs:
-    """A run whose epochs are over, the window that it was made in, and what its epochs began with."""
+    """A run whose epochs are over, the window that it was made in, and what its epochs began with.
+
+    ``began_with`` is the probe, and the positions.
+    """
 
     run: Run
     window: Window
-    began_with: Iterate
+    began_with: tuple[Array, NDArray[np.float64]]
 
 
 class _Refinement:
@@ -213,7 +216,7 @@ class _Refinement:
             work.begin_part(self._work_of_trials)
             run, window = self._tried_first(measured, run, window)
         work.begin_part(max(self._config.epochs, 1))
-        began_with = run.iterate.copy(self._arrays)
+        began_with = (self._arrays.copy(run.iterate.probe), run.iterate.positions.copy())
         run.loop(watched.reports, work, watched.should_stop, lambda: self._foresee_search(run))
         return _Epochs(run, window, began_with)
 
@@ -260,12 +263,12 @@ class _Refinement:
         watched.work.begin_part(_SEARCHED)
         watch = watched.trials(measured.raw.n_patterns)
         search = PositionSearch(measured, self._start, self._config, watch, self._short(watch))
-        begun = epochs.began_with
-        moved = search.found(begun.probe, begun.positions - epochs.run.start.positions)
+        probe, positions = epochs.began_with
+        moved = search.found(probe, positions - epochs.run.start.positions)
         # what was found of the probe is where to go on from; trials of its pupil would find no more
         if self._is_put_right:
             board = chequerboard(measured.raw.N)
-            self._modes = np.asarray(self._arrays.get(begun.probe) * board, np.complex64)
+            self._modes = np.asarray(self._arrays.get(probe) * board, np.complex64)
         self._is_conjugated = epochs.run.conjugated
         self._stages &= ~(Stages.PUPIL | Stages.SEARCH)
         return moved

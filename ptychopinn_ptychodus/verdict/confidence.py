@@ -111,13 +111,20 @@ def confidence_by(halves: Halves, object_: NDArray[np.complexfloating]) -> Confi
     both = lit & (halves.light[0] > least) & (halves.light[1] > least)
     values = np.asarray(object_, np.complex64)
     contrast = float(np.std(values[lit]))
-    first, second = (_in_scale(values, half, light * both) for half in halves.objects)
-    noise = 0.25 * _squared(first - second)
+    first, second = (_in_scale(values, half, light, both) for half in halves.objects)
+    # objects may be in files, of which a part at a time is in memory
+    noise, away = np.empty_like(light), np.empty_like(light)
+    for rows in large_arrays.blocks(values):
+        one, other = first[rows], second[rows]
+        noise[rows] = 0.25 * _squared(one - other)
+        away[rows] = _squared(values[rows] - 0.5 * (one + other))
     noise[~both] = 0.0
-    # how noisy a neighbourhood is needs many pixels; within it, noise goes with the light
-    spread = _mean_around(noise * light, both, _AROUND) / np.maximum(light, least)
-    away = _squared(values - 0.5 * (first + second))
     away[~both] = 0.0
+    # how noisy a neighbourhood is needs many pixels; within it, noise goes with the light
+    noise *= light
+    spread = _mean_around(noise, both, _AROUND)
+    del noise
+    spread /= np.maximum(light, least)
     departure = np.maximum(_mean_around(away, both, _NEAR) - _OF_NOISE * spread, 0.0)
     # the object was found from both, and by what objects are like: noise is no more than they let through
     spread *= contrast**2 / np.maximum(contrast**2 + spread, np.finfo(np.float32).tiny)
@@ -150,7 +157,10 @@ def _rings(
 
 
 def _in_scale(
-    object_: NDArray[np.complex64], other: NDArray[np.complex64], weight: NDArray[np.floating]
+    object_: NDArray[np.complex64],
+    other: NDArray[np.complex64],
+    light: NDArray[np.float32],
+    both: NDArray[np.bool_],
 ) -> NDArray[np.complex64]:
     """Another object times the factor by which it is nearest: no pattern determines its phase.
 
@@ -159,10 +169,12 @@ def _in_scale(
     object, evenly spread ones tell as much as all of them.
     """
     every = math.ceil(math.sqrt(other.size / _PIXELS))
-    seen, weight = (np.asarray(values[::every, ::every]) for values in (other, weight))
-    factor = _factor(np.asarray(object_[::every, ::every]), seen, weight)
-    scaled = np.asarray(other * np.complex64(factor), np.complex64)
-    return large_arrays.set_aside(scaled, HALVES, together=2)
+    seen, values = (np.array(whole[::every, ::every]) for whole in (other, object_))
+    factor = np.complex64(_factor(values, seen, light[::every, ::every] * both[::every, ::every]))
+    scaled: NDArray[np.complex64] = large_arrays.empty(other.shape, np.complex64, HALVES, together=2)
+    for rows in large_arrays.blocks(other):
+        scaled[rows] = other[rows] * factor
+    return scaled
 
 
 def _factor(

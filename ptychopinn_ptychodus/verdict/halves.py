@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,40 +128,61 @@ def refined_by_halves(
     model.light = light
     _fit_scale(result, model, metric, weights)
     model.hold(result)  # neither probe nor positions change
-    mean = model.mean_counts(np.arange(len(raw)))
-    begin = _set_aside(_without_details(arrays.get(result.canvas), detail * raw.N))
+    whole = result.canvas
+    begin = replace(result, canvas=_set_aside(_without_details(arrays.get(whole), detail * raw.N)))
+    del result, whole
     rng = np.random.default_rng(0)
     object_ = np.asarray(found.object, np.complex64)
     made: list[tuple[NDArray[np.complex64], NDArray[np.float32]]] = []
     for number, part in enumerate(halves_of(positions)):
-        iterate = Iterate(arrays.put(begin), result.probe, result.positions, result.variation)
-        batches = int(np.clip(len(part) // _BATCH, 1, _MOST_BATCHES))
-        epochs = int(np.clip(math.ceil(_STEPS / batches), _FEWEST_EPOCHS, _MOST_EPOCHS))
-        config = RefinementConfig(metric=metric)
-        # what it has not learnt, the power of an object's details, holds nothing: the patterns alone speak
-        steps = ObjectSteps(model, arrays, config, iterate.copy(arrays), batches, mean, part)
-        steps.prepare(iterate)
-        order = part[neighbourhood_order(positions[part])]
-        for step in range(epochs * batches):
-            if step % batches == 0:
-                dealt = spread_batches(order, batches, rng)
-            if should_stop():
-                return None
-            gradients = model.gradients(
-                iterate, next(dealt), probe=False, positions=False, illumination=True, weights=weights
-            )
-            done = (step + 1) / (epochs * batches)
-            steps.step(iterate, gradients, decay(done))
-            on_progress((number + done) / 2)
-        lit = arrays.get(model.illumination(iterate, part))
-        made.append(
-            (
-                _set_aside(window.put_back(object_, arrays.get(iterate.canvas))),
-                window.put_back(np.zeros(object_.shape, np.float32), lit),
-            )
-        )
+
+        def tell(done: float, first: int = number) -> None:
+            on_progress((first + done) / 2)
+
+        # a canvas takes much: all that one half makes of them is gone before the other one begins
+        half = _refined_by(part, begin, model, arrays, weights, rng, tell, should_stop)
+        if half is None:
+            return None
+        canvas, lit = half
+        del half
+        shown = _set_aside(window.put_back(object_, canvas))
+        made.append((shown, window.put_back(np.zeros(object_.shape, np.float32), lit)))
+        del canvas, lit, shown
     (first, of_first), (second, of_second) = made
     return Halves((first, second), (of_first, of_second))
+
+
+def _refined_by(
+    part: NDArray[np.int64],
+    begin: Iterate,
+    model: ScanModel,
+    arrays: Arrays,
+    weights: NDArray[np.float64],
+    rng: np.random.Generator,
+    on_progress: Callable[[float], None],
+    should_stop: Callable[[], bool],
+) -> tuple[NDArray[np.complex64], NDArray[np.float32]] | None:
+    """The canvas that these patterns make of the one to begin with, and how they light it; None: stopped."""
+    iterate = replace(begin, canvas=arrays.put(begin.canvas))
+    batches = int(np.clip(len(part) // _BATCH, 1, _MOST_BATCHES))
+    epochs = int(np.clip(math.ceil(_STEPS / batches), _FEWEST_EPOCHS, _MOST_EPOCHS))
+    # the power of an object's details would be learnt after an epoch, and is not: the patterns alone speak
+    steps = ObjectSteps(model, arrays, RefinementConfig(), iterate.copy(arrays), batches, None, part)
+    steps.prepare(iterate)
+    order = part[neighbourhood_order(begin.positions[part])]
+    for step in range(epochs * batches):
+        if step % batches == 0:
+            dealt = spread_batches(order, batches, rng)
+        if should_stop():
+            return None
+        gradients = model.gradients(
+            iterate, next(dealt), probe=False, positions=False, illumination=True, weights=weights
+        )
+        done = (step + 1) / (epochs * batches)
+        steps.step(iterate, gradients, decay(done))
+        del gradients
+        on_progress(done)
+    return arrays.get(iterate.canvas), arrays.get(model.illumination(iterate, part))
 
 
 def _set_aside(object_: NDArray[np.complex64]) -> NDArray[np.complex64]:
