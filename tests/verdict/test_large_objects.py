@@ -1,6 +1,6 @@
-"""What a refinement and a map of confidence take of the memory where the object is large and its patterns few.
+"""What a refinement and a map of confidence take of the memory where an object is large and patterns are few.
 
-Canvases are what grows with a scan: all else is a batch at a time. Limits are in sizes of the object, complex64.
+Canvases are what grows with a scan: all else is a batch at a time. Limits are in sizes of the object.
 """
 
 from __future__ import annotations
