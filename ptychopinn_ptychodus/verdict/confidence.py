@@ -126,6 +126,7 @@ def confidence_by(halves: Halves, object_: NDArray[np.complexfloating]) -> Confi
     del noise
     spread /= np.maximum(light, least)
     departure = np.maximum(_mean_around(away, both, _NEAR) - _OF_NOISE * spread, 0.0)
+    del away, light  # rings take much as well
     # the object was found from both, and by what objects are like: noise is no more than they let through
     spread *= contrast**2 / np.maximum(contrast**2 + spread, np.finfo(np.float32).tiny)
     # what one half alone has seen is not confirmed by anything
