@@ -266,6 +266,7 @@ class Run:
                     best_error,
                     error,
                 )
+                self._leave_what_overshot(_WORSE * best_error)
                 self.iterate = self._accepted.copy(self._arrays)
                 self._scale *= 0.5
                 self._rest()
@@ -285,6 +286,22 @@ class Run:
 
     def _shared_light(self) -> float:
         return shared_light(self._arrays.get(self.start.probe), *self.start.positions.T)
+
+    def _leave_what_overshot(self, bound: float) -> None:
+        """After a bad epoch: back to the beginning if the last good one ended worse than that, and ``bound``.
+
+        Where counts are few, steps may grow within an epoch, whose error is the mean on the way. From a bad
+        end, shorter steps lead to no good epoch any more.
+        """
+        if self._config.error_metric != "poisson":
+            return
+        error = self.weighted(self.model.compare(self._accepted, self._scan).errors)
+        if not error <= max(bound, self.start_error):
+            logger.log(
+                self._log,
+                "That estimate is worse than its epoch was on the whole: going on from the beginning.",
+            )
+            self._accepted = self._beginning.copy(self._arrays)
 
     @property
     def last_epoch(self) -> int:

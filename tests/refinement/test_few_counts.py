@@ -10,7 +10,7 @@ from refinement_support import correlation, made_scan, true_positions, with_patt
 
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.raw import RawData
-from ptychopinn_ptychodus.data.simulation import make_probe, simulate_scan
+from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.arrays import arrays_for
 from ptychopinn_ptychodus.refinement.few_counts import left_by_amplitudes, most_batches
@@ -45,6 +45,20 @@ def test_a_hundred_photons_show_an_object_and_spoil_neither_probe_nor_positions(
     assert abs(np.vdot(probe, truth)) > 0.97 * np.linalg.norm(probe) * np.linalg.norm(truth)
     assert np.abs(result.positions - true_positions(scan)).max() < 0.1
     assert "is lost in their noise" in caplog.text
+
+
+def test_an_epoch_that_was_good_and_ended_badly_is_not_gone_on_from() -> None:
+    # this probe spreads the light over all of the pattern, and steps grow from epoch to epoch
+    x, y = raster_positions(20, 20, 6.0, jitter=0.3, origin=36.0, seed=1253)
+    edge = int(np.ceil(max(x.max(), y.max()) + 36))
+    truth = make_object((edge, edge), "mixed", 1253)
+    probe = make_probe(64, diameter=0.5, defocus=28.0)
+    scan = simulate_scan(truth, probe, x, y, photons=1e3, seed=1254)
+    result = refined(scan)
+    assert max(result.history) > 1.25 * min(result.history[:4])
+    assert not result.kept_start
+    mask = metrics.illumination_mask(probe, x, y, truth.shape)
+    assert metrics.compare(result.object, truth, mask).complex_correlation_centred > 0.6
 
 
 def test_no_object_is_made_of_noise_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
