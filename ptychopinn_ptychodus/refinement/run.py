@@ -205,6 +205,7 @@ class Run:
         self._object_power = 0.0  # of the whole scan, once the probe is refined
         self._work = work
         self._accepted, best_error = self.iterate.copy(self._arrays), self.start_error * _START_MARGIN
+        self._best = self._accepted
         self._rest()
         # which is that of the start, but where the conjugate of the probe was taken; canvases are large
         canvas = self._arrays.copy(self.iterate.canvas) if self.conjugated else self.start.canvas
@@ -239,7 +240,8 @@ class Run:
             self._position_steps.keep_mean(self.iterate.positions)
             if error <= _WORSE * best_error:
                 self._accepted, self.improved = self.iterate.copy(self._arrays), True
-                best_error = min(error, best_error)
+                if error <= best_error:
+                    self._best, best_error = self._accepted, error
                 self.left = left = error * total / float(self.weights.sum())
                 self.object_steps.learn(self.iterate, left)
                 self._position_steps.learn(self.iterate.positions, left)
@@ -260,14 +262,14 @@ class Run:
             else:  # not "if error >": NaN compares with nothing
                 logger.log(
                     self._log,
-                    "Refinement epoch %d raised the error from %.3g to %.3g: going on from the last good "
-                    "estimate with half the step.",
+                    "Refinement epoch %d raised the error from %.3g to %.3g: going on from the best estimate "
+                    "with half the step.",
                     len(reports.history) + 1,
                     best_error,
                     error,
                 )
-                self._leave_what_overshot(_WORSE * best_error)
-                self.iterate = self._accepted.copy(self._arrays)
+                # an epoch's error is the mean on its way: the last may have been good, and have ended badly
+                self._accepted, self.iterate = self._best, self._best.copy(self._arrays)
                 self._scale *= 0.5
                 self._rest()
             before = self.history[-1] if self.history else self.start_error
@@ -281,27 +283,11 @@ class Run:
 
     def _let_go(self) -> None:
         """The epochs are over: what they may have come back to is not needed any more."""
-        del self._accepted, self._began_with
+        del self._accepted, self._best, self._began_with
         self.object_steps.let_go()
 
     def _shared_light(self) -> float:
         return shared_light(self._arrays.get(self.start.probe), *self.start.positions.T)
-
-    def _leave_what_overshot(self, bound: float) -> None:
-        """After a bad epoch: back to the beginning if the last good one ended worse than that, and ``bound``.
-
-        Where counts are few, steps may grow within an epoch, whose error is the mean on the way. From a bad
-        end, shorter steps lead to no good epoch any more.
-        """
-        if self._config.error_metric != "poisson":
-            return
-        error = self.weighted(self.model.compare(self._accepted, self._scan).errors)
-        if not error <= max(bound, self.start_error):
-            logger.log(
-                self._log,
-                "That estimate is worse than its epoch was on the whole: going on from the beginning.",
-            )
-            self._accepted = self._beginning.copy(self._arrays)
 
     @property
     def last_epoch(self) -> int:
@@ -327,7 +313,7 @@ class Run:
             self._first, self._schedule = epoch + 1, Schedule(self._config.epochs)
             self._work.add(float(self._first))
             # what has been found so far is still there for steps that come to nothing
-            self._accepted = self.iterate.copy(self._arrays)
+            self._accepted = self._best = self.iterate.copy(self._arrays)
             canvas, positions = self._began_with
             self.iterate.canvas, self.iterate.positions = self._arrays.copy(canvas), positions.copy()
             self._position_steps = PositionSteps(positions.copy(), self._config, self._mean)
@@ -344,7 +330,7 @@ class Run:
         self.iterate.scale(factor)
         self._probe_velocity *= factor
         self._power *= factor**2
-        self._accepted = self.iterate.copy(self._arrays)
+        self._accepted = self._best = self.iterate.copy(self._arrays)
         logger.log(
             self._log,
             "What is left is near the noise of photons: from here on, refinement follows the likelihood of "
