@@ -34,8 +34,9 @@ def convolved(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[n
     """
     height, width = (a + b - 1 for a, b in zip(one.shape, other.shape, strict=True))
     padded = [fft.next_fast_len(length, real=True) for length in (height, width)]
-    both = fft.rfft2(one, padded) * fft.rfft2(other, padded)
-    found: NDArray[np.float64] = fft.irfft2(both, padded)[:height, :width]
+    both = fft.rfft2(one, padded)
+    both *= fft.rfft2(other, padded)  # in place, since images may be large
+    found: NDArray[np.float64] = fft.irfft2(both, padded, overwrite_x=True)[:height, :width]
     return found
 
 

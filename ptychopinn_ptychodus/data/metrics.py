@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 from skimage.metrics import structural_similarity
 from skimage.registration import phase_cross_correlation
 
@@ -288,10 +288,12 @@ def fourier_ring_correlation(
         np.pi * np.minimum(1.0, np.minimum(np.arange(n), np.arange(n)[::-1]) / (0.06 * n))
     )
     apodise = edge[:, None] * edge[None, :] * ndimage.gaussian_filter(inside[window].astype(np.float64), 3.0)
+    first, second = first[window], second[window]
     spectra = []
-    for image in (first[window], second[window]):
+    for image in (first, second):
         mean = (image * apodise).sum() / apodise.sum()
-        spectra.append(np.fft.fft2((image - mean) * apodise))
+        spectra.append(fft.fft2((image - mean) * apodise, overwrite_x=True))
+    del first, second, image  # images may be large
     frequency = np.fft.fftfreq(n) * n
     ring = np.floor(np.hypot(frequency[:, None], frequency[None, :])).astype(int)
     use = (ring > 0) & (ring < n // 2)

@@ -41,6 +41,7 @@ _WORTH = 0.003
 """Part of the misfit that a pass has to take off to be kept, and to be followed by another."""
 
 _ITERATIONS, _PRECISION = 60, 1e-3
+_MOST_PIXELS = 1 << 18  # of waves at a time, 2 MB
 _DARK = 1e-6  # of a pattern's sensitivity along one direction, relative to the other
 _FAINT = 1e-6  # of the modelled intensity's mean, so that its root has a derivative
 
@@ -139,8 +140,10 @@ def _displaced(
     cut = PatchCutter(image, size, order=3)
     gradients, seen = np.zeros((len(chosen), 2)), np.zeros(len(chosen), bool)
     misfit = power = 0.0
-    for start in range(0, len(chosen), CHUNK):
-        part = slice(start, start + CHUNK)
+    # a dozen arrays are as large as the waves of a part
+    count = max(1, min(CHUNK, _MOST_PIXELS // probe.size))
+    for start in range(0, len(chosen), count):
+        part = slice(start, start + count)
         measured = fft.ifftshift(np.asarray(amplitude[chosen[part]]), axes=(-2, -1)) * good
         waves = probe * cut(x[part], y[part])[:, None]
         spectra = fft.fft2(waves)

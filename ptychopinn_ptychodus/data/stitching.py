@@ -250,4 +250,5 @@ def _accumulate_weight(weight: NDArray[np.float32], grid: Grid) -> NDArray[np.fl
     flat = (grid.row + steps)[:, None] * width + (grid.column + steps)[None, :]
     mass = grid.taps_y[:, None] * grid.taps_x[None, :]
     corners = np.bincount(flat.ravel(), mass.ravel(), minlength=height * width).reshape(height, width)
-    return convolved(corners.astype(np.float64), weight.astype(np.float64))[:height, :width]
+    spread = corners.astype(np.float64, copy=False)
+    return convolved(spread, weight.astype(np.float64))[:height, :width]

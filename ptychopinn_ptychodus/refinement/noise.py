@@ -112,16 +112,23 @@ def counts_per_photon(amplitude: NDArray[np.floating], bad_pixels: NDArray[np.bo
         1 exactly if the estimate is near it, or if it is above it and differs between lags: the exit wave
         then reaches so far that nothing of the noise can be told.
     """
-    counts = np.asarray(amplitude, np.float64) ** 2
-    sums = counts.sum((1, 2))
-    mean = counts.mean(0)
+    # a pattern at a time: all in double precision, and their transforms, take eight times their memory
+    mean, sums = np.zeros(bad_pixels.shape), np.empty(len(amplitude))
+    for number, pattern in enumerate(amplitude):
+        counts = np.asarray(pattern, np.float64) ** 2
+        mean += counts
+        sums[number] = counts.sum()
+    mean /= max(len(sums), 1)
     # those of bad pixels were made up from pixels around: smooth, so that nothing leaks from lag to lag
-    measured = float(counts[:, ~bad_pixels].sum()) / len(counts)
-    if len(counts) < 2 or not measured > 0:
+    measured = float(mean[~bad_pixels].sum())
+    if len(sums) < 2 or not measured > 0:
         return 1.0
-    rest = counts - sums[:, None, None] * (mean / mean.sum())
-    power = (np.abs(np.fft.fft2(rest)) ** 2).mean(0) / measured * len(counts) / (len(counts) - 1)
-    size = counts.shape[-1]
+    like, power = mean / mean.sum(), np.zeros_like(mean)
+    for pattern, total in zip(amplitude, sums, strict=True):
+        rest = np.asarray(pattern, np.float64) ** 2 - total * like
+        power += np.abs(np.fft.fft2(rest)) ** 2
+    power /= measured * (len(sums) - 1)
+    size = len(mean)
     lags = np.fft.fftfreq(size)
     radius = np.hypot(lags[:, None], lags)
     found = [float(np.median(power[(radius >= low) & (radius < high)])) for low, high in _RINGS]
