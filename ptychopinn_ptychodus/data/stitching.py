@@ -107,8 +107,9 @@ def stitch(
     _warn_of_cropping(xs, ys, shape, n)
 
     grid = Grid.of(xs, ys, shape, n)
-    numerator = grid.filtered((accumulate or _accumulate)(patches, factors, w, grid))
+    # in this order: the convolution takes several canvases, and the numerator is the largest one
     coverage = grid.filtered(_accumulate_weight(w, grid))
+    numerator = grid.filtered((accumulate or _accumulate)(patches, factors, w, grid))
     if not np.isfinite(numerator).all():
         raise ValueError(
             "patches hold NaN or infinite values: the model's output cannot be stitched. Train it again, or "
