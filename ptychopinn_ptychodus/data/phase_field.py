@@ -40,6 +40,9 @@ _PASSES = 6
 _WORTH = 0.003
 """Part of the misfit that a pass has to take off to be kept, and to be followed by another."""
 
+_EXPLAINED = 0.5
+"""Of an even object's misfit, the most that this one may have: phases of what is farther off mean nothing."""
+
 _ITERATIONS, _PRECISION = 60, 1e-3
 _MOST_PIXELS = 1 << 18  # of waves at a time, 2 MB
 _DARK = 1e-6  # of a pattern's sensitivity along one direction, relative to the other
@@ -65,6 +68,8 @@ def with_phase_of_patterns(
 ) -> NDArray[np.complex64]:
     """The object times a smooth phase with which its patterns lie where the measured ones do.
 
+    An object that leaves more than half of what an even one leaves is returned as it is: it is far off, and
+    phases that fit better mean nothing.
     The phase has no details finer than about two widths of the probe, and no pass that finds one is kept that
     does not make the misfit of the patterns, ``Σ (√n - s √λ)² / Σ n``, smaller.
 
@@ -106,6 +111,8 @@ def with_phase_of_patterns(
 
     found, state = object_, displaced(object_)
     first = state.misfit
+    if not first <= _EXPLAINED * displaced(np.ones_like(object_)).misfit:
+        return object_
     solver = _Field(modes, x, y, object_.shape, across)
     for _ in range(_PASSES):
         if not state.seen.any():

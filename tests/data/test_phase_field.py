@@ -60,6 +60,13 @@ def test_what_explains_its_patterns_stays_as_it_is(scan: RawData, obj: np.ndarra
     assert with_phase_of_patterns(given, scan.probeGuess, scan.diff3d, coords, scan.bad_pixels) is given
 
 
+def test_an_object_that_is_far_off_stays_as_it_is(scan: RawData, obj: np.ndarray) -> None:
+    """As of a network that has hardly learnt: patterns lie elsewhere for all but a smooth phase."""
+    other = (make_object(obj.shape, seed=9) * np.exp(1j * waves(obj.shape))).astype(np.complex64)
+    coords = np.stack((scan.xcoords, scan.ycoords), -1)
+    assert with_phase_of_patterns(other, scan.probeGuess, scan.diff3d, coords, scan.bad_pixels) is other
+
+
 def test_patterns_of_something_else_do_not_count(scan: RawData, obj: np.ndarray) -> None:
     """Those that are in no group may be broken ones."""
     broken = np.arange(len(scan.diff3d)) % 3 == 1

@@ -204,14 +204,14 @@ class PtychoPINN_Lightning(pl.LightningModule):
         """
         given = batch.get("probe", None)
         parts = parts_of(batch, len(self.probe_planes) if given is None else given.shape[1])
-        # the groups of all parts have regions of one size, as in one batch
-        reach = float(batch["offsets"].abs().max())
         learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if len(parts) == 1 or not learnt:
-            return self._loss(batch, reach)
+            return self._loss(batch)
+        # the groups of all parts have regions of one size, as in one batch
+        reach = float(batch["offsets"].abs().max())
         return mean_over(parts, lambda part: self._loss(part, reach), learnt)
 
-    def _loss(self, batch: TensorDict, reach: float) -> Tensor:
+    def _loss(self, batch: TensorDict, reach: float | None = None) -> Tensor:
         config = self.training_config
         amplitude, offsets, given = batch["amplitude"], batch["offsets"], batch.get("probe", None)
         if given is not None:
