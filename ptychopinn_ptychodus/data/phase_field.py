@@ -47,6 +47,7 @@ _ITERATIONS, _PRECISION = 60, 1e-3
 _MOST_PIXELS = 1 << 18  # of waves at a time, 2 MB
 _DARK = 1e-6  # of a pattern's sensitivity along one direction, relative to the other
 _FAINT = 1e-6  # of the modelled intensity's mean, so that its root has a derivative
+_TINY = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,21 +105,17 @@ def with_phase_of_patterns(
     across = probe_width(modes)
     chosen = members[nearest_to_grid(coords[members], _PITCH * across)]
     x, y = coords[chosen].T
-    good = fft.ifftshift(~bad_pixels).astype(np.float32)
-
-    def displaced(image: NDArray[np.complex64]) -> _Displaced:
-        return _displaced(image, modes, amplitude, chosen, x, y, good)
-
-    found, state = object_, displaced(object_)
+    patterns = _Patterns(modes, amplitude, chosen, x, y, fft.ifftshift(~bad_pixels).astype(np.float32))
+    found, state = object_, patterns.displaced_from(object_)
     first = state.misfit
-    if not first <= _EXPLAINED * displaced(np.ones_like(object_)).misfit:
+    if not first <= _EXPLAINED * patterns.displaced_from(np.ones_like(object_)).misfit:
         return object_
     solver = _Field(modes, x, y, object_.shape, across)
     for _ in range(_PASSES):
         if not state.seen.any():
             break
         trial = solver.with_gradients(state.gradients, state.seen).added_to(found)
-        then = displaced(trial)
+        then = patterns.displaced_from(trial)
         if not then.misfit < (1 - _WORTH) * state.misfit:
             break
         found, state = trial, then
@@ -132,49 +129,53 @@ def with_phase_of_patterns(
     return found
 
 
-def _displaced(
-    image: NDArray[np.complex64],
-    probe: NDArray[np.complex64],
-    amplitude: NDArray[np.float32],
-    chosen: NDArray[np.int64],
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    good: NDArray[np.float32],
-) -> _Displaced:
-    """Gradients by least squares of measured minus modelled amplitudes, for each pattern."""
-    size = probe.shape[-1]
-    axis = (1j * (np.arange(size) - (size - 1) / 2)).astype(np.complex64)
-    cut = PatchCutter(image, size, order=3)
-    gradients, seen = np.zeros((len(chosen), 2)), np.zeros(len(chosen), bool)
-    misfit = power = 0.0
-    # a dozen arrays are as large as the waves of a part
-    count = max(1, min(CHUNK, _MOST_PIXELS // probe.size))
-    for start in range(0, len(chosen), count):
-        part = slice(start, start + count)
-        measured = fft.ifftshift(np.asarray(amplitude[chosen[part]]), axes=(-2, -1)) * good
-        waves = probe * cut(x[part], y[part])[:, None]
-        spectra = fft.fft2(waves)
-        intensity = _inner(spectra, spectra)
-        modelled = np.sqrt(intensity + _FAINT * intensity.mean((-2, -1), keepdims=True) + _TINY)
-        by_x = good * _inner(spectra, fft.fft2(axis * waves)) / modelled
-        by_y = good * _inner(spectra, fft.fft2(axis[:, None] * waves)) / modelled
-        modelled *= good
-        # one factor a pattern: a beam that fluctuates moves none
-        scale = _sum(measured * modelled) / np.maximum(_sum(modelled * modelled), _TINY)
-        rest = measured - scale[:, None, None] * modelled
-        misfit += float(_sum(rest * rest).sum())
-        power += float(_sum(measured * measured).sum())
-        xx, xy, yy = _sum(by_x * by_x), _sum(by_x * by_y), _sum(by_y * by_y)
-        determinant = xx * yy - xy * xy
-        told = (scale > 0) & (determinant > _DARK * (xx + yy) ** 2)
-        along_x, along_y = _sum(by_x * rest), _sum(by_y * rest)
-        for column, numerator in enumerate((yy * along_x - xy * along_y, xx * along_y - xy * along_x)):
-            np.divide(numerator, determinant * scale, out=gradients[part, column], where=told)
-        seen[part] = told
-    return _Displaced(misfit / max(power, _TINY), gradients, seen)
+@dataclass(frozen=True, eq=False)
+class _Patterns:
+    """Measured patterns to compare an object's with, as for :func:`with_phase_of_patterns`.
 
+    ``chosen`` are the numbers of those that are looked at, ``x`` and ``y`` their positions, (K,); ``good``
+    is 1 where the detector has measured, zero frequency at (0, 0).
+    """
 
-_TINY = 1e-30
+    probe: NDArray[np.complex64]
+    amplitude: NDArray[np.float32]
+    chosen: NDArray[np.int64]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    good: NDArray[np.float32]
+
+    def displaced_from(self, image: NDArray[np.complex64]) -> _Displaced:
+        """Gradients by least squares of measured minus modelled amplitudes, for each pattern."""
+        size = self.probe.shape[-1]
+        axis = (1j * (np.arange(size) - (size - 1) / 2)).astype(np.complex64)
+        cut = PatchCutter(image, size, order=3)
+        gradients, seen = np.zeros((len(self.chosen), 2)), np.zeros(len(self.chosen), bool)
+        misfit = power = 0.0
+        # a dozen arrays are as large as the waves of a part
+        count = max(1, min(CHUNK, _MOST_PIXELS // self.probe.size))
+        for start in range(0, len(self.chosen), count):
+            part = slice(start, start + count)
+            measured = fft.ifftshift(np.asarray(self.amplitude[self.chosen[part]]), axes=(-2, -1)) * self.good
+            waves = self.probe * cut(self.x[part], self.y[part])[:, None]
+            spectra = fft.fft2(waves)
+            intensity = _inner(spectra, spectra)
+            modelled = np.sqrt(intensity + _FAINT * intensity.mean((-2, -1), keepdims=True) + _TINY)
+            by_x = self.good * _inner(spectra, fft.fft2(axis * waves)) / modelled
+            by_y = self.good * _inner(spectra, fft.fft2(axis[:, None] * waves)) / modelled
+            modelled *= self.good
+            # one factor a pattern: a beam that fluctuates moves none
+            scale = _sum(measured * modelled) / np.maximum(_sum(modelled * modelled), _TINY)
+            rest = measured - scale[:, None, None] * modelled
+            misfit += float(_sum(rest * rest).sum())
+            power += float(_sum(measured * measured).sum())
+            xx, xy, yy = _sum(by_x * by_x), _sum(by_x * by_y), _sum(by_y * by_y)
+            determinant = xx * yy - xy * xy
+            told = (scale > 0) & (determinant > _DARK * (xx + yy) ** 2)
+            along_x, along_y = _sum(by_x * rest), _sum(by_y * rest)
+            for column, numerator in enumerate((yy * along_x - xy * along_y, xx * along_y - xy * along_x)):
+                np.divide(numerator, determinant * scale, out=gradients[part, column], where=told)
+            seen[part] = told
+        return _Displaced(misfit / max(power, _TINY), gradients, seen)
 
 
 def _inner(one: NDArray[np.complex64], other: NDArray[np.complex64]) -> NDArray[np.float32]:

@@ -18,8 +18,7 @@ from ..ptychodus_io.names import LIBRARY, PRODUCT_FILE
 from ..worker.live_files import LiveFiles
 
 RunProgress = tuple[float, "float | None", int, int]
-"""Part of the work that is done, 0 to 1; seconds left, None if unknown; epoch of the refinement, and of
-how many."""
+"""What an :data:`~ptychopinn_ptychodus.live.status.OnProgress` is called with."""
 
 _LOOK_S = 0.5
 

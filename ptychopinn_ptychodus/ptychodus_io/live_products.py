@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..files import replacing
 from .growing_files import opened
 from .names import DIFFRACTION_FILE, PRODUCT_FILE
-from .product_geometry import HC_EV_M, PRODUCT_ATTRIBUTES, attribute_faults
+from .product_geometry import ENERGY_NAMES, HC_EV_M, PRODUCT_ATTRIBUTES, attribute_faults
 
 SCAN_DIRECTORY = "scan"
 """In the output, for the frames of a scan whose own directory cannot be reconstructed as it is."""
@@ -226,7 +226,7 @@ class ProductTemplate:
     def detector_pixel(self, size: int) -> dict[str, float]:
         """Attributes of patterns of N = ``size``: the pixel of the detector, metres."""
         about = self.attributes[""]
-        energy = float(about.get("photon_energy_eV", about.get("probe_energy_eV", np.nan)))
+        energy = float(next((about[name] for name in ENERGY_NAMES if name in about), np.nan))
         distance = float(about.get("detector_object_distance_m", np.nan))
         pitch = HC_EV_M / energy * distance / (size * self.pixel_m)
         return {

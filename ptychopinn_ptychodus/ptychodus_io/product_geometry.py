@@ -52,14 +52,16 @@ _DETECTOR_PIXEL = Quantity(_LENGTH, True, "Set the detector's pixel size in the 
 
 _EDGES = ("pixel_width_m", "pixel_height_m")
 
+ENERGY_NAMES = ("photon_energy_eV", "probe_energy_eV")
+"""What Ptychodus calls the energy of the photons: since 1.7, and before."""
+
 DIFFRACTION_ATTRIBUTES: Mapping[str, Mapping[str, Quantity]] = {
     "patterns": {f"detector_{edge}": _DETECTOR_PIXEL for edge in _EDGES},
 }
 PRODUCT_ATTRIBUTES: Mapping[str, Mapping[str, Quantity]] = {
     "": {
         "detector_object_distance_m": _DISTANCE,
-        "photon_energy_eV": _ENERGY,
-        "probe_energy_eV": _ENERGY,  # before Ptychodus 1.7
+        **dict.fromkeys(ENERGY_NAMES, _ENERGY),
     },
     "object": {
         **dict.fromkeys(_EDGES, _OBJECT_PIXEL),
@@ -90,7 +92,7 @@ def attribute_faults(held: Mapping[str, Any], of: str, quantities: Mapping[str, 
 
 def photon_energy_ev(metadata: Any) -> float | None:
     """Photon energy of a product's metadata, electronvolts, of whichever Ptychodus; None if it has none."""
-    for name in ("photon_energy_eV", "probe_energy_eV"):  # the latter before Ptychodus 1.7
+    for name in ENERGY_NAMES:
         if hasattr(metadata, name):
             return float(getattr(metadata, name))
     return None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..data.raw import RawData
+from .product_geometry import HC_EV_M
 
 if TYPE_CHECKING:
     from ptychodus.api.assemble import AssembledDiffractionData
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # Geometry that makes a pixel of about 59 nm for 64 x 64 patterns: it only has to agree with itself.
 ENERGY_EV, DISTANCE_M, DETECTOR_PIXEL_M = 8800.0, 2.0, 75e-6
-WAVELENGTH_M = 1.239841984e-6 / ENERGY_EV
+WAVELENGTH_M = HC_EV_M / ENERGY_EV
 
 
 def pixel_size_m(n: int) -> float:
