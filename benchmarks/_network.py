@@ -53,9 +53,14 @@ def apply(
 
 def on_scan(module: Any, raw: RawData, config: TrainingConfig) -> PtychoPINN_Lightning:
     """A module for any probe as it is applied to a scan: its network, and the probe and scale of the scan."""
-    fresh = PtychoPINN_Lightning.for_data(_grouped(raw, config), config)
+    fresh = untrained(raw, config)
     fresh.set_arrays({name: a for name, a in module.arrays().items() if name.startswith("network.")})
-    return fresh.eval()
+    return fresh
+
+
+def untrained(raw: RawData, config: TrainingConfig) -> PtychoPINN_Lightning:
+    """A module that has learnt nothing, with the probe and the scale of a scan."""
+    return PtychoPINN_Lightning.for_data(_grouped(raw, config), config).eval()
 
 
 def _grouped(raw: RawData, config: TrainingConfig) -> PtychoDataContainer:

@@ -24,7 +24,7 @@ from _tables import cpu_seconds, print_header, print_table, use_one_thread
 use_one_thread()
 
 import numpy as np
-from _network import apply, on_scan, train
+from _network import apply, on_scan, train, untrained
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -55,6 +55,7 @@ DISK, EDGE = N // 4, 1.5  # idealised probe: radius, and standard deviation of t
 LONGER = 3  # passes
 NEIGHBORS = 6  # to choose the members of a group from
 TITLE_WIDTH = 26  # characters that fit above a picture
+REFLECTIONS = {4: 50, 1: 200}  # by the table's C, where there are any
 SMOOTHNESS = 0.02  # weight of total variation, where it is used
 
 PUBLISHED = {
@@ -139,10 +140,13 @@ class Row:
     training: TrainingConfig
     pretraining: PretrainingConfig | None = None
     objects: str = ""
+    untrained: bool = False
 
     @property
     def data(self) -> str:
         """What it learns from, by number of patterns."""
+        if self.untrained:
+            return "nothing"
         if self.pretraining is None:
             side = int((SIZE - N - 2 * JITTER * STEP) // STEP) + 1
             return f"{len(SEEN) * side**2} × {self.training.nepochs}, {len(SEEN)} objects of lines"
@@ -159,16 +163,20 @@ def training(architecture: str, channels: int, **changes: Any) -> TrainingConfig
     gridsize = round(channels**0.5)
     return TrainingConfig(
         model=ModelConfig(
-            architecture=architecture, gridsize=gridsize, n_filters_scale=changes.pop("width", 1)
+            architecture=architecture,
+            gridsize=gridsize,
+            n_filters_scale=changes.pop("width", 1),
+            reflections=changes.pop("reflections", 0),
         ),
-        neighbor_count=NEIGHBORS,
         subsample_seed=0,
         backend="pytorch",
-        **changes,
+        **{"neighbor_count": NEIGHBORS} | changes,
     )
 
 
-def known_objects(channels: int, scans: int, width: int, **weights: float) -> dict[str, Any]:
+def known_objects(
+    channels: int, scans: int, width: int, reflections: int = 0, **weights: float
+) -> dict[str, Any]:
     """Training and data of a network that learns from made scans whose objects it is told."""
     gridsize = round(channels**0.5)
     weights = {"realspace_aligned_weight": 1.0, "nll_weight": 0.0, **weights}
@@ -189,6 +197,7 @@ def known_objects(channels: int, scans: int, width: int, **weights: float) -> di
         "unrolled",
         channels,
         width=width,
+        reflections=reflections,
         batch_size=16 // channels,
         nepochs=1,
         n_groups=scans * made.groups_per_scan,
@@ -233,7 +242,10 @@ class Condition:
         return on_scan(module, self.test, row.training), making + seconds
 
     def measure(self, row: Row, *, network_only: bool) -> Outcome:
-        if row.pretraining is None:
+        if row.untrained:
+            config, seconds = row.training, 0.0
+            module: Any = untrained(self.test, config)
+        elif row.pretraining is None:
             scans = joined([scan_of(line_object(seed), self.probe, seed) for seed in SEEN])
             config = replace(row.training, n_groups=len(scans))
             module, seconds = train(scans, config)
@@ -261,6 +273,7 @@ def rows() -> list[Row]:
                 found.append(Row(probe, channels, f"unrolled, {LONGER} passes", longer))
                 nearest = replace(plain, neighbor_count=3, nll_weight=0.0, mae_weight=1.0)
                 found.append(Row(probe, channels, "unrolled, amplitude MAE, nearest neighbours", nearest))
+            found += with_reflections(probe, channels)
             if channels == 1:
                 other = known_objects(channels, SCANS_OF_OTHERS, 1)
                 name = "unrolled, known objects, no lines"
@@ -269,6 +282,23 @@ def rows() -> list[Row]:
                 found.append(Row(probe, channels, f"unrolled, smoothness {SMOOTHNESS:g}", smooth))
                 cnn = training("cnn", channels, batch_size=4, nepochs=2, nll_weight=0.0, mae_weight=1.0)
                 found.append(Row(probe, channels, "cnn, amplitude MAE", cnn))
+    return found
+
+
+def with_reflections(probe: str, channels: int) -> list[Row]:
+    """Networks whose steps come after a search: one that has learnt nothing, and others."""
+    count = REFLECTIONS[channels]
+    before = f"{count} reflections"
+    changes = {"batch_size": 4, "nepochs": 1, "neighbor_count": 3, "nll_weight": 0.0, "mae_weight": 1.0}
+    plain = training("unrolled", channels, reflections=count, **changes)
+    found = [
+        Row(probe, channels, f"unrolled, {before}, untrained", plain, untrained=True),
+        Row(probe, channels, f"unrolled, {before}, amplitude MAE", plain),
+    ]
+    if channels == 1:
+        for objects, scans in (("half lines", SCANS_OF_OTHERS), ("no lines", SCANS_OF_OTHERS)):
+            told = known_objects(channels, scans, 1, count)
+            found.append(Row(probe, channels, f"unrolled, {before}, {objects}", **told, objects=objects))
     return found
 
 

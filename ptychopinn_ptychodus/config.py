@@ -24,6 +24,9 @@ from .installed import entry_points, own_version
 from .pattern_sizes import CNN_SIZES
 from .validation import check, flags, integer, one_of, pattern_size, real
 
+MOST_REFLECTIONS = 2000
+"""Ten times as many as were of use; a model file must not ask for a computation without end."""
+
 MODEL_TYPES = ("pinn", "supervised")
 ARCHITECTURES = ("cnn", "unrolled", "unrolled_fourier")
 AMP_ACTIVATIONS = ("sigmoid", "swish", "softplus", "relu")
@@ -84,7 +87,8 @@ class ModelConfig:
 
     ``amp_activation``, ``probe_big`` and ``pad_object`` belong to the architecture ``cnn``. ``probe_scale``
     is the scale in which the probe is kept; the scale that is fitted from the data takes it back, so that it
-    does not change the result.
+    does not change the result. ``reflections`` is this package's own: how many steps of a hybrid
+    projection–reflection of exit waves, in which nothing is learnt, come before an unrolled network's own.
     """
 
     N: int = 64
@@ -99,6 +103,7 @@ class ModelConfig:
     pad_object: bool = True
     probe_scale: float = 4.0
     gaussian_smoothing_sigma: float = 0.0
+    reflections: int = 0
 
     def __post_init__(self) -> None:
         pattern_size(self, "N")
@@ -110,9 +115,13 @@ class ModelConfig:
         flags(self, "object_big", "probe_big", "probe_mask", "pad_object")
         real(self, "probe_scale", exclusive=True)
         real(self, "gaussian_smoothing_sigma")
+        integer(self, "reflections", 0)
+        check(self.reflections <= MOST_REFLECTIONS, self, "reflections", f"at most {MOST_REFLECTIONS}")
         if self.architecture == "cnn":
             sizes = ", ".join(map(str, CNN_SIZES))
             check(self.N in CNN_SIZES, self, "N", f"{sizes} with architecture = 'cnn', or 'unrolled'")
+            allowed = "0 with architecture = 'cnn' (it applies to unrolled networks)"
+            check(self.reflections == 0, self, "reflections", allowed)
         if self.is_unrolled:
             # its patches are complex and full-size from the start: nothing to activate, pad or fill up
             for name, default in (("amp_activation", "sigmoid"), ("probe_big", True), ("pad_object", True)):

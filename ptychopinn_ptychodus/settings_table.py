@@ -20,6 +20,7 @@ from .config import (
     AMP_ACTIVATIONS,
     ARCHITECTURES,
     LOGGER_BACKENDS,
+    MOST_REFLECTIONS,
     PRECISIONS,
     SCHEDULERS,
     STRATEGIES,
@@ -68,6 +69,10 @@ def _always(values: Values, model_type: str) -> bool:
 
 def _cnn(values: Values, model_type: str) -> bool:
     return bool(values("Model.Architecture") == "cnn")
+
+
+def _unrolled(values: Values, model_type: str) -> bool:
+    return not _cnn(values, model_type)
 
 
 def _supervised(values: Values, model_type: str) -> bool:
@@ -233,6 +238,19 @@ _MODEL = (
         sets={ModelConfig: "n_filters_scale"},
         minimum=1,
         maximum=16,
+    ),
+    Setting(
+        "Model.Reflections",
+        0,
+        "Reflections",
+        "unrolled and unrolled_fourier. Steps of a search, in which nothing is learnt, that come before the "
+        "network's own. Under an even disk without phase, set 200 for single frames and 50 for groups. Leave "
+        "it at 0 for single frames under other probes: it made them worse. Time grows with it.",
+        sets={ModelConfig: "reflections"},
+        minimum=0,
+        maximum=MOST_REFLECTIONS,
+        zero="none",
+        applies=_unrolled,
     ),
     Setting(
         "Model.AmplitudeActivation",

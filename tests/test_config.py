@@ -39,6 +39,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "pad_object": True,
         "probe_scale": 4.0,
         "gaussian_smoothing_sigma": 0.0,
+        "reflections": 0,
     }
     training = to_dict(TrainingConfig())
     expected = {
@@ -83,6 +84,9 @@ def test_defaults_are_those_of_the_contract() -> None:
         (ModelConfig, "object_big", 1),
         (ModelConfig, "probe_scale", 0.0),
         (ModelConfig, "gaussian_smoothing_sigma", float("nan")),
+        (ModelConfig, "reflections", -1),
+        (ModelConfig, "reflections", 2001),
+        (ModelConfig, "reflections", 5),  # the architecture is cnn
         (TrainingConfig, "batch_size", 0),
         (TrainingConfig, "nepochs", 2.5),
         (TrainingConfig, "nll_weight", -1.0),

@@ -34,6 +34,7 @@ _OF_THE_NETWORK = (
     "object_big",
     "probe_big",
     "pad_object",
+    "reflections",
 )
 """Fields of a ModelConfig that make a network another one, or have it give other patches."""
 

@@ -61,6 +61,15 @@ WIDTH = 8
 """Channels of the U-Net's first level, times ``n_filters_scale``."""
 
 FIRST_STEP, FIRST_MOMENTUM = 0.8, 0.3
+REFLECTION_RELAXATION = 0.8
+"""Of the reflections that come before the steps, where a model has any; 1 is without relaxation."""
+
+START_TILT = (0.3, 0.15)
+"""By how much the amplitude that reflections start from rises along x and y, per N/2 pixels.
+
+A flat start would stay as symmetric as an even probe: it would never choose between a patch and its twin.
+"""
+
 WEIGHT_FLOOR = 0.02
 """Relative illumination below which an update is damped rather than divided by it."""
 

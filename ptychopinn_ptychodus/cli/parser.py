@@ -329,6 +329,13 @@ def _add_pretrain(commands: _Commands, common: argparse.ArgumentParser) -> None:
         help="kind of network; default: %(default)s",
     )
     pretrain.add_argument(
+        "--reflections",
+        type=int,
+        default=0,
+        metavar="R",
+        help="steps of a search before the network's own, see the setting; default: %(default)s",
+    )
+    pretrain.add_argument(
         "--object-weight",
         type=float,
         metavar="W",

@@ -79,6 +79,7 @@ def _job(
             "gridsize": pretraining.gridsize,
             "n_filters_scale": arguments.filters,
             "architecture": arguments.architecture,
+            "reflections": arguments.reflections,
         },
         training={
             "batch_size": max(1, BATCH_PATTERNS // pretraining.gridsize**2),

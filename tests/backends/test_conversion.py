@@ -31,7 +31,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "cnn-apart": {"gridsize": 2, "object_big": False, "pad_object": False},
     "unrolled": {"architecture": "unrolled", "probe_modes": 3},
     "unrolled-fourier": {"architecture": "unrolled_fourier", "gridsize": 2},
-    "unrolled-groups": {"architecture": "unrolled", "gridsize": 2, "probe_trainable": True},
+    "unrolled-groups": {
+        "architecture": "unrolled",
+        "gridsize": 2,
+        "probe_trainable": True,
+        "reflections": 3,
+    },
     "unrolled-apart": {"architecture": "unrolled", "gridsize": 2, "object_big": False, "probe_mask": True},
 }
 

@@ -157,6 +157,50 @@ def test_unrolled_steps_lower_the_data_error_before_any_training(gridsize: int) 
     assert error(patches) < 0.25 * error(torch.ones_like(truth))
 
 
+def _under_a_disk(gridsize: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """Patches of bright spots on black, (4, C, 64, 64), with what a network is given of them."""
+    axis = torch.arange(64) - 31.5
+    probe = ((axis.square() + axis[:, None].square()).sqrt() < 16).to(torch.complex64)[None]
+    place = torch.tensor([[-4.0, -4.0], [4.0, -4.0], [-4.0, 4.0], [4.0, 4.0]])
+    offsets = (place if gridsize == 2 else place[:1] * 0).expand(4, -1, -1)
+    spots = torch.rand(4, 80, 80, generator=torch.Generator().manual_seed(seed)).square()
+    object_ = torch.nn.functional.avg_pool2d(spots[:, None], 3, 1, 1)[:, 0].to(torch.complex64)
+    truth = forward.extract(object_, offsets, 64)
+    amplitude = forward.intensity(forward.illuminate(truth, probe)).sqrt()
+    return truth, amplitude, offsets, probe
+
+
+@pytest.mark.parametrize(("gridsize", "reflections", "factor"), [(1, 200, 0.8), (2, 50, 0.2)])
+def test_reflections_find_what_a_probe_without_phase_leaves_to_a_long_search(
+    gridsize: int, reflections: int, factor: float
+) -> None:
+    truth, amplitude, offsets, probe = _under_a_disk(gridsize, seed=1)
+    weight = probe[0].abs()
+
+    def error(count: int) -> float:
+        config = ModelConfig(gridsize=gridsize, architecture="unrolled", n_filters_scale=1, reflections=count)
+        with torch.no_grad():
+            patches = build_network(config)(amplitude, offsets, probe, GOOD[64])
+        # a pattern alone does not tell a patch from its twin
+        twin = truth.flip(-2, -1) if gridsize == 1 else truth
+        off = [((patches.abs() - wanted.abs()).abs() * weight).mean((-2, -1)) for wanted in (truth, twin)]
+        return float(torch.minimum(*off).mean())
+
+    assert error(reflections) < factor * error(0)
+
+
+def test_reflections_of_a_group_do_not_depend_on_the_others_of_its_batch() -> None:
+    _, amplitude, offsets, probe = _under_a_disk(2, seed=2)
+    offsets = offsets.clone()
+    offsets[1] *= 2.4  # its region is larger
+    config = ModelConfig(gridsize=2, architecture="unrolled", n_filters_scale=1, reflections=5)
+    network = build_network(config)
+    with torch.no_grad():
+        together = network(amplitude, offsets, probe, GOOD[64])[:1]
+        alone = network(amplitude[:1], offsets[:1], probe, GOOD[64])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+
+
 def test_unrolled_patches_of_a_group_agree_where_they_overlap() -> None:
     config = ModelConfig(gridsize=2, architecture="unrolled", n_filters_scale=1)
     amplitude, _, probe = _inputs(64, 4, batch=1)

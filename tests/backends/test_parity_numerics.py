@@ -373,26 +373,37 @@ def _objective(
 
 
 @pytest.mark.parametrize(
-    ("architecture_name", "gridsize", "object_big", "sigma"),
+    ("architecture_name", "gridsize", "object_big", "sigma", "reflections"),
     [
-        ("cnn", 1, True, 0.0),
-        ("cnn", 2, True, 0.7),
-        ("cnn", 2, False, 0.0),
-        ("unrolled", 1, True, 0.0),
-        ("unrolled", 2, True, 0.7),
-        ("unrolled", 2, False, 0.0),
-        ("unrolled_fourier", 2, True, 0.7),
+        ("cnn", 1, True, 0.0, 0),
+        ("cnn", 2, True, 0.7, 0),
+        ("cnn", 2, False, 0.0, 0),
+        ("unrolled", 1, True, 0.0, 0),
+        ("unrolled", 2, True, 0.7, 0),
+        ("unrolled", 2, False, 0.0, 0),
+        ("unrolled", 2, True, 0.7, 3),
+        ("unrolled", 2, False, 0.0, 3),
+        ("unrolled_fourier", 2, True, 0.7, 0),
     ],
 )
 def test_every_gradient_is_that_of_pytorch(
-    monkeypatch: pytest.MonkeyPatch, architecture_name: str, gridsize: int, object_big: bool, sigma: float
+    monkeypatch: pytest.MonkeyPatch,
+    architecture_name: str,
+    gridsize: int,
+    object_big: bool,
+    sigma: float,
+    reflections: int,
 ) -> None:
     # of ten unrolled steps float32 itself gives the gradient of the probe to a percent only
     for module in (unrolled, torch_unrolled):
         monkeypatch.setattr(module, "STEPS", 4)
         monkeypatch.setattr(module, "STEPS_PER_CORRECTION", 2)
     config = ModelConfig(
-        gridsize=gridsize, architecture=architecture_name, object_big=object_big, n_filters_scale=1
+        gridsize=gridsize,
+        architecture=architecture_name,
+        object_big=object_big,
+        n_filters_scale=1,
+        reflections=reflections,
     )
     ours, theirs = _twins(config)
     inputs = _inputs(config, 2, modes=2)

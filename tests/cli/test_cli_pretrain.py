@@ -112,6 +112,21 @@ def test_a_frame_is_seen_once_an_epoch_and_members_of_groups_twice(
     assert jobs[0].pretraining.groups_per_scan == groups
 
 
+def test_reflections_are_those_of_the_network_or_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    jobs: list[PretrainJob] = []
+
+    def run(job: PretrainJob, probes: object) -> int:
+        jobs.append(job)
+        return 0
+
+    monkeypatch.setattr("ptychopinn_ptychodus.cli.pretraining._run", run)
+    assert main(["pretrain", "-o", str(tmp_path / "out"), "--reflections", "7"]) == 0
+    assert jobs[0].asked.complete(64).model.reflections == 7
+    assert "reflections = 2001" in refused(capsys, "-o", tmp_path / "out", "--reflections", 2001)
+
+
 @pytest.mark.parametrize(
     "weights", [("--object-weight", 0), ("--object-weight", -1), ("--amplitude-weight", "nan")]
 )

@@ -5,6 +5,8 @@ waves of the group onto the measured amplitudes, merges the resulting updates (w
 moves the object along them with a learnt step and momentum; after some of the steps a small U-Net, which sees
 object, update and illumination, corrects the object. Overlap is thereby used inside the network: what one
 frame barely determines, the large-scale phase, is tied down by its neighbours.
+
+``ModelConfig.reflections`` has the steps start from what a longer search with the exit waves has found.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from ..hyperparameters import (
     FIRST_STEP,
     LEVELS,
     MOST_KEPT,
+    REFLECTION_RELAXATION,
+    START_TILT,
     STEPS,
     STEPS_PER_CORRECTION,
     WEIGHT_FLOOR,
@@ -120,6 +124,7 @@ class UnrolledNetwork(Architecture):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.joint = config.object_big
+        self.reflections = config.reflections
         self.corrections = nn.ModuleList(
             self.correction(config) for _ in range(STEPS // STEPS_PER_CORRECTION)
         )
@@ -171,13 +176,26 @@ class UnrolledNetwork(Architecture):
         damping = 1 / (illumination + WEIGHT_FLOOR * brightest)
         light = (illumination / brightest + AMPLITUDE_FLOOR).sqrt()
         obj = torch.ones_like(illumination).to(probe.dtype)
+
+        def exit_waves(obj: Tensor) -> Tensor:
+            return probe * region.cut(obj)[:, :, None]
+
+        def lacking(waves: Tensor) -> Tensor:
+            far = torch.fft.fft2(waves, norm="ortho")
+            modelled = (far.real.square() + far.imag.square()).sum(2, keepdim=True) + AMPLITUDE_FLOOR
+            return torch.fft.ifft2(far * (good * (measured / modelled.sqrt() - 1)), norm="ortho")
+
+        def merged(waves: Tensor) -> Tensor:
+            return region.accumulate((probe.conj() * waves).sum(2)) * damping
+
+        if self.reflections:
+            with torch.no_grad():
+                tilted = (obj * _tilt(region, illumination)).expand(region.groups, -1, -1)
+                obj = _reflected(self.reflections, tilted, exit_waves, lacking, merged)
         velocity = torch.zeros_like(obj)
 
         def moved(step: int, obj: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            wave = torch.fft.fft2(probe * region.cut(obj)[:, :, None], norm="ortho")
-            modelled = (wave.real.square() + wave.imag.square()).sum(2, keepdim=True) + AMPLITUDE_FLOOR
-            error = torch.fft.ifft2(wave * (good * (measured / modelled.sqrt() - 1)), norm="ortho")
-            update = region.accumulate((probe.conj() * error).sum(2)) * damping
+            update = merged(lacking(exit_waves(obj)))
             velocity = self.momentum[step] * velocity + update
             return obj + self.step[step] * velocity, velocity, update
 
@@ -193,6 +211,34 @@ class UnrolledNetwork(Architecture):
             if (step + 1) % STEPS_PER_CORRECTION == 0:
                 obj = run(corrected, step // STEPS_PER_CORRECTION, obj, velocity, update, light)
         return obj
+
+
+def _tilt(region: GroupRegion, like: Tensor) -> Tensor:
+    """The amplitude that reflections start from, (R, R); the same on regions of any size."""
+    axis = torch.arange(region.size, device=like.device, dtype=like.dtype) - (region.size - 1) / 2
+    along_x, along_y = (tilt * axis / (region.patch_size / 2) for tilt in START_TILT)
+    return 1 + along_x + along_y[:, None]
+
+
+def _reflected(
+    count: int,
+    obj: Tensor,
+    exit_waves: Callable[[Tensor], Tensor],
+    lacking: Callable[[Tensor], Tensor],
+    merged: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """The object (B, R, R) after ``count`` steps of a relaxed hybrid projection–reflection.
+
+    After Bauschke, Combettes and Luke, J. Opt. Soc. Am. A 20, 1025 (2003), between the waves of the measured
+    amplitudes and those of one object. Unlike the object, the waves may contradict each other and the
+    illumination meanwhile, which is how they leave places where alternating projections stay.
+    """
+    waves = exit_waves(obj)
+    for _ in range(count):
+        measured = waves + lacking(waves)
+        reflected = (1 + REFLECTION_RELAXATION) * measured - waves
+        waves = waves + exit_waves(merged(reflected)) - REFLECTION_RELAXATION * measured
+    return merged(waves + lacking(waves))
 
 
 def _is_much(probe: Tensor) -> bool:

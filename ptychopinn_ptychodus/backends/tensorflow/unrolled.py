@@ -5,6 +5,8 @@ waves of the group onto the measured amplitudes, merges the resulting updates (w
 moves the object along them with a learnt step and momentum; after some of the steps a small U-Net, which sees
 object, update and illumination, corrects the object. Overlap is thereby used inside the network: what one
 frame barely determines, the large-scale phase, is tied down by its neighbours.
+
+``ModelConfig.reflections`` has the steps start from what a longer search with the exit waves has found.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from ..hyperparameters import (
     FIRST_MOMENTUM,
     FIRST_STEP,
     LEVELS,
+    REFLECTION_RELAXATION,
+    START_TILT,
     STEPS,
     STEPS_PER_CORRECTION,
     WEIGHT_FLOOR,
@@ -97,6 +101,7 @@ class GroupRegion:
 
     def __init__(self, offsets: Tensor | None, size: int) -> None:
         self.alone = offsets is None
+        self.patch_size = size
         if offsets is None:
             return
         whole = tf.round(offsets)
@@ -144,6 +149,7 @@ class UnrolledNetwork(Architecture):
     def __init__(self, config: ModelConfig, dtype: str = "float32") -> None:
         super().__init__(dtype)
         self.joint = config.object_big
+        self.reflections = config.reflections
         self.step = self._per_step("step", FIRST_STEP)
         self.momentum = self._per_step("momentum", FIRST_MOMENTUM)
         self.corrections = [
@@ -201,13 +207,22 @@ class UnrolledNetwork(Architecture):
             tf.unstack(as_complex(tf.convert_to_tensor(rates))) for rates in (self.step, self.momentum)
         )
 
+        def exit_waves(obj: Tensor, probe: Tensor) -> Tensor:
+            return probe * region.cut(obj)[:, :, None]
+
+        def lacking(waves: Tensor) -> Tensor:
+            far = tf.signal.fft2d(waves)
+            modelled = norm * tf.reduce_sum(power(far), 2, keepdims=True) + AMPLITUDE_FLOOR
+            return tf.signal.ifft2d(far * as_complex(good * (measured * tf.math.rsqrt(modelled) - 1)))
+
+        def merged(waves: Tensor, probe: Tensor, damping: Tensor) -> Tensor:
+            return region.accumulate(tf.reduce_sum(tf.math.conj(probe) * waves, 2)) * damping
+
+        # probe and damping are arguments, so that what is computed again has gradients for them
         def moved(
             step: Tensor, momentum: Tensor, obj: Tensor, velocity: Tensor, probe: Tensor, damping: Tensor
         ) -> list[Tensor]:
-            wave = tf.signal.fft2d(probe * region.cut(obj)[:, :, None])
-            modelled = norm * tf.reduce_sum(power(wave), 2, keepdims=True) + AMPLITUDE_FLOOR
-            error = tf.signal.ifft2d(wave * as_complex(good * (measured * tf.math.rsqrt(modelled) - 1)))
-            update = region.accumulate(tf.reduce_sum(tf.math.conj(probe) * error, 2)) * damping
+            update = merged(lacking(exit_waves(obj, probe)), probe, damping)
             velocity = momentum * velocity + update
             return [obj + step * velocity, velocity, update]
 
@@ -223,6 +238,15 @@ class UnrolledNetwork(Architecture):
 
         run = _computed_again if self.computes_again else _kept
         obj = tf.ones_like(damping)
+        if self.reflections:
+            obj = tf.broadcast_to(obj, (tf.shape(amplitude)[0], *tf.unstack(tf.shape(obj)[1:])))
+            obj = _reflected(
+                self.reflections,
+                obj * _tilt(region, tf.shape(obj)[-1]),
+                lambda obj: exit_waves(obj, probe),
+                lacking,
+                lambda waves: merged(waves, probe, damping),
+            )
         velocity = tf.zeros_like(obj)
         for step in range(STEPS):
             obj, velocity, update = run(moved, steps[step], momenta[step], obj, velocity, probe, damping)
@@ -230,6 +254,39 @@ class UnrolledNetwork(Architecture):
                 network = self.corrections[step // STEPS_PER_CORRECTION]
                 (obj,) = run(functools.partial(corrected, network), obj, velocity, update, light)
         return obj
+
+
+def _tilt(region: GroupRegion, edge: Tensor) -> Tensor:
+    """The amplitude that reflections start from, (R, R) complex; the same on regions of any size."""
+    axis = tf.cast(tf.range(edge), tf.float32) - tf.cast(edge - 1, tf.float32) / 2
+    along_x, along_y = (tilt * axis / (region.patch_size / 2) for tilt in START_TILT)
+    return as_complex(1 + along_x + along_y[:, None])
+
+
+def _reflected(
+    count: int,
+    obj: Tensor,
+    exit_waves: Callable[[Tensor], Tensor],
+    lacking: Callable[[Tensor], Tensor],
+    merged: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """The object (B, R, R) after ``count`` steps of a relaxed hybrid projection–reflection.
+
+    After Bauschke, Combettes and Luke, J. Opt. Soc. Am. A 20, 1025 (2003), between the waves of the measured
+    amplitudes and those of one object. Unlike the object, the waves may contradict each other and the
+    illumination meanwhile, which is how they leave places where alternating projections stay. No gradient
+    goes through it.
+    """
+
+    def reflected(waves: Tensor) -> list[Tensor]:
+        measured = waves + lacking(waves)
+        mirrored = (1 + REFLECTION_RELAXATION) * measured - waves
+        return [waves + exit_waves(merged(mirrored)) - REFLECTION_RELAXATION * measured]
+
+    start = tf.stop_gradient(exit_waves(obj))
+    # a loop, not so many copies of it in a graph
+    (waves,) = tf.while_loop(lambda waves: True, reflected, [start], maximum_iterations=count)
+    return tf.stop_gradient(merged(waves + lacking(waves)))
 
 
 def _kept(function: Callable[..., list[Tensor]], *values: Tensor) -> list[Tensor]:
