@@ -183,7 +183,8 @@ class UnrolledNetwork(Architecture):
         def lacking(waves: Tensor) -> Tensor:
             far = torch.fft.fft2(waves, norm="ortho")
             modelled = (far.real.square() + far.imag.square()).sum(2, keepdim=True) + AMPLITUDE_FLOOR
-            return torch.fft.ifft2(far * (good * (measured / modelled.sqrt() - 1)), norm="ortho")
+            error: Tensor = torch.fft.ifft2(far * (good * (measured / modelled.sqrt() - 1)), norm="ortho")
+            return error
 
         def merged(waves: Tensor) -> Tensor:
             return region.accumulate((probe.conj() * waves).sum(2)) * damping
@@ -216,8 +217,9 @@ class UnrolledNetwork(Architecture):
 def _tilt(region: GroupRegion, like: Tensor) -> Tensor:
     """The amplitude that reflections start from, (R, R); the same on regions of any size."""
     axis = torch.arange(region.size, device=like.device, dtype=like.dtype) - (region.size - 1) / 2
-    along_x, along_y = (tilt * axis / (region.patch_size / 2) for tilt in START_TILT)
-    return 1 + along_x + along_y[:, None]
+    along_x, along_y = (axis * (tilt / (region.patch_size / 2)) for tilt in START_TILT)
+    amplitude: Tensor = 1 + along_x + along_y[:, None]
+    return amplitude
 
 
 def _reflected(
@@ -231,7 +233,8 @@ def _reflected(
 
     After Bauschke, Combettes and Luke, J. Opt. Soc. Am. A 20, 1025 (2003), between the waves of the measured
     amplitudes and those of one object. Unlike the object, the waves may contradict each other and the
-    illumination meanwhile, which is how they leave places where alternating projections stay.
+    illumination meanwhile, which is how they leave places where alternating projections stay. No gradient
+    goes through it.
     """
     waves = exit_waves(obj)
     for _ in range(count):
