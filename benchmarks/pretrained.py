@@ -16,6 +16,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from ptychopinn_ptychodus.data.probe import orthogonal_modes, probe_width, with_
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import raster_positions, simulate_scan
 from ptychopinn_ptychodus.pretraining.objects import random_object
-from ptychopinn_ptychodus.pretraining.probes import random_probe
+from ptychopinn_ptychodus.pretraining.probes import out_of_focus, random_probe
 from ptychopinn_ptychodus.refinement import RefinementConfig
 from ptychopinn_ptychodus.refinement.scan_probe import better_probe
 from ptychopinn_ptychodus.refinement.solver import refine
@@ -95,7 +96,7 @@ def with_the_right_probe(scan: Path, models: dict[str, Path]) -> None:
     )
     starts: dict[str, tuple[NDArray[Any], NDArray[Any], float]] = {}
     for name, model in models.items():
-        starts[name] = _applied(model, raw, truth.object.shape)
+        starts[name] = applied(model, raw, truth.object.shape)
     starts["flat start"] = np.ones(truth.object.shape, np.complex64), truth.probe, 0.0
     rows = []
     for name, (object_, probe, seconds) in starts.items():
@@ -110,7 +111,7 @@ def with_the_right_probe(scan: Path, models: dict[str, Path]) -> None:
     print_table(f"{scan.name}, with probe and positions of the reference", columns, rows)
 
 
-def _applied(model: Path, raw: RawData, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any], float]:
+def applied(model: Path, raw: RawData, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any], float]:
     """Object, probe and CPU seconds of a model, as the plugin applies it where it refines."""
     started = time.process_time()
     engine = guess_engine(model)
@@ -126,25 +127,24 @@ def _applied(model: Path, raw: RawData, shape: tuple[int, int]) -> tuple[NDArray
 # ---------------------------------------------------------------------- drawn scans
 
 
-def out_of_focus(probe: NDArray[Any], phase: float) -> NDArray[np.complex64]:
-    """A probe with so much defocus at the rim of its pupil, rad."""
-    spectrum, frequency = np.fft.fft2(probe), np.fft.fftfreq(probe.shape[-1])
-    r2 = frequency[:, None] ** 2 + frequency**2
-    power = (np.abs(spectrum) ** 2).sum(0)
-    rim = 2.0 * float((r2 * power).sum() / power.sum())
-    return np.asarray(np.fft.ifft2(spectrum * np.exp(1j * phase * r2 / rim)), np.complex64)
-
-
-def drawn(seed: int, models: dict[str, Path]) -> None:
-    """256 patterns under a made beam of three modes: the product's probe as it is, the found, the true."""
+def drawn_scan(
+    seed: int, shares: Sequence[float] = SHARES
+) -> tuple[RawData, NDArray[np.complex64], NDArray[np.complex64]]:
+    """256 patterns under a made beam of such modes: the scan, its object, and the true probe."""
     rng = np.random.default_rng(seed)
-    modes = orthogonal_modes(with_modes(random_probe(64, rng), len(SHARES)))
-    shares = np.sqrt(np.array(SHARES) / (np.abs(modes) ** 2).sum((1, 2)))
-    true = np.asarray(modes * shares[:, None, None], np.complex64)
+    modes = orthogonal_modes(with_modes(random_probe(64, rng), len(shares)))
+    factors = np.sqrt(np.array(shares) / (np.abs(modes) ** 2).sum((1, 2)))
+    true = np.asarray(modes * factors[:, None, None], np.complex64)
     x, y = raster_positions(16, 16, 0.2 * probe_width(true), jitter=0.2, origin=36.0, seed=seed)
     edge = int(max(x.max(), y.max()) + 37)
     object_ = random_object((edge, edge), rng)
-    scan = simulate_scan(object_, true, x, y, 1e6, seed)
+    return simulate_scan(object_, true, x, y, 1e6, seed), object_, true
+
+
+def drawn(seed: int, models: dict[str, Path]) -> None:
+    """Such a scan under the product's probe as it is, the found, and the true one."""
+    scan, object_, true = drawn_scan(seed)
+    x, y = scan.xcoords, scan.ycoords
     mask = metrics.illumination_mask(true, x, y, object_.shape)
     given = scan.select(slice(None))
     given.probeGuess = out_of_focus(true[:1], 1.5)
@@ -161,7 +161,7 @@ def drawn(seed: int, models: dict[str, Path]) -> None:
         ):
             seen = scan.select(slice(None))
             seen.probeGuess = probe
-            result, _, spent = _applied(model, seen, object_.shape)
+            result, _, spent = applied(model, seen, object_.shape)
             scores = metrics.compare(result, object_, mask)
             row = [f"{name}, probe {how}", str(len(probe)), f"{spent + before:.1f}"]
             values = (scores.complex_correlation_centred, scores.amplitude.ssim, scores.phase.ssim)

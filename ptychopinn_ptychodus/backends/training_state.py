@@ -79,6 +79,10 @@ def fingerprint(*containers: PtychoDataContainer | None) -> str:
         for array in (container.nn_indices, patterns):
             digest.update(f"{array.shape} of {len(container.amplitude)}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
+        if container.shown_probes is not None and container.probes is not None:
+            # which of them differ, and not by how much: that is made of sums
+            differ = (container.shown_probes != container.probes).any((1, 2, 3))
+            digest.update(b"shown" + differ.tobytes())
     return digest.hexdigest()
 
 

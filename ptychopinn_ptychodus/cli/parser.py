@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..config import ACCELERATORS, ARCHITECTURES
+from ..pretraining import PretrainingConfig
 from ..ptychodus_io.names import KEYS, TRAINABLE
 
 _EPILOG = """\
@@ -311,6 +312,21 @@ def _add_pretrain(commands: _Commands, common: argparse.ArgumentParser) -> None:
     )
     pretrain.add_argument(
         "--epochs", type=_positive, default=6, metavar="N", help="passes over them; default: %(default)s"
+    )
+    pretrain.add_argument(
+        "--modes",
+        type=_positive,
+        default=PretrainingConfig.most_modes,
+        metavar="M",
+        help="incoherent modes of a made probe, at most; default: %(default)s",
+    )
+    pretrain.add_argument(
+        "--probe-errors",
+        type=float,
+        default=PretrainingConfig.probe_errors,
+        metavar="PART",
+        help="part of the scans, 0 to 1, whose probe the network is shown out of focus, without its weaker "
+        "modes, or of another width; default: %(default)s",
     )
     pretrain.add_argument(
         "--gridsize",

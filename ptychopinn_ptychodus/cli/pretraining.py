@@ -58,6 +58,8 @@ def pretrain(arguments: argparse.Namespace) -> int:
             validation_scans=max(1, arguments.scans // 16),
             size=size,
             gridsize=arguments.gridsize,
+            most_modes=arguments.modes,
+            probe_errors=arguments.probe_errors,
             # other groups of the same patterns are something new to learn from; the same frame is not
             visits=1 if arguments.gridsize == 1 else PretrainingConfig.visits,
             neighbor_count=max(8, arguments.gridsize**2 + 3),

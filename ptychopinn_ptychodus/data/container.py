@@ -81,6 +81,10 @@ class PtychoDataContainer:
     masks
         (K, N, N) bool, the bad pixels of the patterns of each of :attr:`probes`, where they differ;
         :attr:`bad_pixels` is then what is bad in any. None where that is of all patterns.
+    shown_probes
+        (K, modes, N, N) complex64, what a network is shown in place of each of :attr:`probes`, of the same
+        power: rough ones, so that it learns to do with such. The forward model and the objective have
+        :attr:`probes`. None where these are what is shown.
     """
 
     amplitude: NDArray[np.float32]
@@ -97,6 +101,7 @@ class PtychoDataContainer:
     exposures: NDArray[np.float64] | None = None
     masks: NDArray[np.bool_] | None = None
     objects: tuple[NDArray[np.complex64], ...] | None = None
+    shown_probes: NDArray[np.complex64] | None = None
 
     def __len__(self) -> int:
         """Number of groups, B (not of keys: ``len(groups.keys())`` is that)."""
@@ -247,6 +252,12 @@ class PtychoDataContainer:
         if self.probes is None or self.probe_index is None:
             raise ValueError("The container has one probe for all groups: use its attribute probe.")
         return self.probes[self.probe_index[self._members(indices)[:, 0]]]
+
+    def shown_probes_for(self, indices: ArrayLike | slice) -> NDArray[np.complex64] | None:
+        """As :meth:`probes_for`, of :attr:`shown_probes`; None where networks are shown the probes."""
+        if self.shown_probes is None or self.probe_index is None:
+            return None
+        return self.shown_probes[self.probe_index[self._members(indices)[:, 0]]]
 
     def good_for(self, indices: ArrayLike | slice) -> NDArray[np.float32] | None:
         """Which pixels were measured in some groups, (b,) numbers or a slice: (b, N, N), 1 if so, else 0.

@@ -15,7 +15,12 @@ from .interpolation import CHUNK, PatchCutter
 from .simulation import diffraction_intensity
 
 
-def joined(scans: Sequence[PtychoDataContainer], *, with_objects: bool = False) -> PtychoDataContainer:
+def joined(
+    scans: Sequence[PtychoDataContainer],
+    *,
+    with_objects: bool = False,
+    shown: Sequence[NDArray[np.complex64]] | None = None,
+) -> PtychoDataContainer:
     """The grouped data of several scans as one container, with a probe for each scan.
 
     Patterns and probe of a scan are scaled such that the mean of ``Σ|amplitude|²`` over its patterns is 1,
@@ -26,24 +31,25 @@ def joined(scans: Sequence[PtychoDataContainer], *, with_objects: bool = False) 
     With ``with_objects``, each scan's object is kept, as the true one of its patterns. It is scaled, too:
     that its amplitude is what the probe's and the patterns' say is what data terms and object agree on.
 
+    ``shown`` are probes that networks are shown in place of the scans' own, (modes, N, N) complex64 for each
+    scan, of any scale: they become :attr:`.PtychoDataContainer.shown_probes`.
+
     Raises
     ------
     ValueError
         If a scan has no object, and they are asked for.
     """
-    modes = max(len(scan.probe) for scan in scans)
+    modes = max(len(probe) for probe in (*(scan.probe for scan in scans), *(shown or ())))
     starts = np.cumsum([0, *(len(scan.amplitude) for scan in scans)])
     size = scans[0].N
     amplitude = large_arrays.empty((int(starts[-1]), size, size), np.float32, PATTERNS)
-    probes = np.zeros((len(scans), modes, size, size), np.complex64)
+    probes = _of_power_1([scan.probe for scan in scans], modes)
     exposures, objects = [], []
     for number, scan in enumerate(scans):
         unit = 0.5 * scan.N / scan.input_scale
         for part in large_arrays.blocks(scan.amplitude):
             whole = slice(starts[number] + part.start, starts[number] + part.stop)
             amplitude[whole] = scan.amplitude[part] / np.float32(unit)
-        power = float((np.abs(scan.probe.astype(np.complex128)) ** 2).sum())
-        probes[number, : len(scan.probe)] = scan.probe / math.sqrt(power)
         if scan.exposures is not None:
             exposures.append(scan.exposures / unit**2)
         if with_objects:
@@ -65,7 +71,17 @@ def joined(scans: Sequence[PtychoDataContainer], *, with_objects: bool = False) 
         exposures=np.concatenate(exposures) if len(exposures) == len(scans) else None,
         masks=None if (masks == masks[0]).all() else masks,
         objects=tuple(objects) if with_objects else None,
+        shown_probes=None if shown is None else _of_power_1(shown, modes),
     )
+
+
+def _of_power_1(probes: Sequence[NDArray[np.complex64]], modes: int) -> NDArray[np.complex64]:
+    """Probes, with modes of zeros where they have fewer: (K, modes, N, N) complex64, ``Σ|P|² = 1`` each."""
+    alike = np.zeros((len(probes), modes, *probes[0].shape[1:]), np.complex64)
+    for number, probe in enumerate(probes):
+        power = float((np.abs(probe.astype(np.complex128)) ** 2).sum())
+        alike[number, : len(probe)] = probe / math.sqrt(power)
+    return alike
 
 
 def _scaled_object(scan: PtychoDataContainer, unit: float) -> NDArray[np.complex64]:

@@ -27,6 +27,12 @@ class PretrainingConfig:
         Groups that a pattern is in, on average.
     least_photons, most_photons
         Limits of the mean number of photons of a pattern, drawn evenly on a logarithmic scale.
+    most_modes
+        Incoherent modes that a made probe has at most, as of a beam that is partly coherent; given probes
+        stay as they are.
+    probe_errors
+        Part of the scans, 0 to 1, whose probe is shown to the network with errors, see
+        :func:`.probes.rough_probe`; their patterns are of the true one, and so is the objective.
     least_step, most_step
         Limits of the distance of neighbouring positions, as a part of the probe's width, see
         :func:`.probe_width`. Groups have to overlap, which may make them smaller.
@@ -43,12 +49,14 @@ class PretrainingConfig:
     visits: int = 2
     least_photons: float = 3e4
     most_photons: float = 1e7
+    most_modes: int = 1
+    probe_errors: float = 0.0
     least_step: float = 0.08
     most_step: float = 0.35
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("scans", "validation_scans", "gridsize", "visits"):
+        for name in ("scans", "validation_scans", "gridsize", "visits", "most_modes"):
             integer(self, name, 1)
         integer(self, "positions", FEWEST_POSITIONS)
         integer(self, "neighbor_count", self.gridsize**2 - 1)
@@ -59,6 +67,8 @@ class PretrainingConfig:
         for least, most in (("least_photons", "most_photons"), ("least_step", "most_step")):
             allowed = f"a number not below {least} = {getattr(self, least):g}"
             check(getattr(self, most) >= getattr(self, least), self, most, allowed)
+        real(self, "probe_errors")
+        check(self.probe_errors <= 1, self, "probe_errors", "a number from 0 to 1")
         # beyond that, the members of a group need not overlap
         check(self.most_step <= 0.5, self, "most_step", "a number <= 0.5")
         available = self.positions**2

@@ -16,7 +16,7 @@ from ..data.raw import RawData
 from ..data.simulation import raster_positions, simulate_scan
 from .config import PretrainingConfig
 from .objects import ObjectMaker, random_object
-from .probes import random_probe
+from .probes import partly_coherent, random_probe, rough_probe
 
 _MARGIN_PX = 4
 
@@ -70,19 +70,30 @@ def make_training_set(
                 "another size."
             )
     count = config.scans + config.validation_scans
-    scans = []
+    scans, shown = [], []
     # each scan has random numbers of its own: its object does not depend on how many scans there are
     for number, seed in enumerate(np.random.SeedSequence(config.seed).spawn(count)):
         if should_stop is not None and should_stop():
             raise InterruptedError("The making of scans was stopped.")
         rng = np.random.default_rng(seed)
-        probe = probes[number % len(probes)] if probes else random_probe(config.size, rng)
-        scans.append(_grouped(random_scan(probe, config, rng, make_object), config, rng))
+        probe = probes[number % len(probes)] if probes else _made_probe(config, rng)
+        scan = _grouped(random_scan(probe, config, rng, make_object), config, rng)
+        scans.append(scan)
+        # last: the patterns are the same, whatever is shown beside them
+        shown.append(rough_probe(scan.probe, rng) if rng.random() < config.probe_errors else scan.probe)
         if on_progress is not None:
             on_progress((number + 1) / count)
     held_out = config.validation_scans
-    learnt, seen = (joined(part, with_objects=with_objects) for part in (scans[held_out:], scans[:held_out]))
+    learnt, seen = (
+        joined(scans[part], with_objects=with_objects, shown=shown[part] if config.probe_errors else None)
+        for part in (slice(held_out, None), slice(held_out))
+    )
     return TrainingSet(training=learnt, validation=seen)
+
+
+def _made_probe(config: PretrainingConfig, rng: np.random.Generator) -> NDArray[np.complex64]:
+    probe = random_probe(config.size, rng)
+    return probe if config.most_modes == 1 else partly_coherent(probe, config.most_modes, rng)
 
 
 def random_scan(

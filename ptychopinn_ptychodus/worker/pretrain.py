@@ -43,6 +43,11 @@ def pretrain(
         job.pretraining.validation_scans,
         engine.title,
     )
+    if job.pretraining.probe_errors:
+        logger.info(
+            "The network is shown a rough probe in %.0f %% of the scans, and judged by the true one.",
+            100 * job.pretraining.probe_errors,
+        )
     config = job.asked.complete(job.pretraining.size, n_groups=len(data.training))
     containers = [data.training, data.validation]
     messages = TrainingMessages(

@@ -22,6 +22,7 @@ from ptychopinn_ptychodus.data import simulation
 from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.joining import joined
 from ptychopinn_ptychodus.data.raw import RawData
+from ptychopinn_ptychodus.pretraining.probes import out_of_focus
 
 FIXED: dict[str, Any] = {
     "architecture": "unrolled",
@@ -89,6 +90,39 @@ def test_the_difference_from_a_known_object_is_that_of_what_the_network_makes(be
     assert loss == pytest.approx(simulation.aligned_mae(made, truth, weight), rel=1e-3)
     turned = truth * np.exp(0.1j * np.arange(truth.size // 64**2)).reshape(*truth.shape[:2], 1, 1)
     assert loss == pytest.approx(simulation.aligned_mae(made, turned, weight), rel=1e-3)
+
+
+def with_rough_probe(data: PtychoDataContainer) -> PtychoDataContainer:
+    """The same with a probe that is out of focus, of its own power, as it would be applied."""
+    return dataclasses.replace(data, probe=out_of_focus(data.probe, 2.0))
+
+
+@pytest.mark.parametrize("frames", [True, False])
+def test_the_network_sees_the_probe_that_is_shown_and_is_judged_by_the_true_one(
+    frames: bool, bench: Bench
+) -> None:
+    groups = groups_of(scan_with(1, 1e6, 1), 1 if frames else 2)
+    rough = with_rough_probe(groups)
+    data = joined([groups], with_objects=True, shown=[rough.probe])
+    gridsize = {"gridsize": groups.gridsize}
+    by_object = loss_of(bench, data, **OBJECT_ONLY | gridsize)
+    truth = np.moveaxis(data.patches_for(slice(None)), -1, 1)
+
+    def difference(seen: PtychoDataContainer, weighing: PtychoDataContainer) -> float:
+        made = bench.engine.predict(bench.model_path, seen, QUICK).patches
+        return simulation.aligned_mae(made, truth, (np.abs(weighing.probe) ** 2).sum(0))
+
+    assert by_object == pytest.approx(difference(rough, groups), rel=1e-3)
+    for others in ((groups, groups), (rough, rough), (groups, rough)):
+        assert not math.isclose(by_object, difference(*others), rel_tol=2e-3)
+    if not frames:  # of groups, the network moves the probe by parts of a pixel, and not its patches
+        return
+    by_amplitude = loss_of(bench, data, nll_weight=0.0, mae_weight=1.0, **gridsize)
+    made = bench.engine.predict(bench.model_path, rough, QUICK).patches[:, 0]
+    counts = data.batch(slice(None))[..., 0] ** 2
+    expected = simulation.diffraction_intensity(made, data.probe)
+    # patterns of power 1, on 64² pixels
+    assert by_amplitude == pytest.approx(64 * simulation.amplitude_mae(counts, expected), rel=0.01)
 
 
 def test_a_frame_that_does_not_tell_an_object_from_its_twin_costs_the_smaller_difference(

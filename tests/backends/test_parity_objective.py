@@ -40,6 +40,8 @@ from ptychopinn_ptychodus.backends.tensorflow.module import PtychoPINN_TensorFlo
 from ptychopinn_ptychodus.config import ExecutionConfig, ModelConfig, TrainingConfig  # noqa: E402
 from ptychopinn_ptychodus.data import simulation  # noqa: E402
 from ptychopinn_ptychodus.data.container import PtychoDataContainer  # noqa: E402
+from ptychopinn_ptychodus.data.joining import joined  # noqa: E402
+from ptychopinn_ptychodus.pretraining.probes import out_of_focus  # noqa: E402
 
 Array = NDArray[Any]
 
@@ -122,7 +124,9 @@ class Trio:
 
 def _trio(container: PtychoDataContainer, objective: str = "nll", **model: Any) -> Trio:
     model_config = ModelConfig(N=container.N, gridsize=container.gridsize, **{"n_filters_scale": 1} | model)
-    config = TrainingConfig(model=model_config, probe_trainable=True, **OBJECTIVES[objective])
+    learns = container.probes is None  # of several probes, none is learnt
+    physics = {"probe_trainable": learns, "intensity_scale_trainable": learns}
+    config = TrainingConfig(model=model_config, **physics, **OBJECTIVES[objective])
     tf.keras.utils.set_random_seed(0)
     ours = PtychoPINN_TensorFlow.for_data(container, config)
     ours.set_arrays(_stirred(ours.arrays()))
@@ -252,7 +256,7 @@ def _gradients(trio: Trio) -> tuple[list[float], list[dict[str, Array]]]:
         {name: g.numpy().transpose(3, 2, 0, 1) if name in kernels else g.numpy() for name, g in found.items()}
     ]
     for module, batch in ((trio.theirs, trio.batch), (trio.reference, trio.double_batch)):
-        parameters = dict(module.named_parameters())
+        parameters = dict(module.requires_grad_(True).named_parameters())  # also what is not learnt
         assert parameters.keys() == variables.keys()
         with in_double() if module is trio.reference else nullcontext():
             loss = module.loss(batch)
@@ -386,6 +390,24 @@ def test_cnn_has_one_objective_and_its_gradients(
     gridsize: int, modes: int, objective: str, model: dict[str, Any]
 ) -> None:
     _check(_trio(_groups(gridsize, modes, noise=True), objective, **model))
+
+
+@pytest.mark.parametrize("objective", ["aligned", "mixture"])
+def test_what_a_network_makes_of_a_probe_that_is_shown_is_judged_alike(objective: str) -> None:
+    """Two scans, one of them shown with another probe than it has."""
+    scans = [_groups(2, modes) for modes in (1, 2)]
+    shown = [scans[0].probe, out_of_focus(scans[1].probe, 1.5)]
+    found = []
+    for data in (joined(scans, with_objects=True), joined(scans, with_objects=True, shown=shown)):
+        losses, gradients = _gradients(_trio(data, objective, architecture="unrolled"))
+        assert losses[:-1] == pytest.approx([losses[-1]] * 2, rel=LOSS)
+        largest = max(float(np.linalg.norm(g)) for g in gradients[-1].values())
+        for name, expected in gradients[-1].items():
+            for gradient in gradients[:-1]:
+                allowed = GRADIENT * float(np.linalg.norm(expected)) + 1e-5 * largest
+                assert _distance(gradient[name], expected) <= allowed, name
+        found.append(losses[-1])
+    assert abs(found[0] - found[1]) > 0.01 * found[0]
 
 
 _UNROLLED_PHYSICS: list[dict[str, Any]] = [

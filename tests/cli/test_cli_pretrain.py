@@ -33,7 +33,8 @@ def pretrained(command: Command, scan: Path, tmp_path_factory: pytest.TempPathFa
     """A directory with a model that learnt from the scan's probe and another one, and what was said."""
     output = tmp_path_factory.mktemp("pretrained")
     other = write_probe(output / "other.npz", make_probe(64, diameter=0.6, modes=2))
-    return output, command("pretrain", "-o", output, *TINY, "--probe", scan / "product.h5", other)
+    probes = ("--probe", scan / "product.h5", other)
+    return output, command("pretrain", "-o", output, *TINY, *probes, "--probe-errors", 1)
 
 
 def test_it_leaves_a_model_for_any_probe(pretrained: tuple[Path, Done], extension: str) -> None:
@@ -97,34 +98,40 @@ def test_single_frames_under_made_probes_learn_from_the_object_and_are_not_advis
     assert "Single frames" not in done.stderr + used.stderr + used.stdout
 
 
-@pytest.mark.parametrize(("gridsize", "groups"), [(1, 64), (2, 32)])
-def test_a_frame_is_seen_once_an_epoch_and_members_of_groups_twice(
-    gridsize: int, groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs: list[PretrainJob] = []
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[PretrainJob]:
+    """What would be run, in place of running it."""
+    asked: list[PretrainJob] = []
 
     def run(job: PretrainJob, probes: object) -> int:
-        jobs.append(job)
+        asked.append(job)
         return 0
 
     monkeypatch.setattr("ptychopinn_ptychodus.cli.pretraining._run", run)
+    return asked
+
+
+@pytest.mark.parametrize(("gridsize", "groups"), [(1, 64), (2, 32)])
+def test_a_frame_is_seen_once_an_epoch_and_members_of_groups_twice(
+    gridsize: int, groups: int, tmp_path: Path, jobs: list[PretrainJob]
+) -> None:
     assert main(["pretrain", "-o", str(tmp_path), "--gridsize", str(gridsize)]) == 0
     assert jobs[0].pretraining.groups_per_scan == groups
 
 
 def test_reflections_are_those_of_the_network_or_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    tmp_path: Path, jobs: list[PretrainJob], capsys: Capture
 ) -> None:
-    jobs: list[PretrainJob] = []
-
-    def run(job: PretrainJob, probes: object) -> int:
-        jobs.append(job)
-        return 0
-
-    monkeypatch.setattr("ptychopinn_ptychodus.cli.pretraining._run", run)
     assert main(["pretrain", "-o", str(tmp_path / "out"), "--reflections", "7"]) == 0
     assert jobs[0].asked.complete(64).model.reflections == 7
     assert "reflections = 2001" in refused(capsys, "-o", tmp_path / "out", "--reflections", 2001)
+
+
+def test_modes_and_errors_of_the_probe_are_as_asked_for(tmp_path: Path, jobs: list[PretrainJob]) -> None:
+    assert main(["pretrain", "-o", str(tmp_path)]) == 0
+    assert main(["pretrain", "-o", str(tmp_path), "--modes", "3", "--probe-errors", "0.5"]) == 0
+    found = [(job.pretraining.most_modes, job.pretraining.probe_errors) for job in jobs]
+    assert found == [(1, 0.0), (3, 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +237,8 @@ def test_probes_of_different_sizes(tmp_path: Path, capsys: Capture) -> None:
         ("--scans", 0),
         ("--gridsize", 9),
         ("--seed", -1),
+        ("--modes", 0),
+        ("--probe-errors", 1.5),
         ("--backend", "abacus"),
         ("--architecture", "cnn"),
     ],

@@ -8,12 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ptychopinn_ptychodus.backends.training_state import fingerprint
 from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.probe import probe_width
 from ptychopinn_ptychodus.data.simulation import diffraction_intensity, make_probe
 from ptychopinn_ptychodus.pretraining import PretrainingConfig
 from ptychopinn_ptychodus.pretraining.objects import IMAGES, natural_image, random_object
-from ptychopinn_ptychodus.pretraining.probes import random_probe
+from ptychopinn_ptychodus.pretraining.probes import (
+    out_of_focus,
+    partly_coherent,
+    random_probe,
+    rough_probe,
+    stretched,
+)
 from ptychopinn_ptychodus.pretraining.scans import make_training_set, random_scan
 
 SMALL = PretrainingConfig(scans=3, validation_scans=2, positions=4, gridsize=2)
@@ -143,6 +150,80 @@ def test_given_probes_are_taken_in_turn_whatever_their_scale_and_modes() -> None
         assert not probe[len(expected) :].any()
 
 
+def test_made_beams_have_up_to_so_many_orthogonal_modes() -> None:
+    made = make_training_set(dataclasses.replace(SMALL, scans=12, most_modes=3)).training
+    assert made.probes is not None
+    assert made.probes.shape == (12, 3, 64, 64)
+    powers = (np.abs(made.probes) ** 2).sum((2, 3))
+    np.testing.assert_allclose(powers.sum(1), 1.0, rtol=1e-4)
+    assert {1, 2, 3} == set((powers > 0).sum(1))
+    assert (np.diff(powers) <= 0).all()
+    for modes in made.probes.reshape(12, 3, -1):
+        overlaps = np.abs(modes.conj() @ modes.T)
+        assert (overlaps - np.diag(np.diag(overlaps)) < 1e-3).all()
+
+
+def test_what_is_wrong_about_a_rough_probe_is_not_its_power() -> None:
+    rng = np.random.default_rng(3)
+    true = partly_coherent(make_probe(64, diameter=0.4, defocus=3.0), 3, np.random.default_rng(5))
+    assert len(true) > 1
+    rough = [rough_probe(true, rng) for _ in range(12)]
+    assert {len(probe) for probe in rough} == {1, len(true)}
+    for probe in rough:
+        assert (np.abs(probe) ** 2).sum() == pytest.approx((np.abs(true) ** 2).sum(), rel=1e-4)
+    widths = [probe_width(probe) / probe_width(true[: len(probe)]) for probe in rough]
+    assert min(widths) < 0.97
+    assert max(widths) > 1.03
+
+
+def test_a_probe_is_out_of_focus_and_of_another_width_by_what_is_said() -> None:
+    probe = make_probe(64, diameter=0.4, defocus=3.0)
+    wider = stretched(probe, 1.1)
+    assert probe_width(wider) == pytest.approx(1.1 * probe_width(probe), rel=0.02)
+    moved = out_of_focus(probe, 1.5)
+    np.testing.assert_allclose(np.abs(np.fft.fft2(moved)), np.abs(np.fft.fft2(probe)), atol=1e-5)
+    assert np.abs(out_of_focus(moved, -1.5) - probe).max() < 1e-6
+    assert np.abs(moved - probe).max() > 0.05 * np.abs(probe).max()
+
+
+def test_a_rough_probe_is_shown_and_all_else_is_of_the_true_one() -> None:
+    right = make_training_set(SMALL).training
+    config = dataclasses.replace(SMALL, probe_errors=1.0)
+    made = make_training_set(config)
+    for name in ("amplitude", "nn_indices", "coords", "probes", "probe_index"):
+        np.testing.assert_array_equal(getattr(made.training, name), getattr(right, name))
+    assert right.shown_probes is None
+    assert right.shown_probes_for(slice(None)) is None
+    assert right.objects is not None
+    assert made.training.objects is not None
+    for one, other in zip(made.training.objects, right.objects, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for data in (made.training, made.validation):
+        assert data.shown_probes is not None
+        assert data.probes is not None
+        assert data.shown_probes.shape == data.probes.shape
+        np.testing.assert_allclose((np.abs(data.shown_probes) ** 2).sum((1, 2, 3)), 1.0, rtol=1e-4)
+        differ = np.abs(data.shown_probes - data.probes).max((1, 2, 3)) > 0.02 * np.abs(data.probes).max()
+        assert differ.mean() > 0.5
+        # a group sees what is shown in place of its own scan's probe
+        some = data.subset([0, len(data) - 1])
+        shown = some.shown_probes_for(slice(None))
+        np.testing.assert_array_equal(shown, data.shown_probes[[0, -1]])
+        np.testing.assert_array_equal(some.probes_for(slice(None)), data.probes[[0, -1]])
+
+
+def test_so_large_a_part_of_the_scans_has_a_rough_probe() -> None:
+    made = make_training_set(dataclasses.replace(SMALL, scans=30, probe_errors=0.4)).training
+    assert made.shown_probes is not None
+    rough = (made.shown_probes != made.probes).any((1, 2, 3))
+    assert 4 <= rough.sum() <= 20
+
+
+def test_an_interrupted_pretraining_does_not_go_on_with_other_errors() -> None:
+    some = [make_training_set(dataclasses.replace(SMALL, probe_errors=part)).training for part in (0, 0.3, 1)]
+    assert len({fingerprint(data) for data in some}) == 3
+
+
 def test_objects_that_nothing_is_compared_with_are_not_kept() -> None:
     with_objects = make_training_set(SMALL).training
     without = make_training_set(SMALL, with_objects=False).training
@@ -183,6 +264,10 @@ def test_it_says_how_far_it_is_and_can_be_stopped() -> None:
         ({"most_photons": 10.0}, "most_photons"),
         ({"most_step": 0.9}, "most_step"),
         ({"seed": -1}, "seed"),
+        ({"most_modes": 0}, "most_modes"),
+        ({"probe_errors": -0.1}, "probe_errors"),
+        ({"probe_errors": 1.5}, "probe_errors"),
+        ({"probe_errors": float("nan")}, "probe_errors"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(changes: dict[str, Any], said: str) -> None:

@@ -19,9 +19,10 @@ class GroupDataset(Dataset[TensorDict]):
 
     A batch holds ``amplitude`` (B, C, N, N) float32, normalised by ``input_scale`` and the exposure of each
     pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1; ``probe``
-    (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several; ``good``
-    (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N) complex64, with
-    its ``twin`` of the same kind where a probe leaves open which of both a pattern is of, see
+    (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several, and
+    ``shown_probe`` of the same kind, where the network is shown others; ``good`` (B, N, N) float32, where bad
+    pixels differ; and, where asked for, ``object`` (B, C, N, N) complex64, with its
+    ``twin`` of the same kind where a probe leaves open which of both a pattern is of, see
     :meth:`.PtychoDataContainer.twins_of`.
 
     Where several processes divide the batches, it also holds ``drawn`` (B,) int64, how many groups all of
@@ -66,6 +67,9 @@ class GroupDataset(Dataset[TensorDict]):
         if self.container.probes is not None:
             probes = self.container.probes_for(chosen) * np.float32(self.input_scale)
             entries["probe"] = torch.from_numpy(probes)
+        shown = self.container.shown_probes_for(chosen)
+        if shown is not None:
+            entries["shown_probe"] = torch.from_numpy(shown * np.float32(self.input_scale))
         good = self.container.good_for(chosen)
         if good is not None:
             entries["good"] = torch.from_numpy(good)

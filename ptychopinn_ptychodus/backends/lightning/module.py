@@ -214,9 +214,11 @@ class PtychoPINN_Lightning(pl.LightningModule):
     def _loss(self, batch: TensorDict, reach: float | None = None) -> Tensor:
         config = self.training_config
         amplitude, offsets, given = batch["amplitude"], batch["offsets"], batch.get("probe", None)
-        if given is not None:
-            given = given[:, None] * self.mask
-        probe = self.network_probe() if given is None else given
+        shown = batch.get("shown_probe", None)
+        given, shown = (p if p is None else p[:, None] * self.mask for p in (given, shown))
+        # what the network makes of a rough probe is judged by the true one
+        seen = given if shown is None else shown
+        probe = self.network_probe() if seen is None else seen
         of_groups = batch.get("good", None)
         good = self.good_pixels if of_groups is None else of_groups[:, None]
         raw, rest = self.network.on_pixels(amplitude, offsets, probe, good, reach)

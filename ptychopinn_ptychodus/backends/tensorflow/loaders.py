@@ -68,9 +68,10 @@ def build_dataset(
 
     A batch is a dictionary of ``amplitude`` (B, N, N, C) float32, normalised by ``input_scale`` and the
     exposure of each pattern; ``offsets`` (B, C, 2) float32; ``exposure`` (B, C) float32, unless all are 1;
-    ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several;
-    ``good`` (B, N, N) float32, where bad pixels differ; and, where asked for, ``object`` (B, C, N, N)
-    complex64, with its ``twin`` of the same kind where a probe leaves open which of both a pattern is of, see
+    ``probe`` (B, modes, N, N) complex64 in the scale of the amplitudes, where the container has several, and
+    ``shown_probe`` of the same kind, where the network is shown others; ``good`` (B, N, N) float32, where bad
+    pixels differ; and, where asked for, ``object`` (B, C, N, N) complex64, with its
+    ``twin`` of the same kind where a probe leaves open which of both a pattern is of, see
     :meth:`.PtychoDataContainer.twins_of`.
 
     Where several ``replicas`` divide the batches, there is a part of each batch for each of those that this
@@ -99,6 +100,9 @@ def build_dataset(
             batch.append(container.exposures_for(numbers, input_scale))
         if container.probes is not None:
             batch.append(container.probes_for(numbers) * np.float32(input_scale))
+        shown = container.shown_probes_for(numbers)
+        if shown is not None:
+            batch.append(shown * np.float32(input_scale))
         if container.masks is not None:
             batch.append(container.good_for(numbers))
         if with_object:
@@ -121,6 +125,9 @@ def build_dataset(
         types.append(tf.float32)
     if container.probes is not None:
         shapes["probe"] = (None, *container.probes.shape[1:])
+        types.append(tf.complex64)
+    if container.shown_probes is not None:
+        shapes["shown_probe"] = (None, *container.shown_probes.shape[1:])
         types.append(tf.complex64)
     if container.masks is not None:
         shapes["good"] = (None, size, size)

@@ -188,10 +188,19 @@ class PtychoPINN_TensorFlow(keras.Model):
         return tf.transpose(counts, (0, 2, 3, 1))
 
     def _from_amplitude(
-        self, amplitude: Tensor, offsets: Tensor, good: Tensor, given: Tensor | None = None
+        self,
+        amplitude: Tensor,
+        offsets: Tensor,
+        good: Tensor,
+        given: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Constrained patches, the counts that they predict, and what moves the probe."""
-        probe = self.network_probe() if given is None else given
+        """Constrained patches, the counts that they predict, and what moves the probe.
+
+        The network sees ``shown``, or else what predicts the counts: ``given``, or the model's own probe.
+        """
+        seen = given if shown is None else shown
+        probe = self.network_probe() if seen is None else seen
         raw, rest = self.network.on_pixels(amplitude, offsets, probe, good)
         patches = self.constrained(raw, offsets)
         return patches, self.expected_counts(patches, rest, given), rest
@@ -201,11 +210,15 @@ class PtychoPINN_TensorFlow(keras.Model):
     def objective(self, batch: Batch) -> Tensor:
         """Weighted sum of the data and real-space terms that ``TrainingConfig`` asks for."""
         config = self.training_config
-        given = None
-        if "probe" in batch:
-            given = batch["probe"][:, None] * forward.as_complex(self.mask)
+        mask = forward.as_complex(self.mask)
+        given, shown = (
+            batch[name][:, None] * mask if name in batch else None for name in ("probe", "shown_probe")
+        )
         good = batch["good"][:, None] if "good" in batch else tf.convert_to_tensor(self.good_pixels)
-        patches, expected, rest = self._from_amplitude(batch["amplitude"], batch["offsets"], good, given)
+        # what the network makes of a rough probe is judged by the true one
+        patches, expected, rest = self._from_amplitude(
+            batch["amplitude"], batch["offsets"], good, given, shown
+        )
         total = tf.zeros(())
         if config.nll_weight or config.mae_weight:
             amplitude = tf.transpose(batch["amplitude"], (0, 3, 1, 2)) * self.amplitude_to_sqrt_counts
