@@ -71,7 +71,7 @@ def drawn(
     for seed in seeds:
         scan, truth, true = drawn_scan(seed, shares)
         mask = metrics.illumination_mask(true, scan.xcoords, scan.ycoords, truth.shape)
-        pictures = {"truth": truth}
+        pictures: dict[str, NDArray[Any]] = {"truth": truth}
         for kind, wrong in kinds.items():
             scan.probeGuess = wrong(true)
             for name, model in models.items():

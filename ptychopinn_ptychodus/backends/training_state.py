@@ -108,7 +108,8 @@ def require_same(
         raise ValueError(f"{where} was begun otherwise. {' '.join(different)} {remedy}")
     if data != state.data:
         raise ValueError(
-            f"{where} was begun with other data: other patterns, or other groups of them. {remedy}"
+            f"{where} was begun with other data: other patterns, other groups of them, or other probes to "
+            f"be shown. {remedy}"
         )
 
 

@@ -125,8 +125,12 @@ class Trio:
 def _trio(container: PtychoDataContainer, objective: str = "nll", **model: Any) -> Trio:
     model_config = ModelConfig(N=container.N, gridsize=container.gridsize, **{"n_filters_scale": 1} | model)
     learns = container.probes is None  # of several probes, none is learnt
-    physics = {"probe_trainable": learns, "intensity_scale_trainable": learns}
-    config = TrainingConfig(model=model_config, **physics, **OBJECTIVES[objective])
+    config = TrainingConfig(
+        model=model_config,
+        probe_trainable=learns,
+        intensity_scale_trainable=learns,
+        **OBJECTIVES[objective],
+    )
     tf.keras.utils.set_random_seed(0)
     ours = PtychoPINN_TensorFlow.for_data(container, config)
     ours.set_arrays(_stirred(ours.arrays()))
