@@ -5,8 +5,9 @@
 
 The first has the object, the probe and the positions of a file, with new noise at each dose; the second
 scans of the collection (``benchmarks/zoo``). Each is refined by the defaults, once with the prior off and
-once with ``"auto"``. ``--networks`` adds a network that learns from that scan alone, and refinement from its
-object with the prior off; ``--peer``, with a Python that has pty-chi, adds LSQ-ML from a flat object.
+once with ``"auto"``. ``--networks`` adds a network that learns from that scan alone, and what a
+reconstruction makes of its object, the prior off; ``--peer``, with a Python that has pty-chi, adds LSQ-ML
+from a flat object.
 ``--unasked`` adds the prior whether patterns that were held out agree or not. ``--images`` draws all objects.
 """
 
@@ -34,6 +35,7 @@ from zoo.make import MadeScan, make
 from ptychopinn_ptychodus.data import metrics
 from ptychopinn_ptychodus.data.simulation import simulate_scan
 from ptychopinn_ptychodus.refinement import RefinementConfig, denoising
+from ptychopinn_ptychodus.refinement.chosen_start import Start, better_start
 from ptychopinn_ptychodus.refinement.solver import refine
 
 DOSES = (1e2, 1e3, 1e4, 1e5, 1e6)
@@ -69,6 +71,16 @@ def unasked(scan: MadeScan) -> tuple[Object, bool, float]:
         denoising.SURE = asked
 
 
+def refined_network(scan: MadeScan, network: Object, probe: Object) -> tuple[Object, float]:
+    """As a reconstruction refines a network's object, the prior off: the object, and CPU seconds."""
+    begin = time.process_time()
+    config = RefinementConfig(prior="off")
+    given = Start(network.astype(np.complex64), probe)
+    start = better_start(scan.raw, given, config, device="cpu", should_stop=lambda: False)
+    found = refine(scan.raw, start.object, start.probe, config, device="cpu", quiet=True)
+    return found.object, time.process_time() - begin
+
+
 def results(scan: MadeScan, arguments: argparse.Namespace) -> Iterator[tuple[str, Object, str, float]]:
     """Name, object, whether a prior was taken, CPU seconds."""
     flat = np.ones(scan.object.shape, np.complex64)
@@ -86,8 +98,7 @@ def results(scan: MadeScan, arguments: argparse.Namespace) -> Iterator[tuple[str
         module, seconds = train(scan.raw, config)
         network = apply(module, scan.raw, config, scan.object.shape)
         yield "network alone", network, "", seconds
-        probe = module.counts_probe().detach().numpy()
-        found, _, seconds = refined(scan, "off", network.astype(np.complex64), probe)
+        found, seconds = refined_network(scan, network, module.counts_probe().detach().numpy())
         yield "network, refined", found, "", seconds
     if arguments.peer is not None:
         from zoo.lsqml import FROM_FLAT, lsqml

@@ -34,7 +34,7 @@ from zoo.pictures import draw
 from zoo.results import Found, probe_overlap, scores
 
 from ptychopinn_ptychodus import api
-from ptychopinn_ptychodus.refinement.handover import Start, better_start
+from ptychopinn_ptychodus.refinement.chosen_start import Start, better_start
 from ptychopinn_ptychodus.refinement.solver import refine
 
 CHOSEN = (

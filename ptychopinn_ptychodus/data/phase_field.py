@@ -110,7 +110,7 @@ def with_phase_of_patterns(
     first = state.misfit
     if not first <= _EXPLAINED * patterns.displaced_from(np.ones_like(object_)).misfit:
         return object_
-    solver = _Field(modes, x, y, object_.shape, across)
+    solver = PhaseEquations(modes, x, y, object_.shape, across)
     for _ in range(_PASSES):
         if not state.seen.any():
             break
@@ -205,7 +205,7 @@ class _SmoothPhase:
         return turned
 
 
-class _Field:
+class PhaseEquations:
     """Finds the smooth phase whose gradients, averaged under the probe, are given ones.
 
     The unknowns are a phase times its wave number: gradients of all wavelengths are then as likely, and a
@@ -262,11 +262,23 @@ class _Field:
 
     def with_gradients(self, gradients: NDArray[np.float64], seen: NDArray[np.bool_]) -> _SmoothPhase:
         """From (K, 2) gradients [x, y], rad a pixel, of those patterns that are ``seen``."""
-        # a crowd of patterns says no more of the phase there than one of as many photons
-        crowd = np.abs(self._under) ** 2
-        density = self._at(self._spread(seen.astype(np.float64)) * crowd)
-        worth = np.where(seen, 1 / np.sqrt(np.maximum(density, _TINY)), 0.0)
+        worth = self._worth(seen)
         even = np.average(gradients[seen], axis=0, weights=worth[seen])
+        rest = np.concatenate(list((worth[:, None] * (gradients - even)).T))
+        unknowns = lsmr(
+            self.operator(seen), rest, damp=_CALM, atol=_PRECISION, btol=_PRECISION, maxiter=_ITERATIONS
+        )[0]
+        phase = fft.irfft2(fft.rfft2(unknowns.reshape(self._nodes)) * self._to_phase, self._nodes)
+        rows, columns = (self._pitch * np.arange(n) - self._border for n in self._nodes)
+        phase += even[0] * (columns - self._centre[0]) + even[1] * (rows - self._centre[1])[:, None]
+        return _SmoothPhase(RectBivariateSpline(rows, columns, phase))
+
+    def operator(self, seen: NDArray[np.bool_]) -> LinearOperator:
+        """From the unknowns to all gradients along x, and then y, times what each is worth, and its adjoint.
+
+        ``seen`` is (K,): the others' gradients are worth nothing.
+        """
+        worth = self._worth(seen)
 
         def applied(unknowns: NDArray[np.float64]) -> NDArray[np.float64]:
             spectrum = fft.rfft2(unknowns.reshape(self._nodes))
@@ -281,13 +293,15 @@ class _Field:
             back: NDArray[np.float64] = fft.irfft2(spectrum, self._nodes)
             return back.ravel()
 
-        operator = LinearOperator((2 * len(worth), math.prod(self._nodes)), matvec=applied, rmatvec=adjoint)
-        rest = np.concatenate(list((worth[:, None] * (gradients - even)).T))
-        unknowns = lsmr(operator, rest, damp=_CALM, atol=_PRECISION, btol=_PRECISION, maxiter=_ITERATIONS)[0]
-        phase = fft.irfft2(fft.rfft2(unknowns.reshape(self._nodes)) * self._to_phase, self._nodes)
-        rows, columns = (self._pitch * np.arange(n) - self._border for n in self._nodes)
-        phase += even[0] * (columns - self._centre[0]) + even[1] * (rows - self._centre[1])[:, None]
-        return _SmoothPhase(RectBivariateSpline(rows, columns, phase))
+        return LinearOperator(
+            (2 * len(worth), math.prod(self._nodes)), matvec=applied, rmatvec=adjoint, dtype=np.float64
+        )
+
+    def _worth(self, seen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(K,): a crowd of patterns says no more of the phase there than one of as many photons."""
+        crowd = np.abs(self._under) ** 2
+        density = self._at(self._spread(seen.astype(np.float64)) * crowd)
+        return np.where(seen, 1 / np.sqrt(np.maximum(density, _TINY)), 0.0)
 
     def _spread(self, values: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Spectrum of (K,) values at the patterns' places."""

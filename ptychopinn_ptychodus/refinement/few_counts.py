@@ -37,29 +37,34 @@ ROUNDS = 10
 def with_metric_chosen(config: RefinementConfig, measured: Measured, start: Iterate) -> RefinementConfig:
     """The settings with ``"poisson"`` in place of ``"auto"``, where the likelihood is to be followed.
 
+    Parameters as :func:`is_nearly_noise` takes them.
+    """
+    if config.metric == "auto" and is_nearly_noise(measured, start):
+        return replace(config, metric="poisson")
+    return config
+
+
+def is_nearly_noise(measured: Measured, start: Iterate) -> bool:
+    """Whether patterns are dim, and noise is nearly all that a start leaves of them.
+
     Parameters
     ----------
-    config
-        The settings.
     measured
-        The scan; without sound patterns, the settings stay.
+        The scan; without sound patterns, nothing is known.
     start
         Its probe may have any scale.
     """
     sound, mean, per_photon = measured.sound, measured.mean, measured.per_photon
-    if config.metric != "auto" or not len(sound):
-        return config
-    if not mean.any() or not is_dim(mean / per_photon):
-        return config
+    if not (len(sound) and mean.any() and is_dim(mean / per_photon)):
+        return False
     model = ScanModel(measured.raw, measured.arrays, "poisson")
     agreement = model.compare(start, sound)
     counts, modelled = (float(values.sum()) for values in (agreement.counts, agreement.modelled))
     if not (math.isfinite(modelled) and modelled > 0):
-        return config  # which is told of where the start is put in scale
+        return False  # which is told of where the start is put in scale
     in_scale = replace(start, probe=start.probe * math.sqrt(counts / modelled))
     error = float(model.compare(in_scale, sound).errors.mean())
-    noise = left_by_photons(mean, per_photon, "poisson")
-    return replace(config, metric="poisson") if error <= NEAR_NOISE * noise else config
+    return error <= NEAR_NOISE * left_by_photons(mean, per_photon, "poisson")
 
 
 def is_dim(mean: NDArray[np.float64]) -> bool:

@@ -7,8 +7,16 @@ Numpy and scipy only, but for the refinement's GPU.
 """
 
 from .conjugate import conjugate_taken
+from .dim import nearly_noise
 from .judgement import judge
 from .moved import positions_moved, positions_searched
 from .overlap import little_overlap
 
-__all__ = ["conjugate_taken", "judge", "little_overlap", "positions_moved", "positions_searched"]
+__all__ = [
+    "conjugate_taken",
+    "judge",
+    "little_overlap",
+    "nearly_noise",
+    "positions_moved",
+    "positions_searched",
+]

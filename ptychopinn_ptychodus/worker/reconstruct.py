@@ -23,13 +23,12 @@ from ..data.grouping import neighbourhood_order
 from ..data.raw import RawData
 from ..ptychodus_io.names import LIBRARY
 from ..refinement import RefinementConfig
-from ..refinement.chosen_start import chosen_start
-from ..refinement.handover import Start, better_start
+from ..refinement.chosen_start import Start, better_start, chosen_start
 from ..refinement.report import Refined
 from ..refinement.scan_probe import better_probe
 from ..refinement.solver import error_of_start, refine
 from ..refinement.start import StartError
-from ..verdict import little_overlap
+from ..verdict import little_overlap, nearly_noise
 from .confidence import with_confidence
 from .examination import examined, judged, tell
 from .job import (
@@ -108,6 +107,9 @@ def reconstruct(
     history = {key: [float(value) for value in values] for key, values in description.history.items()}
     del prediction, canvas, container  # much larger, with the patches of all groups, than all that follows
     if job.refinement is None:
+        dim = nearly_noise(raw, job.shape, found.probe, device=job.device)
+        if dim is not None:
+            tell(Report((dim,)), send)
         verdict = _judged(raw, found, None, job, directory, send, should_stop)
         return {"stopped": False, "history": history, "verdict": verdict}
     send("network", history=history)
@@ -206,7 +208,8 @@ def _refine(
     if begin.conjugated:  # the conjugate of a conjugate is the scan's own
         refined = dataclasses.replace(refined, conjugated=not refined.conjugated)
     if begin.object is not network.object:  # what was there before is the network's object all the same
-        before = error_of_start(raw, network.object, network.probe, config, device=job.device)
+        same = dataclasses.replace(config, metric=refined.metric)  # "auto" may be another for another object
+        before = error_of_start(raw, network.object, network.probe, same, device=job.device)
         refined = dataclasses.replace(refined, start_error=before)
     positions = refined.positions if config.positions else None
     found = Estimate(refined.object, refined.probe, positions)

@@ -7,7 +7,7 @@ import pytest
 
 from ptychopinn_ptychodus.backends.base import Prediction
 from ptychopinn_ptychodus.data import metrics
-from ptychopinn_ptychodus.data.phase_field import with_phase_of_patterns
+from ptychopinn_ptychodus.data.phase_field import PhaseEquations, with_phase_of_patterns
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import extract_patches, make_object, simulate_scan
 
@@ -95,6 +95,19 @@ def test_what_the_detector_does_moves_nothing(scan: RawData, obj: np.ndarray, fa
     spoilt = (obj * np.exp(1j * waves(obj.shape))).astype(np.complex64)
     found = with_phase_of_patterns(spoilt, scan.probeGuess, amplitude, coords, bad)
     assert likeness(scan, found, obj) > 0.99
+
+
+def test_the_adjoint_is_that_of_the_gradients(probe: np.ndarray) -> None:
+    """With another one, the solver comes to a phase as well, and nobody would see that it is not the best."""
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(36.0, (160.0, 140.0), (60, 2)).T
+    x[:20], y[:20] = x[0] + rng.random(20), y[0] + rng.random(20)  # a crowd, whose patterns are worth less
+    equations = PhaseEquations(probe, x, y, (180, 200), 20.0)
+    operator = equations.operator(rng.random(60) < 0.8)
+    gradients, unknowns = (rng.normal(size=size) for size in operator.shape)
+    forward = gradients @ operator.matvec(unknowns)
+    assert abs(forward) > 1e-3 * np.linalg.norm(operator.matvec(unknowns))
+    assert unknowns @ operator.rmatvec(gradients) == pytest.approx(forward, rel=1e-9)
 
 
 def test_without_any_light_nothing_is_known(scan: RawData, obj: np.ndarray) -> None:

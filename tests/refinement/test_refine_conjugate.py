@@ -12,7 +12,7 @@ from refinement_support import correlation, displaced
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.refinement import RefinementConfig, pupil
-from ptychopinn_ptychodus.refinement.handover import Start, better_start
+from ptychopinn_ptychodus.refinement.chosen_start import Start, better_start
 from ptychopinn_ptychodus.refinement.report import Refined
 from ptychopinn_ptychodus.refinement.solver import refine
 

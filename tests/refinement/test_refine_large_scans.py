@@ -12,7 +12,7 @@ from ptychopinn_ptychodus.data.estimate import Estimate
 from ptychopinn_ptychodus.data.large_arrays import LargeArray
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.refinement import RefinementConfig
-from ptychopinn_ptychodus.refinement.handover import Start, better_start
+from ptychopinn_ptychodus.refinement.chosen_start import Start, better_start
 from ptychopinn_ptychodus.refinement.solver import refine
 from ptychopinn_ptychodus.verdict import judge
 

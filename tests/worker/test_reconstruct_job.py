@@ -19,6 +19,7 @@ from ptychopinn_ptychodus.config import ExecutionConfig, InferenceConfig, ModelC
 from ptychopinn_ptychodus.data.assembly import assemble
 from ptychopinn_ptychodus.data.container import PtychoDataContainer
 from ptychopinn_ptychodus.data.estimate import Estimate
+from ptychopinn_ptychodus.data.examination import Report
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_object, make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.data.stitching import Canvas
@@ -132,11 +133,12 @@ class Refining:
         side: int = 12,
         step: float = STEP,
         gridsize: int = 2,
+        photons: float = 1e5,
     ) -> None:
         self.directory = directory
         x, y = raster_positions(side, side, step, jitter=0.2, origin=36.0, seed=1)
         object_ = make_object(self.SHAPE, seed=2)
-        self.raw = simulate_scan(object_, make_probe(64), x, y, photons=1e5, seed=3)
+        self.raw = simulate_scan(object_, make_probe(64), x, y, photons=photons, seed=3)
         self.raw.to_directory(directory / DATA_DIRECTORY)
         container = self.raw.generate_grouped_data(64, 6, 10, gridsize=gridsize, seed=0)
         self.model = directory / "model.ckpt"
@@ -287,6 +289,18 @@ def test_patterns_that_hardly_overlap_are_told_of(
     told = [f for m in refining.messages if m["kind"] == "findings" for f in m["findings"]]
     assert [finding["code"] for finding in told] == ["little-overlap"] * bool(said)
     assert all(said in finding["done"] for finding in told)
+
+
+def test_a_network_alone_does_not_pass_where_nearly_all_is_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its error, an object that has fitted the noise is as good as any."""
+    refining = Refining(tmp_path, monkeypatch, photons=200)
+    refining.run(None)
+    (told,) = (f for m in refining.messages if m["kind"] == "findings" for f in m["findings"])
+    assert told["code"] == "nearly-noise"
+    assert told["setting"] == "PtychoPINNPluginRefinement.Epochs"
+    assert Report.from_json([told]).is_doubtful
 
 
 def test_a_refinement_that_is_stopped_leaves_what_there_is(refining: Refining) -> None:
