@@ -496,7 +496,8 @@ _WITHOUT_MODEL = (
         "auto",
         "Start",
         "The object that Refinement starts from: flat, the product's object, or auto, whichever of the two "
-        "explains the patterns better. Choose flat where the product's object is a result that went wrong.",
+        "explains the patterns better (flat where they hold hardly more than noise). Choose flat where the "
+        "product's object is a result that went wrong.",
         choices=lambda: STARTS,
         of=(WITHOUT_MODEL,),
     ),
