@@ -21,8 +21,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-Real = NDArray[np.float64]
-Complex = NDArray[np.complex128]
+Real = NDArray[np.float32]
+Complex = NDArray[np.complex64]
 _LEAST_KNOWN = 1e-8  # of what is known of the frequency that is known best
 
 
@@ -41,9 +41,9 @@ class Known:
         frequencies of a grid of so many points. Infinite where it is to stay 0.
     """
 
-    prior: Real
-    patterns: Real
-    factor: Real
+    prior: NDArray[np.float64]
+    patterns: NDArray[np.float64]
+    factor: NDArray[np.float64]
 
 
 class ObjectField:
@@ -58,7 +58,7 @@ class ObjectField:
     known
         By which numbers are scaled, and the object is held.
     parts
-        (2, H, W) float64 real and imaginary part of what it starts from, times ``turn``, less the mean.
+        (2, H, W) float32 real and imaginary part of what it starts from, times ``turn``, less the mean.
 
     Attributes
     ----------
@@ -70,11 +70,13 @@ class ObjectField:
 
     def __init__(self, mean: complex | Complex, turn: complex, known: Known, parts: Real) -> None:
         self._mean, self._turn = mean, turn
-        self._precision = 1.0 / known.prior
-        self._spread = np.sqrt(1.0 / (self._precision + known.patterns))
-        self._told = known.patterns / (self._precision + known.patterns)
+        self._precision = (1.0 / known.prior).astype(np.float32)
+        both = self._precision + known.patterns
+        self._spread = np.sqrt(1.0 / both).astype(np.float32)
+        self._told = (known.patterns / both).astype(np.float32)
         least = _LEAST_KNOWN * known.factor[np.isfinite(known.factor)].max(initial=0.0)
-        self._factor_spread = 1.0 / np.sqrt(np.maximum(known.factor, max(least, np.finfo(np.float32).tiny)))
+        spread = 1.0 / np.sqrt(np.maximum(known.factor, max(least, np.finfo(np.float32).tiny)))
+        self._factor_spread = spread.astype(np.float32)
         self._shape = parts.shape
         self.pixels = parts[0].size
         numbers = [filtered(part, 1.0 / spread) for part, spread in zip(parts, self._spread, strict=True)]
@@ -83,7 +85,7 @@ class ObjectField:
 
     def canvas(self, numbers: NDArray[np.floating]) -> NDArray[np.complex64]:
         """The object that numbers (n,) stand for, (H, W)."""
-        return self._object(numbers).astype(np.complex64)
+        return self._object(numbers)
 
     def penalty(self, numbers: NDArray[np.floating]) -> float:
         """The negative logarithm of the prior, but for a constant."""
@@ -122,7 +124,7 @@ class ObjectField:
 
     def _base(self, numbers: NDArray[np.floating]) -> Complex:
         """The object that the numbers of the parts stand for alone, (H, W)."""
-        canvas = np.empty(self._shape[1:], np.complex128)
+        canvas = np.empty(self._shape[1:], np.complex64)
         parts = numbers[: 2 * self.pixels].reshape(self._shape)
         canvas.real, canvas.imag = (
             filtered(part, spread) for part, spread in zip(parts, self._spread, strict=True)
@@ -133,7 +135,7 @@ class ObjectField:
 
     def _more(self, numbers: NDArray[np.floating]) -> Complex:
         """The slow factor less 1, (H, W)."""
-        factor = np.empty(self._shape[1:], np.complex128)
+        factor = np.empty(self._shape[1:], np.complex64)
         grid = numbers[2 * self.pixels :].reshape(self._factor_spread.shape)
         factor.real, factor.imag = (
             _widened(part, spread, self._shape[1:])
@@ -156,7 +158,8 @@ class ObjectField:
         """The penalty of an object, and its gradient, ∂/∂Re O + i ∂/∂Im O."""
         canvas = canvas - self._mean
         slope = self._by_parts(canvas, self._precision)
-        return 0.5 * float(np.vdot(canvas, slope).real), slope
+        rows = sum(np.einsum("ij,ij->i", a, b, dtype=np.float64) for a, b in ((canvas.real, slope.real), (canvas.imag, slope.imag)))
+        return 0.5 * float(rows.sum(dtype=np.float64)), slope
 
 
 def coarse_shape(shape: tuple[int, ...], highest: float) -> tuple[int, int]:
@@ -166,7 +169,7 @@ def coarse_shape(shape: tuple[int, ...], highest: float) -> tuple[int, int]:
 
 def filtered(part: NDArray[np.floating], transfer: Real) -> Real:
     """A part, (H, W), multiplied in Fourier space by something real and even, (H, W // 2 + 1)."""
-    spectrum = scipy.fft.rfft2(np.asarray(part, np.float64))
+    spectrum = scipy.fft.rfft2(part)
     spectrum *= transfer
     return np.asarray(scipy.fft.irfft2(spectrum, s=part.shape, overwrite_x=True))
 
@@ -174,9 +177,9 @@ def filtered(part: NDArray[np.floating], transfer: Real) -> Real:
 def _widened(grid: NDArray[np.floating], transfer: Real, shape: tuple[int, ...]) -> Real:
     """A part on a coarse grid, (h, w), filtered and put on one of ``shape``; keeps the sum of squares."""
     half = grid.shape[1] // 2 + 1
-    spectrum = scipy.fft.rfft2(np.asarray(grid, np.float64), norm="ortho") * transfer[:, :half]
+    spectrum = scipy.fft.rfft2(grid, norm="ortho") * transfer[:, :half]
     rows = _low_rows(len(grid), shape[0])
-    wide = np.zeros((shape[0], shape[1] // 2 + 1), np.complex128)
+    wide = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
     wide[rows, :half] = spectrum
     return np.asarray(scipy.fft.irfft2(wide, s=shape, norm="ortho", overwrite_x=True))
 

@@ -210,8 +210,7 @@ class ObjectPrior:
             np.stack([shape[self._half_rings] for shape in shapes]),
             self._known_of_factor(curvature, canvas.shape, powers),
         )
-        centred = np.asarray(centre, np.complex128)
-        return ObjectField(centred, self._turn, known, np.stack((rest.real, rest.imag)))
+        return ObjectField(centre, self._turn, known, np.stack((rest.real, rest.imag)))
 
     def spread(self, curvature: Curvature) -> NDArray[np.float64]:
         """What is uncertain in a pixel of either part, (2,): standard deviation where light is usual."""
