@@ -52,8 +52,8 @@ class Arrays(Protocol):
     def in_rows(self, function: Callable[[slice], object], shape: tuple[int, ...]) -> None:
         """Call a function of all rows of a canvas of this shape, some at a time, in any order."""
 
-    def side_by_side(self) -> contextlib.AbstractContextManager[object]:
-        """A context in which scipy's transforms of whole canvases use the same threads."""
+    def of_both(self, function: Callable[[int], Result]) -> tuple[Result, Result]:
+        """What a function says of 0 and of 1: of the two parts of a canvas, which are numpy's, at once."""
 
     def close(self) -> None:
         """End the threads."""
@@ -120,9 +120,14 @@ class NumpyArrays:
         ends = np.linspace(0, height, max(1, count + count % 2) + 1).round().astype(int).tolist()
         self.each(function, [slice(*band) for band in itertools.pairwise(ends)], lambda _: None)
 
-    def side_by_side(self) -> contextlib.AbstractContextManager[object]:
-        context: contextlib.AbstractContextManager[object] = scipy.fft.set_workers(self._threads.count)
-        return context
+    def of_both(self, function: Callable[[int], Result]) -> tuple[Result, Result]:
+        def with_half_the_threads(number: int) -> Result:
+            with scipy.fft.set_workers(max(1, self._threads.count // 2)):
+                return function(number)
+
+        found: list[Result] = []
+        self.each(with_half_the_threads, (0, 1), found.append)
+        return found[0], found[1]
 
     def close(self) -> None:
         self._threads.close()
@@ -204,8 +209,8 @@ class TorchArrays:
     def in_rows(self, function: Callable[[slice], object], shape: tuple[int, ...]) -> None:
         function(slice(None))
 
-    def side_by_side(self) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext()
+    def of_both(self, function: Callable[[int], Result]) -> tuple[Result, Result]:
+        return function(0), function(1)
 
     def close(self) -> None:
         pass

@@ -21,6 +21,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from .arrays import Arrays
+
 Real = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 _LEAST_KNOWN = 1e-8  # of what is known of the frequency that is known best
@@ -59,6 +61,8 @@ class ObjectField:
         By which numbers are scaled, and the object is held.
     parts
         (2, H, W) float32 real and imaginary part of what it starts from, times ``turn``, less the mean.
+    arrays
+        Whose threads have a part each.
 
     Attributes
     ----------
@@ -68,8 +72,11 @@ class ObjectField:
         H W.
     """
 
-    def __init__(self, mean: complex | Complex, turn: complex, known: Known, parts: Real) -> None:
+    def __init__(
+        self, mean: complex | Complex, turn: complex, known: Known, parts: Real, arrays: Arrays
+    ) -> None:
         self._mean, self._turn = mean, turn
+        self._of_both = arrays.of_both
         self._precision = (1.0 / known.prior).astype(np.float32)
         both = self._precision + known.patterns
         self._spread = np.sqrt(1.0 / both).astype(np.float32)
@@ -79,7 +86,7 @@ class ObjectField:
         self._factor_spread = spread.astype(np.float32)
         self._shape = parts.shape
         self.pixels = parts[0].size
-        numbers = [filtered(part, 1.0 / spread) for part, spread in zip(parts, self._spread, strict=True)]
+        numbers = self._of_both(lambda part: filtered(parts[part], 1.0 / self._spread[part]))
         zeros = np.zeros(known.factor.size)
         self.start = np.concatenate([*(part.ravel() for part in numbers), zeros]).astype(np.float32)
 
@@ -108,16 +115,16 @@ class ObjectField:
         told *= np.conj(more)
         del base, more
         slope *= self._turn
-        of_parts = (
-            filtered(part, spread)
-            for part, spread in zip((slope.real, slope.imag), self._spread, strict=True)
-        )
-        of_factor = (
-            _narrowed(part, spread)
-            for part, spread in zip((told.real, told.imag), self._factor_spread, strict=True)
-        )
-        pieces = (part.astype(np.float32).ravel() for some in (of_parts, of_factor) for part in some)
-        return penalty, np.concatenate(list(pieces))
+        slopes, of_told = (slope.real, slope.imag), (told.real, told.imag)
+
+        def of_numbers(part: int) -> tuple[Real, Real]:
+            return (
+                filtered(slopes[part], self._spread[part]),
+                _narrowed(of_told[part], self._factor_spread[part]),
+            )
+
+        pieces = zip(*self._of_both(of_numbers), strict=True)
+        return penalty, np.concatenate([part.ravel() for both in pieces for part in both])
 
     def _object(self, numbers: NDArray[np.floating]) -> Complex:
         return self._sum(self._base(numbers), self._more(numbers))
@@ -126,9 +133,7 @@ class ObjectField:
         """The object that the numbers of the parts stand for alone, (H, W)."""
         canvas = np.empty(self._shape[1:], np.complex64)
         parts = numbers[: 2 * self.pixels].reshape(self._shape)
-        canvas.real, canvas.imag = (
-            filtered(part, spread) for part, spread in zip(parts, self._spread, strict=True)
-        )
+        canvas.real, canvas.imag = self._of_both(lambda part: filtered(parts[part], self._spread[part]))
         canvas *= self._turn.conjugate()
         canvas += self._mean
         return canvas
@@ -137,9 +142,8 @@ class ObjectField:
         """The slow factor less 1, (H, W)."""
         factor = np.empty(self._shape[1:], np.complex64)
         grid = numbers[2 * self.pixels :].reshape(self._factor_spread.shape)
-        factor.real, factor.imag = (
-            _widened(part, spread, self._shape[1:])
-            for part, spread in zip(grid, self._factor_spread, strict=True)
+        factor.real, factor.imag = self._of_both(
+            lambda part: _widened(grid[part], self._factor_spread[part], self._shape[1:])
         )
         return np.expm1(factor, out=factor)
 
@@ -149,8 +153,8 @@ class ObjectField:
     def _by_parts(self, image: Complex, transfers: Real) -> Complex:
         """The two parts of an image, as the object's are meant, each multiplied in Fourier space."""
         turned = image * self._turn
-        for part, transfer in zip((turned.real, turned.imag), transfers, strict=True):
-            part[:] = filtered(part, transfer)
+        parts = (turned.real, turned.imag)
+        turned.real, turned.imag = self._of_both(lambda part: filtered(parts[part], transfers[part]))
         turned *= self._turn.conjugate()
         return turned
 
@@ -158,8 +162,12 @@ class ObjectField:
         """The penalty of an object, and its gradient, ∂/∂Re O + i ∂/∂Im O."""
         canvas = canvas - self._mean
         slope = self._by_parts(canvas, self._precision)
-        rows = sum(np.einsum("ij,ij->i", a, b, dtype=np.float64) for a, b in ((canvas.real, slope.real), (canvas.imag, slope.imag)))
-        return 0.5 * float(rows.sum(dtype=np.float64)), slope
+        # a sum in single precision would be wrong by more than the last steps gain
+        products = (
+            np.einsum("ij,ij->", one, other, dtype=np.float64)
+            for one, other in ((canvas.real, slope.real), (canvas.imag, slope.imag))
+        )
+        return 0.5 * float(sum(products)), slope
 
 
 def coarse_shape(shape: tuple[int, ...], highest: float) -> tuple[int, int]:
@@ -167,7 +175,7 @@ def coarse_shape(shape: tuple[int, ...], highest: float) -> tuple[int, int]:
     return 2 * int(shape[0] * highest) + 1, 2 * int(shape[1] * highest) + 1
 
 
-def filtered(part: NDArray[np.floating], transfer: Real) -> Real:
+def filtered(part: NDArray[np.floating], transfer: NDArray[np.floating]) -> Real:
     """A part, (H, W), multiplied in Fourier space by something real and even, (H, W // 2 + 1)."""
     spectrum = scipy.fft.rfft2(part)
     spectrum *= transfer

@@ -159,8 +159,7 @@ class ObjectSteps:
         else:
             field = self._prior.field_around(around.centre, canvas, known, around.freedom)
         posterior = Posterior(model, arrays, iterate, field, weights / per_photon, should_stop)
-        with arrays.side_by_side():
-            numbers, stopped = most_probable(posterior, steps, on_progress, least_gain)
+        numbers, stopped = most_probable(posterior, steps, on_progress, least_gain)
         iterate.canvas += (posterior.canvas(numbers) - iterate.canvas) * self._touched
         return stopped
 

@@ -75,9 +75,8 @@ class ObjectPrior:
         known = np.interp(self._frequency, *self._transfer(noise))
         # of each part; the modulus of the far field shows half of a change of the wave
         variance = 2.0 * CAUTION * noise / (dose * np.maximum(known, _LEAST_POWER))
-        before, self._power = self._power, []
+        before = self._power
         self._variance = variance
-        holds: list[NDArray[np.float32]] = []
 
         def learnt(number: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
             power = self._power_of(rest.imag if number else rest.real, window)
@@ -91,12 +90,9 @@ class ObjectPrior:
             hold[0, 0] = 0.0  # the mean is free
             return power, hold
 
-        def take(found: tuple[NDArray[np.float64], NDArray[np.float32]]) -> None:
-            self._power.append(found[0])
-            holds.append(found[1])
-
-        self._arrays.each(learnt, (0, 1), take)
-        self._hold = self._arrays.put(np.stack(holds))
+        both = self._arrays.of_both(learnt)
+        self._power = [power for power, _ in both]
+        self._hold = self._arrays.put(np.stack([hold for _, hold in both]))
 
     def begin_anew(self, canvas: NDArray[np.complex64], light: NDArray[np.float32]) -> None:
         """Forget the powers for those of any object, large scales stronger than fine ones.
@@ -186,7 +182,7 @@ class ObjectPrior:
         known = Known(
             np.stack(powers), np.stack(shapes), self._known_of_factor(curvature, canvas.shape, self._power)
         )
-        return ObjectField(self._mean_object, self._turn, known, np.stack(parts))
+        return ObjectField(self._mean_object, self._turn, known, np.stack(parts), self._arrays)
 
     def field_around(
         self,
@@ -210,7 +206,7 @@ class ObjectPrior:
             np.stack([shape[self._half_rings] for shape in shapes]),
             self._known_of_factor(curvature, canvas.shape, powers),
         )
-        return ObjectField(centre, self._turn, known, np.stack((rest.real, rest.imag)))
+        return ObjectField(centre, self._turn, known, np.stack((rest.real, rest.imag)), self._arrays)
 
     def spread(self, curvature: Curvature) -> NDArray[np.float64]:
         """What is uncertain in a pixel of either part, (2,): standard deviation where light is usual."""
