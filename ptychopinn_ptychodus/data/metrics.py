@@ -15,6 +15,7 @@ from scipy import fft, ndimage
 from skimage.metrics import structural_similarity
 from skimage.registration import phase_cross_correlation
 
+from . import large_arrays
 from .interpolation import CHUNK, PatchCutter, patch_corners
 from .raw import RawData
 from .stitching import coverage_of
@@ -276,9 +277,10 @@ def fourier_ring_correlation(
     ValueError
         If shapes differ or the mask is empty.
     """
-    second, first, inside = _checked(b, a, mask)
+    first, second = np.asarray(a), np.asarray(b)
+    inside = _checked_mask(second.shape, first.shape, mask)
     if align_first:
-        second, _ = align(b, a, mask)
+        second, _ = align(second, first, inside)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     n = int(min(np.ptp(rows), np.ptp(columns))) + 1
     top = int(rows[0] + rows[-1] + 1 - n) // 2
@@ -287,26 +289,23 @@ def fourier_ring_correlation(
     edge = 0.5 - 0.5 * np.cos(
         np.pi * np.minimum(1.0, np.minimum(np.arange(n), np.arange(n)[::-1]) / (0.06 * n))
     )
-    apodise = edge[:, None] * edge[None, :] * ndimage.gaussian_filter(inside[window].astype(np.float64), 3.0)
-    first, second = first[window], second[window]
-    spectra = []
-    for image in (first, second):
-        mean = (image * apodise).sum() / apodise.sum()
-        spectra.append(fft.fft2((image - mean) * apodise, overwrite_x=True))
-    del first, second, image  # images may be large
+    apodise = ndimage.gaussian_filter(inside[window].astype(np.float64), 3.0)
+    apodise *= edge[:, None]
+    apodise *= edge
+    spectra = [_spectrum(image[window], apodise) for image in (first, second)]
+    del first, second
     frequency = np.fft.fftfreq(n) * n
-    ring = np.floor(np.hypot(frequency[:, None], frequency[None, :])).astype(int)
-    use = (ring > 0) & (ring < n // 2)
-
-    def per_ring(values: NDArray[Any]) -> NDArray[np.float64]:
-        sums = np.bincount(ring[use], values[use], minlength=n // 2)[1:]
-        return sums.astype(np.float64)
-
-    cross = per_ring((spectra[0] * np.conj(spectra[1])).real)
-    power = per_ring(np.abs(spectra[0]) ** 2) * per_ring(np.abs(spectra[1]) ** 2)
-    correlation = cross / np.sqrt(np.maximum(power, np.finfo(float).tiny))
+    sums = np.zeros((4, n))
+    for part in large_arrays.blocks(spectra[0]):  # images may be large
+        one, other = (np.asarray(spectrum[part], np.complex128) for spectrum in spectra)
+        ring = np.floor(np.hypot(frequency[part, None], frequency)).astype(np.intp).ravel()
+        products = ((one * np.conj(other)).real, np.abs(one) ** 2, np.abs(other) ** 2, np.ones(one.shape))
+        for total, values in zip(sums, products, strict=True):
+            total += np.bincount(ring, values.ravel(), minlength=n)[:n]
+    cross, *powers, count = sums[:, 1 : n // 2]
+    correlation = cross / np.sqrt(np.maximum(powers[0] * powers[1], np.finfo(float).tiny))
     # apodisation couples neighbouring samples: fewer of them are independent
-    samples = np.sqrt(np.maximum(per_ring(np.ones((n, n))) / 2.0 * float((apodise**2).mean()), 1.0))
+    samples = np.sqrt(np.maximum(count / 2.0 * float((apodise**2).mean()), 1.0))
     threshold = (0.2071 + 1.9102 / samples) / (1.2071 + 0.9102 / samples)
     radii = np.arange(1, n // 2) / n
     # the innermost rings hold too few samples to tell
@@ -321,15 +320,32 @@ def _checked(
     reconstruction: ArrayLike, truth: ArrayLike, mask: ArrayLike | None
 ) -> tuple[ComplexArray, ComplexArray, NDArray[np.bool_]]:
     moving, fixed = np.asarray(reconstruction, np.complex128), np.asarray(truth, np.complex128)
-    inside = np.ones(fixed.shape, dtype=np.bool_) if mask is None else np.asarray(mask, dtype=np.bool_)
-    if not moving.shape == fixed.shape == inside.shape or fixed.ndim != 2:
+    return moving, fixed, _checked_mask(moving.shape, fixed.shape, mask)
+
+
+def _checked_mask(
+    reconstruction: tuple[int, ...], truth: tuple[int, ...], mask: ArrayLike | None
+) -> NDArray[np.bool_]:
+    inside = np.ones(truth, dtype=np.bool_) if mask is None else np.asarray(mask, dtype=np.bool_)
+    if not reconstruction == truth == inside.shape or len(truth) != 2:
         raise ValueError(
-            f"The reconstruction is {moving.shape}, the truth {fixed.shape} and the mask {inside.shape}: "
+            f"The reconstruction is {reconstruction}, the truth {truth} and the mask {inside.shape}: "
             "compare images on the same grid."
         )
     if not inside.any():
         raise ValueError("The mask is empty: there is nothing to compare.")
-    return moving, fixed, inside
+    return inside
+
+
+def _spectrum(image: NDArray[Any], apodise: NDArray[np.float64]) -> NDArray[np.complexfloating]:
+    """Transform of an image less its mean, apodised; in the image's precision, in the place of one copy."""
+    values = np.array(image, np.result_type(image, np.complex64))
+    values *= apodise
+    mean = complex(values.sum(dtype=np.complex128)) / float(apodise.sum())
+    values.real -= mean.real * apodise
+    values.imag -= mean.imag * apodise
+    spectrum: NDArray[np.complexfloating] = fft.fft2(values, overwrite_x=True)
+    return spectrum
 
 
 def _soft(inside: NDArray[np.bool_]) -> NDArray[np.float64]:

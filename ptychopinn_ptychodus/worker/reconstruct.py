@@ -39,6 +39,7 @@ from .job import (
     ReconstructJob,
     RefineJob,
 )
+from .memory import give_back_free_memory
 from .training_messages import telling_progress
 from .wire import Send
 
@@ -101,11 +102,13 @@ def reconstruct(
         on_progress=telling_progress(send, begin, of_network),
         should_stop=should_stop,
     )
+    give_back_free_memory()
     canvas = prediction.stitch(container, job.shape)
     found = Estimate(canvas.object, prediction.probe)
     found.save(directory / NETWORK_DIRECTORY)
     history = {key: [float(value) for value in values] for key, values in description.history.items()}
     del prediction, canvas, container  # much larger, with the patches of all groups, than all that follows
+    give_back_free_memory()
     if job.refinement is None:
         dim = nearly_noise(raw, job.shape, found.probe, device=job.device)
         if dim is not None:
