@@ -15,12 +15,13 @@ from scipy import fft, ndimage
 from skimage.metrics import structural_similarity
 from skimage.registration import phase_cross_correlation
 
-from . import large_arrays
 from .interpolation import CHUNK, PatchCutter, patch_corners
 from .raw import RawData
 from .stitching import coverage_of
 
 ComplexArray = NDArray[np.complex128]
+
+_ROWS = 32  # of a spectrum at a time
 
 
 @dataclass(frozen=True)
@@ -289,14 +290,15 @@ def fourier_ring_correlation(
     edge = 0.5 - 0.5 * np.cos(
         np.pi * np.minimum(1.0, np.minimum(np.arange(n), np.arange(n)[::-1]) / (0.06 * n))
     )
-    apodise = ndimage.gaussian_filter(inside[window].astype(np.float64), 3.0)
+    # images may be large: hardly anything of their size is held beside the two spectra
+    apodise = ndimage.gaussian_filter(inside[window].astype(np.float32), 3.0)
     apodise *= edge[:, None]
     apodise *= edge
     spectra = [_spectrum(image[window], apodise) for image in (first, second)]
     del first, second
     frequency = np.fft.fftfreq(n) * n
     sums = np.zeros((4, n))
-    for part in large_arrays.blocks(spectra[0]):  # images may be large
+    for part in (slice(row, row + _ROWS) for row in range(0, n, _ROWS)):
         one, other = (np.asarray(spectrum[part], np.complex128) for spectrum in spectra)
         ring = np.floor(np.hypot(frequency[part, None], frequency)).astype(np.intp).ravel()
         products = ((one * np.conj(other)).real, np.abs(one) ** 2, np.abs(other) ** 2, np.ones(one.shape))
@@ -305,7 +307,7 @@ def fourier_ring_correlation(
     cross, *powers, count = sums[:, 1 : n // 2]
     correlation = cross / np.sqrt(np.maximum(powers[0] * powers[1], np.finfo(float).tiny))
     # apodisation couples neighbouring samples: fewer of them are independent
-    samples = np.sqrt(np.maximum(count / 2.0 * float((apodise**2).mean()), 1.0))
+    samples = np.sqrt(np.maximum(count / 2.0 * float(np.vdot(apodise, apodise)) / n**2, 1.0))
     threshold = (0.2071 + 1.9102 / samples) / (1.2071 + 0.9102 / samples)
     radii = np.arange(1, n // 2) / n
     # the innermost rings hold too few samples to tell
@@ -337,11 +339,11 @@ def _checked_mask(
     return inside
 
 
-def _spectrum(image: NDArray[Any], apodise: NDArray[np.float64]) -> NDArray[np.complexfloating]:
+def _spectrum(image: NDArray[Any], apodise: NDArray[np.float32]) -> NDArray[np.complexfloating]:
     """Transform of an image less its mean, apodised; in the image's precision, in the place of one copy."""
     values = np.array(image, np.result_type(image, np.complex64))
     values *= apodise
-    mean = complex(values.sum(dtype=np.complex128)) / float(apodise.sum())
+    mean = complex(values.sum()) / float(apodise.sum())
     values.real -= mean.real * apodise
     values.imag -= mean.imag * apodise
     spectrum: NDArray[np.complexfloating] = fft.fft2(values, overwrite_x=True)
