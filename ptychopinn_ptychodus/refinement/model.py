@@ -133,7 +133,9 @@ class ScanModel:
             np.add.at(steps, (y, x), -1 if first != second else 1)
         for axis in (0, 1):
             np.cumsum(steps, axis, np.int32, out=steps)
-        return self._arrays.put(steps[:height, :width].astype(np.float32))
+        found = steps[:height, :width].astype(np.float32)
+        del steps  # as large as the canvas
+        return self._arrays.put(found)
 
     def mean_counts(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean of these patterns in counts, (N, N), zero frequency at (N/2, N/2), zero on bad pixels."""
