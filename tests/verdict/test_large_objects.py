@@ -15,6 +15,7 @@ import pytest
 from large_support import in_files
 
 from ptychopinn_ptychodus.data.estimate import Estimate
+from ptychopinn_ptychodus.data.metrics import fourier_ring_correlation
 from ptychopinn_ptychodus.data.raw import RawData
 from ptychopinn_ptychodus.data.simulation import make_probe, raster_positions, simulate_scan
 from ptychopinn_ptychodus.refinement import RefinementConfig
@@ -57,6 +58,15 @@ def test_a_map_of_confidence_lets_go_of_one_half_before_the_other(scan: RawData,
             picture(confidence)
     assert of_map[0] < 9.0
     assert of_picture[0] < 10.0
+
+
+def test_rings_hold_little_beside_two_spectra() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, EDGE // 2, EDGE)).astype(np.float32).view(np.complex64)
+    with peak(one) as of_rings:
+        rings = fourier_ring_correlation(one, other, align_first=False)
+    assert np.abs(rings.correlation[10:]).max() < 0.2
+    assert of_rings[0] < 4.5
 
 
 def test_a_refinement_keeps_no_canvas_that_it_does_not_come_back_to(scan: RawData) -> None:
