@@ -16,6 +16,7 @@ from ..refinement.report import Refined
 from ..settings_table import SETTINGS
 from ..verdict.confidence import CODE, confidence_finding, confidence_in
 from .job import ReconstructJob, RefineJob
+from .memory import give_back_free_memory
 from .run_files import CONFIDENCE_FILE, CONFIDENCE_PICTURE
 
 logger = logging.getLogger(LIBRARY)
@@ -44,6 +45,7 @@ def with_confidence(
         logger.info("The run was stopped: there is no map of confidence.")
         return []
     logger.info("The object is compared with what each half of the scan makes of it.")
+    give_back_free_memory()  # a whole run has left it, and two more refinements follow
     metric = "amplitude" if job.refinement is None else job.refinement.error_metric
     try:
         confidence = confidence_in(
