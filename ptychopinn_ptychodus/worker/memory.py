@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 
 
 def give_back_free_memory() -> None:
-    """Have the C library give free memory back to the system, where it can be asked to (Linux, glibc).
+    """Have the C library give back to the system what has been freed, where it can be asked to (Linux, glibc).
 
-    Networks leave holes of a few megabytes between blocks that stay.
+    It is otherwise kept for the next time that this process asks for memory. Networks leave hundreds of
+    megabytes between blocks that stay.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
-    if trim is not None:
-        trim(0)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library than GNU's
+            ctypes.CDLL(None).malloc_trim(0)

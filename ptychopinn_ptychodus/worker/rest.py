@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
-import sys
 
 from ..backends.registry import loadable_engines
+from .memory import give_back_free_memory
 
 
 def rest() -> None:
@@ -16,7 +15,4 @@ def rest() -> None:
     for engine in loadable_engines(on_broken=lambda _: None):
         with contextlib.suppress(Exception):  # somebody else's code must not end the process
             engine.rest()
-    if sys.platform == "linux":
-        # what has been freed is otherwise kept for the next time that this process asks for memory
-        with contextlib.suppress(OSError, AttributeError):  # another C library than GNU's
-            ctypes.CDLL(None).malloc_trim(0)
+    give_back_free_memory()
