@@ -112,6 +112,7 @@ def confidence_by(halves: Halves, object_: NDArray[np.complexfloating]) -> Confi
     values = np.asarray(object_, np.complex64)
     contrast = float(np.std(values[lit]))
     first, second = (_in_scale(values, half, light, both) for half in halves.objects)
+    rings = _rings(first, second, both)  # before the rest is there: they take much as well
     # objects may be in files, of which a part at a time is in memory
     noise, away = np.empty_like(light), np.empty_like(light)
     for rows in large_arrays.blocks(values):
@@ -126,7 +127,7 @@ def confidence_by(halves: Halves, object_: NDArray[np.complexfloating]) -> Confi
     del noise
     spread /= np.maximum(light, least)
     departure = np.maximum(_mean_around(away, both, _NEAR) - _OF_NOISE * spread, 0.0)
-    del away, light  # rings take much as well
+    del away, light
     # the object was found from both, and by what objects are like: noise is no more than they let through
     spread *= contrast**2 / np.maximum(contrast**2 + spread, np.finfo(np.float32).tiny)
     # what one half alone has seen is not confirmed by anything
@@ -137,7 +138,7 @@ def confidence_by(halves: Halves, object_: NDArray[np.complexfloating]) -> Confi
         np.asarray(np.sqrt(spread), np.float32),
         np.asarray(np.sqrt(departure), np.float32),
         contrast,
-        _rings(first, second, both),
+        rings,
     )
 
 
