@@ -8,7 +8,7 @@ import sys
 
 
 def give_back_free_memory() -> None:
-    """Have the C library give back to the system what has been freed, where it can be asked to (Linux, glibc).
+    """Have the C library give back to the system what has been freed; on Linux, with GNU's library.
 
     It is otherwise kept for the next time that this process asks for memory. Networks leave hundreds of
     megabytes between blocks that stay.
