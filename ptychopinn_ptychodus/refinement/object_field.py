@@ -92,11 +92,11 @@ class ObjectField:
 
     def canvas(self, numbers: NDArray[np.floating]) -> NDArray[np.complex64]:
         """The object that numbers (n,) stand for, (H, W)."""
-        return self._object(numbers)
+        return self._sum(self._base(numbers), self._more(numbers))
 
     def penalty(self, numbers: NDArray[np.floating]) -> float:
         """The negative logarithm of the prior, but for a constant."""
-        return self._held(self._object(numbers))[0]
+        return self._held(self.canvas(numbers))[0]
 
     def cost(
         self, numbers: NDArray[np.floating], gradient: NDArray[np.complexfloating]
@@ -125,9 +125,6 @@ class ObjectField:
 
         pieces = zip(*self._of_both(of_numbers), strict=True)
         return penalty, np.concatenate([part.ravel() for both in pieces for part in both])
-
-    def _object(self, numbers: NDArray[np.floating]) -> Complex:
-        return self._sum(self._base(numbers), self._more(numbers))
 
     def _base(self, numbers: NDArray[np.floating]) -> Complex:
         """The object that the numbers of the parts stand for alone, (H, W)."""
